@@ -1,0 +1,101 @@
+//! What can be wrong with a checkpoint.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A checkpoint that cannot be used, and why.
+#[derive(Debug, Error)]
+pub enum CheckpointError {
+    /// Nothing at that path.
+    #[error("there is no model at {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Reading failed.
+    #[error("{} cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The file ends before the thing that should be there.
+    #[error("{} is truncated: {what} needs {needed} bytes and the file has {size}", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What was being read.
+        what: String,
+        /// Bytes that the file would need.
+        needed: u64,
+        /// Bytes that it has.
+        size: u64,
+    },
+    /// The file is not what its name says, or contradicts itself.
+    #[error("{} is not a valid checkpoint: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A format, architecture or rule that loragrid does not read.
+    #[error("{}: {what} '{name}' is not supported", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("{} has no tensor '{name}'", path.display())]
+    NoTensor {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{}: tensor '{name}' has shape {found:?}, expected {expected:?}", path.display())]
+    Shape {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// Shape in the file.
+        found: Vec<u64>,
+        /// Shape by the configuration.
+        expected: Vec<u64>,
+    },
+}
+
+impl CheckpointError {
+    /// The file or folder that the error is about.
+    pub fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Missing { path }
+            | Self::Io { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::NoTensor { path, .. }
+            | Self::Shape { path, .. } => path,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "model is a path to a .gguf file or to a folder with config.json and safetensors",
+            Self::Io { .. } => "check the path and its permissions",
+            Self::Truncated { .. } => "the download or copy was cut off: fetch the file again",
+            Self::Malformed { .. } => "fetch the checkpoint again, or name another file",
+            Self::Unsupported { .. } => "use a checkpoint in safetensors, or a GGUF of type F32, F16, BF16, Q4_0, Q4_1 or Q8_0, of a Llama-style model",
+            Self::NoTensor { .. } | Self::Shape { .. } => "the files do not belong to the configuration beside them",
+        }
+    }
+}

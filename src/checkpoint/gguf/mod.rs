@@ -1,0 +1,10 @@
+//! GGUF files: header, metadata and quantised blocks (format by ggml-org, versions 2 and 3, little endian).
+
+mod blocks;
+mod header;
+mod metadata;
+mod reader;
+
+pub use blocks::BlockType;
+pub use header::{Gguf, GgufTensor};
+pub use metadata::MetaValue;

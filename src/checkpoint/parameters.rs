@@ -1,0 +1,118 @@
+//! Parameter counts from the configuration alone.
+
+use std::collections::BTreeSet;
+
+use super::architecture::ModelConfig;
+use super::names::{ATTENTION_AND_MLP, LayerName, Projection};
+use crate::job::{LayerKind, LoraConfig};
+
+/// How many numbers a model and an adapter have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// All parameters of the base model; a tied head counts once.
+    pub base: u64,
+    /// Parameters of the adapter.
+    pub trainable: u64,
+}
+
+impl ModelConfig {
+    /// Shape `[out, in]` of a block's matrix.
+    pub fn projection_shape(&self, projection: Projection) -> [u64; 2] {
+        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
+        match projection {
+            Projection::Query => [self.query_width(), hidden],
+            Projection::Key | Projection::Value => [self.kv_width(), hidden],
+            Projection::Output => [hidden, self.query_width()],
+            Projection::Gate | Projection::Up => [wide, hidden],
+            Projection::Down => [hidden, wide],
+        }
+    }
+
+    /// Shape of any tensor of the model.
+    pub fn shape(&self, name: LayerName) -> Vec<u64> {
+        match name {
+            LayerName::Embedding | LayerName::Head => vec![self.vocab_size, self.hidden_size],
+            LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_) => vec![self.hidden_size],
+            LayerName::Block(_, projection) => self.projection_shape(projection).to_vec(),
+        }
+    }
+
+    /// Every tensor that the model has, a tied head left out.
+    pub fn tensors(&self) -> Vec<LayerName> {
+        let mut names = vec![LayerName::Embedding];
+        for n in 0..self.layers as usize {
+            names.push(LayerName::AttentionNorm(n));
+            names.extend(ATTENTION_AND_MLP.map(|projection| LayerName::Block(n, projection)));
+            names.push(LayerName::MlpNorm(n));
+        }
+        names.push(LayerName::FinalNorm);
+        if !self.tied_head {
+            names.push(LayerName::Head);
+        }
+        names
+    }
+
+    /// The matrices that carry an adapter when these kinds do, in forward order.
+    pub fn adapted(&self, kinds: &BTreeSet<LayerKind>) -> Vec<LayerName> {
+        let mut names = Vec::new();
+        for n in 0..self.layers as usize {
+            let chosen = ATTENTION_AND_MLP.into_iter().filter(|p| kinds.contains(&p.kind()));
+            names.extend(chosen.map(|p| LayerName::Block(n, p)));
+        }
+        if kinds.contains(&LayerKind::Head) {
+            names.push(LayerName::Head);
+        }
+        names
+    }
+}
+
+/// Parameters of the base model and of an adapter on it.
+pub fn count_parameters(config: &ModelConfig, lora: &LoraConfig) -> ParameterCounts {
+    let size = |name: &LayerName| config.shape(*name).iter().product::<u64>();
+    ParameterCounts {
+        base: config.tensors().iter().map(size).sum(),
+        trainable: trainable_parameters(config, lora),
+    }
+}
+
+/// Parameters of an adapter: rank × (in + out) for each adapted matrix.
+pub fn trainable_parameters(config: &ModelConfig, lora: &LoraConfig) -> u64 {
+    let size = |name: &LayerName| lora.rank * config.shape(*name).iter().sum::<u64>();
+    config.adapted(&lora.layers).iter().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llama_2_7b() -> ModelConfig {
+        ModelConfig {
+            vocab_size: 32_000,
+            hidden_size: 4096,
+            intermediate_size: 11_008,
+            layers: 32,
+            heads: 32,
+            kv_heads: 32,
+            head_dim: 128,
+            norm_eps: 1e-5,
+            rope_theta: 1e4,
+            max_positions: 4096,
+            tied_head: false,
+        }
+    }
+
+    fn lora(rank: u64, layers: &[LayerKind]) -> LoraConfig {
+        LoraConfig { rank, alpha: 16.0, layers: layers.iter().copied().collect(), dropout: 0.0 }
+    }
+
+    #[test]
+    fn the_studys_parameter_counts_come_out() {
+        use LayerKind::*;
+        let all = [Query, Key, Value, Projection, Mlp, Head];
+        let counts = |rank, layers: &[LayerKind]| count_parameters(&llama_2_7b(), &lora(rank, layers));
+        assert_eq!(counts(8, &[Query, Value]), ParameterCounts { base: 6_738_415_616, trainable: 4_194_304 });
+        assert_eq!(counts(8, &all).trainable, 20_277_248);
+        assert_eq!(counts(16, &all).trainable, 40_554_496);
+        assert_eq!(counts(256, &all).trainable, 648_871_936);
+    }
+}

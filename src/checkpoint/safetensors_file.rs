@@ -1,0 +1,134 @@
+//! safetensors files, read through a memory map and written beside and renamed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
+
+use super::error::CheckpointError;
+use super::tensor::{Elements, TensorData, TensorInfo};
+
+/// An open safetensors file whose header has been checked against its size.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+    data: usize,
+}
+
+impl SafetensorsFile {
+    /// Opens and checks a file. Errors: missing, truncated or hostile header.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let io = |source| CheckpointError::Io { path: path.to_owned(), source };
+        let file = File::open(path).map_err(io)?;
+        // SAFETY: the map is read only, and checkpoints are not edited in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let malformed = |e: &dyn std::fmt::Display| CheckpointError::Malformed {
+            path: path.to_owned(),
+            reason: format!("as safetensors: {e}"),
+        };
+        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| malformed(&e))?;
+        // `deserialize` also checks that the directory covers the rest of the file exactly.
+        SafeTensors::deserialize(&map).map_err(|e| malformed(&e))?;
+        Ok(Self { path: path.to_owned(), map, metadata, data: header + 8 })
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Name, shape and type of every tensor.
+    pub fn tensors(&self) -> Vec<TensorInfo> {
+        let mut infos: Vec<TensorInfo> = self
+            .metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| TensorInfo {
+                name,
+                shape: info.shape.iter().map(|&n| n as u64).collect(),
+                stored_as: format!("{:?}", info.dtype),
+            })
+            .collect();
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        infos
+    }
+
+    /// Whether the file has this tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
+    /// A floating-point tensor. Errors: absent, or of another type.
+    pub fn read(&self, name: &str) -> Result<TensorData, CheckpointError> {
+        let (shape, dtype, bytes) = self.bytes(name)?;
+        let elements = match dtype {
+            Dtype::F32 => Elements::F32(elements(bytes, |b| f32::from_le_bytes(b))),
+            Dtype::F16 => Elements::F16(elements(bytes, f16::from_le_bytes)),
+            Dtype::BF16 => Elements::Bf16(elements(bytes, bf16::from_le_bytes)),
+            other => return Err(self.unsupported(other)),
+        };
+        Ok(TensorData { shape, elements })
+    }
+
+    /// An integer tensor of 64 bits. Errors: absent, or of another type.
+    pub fn read_integers(&self, name: &str) -> Result<(Vec<u64>, Vec<i64>), CheckpointError> {
+        let (shape, dtype, bytes) = self.bytes(name)?;
+        match dtype {
+            Dtype::I64 => Ok((shape, elements(bytes, i64::from_le_bytes))),
+            other => Err(self.unsupported(other)),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> Result<(Vec<u64>, Dtype, &[u8]), CheckpointError> {
+        let info = self.metadata.info(name).ok_or_else(|| CheckpointError::NoTensor {
+            path: self.path.clone(),
+            name: name.to_owned(),
+        })?;
+        let (start, end) = info.data_offsets;
+        let shape = info.shape.iter().map(|&n| n as u64).collect();
+        Ok((shape, info.dtype, &self.map[self.data + start..self.data + end]))
+    }
+
+    fn unsupported(&self, dtype: Dtype) -> CheckpointError {
+        CheckpointError::Unsupported {
+            path: self.path.clone(),
+            what: "tensor type",
+            name: format!("{dtype:?}"),
+        }
+    }
+}
+
+fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let mut array = [0; N];
+    let convert = |chunk: &[u8]| {
+        array.copy_from_slice(chunk);
+        read(array)
+    };
+    bytes.chunks_exact(N).map(convert).collect()
+}
+
+/// Writes f32 tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole
+/// or not at all. Error: the system's.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+    metadata: HashMap<String, String>,
+) -> std::io::Result<()> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, shape, _), data)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(std::io::Error::other)?;
+    let beside = path.with_extension("partial");
+    safetensors::serialize_to_file(views, Some(metadata), &beside).map_err(std::io::Error::other)?;
+    File::open(&beside)?.sync_all()?;
+    std::fs::rename(&beside, path)
+}

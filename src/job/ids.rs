@@ -1,0 +1,119 @@
+//! Names and numbers that identify things, each its own type.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::key::Digest;
+
+/// Why a text is not the id that it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IdError {
+    /// A sweep name that could not be a folder name.
+    #[error("'{name}' is not a sweep name")]
+    SweepName {
+        /// The refused text.
+        name: String,
+    },
+}
+
+/// The name of a sweep: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash, so that it is a safe
+/// folder name everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SweepName(String);
+
+impl SweepName {
+    /// Checks a name. Errors: [`IdError::SweepName`].
+    pub fn new(name: &str) -> Result<Self, IdError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        if starts_well && name.len() <= 64 && name.chars().all(allowed) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(IdError::SweepName { name: name.to_owned() })
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SweepName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for SweepName {
+    type Error = IdError;
+    fn try_from(name: String) -> Result<Self, IdError> {
+        Self::new(&name)
+    }
+}
+
+impl From<SweepName> for String {
+    fn from(name: SweepName) -> Self {
+        name.0
+    }
+}
+
+/// A job's identity in the store: the first 16 hexadecimal digits of its subject key. Equal configurations of
+/// different sweeps are one job.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(String);
+
+impl JobId {
+    /// The id of the job that produces the subject with this digest.
+    pub fn of(digest: &Digest) -> Self {
+        Self(digest.as_str()[..16].to_owned())
+    }
+
+    /// An id as the store wrote it.
+    pub fn from_store(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which try at a job this is, counted from 1. It is also the fencing token: what an older attempt sends late is
+/// refused by the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttemptNumber(pub u32);
+
+impl fmt::Display for AttemptNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_name_is_a_safe_folder_name() {
+        for good in ["a", "rank-alpha", "A.b_c-9", "_x"] {
+            assert!(SweepName::new(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(65);
+        for bad in ["", ".", "..", "-x", "a/b", "a b", "ü", "a\0", long.as_str()] {
+            assert!(SweepName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

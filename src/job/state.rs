@@ -1,0 +1,119 @@
+//! The states of a job and the one function that moves between them. The store's SQL obeys this function.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for a slot.
+    Queued,
+    /// An attempt holds it.
+    Running,
+    /// Its adapter and every wanted score are in the store.
+    Done,
+    /// Ended by an error that trying again will not mend.
+    Failed,
+    /// Ended because its loss or a log-likelihood was not finite.
+    Diverged,
+}
+
+/// What can happen to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transition {
+    /// A worker took it.
+    Claim,
+    /// Its attempt ended well.
+    Finish,
+    /// Its attempt ended with an error that trying again will not mend.
+    Fail,
+    /// Its loss or a log-likelihood was not finite.
+    Diverge,
+    /// Its attempt ended through no fault of the job: stopped, killed, or the machine went down.
+    Requeue,
+    /// More is wanted of it than it has, or the user asks for another try.
+    Reopen,
+}
+
+/// A transition that the state does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a job that is {from:?} cannot {transition:?}")]
+pub struct IllegalTransition {
+    /// The state it was in.
+    pub from: JobState,
+    /// What was tried.
+    pub transition: Transition,
+}
+
+impl Transition {
+    /// Every transition, for tests that walk them all.
+    pub const ALL: [Self; 6] =
+        [Self::Claim, Self::Finish, Self::Fail, Self::Diverge, Self::Requeue, Self::Reopen];
+
+    /// The states from which this transition may start, in the order of [`JobState::ALL`].
+    pub fn sources(self) -> Vec<JobState> {
+        JobState::ALL.into_iter().filter(|state| state.after(self).is_ok()).collect()
+    }
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 5] =
+        [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Diverged];
+
+    /// The state after a transition. Errors: [`IllegalTransition`].
+    pub fn after(self, transition: Transition) -> Result<Self, IllegalTransition> {
+        use JobState::*;
+        use Transition::*;
+        match (self, transition) {
+            (Queued, Claim) => Ok(Running),
+            (Running, Finish) => Ok(Done),
+            (Running, Fail) => Ok(Failed),
+            (Running, Diverge) => Ok(Diverged),
+            (Running, Requeue) => Ok(Queued),
+            (Done | Failed | Diverged, Reopen) => Ok(Queued),
+            (from, transition) => Err(IllegalTransition { from, transition }),
+        }
+    }
+
+    /// The word that the store and `--json` use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Diverged => "diverged",
+        }
+    }
+
+    /// The state with this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_running_job_can_end() {
+        for end in [Transition::Finish, Transition::Fail, Transition::Diverge, Transition::Requeue] {
+            assert_eq!(end.sources(), [JobState::Running], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_is_claimed_only_from_the_queue() {
+        assert_eq!(Transition::Claim.sources(), [JobState::Queued]);
+    }
+
+    #[test]
+    fn every_word_reads_back_as_its_state() {
+        for state in JobState::ALL {
+            assert_eq!(JobState::parse(state.as_str()), Some(state));
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! loragrid: a sweep of LoRA finetunings run as one program.
+//!
+//! The library is the floor and the orchestrator; the engine is a crate root of its own
+//! (`src/engine/main.rs`) and sees the floor only. ARCHITECTURE.md has one sentence per room.
+
+// The floor: everything without a tensor that both programs know.
+pub mod checkpoint;
+pub mod data;
+pub mod job;
+pub mod passes;
+pub mod protocol;
+pub mod task;
+
+// The orchestrator, from the sweep file to the terminal.

@@ -1,0 +1,10 @@
+//! What a training run does, without a tensor: which rows make a window, which passes cover it, which random numbers
+//! and learning rates belong to a step. Everything is a function of its arguments, so a resumed job continues.
+
+mod order;
+pub mod random;
+pub mod schedule;
+mod window;
+
+pub use order::RowSequence;
+pub use window::{Pass, PlannedRow, plan_passes, token_weights};

@@ -1,0 +1,60 @@
+//! Which row of the data set each place of a run takes.
+
+use super::random::{Purpose, Stream};
+use crate::job::RowOrder;
+
+/// The endless sequence of rows of one run: row k is known without the rows before it.
+#[derive(Debug)]
+pub struct RowSequence {
+    order: RowOrder,
+    seed: u64,
+    rows: usize,
+    /// The permutation of the epoch that was asked for last.
+    epoch: Option<(u64, Vec<usize>)>,
+}
+
+impl RowSequence {
+    /// The sequence of a seed over a data set of `rows` rows (at least one).
+    pub fn new(order: RowOrder, seed: u64, rows: usize) -> Self {
+        Self { order, seed, rows, epoch: None }
+    }
+
+    /// The row at place `place`, counted from 0.
+    pub fn row(&mut self, place: u64) -> usize {
+        let (epoch, within) = (place / self.rows as u64, (place % self.rows as u64) as usize);
+        match self.order {
+            RowOrder::Sequential => within,
+            RowOrder::Shuffle => {
+                if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
+                    let stream = Stream::new(self.seed, Purpose::Order, epoch);
+                    self.epoch = Some((epoch, stream.permutation(self.rows)));
+                }
+                self.epoch.as_ref().map_or(within, |(_, permutation)| permutation[within])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_epoch_has_each_row_once_and_another_order() {
+        let mut rows = RowSequence::new(RowOrder::Shuffle, 3, 50);
+        let first: Vec<usize> = (0..50).map(|place| rows.row(place)).collect();
+        let second: Vec<usize> = (50..100).map(|place| rows.row(place)).collect();
+        assert_ne!(first, second);
+        let mut sorted = second.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_run_that_starts_in_the_middle_sees_the_same_rows() {
+        let mut whole = RowSequence::new(RowOrder::Shuffle, 3, 7);
+        let rows: Vec<usize> = (0..30).map(|place| whole.row(place)).collect();
+        let mut resumed = RowSequence::new(RowOrder::Shuffle, 3, 7);
+        assert_eq!(rows[19..], (19..30).map(|place| resumed.row(place)).collect::<Vec<_>>());
+    }
+}

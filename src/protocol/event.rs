@@ -1,0 +1,131 @@
+//! Events from the engine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{Bytes, Seconds, Tokens};
+use crate::task::RequestScore;
+
+/// Something that happened in the engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The engine started; always the first event.
+    Hello {
+        /// [`super::PROTOCOL_VERSION`].
+        protocol: u32,
+        /// The engine's own version.
+        engine: String,
+        /// Where it computes.
+        device: Device,
+    },
+    /// The base model is ready.
+    Loaded {
+        /// Parameters of the base model.
+        parameters: u64,
+        /// How long it took.
+        seconds: Seconds,
+    },
+    /// An optimizer step was made.
+    Step(StepReport),
+    /// Training ended and the adapter is on disk.
+    Trained(Trained),
+    /// A document was scored.
+    Document(DocumentScore),
+    /// Every document of the order was scored.
+    Scored {
+        /// How long it took.
+        seconds: Seconds,
+        /// Tokens that went through the model.
+        tokens: Tokens,
+    },
+    /// The order failed; the engine goes on with the next.
+    Failed(EngineFailure),
+}
+
+/// A kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Device {
+    /// The processor.
+    Cpu,
+}
+
+/// An optimizer step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Steps made so far, so the first report says 1.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Loss of the step's window before the step. NaN travels as `null`.
+    #[serde(with = "nullable")]
+    pub loss: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Tokens that went through the model so far.
+    pub tokens: Tokens,
+    /// Time since training began.
+    pub seconds: Seconds,
+}
+
+/// The end of a training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Steps made.
+    pub steps: u64,
+    /// Tokens that went through the model.
+    pub tokens: Tokens,
+    /// How long training took, without loading.
+    pub seconds: Seconds,
+    /// Parameters of the adapter.
+    pub trainable: u64,
+    /// Largest resident memory of the process so far.
+    pub peak_memory: Bytes,
+}
+
+/// The scores of one document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DocumentScore {
+    /// The task's name.
+    pub task: String,
+    /// The document's number.
+    pub document: usize,
+    /// What the model says of each request; a log-likelihood that is not finite fails the order instead.
+    pub requests: Vec<RequestScore>,
+    /// Value of each of the task's metrics, in their order.
+    pub metrics: Vec<f64>,
+}
+
+/// Why an order failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFailure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// For the user.
+    pub message: String,
+}
+
+/// Kinds of failure, by what follows from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The order cannot be carried out: bad model, data or task.
+    BadInput,
+    /// The loss or a log-likelihood is not finite.
+    Diverged,
+    /// Anything else, a bug or the system.
+    Internal,
+}
+
+/// JSON has no NaN and no infinity: they travel as `null` and arrive as NaN.
+mod nullable {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        if x.is_finite() { serializer.serialize_some(x) } else { serializer.serialize_none() }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+}

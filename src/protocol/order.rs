@@ -1,0 +1,72 @@
+//! Orders to the engine.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{DataSource, Template};
+use crate::job::{DType, LoraConfig, TrainConfig};
+use crate::task::Task;
+
+/// Something that the engine is to do. It does one after another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Load a base model; the first order, and again when the model changes.
+    Load(LoadOrder),
+    /// Train an adapter.
+    Train(TrainOrder),
+    /// Score the base model or an adapter.
+    Score(ScoreOrder),
+    /// Exit.
+    Shutdown,
+}
+
+/// The base model to load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadOrder {
+    /// A GGUF file or a checkpoint folder.
+    pub model: PathBuf,
+    /// Compute dtype.
+    pub dtype: DType,
+    /// Threads of one operation.
+    pub threads: usize,
+}
+
+/// A training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainOrder {
+    /// File that the engine's descriptors 1 and 2 are pointed at.
+    pub log: PathBuf,
+    /// Rows to train on.
+    pub data: DataSource,
+    /// How a row becomes a prompt and a response.
+    pub template: Template,
+    /// Training.
+    pub train: TrainConfig,
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// Seed.
+    pub seed: u64,
+    /// Most tokens of one pass.
+    pub token_budget: usize,
+    /// Folder for the adapter; it appears whole or not at all.
+    pub adapter: PathBuf,
+    /// The model's name, for the adapter's own configuration.
+    pub base_name: String,
+}
+
+/// Tasks to score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScoreOrder {
+    /// File that the engine's descriptors 1 and 2 are pointed at.
+    pub log: PathBuf,
+    /// The adapter's folder; none for the base model.
+    pub adapter: Option<PathBuf>,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Only the first n documents of each.
+    pub limit: Option<u64>,
+    /// Most tokens of one pass.
+    pub token_budget: usize,
+}

@@ -1,0 +1,17 @@
+//! Tasks in lm_eval's YAML: from a file to checked definitions, requests, scores of documents and their aggregate.
+
+mod catalogue;
+mod definition;
+mod error;
+mod metric;
+mod prompt;
+mod request;
+mod score;
+
+pub use catalogue::{Catalogue, builtin_names};
+pub use definition::{OutputType, Task};
+pub use error::TaskError;
+pub use metric::{Aggregate, Metric, aggregate};
+pub use prompt::{Document, Gold, build_documents};
+pub use request::{EncodedRequest, Request, encode_request};
+pub use score::{RequestScore, score_document};

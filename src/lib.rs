@@ -12,3 +12,13 @@ pub mod protocol;
 pub mod task;
 
 // The orchestrator, from the sweep file to the terminal.
+pub mod cli;
+pub mod device;
+pub mod plan;
+pub mod report;
+pub mod runner;
+pub mod scheduler;
+pub mod spec;
+pub mod stats;
+pub mod store;
+pub mod worker;

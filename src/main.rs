@@ -1,1 +1,5 @@
-fn main(){}
+//! The `loragrid` program: arguments in, one exit code out.
+
+fn main() -> std::process::ExitCode {
+    loragrid::cli::main()
+}

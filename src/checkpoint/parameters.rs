@@ -52,6 +52,11 @@ impl ModelConfig {
         names
     }
 
+    /// Parameters of the model; a tied head counts once.
+    pub fn parameters(&self) -> u64 {
+        self.tensors().into_iter().map(|name| self.shape(name).iter().product::<u64>()).sum()
+    }
+
     /// The matrices that carry an adapter when these kinds do, in forward order.
     pub fn adapted(&self, kinds: &BTreeSet<LayerKind>) -> Vec<LayerName> {
         let mut names = Vec::new();
@@ -68,11 +73,7 @@ impl ModelConfig {
 
 /// Parameters of the base model and of an adapter on it.
 pub fn count_parameters(config: &ModelConfig, lora: &LoraConfig) -> ParameterCounts {
-    let size = |name: &LayerName| config.shape(*name).iter().product::<u64>();
-    ParameterCounts {
-        base: config.tensors().iter().map(size).sum(),
-        trainable: trainable_parameters(config, lora),
-    }
+    ParameterCounts { base: config.parameters(), trainable: trainable_parameters(config, lora) }
 }
 
 /// Parameters of an adapter: rank × (in + out) for each adapted matrix.

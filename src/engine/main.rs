@@ -1,1 +1,52 @@
-fn main(){}
+//! loragrid-engine: one process for one device slot. It loads a base model once and carries out orders for it; it sees
+//! the floor of the library only, never the database.
+//!
+//! Orders come in on descriptor 0 and events leave on descriptor 3; descriptors 1 and 2 point at a log, so that no
+//! library's print can break a frame.
+
+mod failure;
+mod lora;
+mod memory;
+mod model;
+mod optimizer;
+#[cfg(test)]
+mod parity;
+mod score;
+mod serve;
+mod tensor;
+mod train;
+
+use std::fs::File;
+use std::os::fd::{FromRawFd, RawFd};
+use std::process::ExitCode;
+
+use loragrid::protocol::EVENT_DESCRIPTOR;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let Some(events) = event_stream(EVENT_DESCRIPTOR) else {
+        tracing::error!("descriptor {EVENT_DESCRIPTOR} is closed: loragrid-engine is started by loragrid");
+        return ExitCode::from(2);
+    };
+    match serve::serve(std::io::stdin().lock(), events) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("the stream of orders broke: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The stream of events, if its descriptor is open.
+fn event_stream(descriptor: RawFd) -> Option<File> {
+    nix::fcntl::fcntl(
+        // SAFETY: borrowed for this call only; an unopened descriptor makes the call fail.
+        unsafe { std::os::fd::BorrowedFd::borrow_raw(descriptor) },
+        nix::fcntl::FcntlArg::F_GETFD,
+    )
+    .ok()?;
+    // SAFETY: it is open, as was just seen, and nothing else in this process owns it.
+    Some(unsafe { File::from_raw_fd(descriptor) })
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::{KEYS, Settings};
+use super::settings::Settings;
 use super::value::Value;
 
 /// Compute dtype of the frozen model.
@@ -251,10 +251,9 @@ impl JobConfig {
 
     /// A short name of the values in which jobs of one sweep differ: `r=8 lr=1e-3`. `axes` are key paths.
     pub fn label(settings: &Settings, axes: &[&'static str]) -> String {
-        let known = KEYS.iter().map(|key| key.path).filter(|path| axes.contains(path));
-        let parts = known.filter_map(|path| {
+        let parts = axes.iter().filter_map(|path| {
             let value = &settings.get(path)?.value;
-            let short = match path {
+            let short = match *path {
                 "lora.rank" => "r",
                 "train.learning_rate" => "lr",
                 _ => path.rsplit('.').next().unwrap_or(path),

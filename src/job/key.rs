@@ -13,7 +13,7 @@ use super::config::{DType, JobConfig, LoraConfig, TrainConfig};
 
 /// Raised when the engine's arithmetic changes in a way that changes results, so that old adapters are not taken
 /// for new ones.
-pub const NUMERICS_VERSION: u32 = 1;
+const NUMERICS_VERSION: u32 = 1;
 
 /// A SHA-256 as 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -38,7 +38,7 @@ pub enum KeyKind {
 }
 
 /// One row of [`KEYS`].
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Key {
     /// Dotted path: `train.learning_rate`, `seed`.
     pub path: &'static str,

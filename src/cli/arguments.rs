@@ -1,0 +1,118 @@
+//! Every flag, once.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run a sweep of LoRA finetunings as one program.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "A first sweep:\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task, 7 no engine,\n8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
+)]
+pub(super) struct Arguments {
+    /// The results database
+    #[arg(long, global = true, env = "LORAGRID_DB", value_name = "FILE", default_value = "results/loragrid.db")]
+    pub(super) db: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show every job of a sweep with its parameters, memory, disk and time; nothing runs
+    Plan(PlanArguments),
+    /// Plan a sweep, run what is missing, end with the leaderboard
+    Run(RunArguments),
+    /// Show the leaderboard of a sweep
+    Top(TopArguments),
+    /// Show where every sweep stands
+    Status(StatusArguments),
+    /// List every key of a sweep file with its range and default
+    Keys(KeysArguments),
+}
+
+impl Command {
+    /// Whether output and errors are JSON.
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Self::Plan(command) => command.json,
+            Self::Run(command) => command.json,
+            Self::Top(command) => command.json,
+            Self::Status(command) => command.json,
+            Self::Keys(command) => command.json,
+        }
+    }
+}
+
+/// A sweep file with overrides.
+#[derive(Debug, Args)]
+pub(super) struct SweepArguments {
+    /// The sweep file
+    #[arg(value_name = "SWEEP.toml")]
+    pub(super) file: PathBuf,
+    /// Override a key for every job, such as train.iterations=64; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(super) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    #[command(flatten)]
+    pub(super) sweep: SweepArguments,
+    /// Print one JSON object with the jobs in `jobs`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) sweep: SweepArguments,
+    /// End with one JSON object with the leaderboard in `rows`
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The engine [default: loragrid-engine beside this program, or in PATH]
+    #[arg(long, env = "LORAGRID_ENGINE", value_name = "FILE")]
+    pub(super) engine: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopArguments {
+    /// The sweep [default: the last one that was submitted]
+    pub(super) sweep: Option<String>,
+    /// Print one JSON object with the rows in `rows`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArguments {
+    /// Print one JSON object with the sweeps in `sweeps`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysArguments {
+    /// Print one JSON object with the keys in `keys`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

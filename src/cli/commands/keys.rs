@@ -1,0 +1,26 @@
+//! `loragrid keys`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::arguments::KeysArguments;
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::job::KEYS;
+use crate::report::{Cell, Column, Table, render_json_rows, render_terminal};
+
+pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure> {
+    let columns = vec![Column::text("key"), Column::text("default"), Column::text("takes"), Column::text("meaning")];
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let row = |key: &crate::job::Key| {
+        let default = key.default.map_or(Cell::Missing, text);
+        vec![text(key.path), default, Cell::Text(key.kind.expected()), text(key.help)]
+    };
+    let table = Table { columns, rows: KEYS.iter().map(row).collect() };
+    if arguments.json {
+        write_json(&json!({ "keys": render_json_rows(&table) }))?;
+    } else {
+        write_line(&render_terminal(&table, terminal_width()))?;
+    }
+    Ok(ExitCode::Success)
+}

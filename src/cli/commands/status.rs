@@ -1,0 +1,27 @@
+//! `loragrid status`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::arguments::StatusArguments;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::report::{render_json_rows, render_terminal, status_table};
+use crate::store::Store;
+
+pub(in crate::cli) fn run(arguments: &StatusArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let sweeps = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let sweeps = store.status().await?;
+        store.close().await;
+        Ok(sweeps)
+    })?;
+    let table = status_table(&sweeps);
+    if arguments.json {
+        write_json(&json!({ "sweeps": render_json_rows(&table) }))?;
+    } else {
+        write_line(&render_terminal(&table, terminal_width()))?;
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,71 @@
+//! What the program takes from its surroundings, read once.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::Arguments;
+use super::failure::Failure;
+use crate::data::DataRoots;
+use crate::device::{auto_dtype, cpu_slots};
+use crate::plan::{Known, Plan, PlanContext};
+use crate::spec::SweepSpec;
+use crate::store::{RememberedDigests, Store};
+
+/// The surroundings.
+pub(super) struct Environment {
+    pub(super) db: PathBuf,
+    pub(super) roots: DataRoots,
+}
+
+impl Environment {
+    pub(super) fn read(arguments: &Arguments) -> Self {
+        let local = std::env::var_os("LORAGRID_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
+        Self { db: arguments.db.clone(), roots: DataRoots { local } }
+    }
+
+    /// The folder of the database, for adapters and logs.
+    pub(super) fn results(&self) -> PathBuf {
+        let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+    }
+
+    /// Reads a sweep file with its overrides.
+    pub(super) fn spec(&self, sweep: &super::arguments::SweepArguments) -> Result<SweepSpec, Failure> {
+        let mut spec = SweepSpec::read(&sweep.file)?;
+        for (key, value) in &sweep.set {
+            spec.set(key, value).map_err(|problem| Failure::of_override(&problem))?;
+        }
+        Ok(spec)
+    }
+
+    /// Plans a sweep against what is known.
+    pub(super) fn plan(
+        &self,
+        spec: &SweepSpec,
+        known: &Known,
+        digests: &mut RememberedDigests,
+    ) -> Result<Plan, Failure> {
+        let token_budget = cpu_slots().first().map_or(1024, |slot| slot.token_budget as u64);
+        let mut context = PlanContext { roots: &self.roots, digests, auto_dtype: auto_dtype(), token_budget };
+        Ok(Plan::build(spec, &mut context, known)?)
+    }
+
+    /// The database, what is done in it, and the digests that it remembers; nothing of these where it is not there yet.
+    pub(super) async fn known(&self) -> Result<(Option<Store>, Known, RememberedDigests), Failure> {
+        if !self.db.is_file() {
+            return Ok((None, Known::default(), RememberedDigests::default()));
+        }
+        let store = Store::open(&self.db).await?;
+        let (known, digests) = (store.known().await?, store.digests().await?);
+        Ok((Some(store), known, digests))
+    }
+}
+
+/// Runs the asynchronous part of a command on this thread.
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(super::ExitCode::Internal, format!("the runtime does not start: {error}"), None)
+    })?;
+    runtime.block_on(future)
+}

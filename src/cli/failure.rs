@@ -1,0 +1,250 @@
+//! Errors at the edge: one exit code, a message, a place, a fix.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use miette::{GraphicalReportHandler, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+use serde_json::{Value as Json, json};
+
+use super::exit_code::ExitCode;
+use super::output::write_error;
+use crate::data::DataError;
+use crate::plan::PlanError;
+use crate::runner::RunError;
+use crate::spec::{Problem, SourceText, SpecError};
+use crate::store::StoreError;
+use crate::task::TaskError;
+use crate::worker::EngineNotFound;
+
+/// What the user is told when a command cannot do its work.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: ExitCode,
+    details: Vec<Detail>,
+}
+
+/// One problem.
+#[derive(Debug)]
+struct Detail {
+    message: String,
+    help: Option<String>,
+    place: Option<Place>,
+}
+
+/// Where it is.
+#[derive(Debug)]
+struct Place {
+    file: PathBuf,
+    line: Option<usize>,
+    source: Option<(SourceText, Range<usize>)>,
+}
+
+impl Failure {
+    /// A failure without a place.
+    pub(super) fn new(code: ExitCode, message: impl Into<String>, help: impl Into<Option<String>>) -> Self {
+        Self { code, details: vec![Detail { message: message.into(), help: help.into(), place: None }] }
+    }
+
+    fn at(mut self, file: PathBuf, line: Option<usize>) -> Self {
+        if let Some(detail) = self.details.first_mut() {
+            detail.place = Some(Place { file, line, source: None });
+        }
+        self
+    }
+
+    /// A problem of `--set`.
+    pub(super) fn of_override(problem: &Problem) -> Self {
+        Self::new(ExitCode::Usage, format!("--set: {problem}"), problem.help())
+    }
+
+    /// Prints to standard error: for people, or as one JSON object.
+    pub(super) fn print(&self, json: bool) {
+        if json {
+            return write_error(&self.json().to_string());
+        }
+        for detail in &self.details {
+            write_error(&detail.render());
+        }
+    }
+
+    /// {error: {code, message, file, line, column, help}}; further problems of the same file in `others`.
+    fn json(&self) -> Json {
+        let mut details = self.details.iter().map(Detail::json);
+        let mut error = details.next().unwrap_or_else(|| json!({}));
+        error["code"] = json!(self.code.as_str());
+        let others: Vec<Json> = details.collect();
+        if !others.is_empty() {
+            error["others"] = json!(others);
+        }
+        json!({ "error": error })
+    }
+}
+
+impl Detail {
+    fn line_and_column(&self) -> (Option<usize>, Option<usize>) {
+        match &self.place {
+            Some(Place { source: Some((source, span)), .. }) => {
+                let (line, column) = source.place(span.start);
+                (Some(line), Some(column))
+            }
+            Some(Place { line, .. }) => (*line, None),
+            None => (None, None),
+        }
+    }
+
+    fn json(&self) -> Json {
+        let (line, column) = self.line_and_column();
+        json!({
+            "code": null,
+            "message": self.message,
+            "file": self.place.as_ref().map(|place| place.file.display().to_string()),
+            "line": line,
+            "column": column,
+            "help": self.help,
+        })
+    }
+
+    fn render(&self) -> String {
+        let mut diagnostic = MietteDiagnostic::new(self.message.clone());
+        if let Some(help) = &self.help {
+            diagnostic = diagnostic.with_help(help.clone());
+        }
+        let source = self.place.as_ref().and_then(|place| place.source.as_ref());
+        let report = match source {
+            Some((source, span)) => {
+                let label = LabeledSpan::new_with_span(None, (span.start, span.len()));
+                let named = NamedSource::new(source.path().display().to_string(), source.text().to_owned());
+                Report::new(diagnostic.with_label(label)).with_source_code(named)
+            }
+            None => Report::new(diagnostic),
+        };
+        let mut text = String::new();
+        let handler = match std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            true => GraphicalReportHandler::new(),
+            false => GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()),
+        };
+        match handler.render_report(&mut text, report.as_ref()) {
+            Ok(()) => text.trim_end().to_owned(),
+            Err(_) => self.message.clone(),
+        }
+    }
+}
+
+impl From<SpecError> for Failure {
+    fn from(error: SpecError) -> Self {
+        match error {
+            SpecError::Problems { source_text, problems } => {
+                let detail = |(problem, span): (Problem, Range<usize>)| Detail {
+                    message: problem.to_string(),
+                    help: Some(problem.help()),
+                    place: Some(Place {
+                        file: source_text.path().to_owned(),
+                        line: None,
+                        source: Some(((*source_text).clone(), span)),
+                    }),
+                };
+                Self { code: ExitCode::SweepFile, details: problems.into_iter().map(detail).collect() }
+            }
+            SpecError::Io { ref path, .. } => {
+                let help = "name an existing sweep file".to_owned();
+                Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
+            }
+            SpecError::Encoding { ref path } => {
+                let help = "save the file as UTF-8".to_owned();
+                Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
+            }
+        }
+    }
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Self {
+        let failure = Self::new(ExitCode::Data, error.to_string(), error.help());
+        match error {
+            DataError::Io { path, .. } | DataError::Format { path } => failure.at(path, None),
+            DataError::Line { path, line, .. } => failure.at(path, Some(line)),
+            _ => failure,
+        }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        let failure = Self::new(ExitCode::Task, error.to_string(), error.help());
+        match error {
+            TaskError::Io { file, .. } | TaskError::Malformed { file, .. } => failure.at(PathBuf::from(file), None),
+            _ => failure,
+        }
+    }
+}
+
+impl From<PlanError> for Failure {
+    fn from(error: PlanError) -> Self {
+        let message = error.to_string();
+        match error {
+            PlanError::Spec(error) => error.into(),
+            PlanError::Data(error) => error.into(),
+            PlanError::Task(error) => error.into(),
+            PlanError::Checkpoint(error) => {
+                Self::new(ExitCode::Model, message, error.help().to_owned()).at(error.path().to_owned(), None)
+            }
+            PlanError::Tokenizer(_) => {
+                Self::new(ExitCode::Model, message, "use a checkpoint with its tokenizer".to_owned())
+            }
+            PlanError::SameJob { .. } => {
+                Self::new(ExitCode::SweepFile, message, "remove one of the two cells".to_owned())
+            }
+            PlanError::Objective { .. } => {
+                Self::new(ExitCode::SweepFile, message, "name a task of eval, or one of its metrics as task:metric".to_owned())
+            }
+            PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        let (code, help) = match &error {
+            StoreError::NoSweep { known, .. } => (ExitCode::NotFound, format!("sweeps there: {}", known.join(", "))),
+            StoreError::Empty | StoreError::NoDatabase { .. } => {
+                (ExitCode::NotFound, "`loragrid run SWEEP.toml` makes the first results; --db names another file".into())
+            }
+            StoreError::Open { .. } | StoreError::Migrate { .. } => {
+                (ExitCode::Database, "check the path and its permissions, or name another with --db".into())
+            }
+            StoreError::Sql(_) | StoreError::Value { .. } | StoreError::Fenced { .. } => {
+                (ExitCode::Database, "results so far are kept; run the same command again".into())
+            }
+        };
+        Self::new(code, message, help)
+    }
+}
+
+impl From<EngineNotFound> for Failure {
+    fn from(error: EngineNotFound) -> Self {
+        Self::new(ExitCode::NoEngine, error.to_string(), None)
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let message = error.to_string();
+        match error {
+            RunError::Store(error) => error.into(),
+            RunError::Folder { .. } => {
+                Self::new(ExitCode::Database, message, "results go beside the database; name another with --db".to_owned())
+            }
+            RunError::Worker(_) | RunError::Order(_) | RunError::Protocol { .. } | RunError::Start(_) => {
+                Self::new(ExitCode::Engine, message, "its log is in the folder logs beside the database".to_owned())
+            }
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// Of writing to standard output.
+    fn from(error: std::io::Error) -> Self {
+        Self::new(ExitCode::Internal, format!("output failed: {error}"), None)
+    }
+}

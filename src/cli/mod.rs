@@ -1,0 +1,52 @@
+//! The command line: the only room that prints or exits. One file per command.
+
+mod arguments;
+mod commands;
+mod environment;
+mod exit_code;
+mod failure;
+mod output;
+mod progress;
+
+pub use exit_code::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use environment::Environment;
+
+/// Reads the arguments, runs the command, prints its error if it has one.
+pub fn main() -> std::process::ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are "errors" that go to standard output; a closed pipe ends quietly.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }.into();
+        }
+    };
+    start_log();
+    let environment = Environment::read(&arguments);
+    let json = arguments.command.json();
+    let result = match &arguments.command {
+        Command::Plan(command) => commands::plan::run(command, &environment),
+        Command::Run(command) => commands::run::run(command, &environment),
+        Command::Top(command) => commands::top::run(command, &environment),
+        Command::Status(command) => commands::status::run(command, &environment),
+        Command::Keys(command) => commands::keys::run(command),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.print(json);
+            failure.code.into()
+        }
+    }
+}
+
+/// Warnings of the program's own rooms go to standard error; `LORAGRID_LOG=debug` shows more.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("LORAGRID_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,31 @@
+//! Standard output and standard error.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use serde_json::Value as Json;
+
+/// Writes a text and a line's end to standard output. A closed pipe ends the program's output quietly. Error: any other.
+pub(super) fn write_line(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes one JSON value, indented, to standard output.
+pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
+    write_line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Writes a text and a line's end to standard error; where even that fails there is nobody to tell.
+pub(super) fn write_error(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Width of the terminal on standard output; `None` where it is none.
+pub(super) fn terminal_width() -> Option<u16> {
+    let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let terminal = std::io::stdout().is_terminal();
+    columns.or_else(|| terminal.then(|| comfy_table::Table::new().width()).flatten())
+}

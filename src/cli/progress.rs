@@ -1,0 +1,104 @@
+//! Live progress: a bar on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::output::write_error;
+use crate::runner::Progress;
+use crate::store::AttemptEnd;
+
+/// Plain lines are written at each of this many equal parts of a training.
+const LINES_PER_TRAINING: u64 = 4;
+
+/// Shows progress on standard error.
+pub(super) struct Display {
+    bar: Option<ProgressBar>,
+    total: u64,
+    done: u64,
+    label: String,
+}
+
+impl Display {
+    /// For this many jobs.
+    pub(super) fn new(total: u64) -> Self {
+        let bar = (total > 0 && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+            let template = "{prefix} [{bar:24}] {msg}  {elapsed}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        Self { bar, total, done: 0, label: String::new() }
+    }
+
+    /// Shows what happened.
+    pub(super) fn show(&mut self, progress: Progress) {
+        match progress {
+            Progress::Loading => self.announce("loading the model".to_owned()),
+            Progress::Started { label, trains, .. } => {
+                let what = if trains { "training" } else { "scoring" };
+                self.label = label;
+                self.announce(format!("{} {what}", self.label));
+            }
+            Progress::Step { report, .. } => {
+                let rate = report.tokens.0 as f64 / report.seconds.0.max(1e-9);
+                let text = format!(
+                    "{} step {}/{} loss {:.3} {rate:.0} tokens/s",
+                    self.label, report.step, report.steps, report.loss
+                );
+                let part = report.steps.div_ceil(LINES_PER_TRAINING).max(1);
+                self.position(report.step, report.steps, text, report.step.is_multiple_of(part));
+            }
+            Progress::Scoring { done, total, .. } => {
+                let text = format!("{} scored {done}/{total} documents", self.label);
+                self.position(done, total, text, done == total);
+            }
+            Progress::Ended { label, end, .. } => {
+                self.done += u64::from(!matches!(end, AttemptEnd::Requeued(_)));
+                let word = match end {
+                    AttemptEnd::Finished => "done".to_owned(),
+                    AttemptEnd::Failed(reason) => format!("failed: {reason}"),
+                    AttemptEnd::Diverged(reason) => format!("diverged: {reason}"),
+                    AttemptEnd::Requeued(reason) => format!("goes back: {reason}"),
+                };
+                self.line(&format!("[{}/{}] {label} {word}", self.done, self.total));
+            }
+        }
+    }
+
+    /// Clears the bar.
+    pub(super) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn announce(&self, text: String) {
+        match &self.bar {
+            Some(_) => self.position(0, 1, text, false),
+            None => self.line(&format!("[{}/{}] {text}", self.done, self.total)),
+        }
+    }
+
+    fn position(&self, at: u64, of: u64, text: String, worth_a_line: bool) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_prefix(format!("[{}/{}]", self.done, self.total));
+                bar.set_length(of);
+                bar.set_position(at);
+                bar.set_message(text);
+            }
+            None if worth_a_line => self.line(&format!("[{}/{}] {text}", self.done, self.total)),
+            None => {}
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => write_error(text),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Sequences laid end to end, as tensors.
+
+use tch::{Device, Tensor};
+
+/// Neighbouring sequences of equal length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// How many sequences.
+    pub(crate) count: i64,
+    /// Tokens of each.
+    pub(crate) length: i64,
+}
+
+/// The input of a pass.
+pub(crate) struct Batch {
+    /// `[tokens]`, 64-bit.
+    pub(crate) tokens: Tensor,
+    /// `[tokens]`, 64-bit; restarts at 0 with each sequence.
+    pub(crate) positions: Tensor,
+    /// The sequences, in order.
+    pub(crate) runs: Vec<Run>,
+}
+
+impl Batch {
+    /// Lays sequences end to end in the given order.
+    pub(crate) fn new(sequences: &[&[u32]], device: Device) -> Self {
+        let mut tokens = Vec::new();
+        let mut positions = Vec::new();
+        let mut runs: Vec<Run> = Vec::new();
+        for sequence in sequences {
+            let length = sequence.len() as i64;
+            tokens.extend(sequence.iter().map(|&token| i64::from(token)));
+            positions.extend(0..length);
+            match runs.last_mut() {
+                Some(run) if run.length == length => run.count += 1,
+                _ => runs.push(Run { count: 1, length }),
+            }
+        }
+        Self {
+            tokens: Tensor::from_slice(&tokens).to_device(device),
+            positions: Tensor::from_slice(&positions).to_device(device),
+            runs,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Orders in, events out.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::path::Path;
+use std::time::Instant;
+
+use loragrid::checkpoint::{Checkpoint, ModelTokenizer};
+use loragrid::data::encode_rows;
+use loragrid::job::{Seconds, Tokens};
+use loragrid::protocol::{
+    self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame, write_frame,
+};
+use tch::Device;
+
+use crate::failure::EngineError;
+use crate::lora::{Adapter, read_adapter, write_adapter};
+use crate::model::{Model, load};
+use crate::score::score_task;
+use crate::tensor::{kind, wide};
+use crate::train::{Run, train};
+
+/// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
+pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
+    let mut engine = Engine { events, loaded: None };
+    engine.send(&Event::Hello {
+        protocol: PROTOCOL_VERSION,
+        engine: env!("CARGO_PKG_VERSION").to_owned(),
+        device: protocol::Device::Cpu,
+    })?;
+    while let Some(order) = read_frame::<Order>(&mut orders)? {
+        let result = match order {
+            Order::Load(order) => engine.load(&order),
+            Order::Train(order) => engine.train(&order),
+            Order::Score(order) => engine.score(&order),
+            Order::Shutdown => return Ok(()),
+        };
+        match result {
+            Ok(()) => {}
+            Err(EngineError::Events(broken)) => return Err(broken),
+            Err(error) => {
+                tracing::error!("{error}");
+                engine.send(&Event::Failed(error.report()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Engine {
+    events: File,
+    loaded: Option<Loaded>,
+}
+
+/// The base model with its tokenizer.
+struct Loaded {
+    model: Model,
+    tokenizer: ModelTokenizer,
+}
+
+impl Engine {
+    fn send(&mut self, event: &Event) -> Result<(), FrameError> {
+        write_frame(&mut self.events, event)
+    }
+
+    fn load(&mut self, order: &LoadOrder) -> Result<(), EngineError> {
+        let started = Instant::now();
+        tch::set_num_threads(order.threads as i32);
+        self.loaded = None;
+        let checkpoint = Checkpoint::open(&order.model)?;
+        let tokenizer = ModelTokenizer::open(&checkpoint)?;
+        let model = load(&checkpoint, kind(order.dtype), Device::Cpu)?;
+        let parameters = model.config.parameters();
+        tracing::info!("loaded {} ({parameters} parameters, {:?})", order.model.display(), order.dtype);
+        self.loaded = Some(Loaded { model, tokenizer });
+        let seconds = Seconds(started.elapsed().as_secs_f64());
+        self.send(&Event::Loaded { parameters, seconds })?;
+        Ok(())
+    }
+
+    fn train(&mut self, order: &TrainOrder) -> Result<(), EngineError> {
+        redirect_output(&order.log)?;
+        let Loaded { model, tokenizer } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let rows = order.data.rows()?;
+        let max = (order.train.max_seq_length as usize).min(model.config.max_positions as usize);
+        let name = order.data.name();
+        let examples = encode_rows(&name, &rows, order.template, tokenizer, order.train.labels, max)?;
+        tracing::info!("training on {} rows of {name}: {:?} {:?}", examples.len(), order.train, order.lora);
+        let mut adapter =
+            Adapter::initialised(&model.config, &order.lora, order.seed, wide(model.kind), Device::Cpu);
+        let run = Run {
+            train: &order.train,
+            lora: &order.lora,
+            seed: order.seed,
+            examples: &examples,
+            token_budget: order.token_budget,
+        };
+        let events = &mut self.events;
+        let trained = train(model, &mut adapter, &run, |report| {
+            tracing::info!("step {}/{} loss {:.4} lr {:.3e}", report.step, report.steps, report.loss, report.learning_rate);
+            Ok(write_frame(events, &Event::Step(report))?)
+        })?;
+        write_adapter(&order.adapter, &adapter, &order.lora, &order.base_name)?;
+        self.send(&Event::Trained(trained))?;
+        Ok(())
+    }
+
+    fn score(&mut self, order: &ScoreOrder) -> Result<(), EngineError> {
+        redirect_output(&order.log)?;
+        let started = Instant::now();
+        let Loaded { model, tokenizer } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let read = |folder| read_adapter(folder, model, Device::Cpu);
+        let adapter = order.adapter.as_deref().map(read).transpose()?;
+        let events = &mut self.events;
+        let mut tokens = 0;
+        for task in &order.tasks {
+            tracing::info!("scoring {}", task.name);
+            let budget = order.token_budget;
+            tokens += score_task(model, tokenizer, adapter.as_ref(), task, order.limit, budget, |score| {
+                Ok(write_frame(events, &Event::Document(score))?)
+            })?;
+        }
+        let seconds = Seconds(started.elapsed().as_secs_f64());
+        self.send(&Event::Scored { seconds, tokens: Tokens(tokens) })?;
+        Ok(())
+    }
+}
+
+/// Points descriptors 1 and 2 at the end of the attempt's log.
+fn redirect_output(log: &Path) -> Result<(), EngineError> {
+    let io = |source| EngineError::Io { what: format!("opening {}", log.display()), source };
+    let file = OpenOptions::new().create(true).append(true).open(log).map_err(io)?;
+    nix::unistd::dup2_stdout(&file).map_err(|e| io(e.into()))?;
+    nix::unistd::dup2_stderr(&file).map_err(|e| io(e.into()))?;
+    Ok(())
+}

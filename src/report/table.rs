@@ -1,0 +1,122 @@
+//! A table before any syntax.
+
+use serde_json::{Value as Json, json};
+
+/// How a column stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Texts.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its heading.
+    pub title: String,
+    /// Its unit, shown after the heading.
+    pub unit: Option<&'static str>,
+    /// How it stands.
+    pub align: Align,
+}
+
+/// A value of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Count(u64),
+    /// A number with as many decimals.
+    Number(f64, usize),
+    /// A number with its uncertainty, both with as many decimals.
+    Uncertain(f64, f64, usize),
+    /// Nothing there.
+    Missing,
+}
+
+/// Columns and rows; each row is as long as the columns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+impl Column {
+    /// A column of texts.
+    pub fn text(title: impl Into<String>) -> Self {
+        Self { title: title.into(), unit: None, align: Align::Left }
+    }
+
+    /// A column of numbers.
+    pub fn number(title: impl Into<String>, unit: Option<&'static str>) -> Self {
+        Self { title: title.into(), unit, align: Align::Right }
+    }
+}
+
+impl Cell {
+    /// A text, or nothing.
+    pub fn maybe_number(value: Option<f64>, decimals: usize) -> Self {
+        value.map_or(Self::Missing, |value| Self::Number(value, decimals))
+    }
+
+    /// As a reader sees it.
+    pub fn show(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Count(n) => group_digits(*n),
+            Self::Number(value, decimals) => show_number(*value, *decimals),
+            Self::Uncertain(value, error, decimals) => {
+                format!("{} ± {}", show_number(*value, *decimals), show_number(*error, *decimals))
+            }
+            Self::Missing => "–".to_owned(),
+        }
+    }
+
+    /// As a program reads it.
+    pub fn json(&self) -> Json {
+        match self {
+            Self::Text(text) => json!(text),
+            Self::Count(n) => json!(n),
+            Self::Number(value, _) | Self::Uncertain(value, _, _) => json!(value),
+            Self::Missing => Json::Null,
+        }
+    }
+}
+
+/// A number with fixed decimals; never "-0.000".
+fn show_number(value: f64, decimals: usize) -> String {
+    let shown = format!("{value:.decimals$}");
+    let zero = shown.strip_prefix('-').filter(|rest| rest.chars().all(|c| c == '0' || c == '.'));
+    zero.map_or(shown.clone(), str::to_owned)
+}
+
+/// 134515008 → 134,515,008
+fn group_digits(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_without_a_negative_zero_and_with_groups() {
+        assert_eq!(Cell::Number(-0.0001, 3).show(), "0.000");
+        assert_eq!(Cell::Number(-0.5, 1).show(), "-0.5");
+        assert_eq!(Cell::Count(134_515_008).show(), "134,515,008");
+        assert_eq!(Cell::Uncertain(0.345, 0.0337, 3).show(), "0.345 ± 0.034");
+    }
+}

@@ -1,0 +1,52 @@
+//! The one loop that knows scheduler, device, store and worker: it carries out a plan.
+
+mod job;
+mod run;
+mod slot;
+
+pub use run::{RunError, RunSummary, Runner};
+
+use crate::job::JobId;
+use crate::protocol::StepReport;
+use crate::store::AttemptEnd;
+
+/// What a watcher is told while a plan runs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// An engine is loading the model.
+    Loading,
+    /// A job began.
+    Started {
+        /// The job.
+        job: JobId,
+        /// Its label.
+        label: String,
+        /// Whether it trains first.
+        trains: bool,
+    },
+    /// A job made an optimizer step.
+    Step {
+        /// The job.
+        job: JobId,
+        /// The step.
+        report: StepReport,
+    },
+    /// A job is being scored.
+    Scoring {
+        /// The job.
+        job: JobId,
+        /// Documents scored.
+        done: u64,
+        /// Documents to score.
+        total: u64,
+    },
+    /// A job ended.
+    Ended {
+        /// The job.
+        job: JobId,
+        /// Its label.
+        label: String,
+        /// How.
+        end: AttemptEnd,
+    },
+}

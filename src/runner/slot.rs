@@ -1,0 +1,68 @@
+//! The engine of a slot, and the task that reads its events.
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::protocol::Event;
+use crate::scheduler::SlotId;
+use crate::worker::{Death, Engine, EngineHandle, WorkerError};
+
+/// What the reader of a slot's events says.
+#[derive(Debug)]
+pub(super) enum SlotMessage {
+    /// The engine said something.
+    Event(Event),
+    /// The engine is gone.
+    Died(Death),
+}
+
+/// An engine that was started, with the file that it logs to at present.
+pub(super) struct SlotEngine {
+    pub(super) handle: EngineHandle,
+    pub(super) log: watch::Sender<Option<PathBuf>>,
+}
+
+impl SlotEngine {
+    /// Starts an engine whose messages go to `messages`. Error: it cannot be started.
+    pub(super) fn start(
+        slot: SlotId,
+        program: &std::path::Path,
+        log: &std::path::Path,
+        messages: mpsc::Sender<(SlotId, SlotMessage)>,
+    ) -> Result<Self, WorkerError> {
+        let (engine, handle) = Engine::start(program, log)?;
+        let (sender, receiver) = watch::channel(None);
+        tokio::spawn(read_events(slot, engine, receiver, messages));
+        Ok(Self { handle, log: sender })
+    }
+}
+
+async fn read_events(
+    slot: SlotId,
+    mut engine: Engine,
+    log: watch::Receiver<Option<PathBuf>>,
+    messages: mpsc::Sender<(SlotId, SlotMessage)>,
+) {
+    loop {
+        match engine.next_event().await {
+            Ok(Some(event)) => {
+                if messages.send((slot, SlotMessage::Event(event))).await.is_err() {
+                    return;
+                }
+            }
+            // An engine whose stream ended or is not understood is of no use: `death` waits for it, and dropping it
+            // kills what is left of it.
+            Ok(None) => break,
+            Err(error) => {
+                tracing::warn!("slot {}: {error}", slot.0);
+                engine.kill();
+                break;
+            }
+        }
+    }
+    let log = log.borrow().clone();
+    let death = engine.death(log).await;
+    // The receiver is gone when the run is over.
+    let _ = messages.send((slot, SlotMessage::Died(death))).await;
+}

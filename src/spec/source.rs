@@ -1,0 +1,49 @@
+//! The text of a sweep file and places in it.
+
+use std::path::{Path, PathBuf};
+
+/// A file's text with its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceText {
+    path: PathBuf,
+    text: String,
+}
+
+impl SourceText {
+    /// A text that was read from `path`; a byte-order mark is dropped.
+    pub fn new(path: &Path, text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+        Self { path: path.to_owned(), text }
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line and column of a byte, both counted from 1, columns in characters.
+    pub fn place(&self, byte: usize) -> (usize, usize) {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let line = 1 + before.matches('\n').count();
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        (line, 1 + before[start..].chars().count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters_and_the_mark_is_dropped() {
+        let source = SourceText::new(Path::new("a.toml"), "\u{feff}ä = 1\nbü = 2\n");
+        assert_eq!(source.place(0), (1, 1));
+        let at = source.text().find('2').unwrap();
+        assert_eq!(source.place(at), (2, 6));
+    }
+}

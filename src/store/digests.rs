@@ -1,0 +1,91 @@
+//! SHA-256 of files, remembered while device, inode, size and modification time stay the same.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+use sqlx::Row;
+
+use super::error::StoreError;
+use super::open::Store;
+use crate::checkpoint::FileDigests;
+use crate::job::Digest;
+
+/// What tells that a file is unchanged: device, inode, size, modification time in nanoseconds.
+type Stamp = (i64, i64, i64, i64);
+
+/// The digests that the database remembers, and new ones.
+#[derive(Debug, Default)]
+pub struct RememberedDigests {
+    known: HashMap<Stamp, Digest>,
+    fresh: Vec<(Stamp, Digest)>,
+}
+
+impl FileDigests for RememberedDigests {
+    fn digest(&mut self, path: &Path) -> std::io::Result<Digest> {
+        let stamp = stamp(path)?;
+        if let Some(digest) = self.known.get(&stamp) {
+            return Ok(digest.clone());
+        }
+        let digest = hash_file(path)?;
+        self.known.insert(stamp, digest.clone());
+        self.fresh.push((stamp, digest.clone()));
+        Ok(digest)
+    }
+}
+
+/// The SHA-256 of a file's content. Error: the system's.
+pub fn hash_file(path: &Path) -> std::io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_hasher(hasher)),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+fn stamp(path: &Path) -> std::io::Result<Stamp> {
+    let meta = std::fs::metadata(path)?;
+    let modified = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    // Bit patterns: an inode above 2⁶³ is stored as a negative number and compared as such.
+    Ok((meta.dev() as i64, meta.ino() as i64, meta.size() as i64, modified))
+}
+
+impl Store {
+    /// The digests that are remembered.
+    pub async fn digests(&self) -> Result<RememberedDigests, StoreError> {
+        let rows = sqlx::query("SELECT device, inode, size, modified_ns, digest FROM file_digests");
+        let mut known = HashMap::new();
+        for row in rows.fetch_all(&self.pool).await? {
+            let stamp = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            known.insert(stamp, Digest::from_store(row.try_get(4)?));
+        }
+        Ok(RememberedDigests { known, fresh: Vec::new() })
+    }
+
+    /// Remembers the digests that were computed anew.
+    pub async fn remember(&self, digests: &RememberedDigests) -> Result<(), StoreError> {
+        for ((device, inode, size, modified), digest) in &digests.fresh {
+            let insert = sqlx::query(
+                "INSERT INTO file_digests (device, inode, size, modified_ns, digest) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT (device, inode) DO UPDATE
+                 SET size = excluded.size, modified_ns = excluded.modified_ns, digest = excluded.digest",
+            );
+            insert
+                .bind(device)
+                .bind(inode)
+                .bind(size)
+                .bind(modified)
+                .bind(digest.as_str())
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+}

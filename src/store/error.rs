@@ -1,0 +1,64 @@
+//! What can go wrong with the database.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::job::{AttemptNumber, JobId};
+
+/// What can go wrong with the database.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It cannot be opened.
+    #[error("the database {} cannot be opened: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// It was written by a newer program.
+    #[error("the database {} cannot be brought up to date: {source}", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A statement failed.
+    #[error("the database failed: {0}")]
+    Sql(#[from] sqlx::Error),
+    /// A value in it is not what the program writes.
+    #[error("the database holds {what} that is not understood: {value}")]
+    Value {
+        /// What kind of thing.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A job that another attempt has taken over, or that is in another state.
+    #[error("job {job} is no longer attempt {attempt}'s")]
+    Fenced {
+        /// The job.
+        job: JobId,
+        /// The attempt that came too late.
+        attempt: AttemptNumber,
+    },
+    /// No such sweep.
+    #[error("there is no sweep '{name}' in the database")]
+    NoSweep {
+        /// The name as written.
+        name: String,
+        /// The sweeps that are there.
+        known: Vec<String>,
+    },
+    /// No sweep at all.
+    #[error("the database has no sweep yet")]
+    Empty,
+    /// No database.
+    #[error("there is no database at {}", path.display())]
+    NoDatabase {
+        /// The file.
+        path: PathBuf,
+    },
+}

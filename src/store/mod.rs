@@ -1,0 +1,23 @@
+//! The results database: all SQL of the program. SQLite in WAL mode; every read-then-write is one immediate
+//! transaction, every change of a job's state obeys [`crate::job::JobState::after`].
+
+mod digests;
+mod error;
+mod jobs;
+mod open;
+mod read;
+mod results;
+mod sweeps;
+
+pub use digests::{RememberedDigests, hash_file};
+pub use error::StoreError;
+pub use jobs::{Attempt, AttemptEnd, Owner};
+pub use open::Store;
+pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, SweepStatus};
+pub use results::{DocumentRecord, TrainingRecord};
+
+/// Milliseconds since 1970, for columns that people read; nothing is decided by it.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+}

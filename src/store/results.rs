@@ -1,0 +1,123 @@
+//! What an attempt brings in: curves, adapters, scores of documents and tasks.
+
+use std::path::PathBuf;
+
+use super::error::StoreError;
+use super::now_ms;
+use super::open::Store;
+use crate::job::{Digest, ScoreKey};
+use crate::protocol::{DocumentScore, StepReport, Trained};
+use crate::task::Aggregate;
+
+/// A finished training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingRecord {
+    /// Folder of the adapter.
+    pub adapter: PathBuf,
+    /// What the engine says.
+    pub trained: Trained,
+    /// Loss of the first and the last window, where there was one.
+    pub losses: Option<(f64, f64)>,
+}
+
+/// The scores of one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentRecord {
+    /// Their key.
+    pub key: ScoreKey,
+    /// The task's name.
+    pub task: String,
+    /// One for each document.
+    pub documents: Vec<DocumentScore>,
+    /// One for each metric.
+    pub aggregates: Vec<Aggregate>,
+}
+
+impl Store {
+    /// Adds points to a loss curve; a point of an earlier attempt at the same step is replaced.
+    pub async fn record_steps(&self, subject: &Digest, points: &[StepReport]) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for point in points {
+            let insert = sqlx::query(
+                "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (subject, step) DO UPDATE SET loss = excluded.loss,
+                     learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds",
+            );
+            insert
+                .bind(subject.as_str())
+                .bind(point.step as i64)
+                .bind(point.loss.is_finite().then_some(point.loss))
+                .bind(point.learning_rate)
+                .bind(point.tokens.0 as i64)
+                .bind(point.seconds.0)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Records a finished training; one that is there already stays.
+    pub async fn record_training(&self, subject: &Digest, record: &TrainingRecord) -> Result<(), StoreError> {
+        let TrainingRecord { adapter, trained, losses } = record;
+        let insert = sqlx::query(
+            "INSERT INTO trainings
+                 (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (subject) DO NOTHING",
+        );
+        insert
+            .bind(subject.as_str())
+            .bind(adapter.display().to_string())
+            .bind(trained.steps as i64)
+            .bind(trained.tokens.0 as i64)
+            .bind(trained.seconds.0)
+            .bind(trained.peak_memory.0 as i64)
+            .bind(losses.map(|(first, _)| first))
+            .bind(losses.map(|(_, last)| last))
+            .bind(now_ms())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Records all documents of a task and their aggregates in one transaction, so that scores are whole or absent.
+    pub async fn record_scores(&self, subject: &Digest, record: &DocumentRecord) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for document in &record.documents {
+            let insert = sqlx::query(
+                "INSERT INTO documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (score_key, document) DO UPDATE
+                 SET requests = excluded.requests, metrics = excluded.metrics",
+            );
+            insert
+                .bind(record.key.0.as_str())
+                .bind(document.document as i64)
+                .bind(serde_json::to_string(&document.requests).unwrap_or_default())
+                .bind(serde_json::to_string(&document.metrics).unwrap_or_default())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for aggregate in &record.aggregates {
+            let insert = sqlx::query(
+                "INSERT INTO scores
+                     (score_key, metric, subject, task, value, stderr, documents, higher_is_better)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (score_key, metric) DO UPDATE
+                 SET value = excluded.value, stderr = excluded.stderr, documents = excluded.documents",
+            );
+            insert
+                .bind(record.key.0.as_str())
+                .bind(aggregate.metric.as_str())
+                .bind(subject.as_str())
+                .bind(&record.task)
+                .bind(aggregate.value)
+                .bind(aggregate.stderr)
+                .bind(aggregate.documents as i64)
+                .bind(i64::from(aggregate.metric.higher_is_better()))
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! Sweeps: what is done already, and putting a plan into the queue.
+
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::error::StoreError;
+use super::now_ms;
+use super::open::Store;
+use crate::job::{Digest, JobState, Settings, Transition};
+use crate::plan::{Known, Plan, PlannedJob, Work};
+
+impl Store {
+    /// What is done already, of any sweep.
+    pub async fn known(&self) -> Result<Known, StoreError> {
+        let mut known = Known::default();
+        for row in sqlx::query("SELECT subject FROM trainings").fetch_all(&self.pool).await? {
+            known.trained.insert(Digest::from_store(row.try_get(0)?));
+        }
+        for row in sqlx::query("SELECT DISTINCT score_key FROM scores").fetch_all(&self.pool).await? {
+            known.scored.insert(Digest::from_store(row.try_get(0)?));
+        }
+        let speeds = sqlx::query(
+            "SELECT j.model_identity, j.dtype, SUM(t.tokens) / SUM(t.seconds) FROM trainings t
+             JOIN jobs j ON j.subject = t.subject WHERE t.seconds > 0 GROUP BY j.model_identity, j.dtype",
+        );
+        for row in speeds.fetch_all(&self.pool).await? {
+            let dtype: String = row.try_get(1)?;
+            let dtype = match dtype.as_str() {
+                "bf16" => "bf16",
+                "fp32" => "fp32",
+                _ => continue,
+            };
+            known.throughput.insert((Digest::from_store(row.try_get(0)?), dtype), row.try_get(2)?);
+        }
+        Ok(known)
+    }
+
+    /// Stores the plan as the newest version of its sweep and queues what is missing: new jobs, and jobs that are done,
+    /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
+    /// again. Returns the version's number.
+    pub async fn submit(&self, plan: &Plan) -> Result<i64, StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let name = plan.name.as_str();
+        let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        sqlx::query(insert).bind(name).bind(now_ms()).execute(&mut *tx).await?;
+        let select = sqlx::query("SELECT id FROM sweeps WHERE name = $1").bind(name);
+        let sweep: i64 = select.fetch_one(&mut *tx).await?.try_get(0)?;
+        for job in &plan.jobs {
+            queue_job(&mut tx, plan, job).await?;
+        }
+        let version = match same_as_last(&mut tx, sweep, plan).await? {
+            Some(version) => version,
+            None => insert_version(&mut tx, sweep, plan).await?,
+        };
+        tx.commit().await?;
+        Ok(version)
+    }
+}
+
+/// The last version, if it has the plan's text, jobs and wanted scores.
+async fn same_as_last(
+    tx: &mut Transaction<'_, Sqlite>,
+    sweep: i64,
+    plan: &Plan,
+) -> Result<Option<i64>, StoreError> {
+    let last = sqlx::query(
+        "SELECT version, text FROM sweep_versions WHERE sweep_id = $1 ORDER BY version DESC LIMIT 1",
+    );
+    let Some(row) = last.bind(sweep).fetch_optional(&mut **tx).await? else { return Ok(None) };
+    let (version, text): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+    let wanted = sqlx::query(
+        "SELECT w.job_id, w.score_key FROM wanted_scores w
+         JOIN sweep_jobs s ON s.sweep_id = w.sweep_id AND s.version = w.version AND s.job_id = w.job_id
+         WHERE w.sweep_id = $1 AND w.version = $2 ORDER BY s.position, w.task_position",
+    );
+    let rows = wanted.bind(sweep).bind(version).fetch_all(&mut **tx).await?;
+    let stored = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let jobs = sqlx::query("SELECT job_id FROM sweep_jobs WHERE sweep_id = $1 AND version = $2 ORDER BY position");
+    let rows = jobs.bind(sweep).bind(version).fetch_all(&mut **tx).await?;
+    let stored_jobs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, sqlx::Error>>()?;
+    let planned: Vec<(String, String)> = plan
+        .jobs
+        .iter()
+        .flat_map(|job| job.wanted.iter().map(|key| (job.id.to_string(), key.0.to_string())))
+        .collect();
+    let planned_jobs: Vec<String> = plan.jobs.iter().map(|job| job.id.to_string()).collect();
+    Ok((text == plan.text && stored == planned && stored_jobs == planned_jobs).then_some(version))
+}
+
+async fn insert_version(tx: &mut Transaction<'_, Sqlite>, sweep: i64, plan: &Plan) -> Result<i64, StoreError> {
+    let tasks: Vec<&str> = plan.tasks.iter().map(|planned| planned.task.name.as_str()).collect();
+    let insert = sqlx::query(
+        "INSERT INTO sweep_versions
+             (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms)
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7 FROM sweep_versions WHERE sweep_id = $1
+         RETURNING version",
+    );
+    let version: i64 = insert
+        .bind(sweep)
+        .bind(&plan.text)
+        .bind(json(&plan.axes))
+        .bind(json(&tasks))
+        .bind(plan.objective.as_ref().map(|(task, _)| task))
+        .bind(plan.objective.as_ref().map(|(_, metric)| metric.as_str()))
+        .bind(now_ms())
+        .fetch_one(&mut **tx)
+        .await?
+        .try_get(0)?;
+    for (position, job) in plan.jobs.iter().enumerate() {
+        sqlx::query("INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label) VALUES ($1, $2, $3, $4, $5)")
+            .bind(sweep)
+            .bind(version)
+            .bind(position as i64)
+            .bind(job.id.as_str())
+            .bind(&job.label)
+            .execute(&mut **tx)
+            .await?;
+        for (task, key) in job.wanted.iter().enumerate() {
+            let insert = sqlx::query(
+                "INSERT INTO wanted_scores (sweep_id, version, job_id, task_position, score_key)
+                 VALUES ($1, $2, $3, $4, $5)",
+            );
+            insert
+                .bind(sweep)
+                .bind(version)
+                .bind(job.id.as_str())
+                .bind(task as i64)
+                .bind(key.0.as_str())
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(version)
+}
+
+/// Makes the job known, and puts it back into the queue if it ended but lacks something.
+async fn queue_job(tx: &mut Transaction<'_, Sqlite>, plan: &Plan, job: &PlannedJob) -> Result<(), StoreError> {
+    let kind = match job.work {
+        Work::Base => "base",
+        Work::Train { .. } => "train",
+    };
+    let state = if job.is_done() { JobState::Done } else { JobState::Queued };
+    let insert = sqlx::query(
+        "INSERT INTO jobs (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+    );
+    insert
+        .bind(job.id.as_str())
+        .bind(job.subject.digest().as_str())
+        .bind(kind)
+        .bind(state.as_str())
+        .bind(plan.identity.0.as_str())
+        .bind(plan.dtype.as_str())
+        .bind(settings_json(&job.settings))
+        .bind(job.trainable as i64)
+        .bind(now_ms())
+        .execute(&mut **tx)
+        .await?;
+    if !job.is_done() {
+        let sources = super::jobs::quoted(Transition::Reopen);
+        let reopen = format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
+        sqlx::query(&reopen).bind(JobState::Queued.as_str()).bind(job.id.as_str()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Settings as a JSON object of key path → [value, origin].
+fn settings_json(settings: &Settings) -> String {
+    let members = settings.iter().map(|(path, setting)| {
+        (path.to_owned(), serde_json::json!([setting.value, setting.origin.to_string()]))
+    });
+    serde_json::Value::Object(members.collect()).to_string()
+}

@@ -1,0 +1,9 @@
+//! One engine process: start, orders in, events out, death certificate.
+
+mod death;
+mod find;
+mod process;
+
+pub use death::Death;
+pub use find::{EngineNotFound, find_engine};
+pub use process::{Engine, EngineHandle, WorkerError};

@@ -1,0 +1,126 @@
+//! The process itself.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin};
+
+use super::death::Death;
+use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
+
+/// Why an engine cannot be started or spoken to.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// It cannot be started.
+    #[error("{} cannot be started: {source}", engine.display())]
+    Start {
+        /// The program.
+        engine: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// What it wrote is no event.
+    #[error("the engine's events are not understood: {0}")]
+    Events(#[from] FrameError),
+}
+
+/// A running engine, of which events are read.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    events: pipe::Receiver,
+    buffer: Vec<u8>,
+    log: PathBuf,
+}
+
+/// The other half: orders go in, and the process can be killed.
+#[derive(Debug)]
+pub struct EngineHandle {
+    orders: ChildStdin,
+    group: Pid,
+}
+
+impl Engine {
+    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`. It dies with this process.
+    /// Error: [`WorkerError::Start`].
+    pub fn start(engine: &Path, log: &Path) -> Result<(Self, EngineHandle), WorkerError> {
+        let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
+        let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
+        let (ours, theirs) = std::io::pipe().map_err(failed)?;
+        let mut command = std::process::Command::new(engine);
+        command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
+        let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
+        command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
+        // SAFETY: prctl is async-signal-safe and touches nothing of the parent's memory.
+        unsafe {
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+        }
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+        // The command still holds the writing end: while it lives, the reading end never sees the stream's end.
+        drop(command);
+        let orders = child.stdin.take().ok_or_else(|| failed(std::io::Error::other("no standard input")))?;
+        let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
+        let events = pipe::Receiver::from_owned_fd(OwnedFd::from(ours)).map_err(failed)?;
+        let engine = Self { child, events, buffer: Vec::new(), log: log.to_owned() };
+        Ok((engine, EngineHandle { orders, group }))
+    }
+
+    /// The next event; `None` when the stream ended, cut or not. Error: bytes that are no event.
+    pub async fn next_event(&mut self) -> Result<Option<Event>, WorkerError> {
+        loop {
+            if let Some(event) = split_frame(&mut self.buffer)? {
+                return Ok(Some(event));
+            }
+            let mut chunk = [0; 64 << 10];
+            match self.events.read(&mut chunk).await {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
+                Err(error) => return Err(FrameError::Io(error).into()),
+            }
+        }
+    }
+
+    /// Kills the process, as one that cannot be understood.
+    pub fn kill(&mut self) {
+        // It may be gone already.
+        let _ = self.child.start_kill();
+    }
+
+    /// Waits for the process's end. `log` is the file that it wrote last.
+    pub async fn death(mut self, log: Option<PathBuf>) -> Death {
+        let log = log.unwrap_or(self.log);
+        match self.child.wait().await {
+            Ok(status) => Death::of(status, &log),
+            Err(_) => Death { code: None, signal: None, last_words: None },
+        }
+    }
+}
+
+impl EngineHandle {
+    /// Sends an order. An engine that died does not read it; its death is told by the end of its events.
+    pub async fn send(&mut self, order: &Order) -> Result<(), FrameError> {
+        let frame = encode_frame(order)?;
+        // A broken pipe is no error of its own, see above.
+        let _ = self.orders.write_all(&frame).await;
+        let _ = self.orders.flush().await;
+        Ok(())
+    }
+
+    /// Kills the whole process group.
+    pub fn kill(&self) {
+        // The group may be gone already.
+        if self.group.as_raw() > 0 {
+            let _ = killpg(self.group, Signal::SIGKILL);
+        }
+    }
+}

@@ -1,1 +1,10 @@
-fn main(){}
+//! The programs from outside: one integration binary with a module for each subject.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
+mod architecture;
+#[cfg(feature = "engine")]
+mod engine;
+mod errors;
+#[cfg(feature = "fake-engine")]
+mod runs;
+mod support;

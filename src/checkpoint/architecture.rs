@@ -55,10 +55,10 @@ impl ModelConfig {
         if let Some((name, size)) = sizes.iter().find(|(_, size)| *size == 0 || *size > 1 << 24) {
             return Some(format!("{name} is {size}"));
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Some(format!("{} heads are no multiple of {} key heads", self.heads, self.kv_heads));
         }
-        if self.head_dim % 2 != 0 {
+        if !self.head_dim.is_multiple_of(2) {
             return Some(format!("head_dim {} is odd, rotary positions need pairs", self.head_dim));
         }
         let positive = |x: f64| x.is_finite() && x > 0.0;

@@ -90,12 +90,18 @@ impl CheckpointError {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            Self::Missing { .. } => "model is a path to a .gguf file or to a folder with config.json and safetensors",
+            Self::Missing { .. } => {
+                "model is a path to a .gguf file or to a folder with config.json and safetensors"
+            }
             Self::Io { .. } => "check the path and its permissions",
             Self::Truncated { .. } => "the download or copy was cut off: fetch the file again",
             Self::Malformed { .. } => "fetch the checkpoint again, or name another file",
-            Self::Unsupported { .. } => "use a checkpoint in safetensors, or a GGUF of type F32, F16, BF16, Q4_0, Q4_1 or Q8_0, of a Llama-style model",
-            Self::NoTensor { .. } | Self::Shape { .. } => "the files do not belong to the configuration beside them",
+            Self::Unsupported { .. } => {
+                "use a checkpoint in safetensors, or a GGUF of type F32, F16, BF16, Q4_0, Q4_1 or Q8_0, of a Llama-style model"
+            }
+            Self::NoTensor { .. } | Self::Shape { .. } => {
+                "the files do not belong to the configuration beside them"
+            }
         }
     }
 }

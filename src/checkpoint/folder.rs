@@ -45,10 +45,12 @@ struct Index {
 /// Reads `config.json`. Errors: unreadable, of an unsupported family or rule, contradictory.
 pub(super) fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
     let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
     let malformed = |reason: String| CheckpointError::Malformed { path: path.clone(), reason };
     let file: ConfigFile = serde_json::from_str(&text).map_err(|e| malformed(e.to_string()))?;
-    let unsupported = |what, name: &str| CheckpointError::Unsupported { path: path.clone(), what, name: name.to_owned() };
+    let unsupported =
+        |what, name: &str| CheckpointError::Unsupported { path: path.clone(), what, name: name.to_owned() };
     if file.model_type != "llama" {
         return Err(unsupported("architecture", &file.model_type));
     }
@@ -86,7 +88,8 @@ pub(super) fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError>
 pub(super) fn open_files(folder: &Path) -> Result<Vec<SafetensorsFile>, CheckpointError> {
     let index = folder.join("model.safetensors.index.json");
     let names: BTreeSet<String> = if index.is_file() {
-        let text = std::fs::read_to_string(&index).map_err(|source| CheckpointError::Io { path: index.clone(), source })?;
+        let text = std::fs::read_to_string(&index)
+            .map_err(|source| CheckpointError::Io { path: index.clone(), source })?;
         let parsed: Index = serde_json::from_str(&text)
             .map_err(|e| CheckpointError::Malformed { path: index.clone(), reason: e.to_string() })?;
         parsed.weight_map.into_values().collect()
@@ -98,7 +101,10 @@ pub(super) fn open_files(folder: &Path) -> Result<Vec<SafetensorsFile>, Checkpoi
         let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
         let path: PathBuf = folder.join(name);
         if !plain {
-            return Err(CheckpointError::Malformed { path: index.clone(), reason: format!("shard name '{name}'") });
+            return Err(CheckpointError::Malformed {
+                path: index.clone(),
+                reason: format!("shard name '{name}'"),
+            });
         }
         if !path.is_file() {
             return Err(CheckpointError::Missing { path });

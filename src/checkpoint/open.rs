@@ -146,7 +146,12 @@ impl Checkpoint {
         for name in self.config.tensors() {
             let (found, expected) = (self.info(name)?.shape, self.config.shape(name));
             if found != expected {
-                return Err(CheckpointError::Shape { path: self.path.clone(), name: name.weight(), found, expected });
+                return Err(CheckpointError::Shape {
+                    path: self.path.clone(),
+                    name: name.weight(),
+                    found,
+                    expected,
+                });
             }
         }
         Ok(())
@@ -198,7 +203,8 @@ fn gguf_config(gguf: &Gguf) -> Result<ModelConfig, CheckpointError> {
         Some(MetaValue::Integer(n)) => u64::try_from(*n).ok(),
         _ => None,
     };
-    let integer = |key: &str| optional(key).ok_or_else(|| malformed(format!("metadata 'llama.{key}' is missing")));
+    let integer =
+        |key: &str| optional(key).ok_or_else(|| malformed(format!("metadata 'llama.{key}' is missing")));
     let float = |key: &str| match gguf.meta(&format!("llama.{key}")) {
         Some(MetaValue::Float(x)) => Some(*x),
         _ => None,
@@ -243,6 +249,9 @@ mod tests {
     fn a_pickle_is_refused_by_name() {
         let file = tempfile::Builder::new().suffix(".bin").tempfile().unwrap();
         let error = Checkpoint::open(file.path()).unwrap_err();
-        assert!(matches!(error, CheckpointError::Unsupported { ref name, .. } if name == "pickle"), "{error}");
+        assert!(
+            matches!(error, CheckpointError::Unsupported { ref name, .. } if name == "pickle"),
+            "{error}"
+        );
     }
 }

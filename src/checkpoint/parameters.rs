@@ -32,7 +32,9 @@ impl ModelConfig {
     pub fn shape(&self, name: LayerName) -> Vec<u64> {
         match name {
             LayerName::Embedding | LayerName::Head => vec![self.vocab_size, self.hidden_size],
-            LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_) => vec![self.hidden_size],
+            LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_) => {
+                vec![self.hidden_size]
+            }
             LayerName::Block(_, projection) => self.projection_shape(projection).to_vec(),
         }
     }

@@ -67,7 +67,7 @@ impl SafetensorsFile {
     pub fn read(&self, name: &str) -> Result<TensorData, CheckpointError> {
         let (shape, dtype, bytes) = self.bytes(name)?;
         let elements = match dtype {
-            Dtype::F32 => Elements::F32(elements(bytes, |b| f32::from_le_bytes(b))),
+            Dtype::F32 => Elements::F32(elements(bytes, f32::from_le_bytes)),
             Dtype::F16 => Elements::F16(elements(bytes, f16::from_le_bytes)),
             Dtype::BF16 => Elements::Bf16(elements(bytes, bf16::from_le_bytes)),
             other => return Err(self.unsupported(other)),
@@ -85,10 +85,10 @@ impl SafetensorsFile {
     }
 
     fn bytes(&self, name: &str) -> Result<(Vec<u64>, Dtype, &[u8]), CheckpointError> {
-        let info = self.metadata.info(name).ok_or_else(|| CheckpointError::NoTensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-        })?;
+        let info = self
+            .metadata
+            .info(name)
+            .ok_or_else(|| CheckpointError::NoTensor { path: self.path.clone(), name: name.to_owned() })?;
         let (start, end) = info.data_offsets;
         let shape = info.shape.iter().map(|&n| n as u64).collect();
         Ok((shape, info.dtype, &self.map[self.data + start..self.data + end]))

@@ -83,7 +83,8 @@ impl ModelTokenizer {
             let spelled = &tokenizer_config[format!("{name}_token")];
             let text = spelled.as_str().or_else(|| spelled["content"].as_str());
             let by_text = text.and_then(|t| inner.token_to_id(t));
-            by_text.or_else(|| config[format!("{name}_token_id")].as_u64().and_then(|n| u32::try_from(n).ok()))
+            by_text
+                .or_else(|| config[format!("{name}_token_id")].as_u64().and_then(|n| u32::try_from(n).ok()))
         };
         let (bos, eos) = (token("bos"), token("eos"));
         Ok(Self { inner, bos, eos })
@@ -107,18 +108,25 @@ impl ModelTokenizer {
             "smollm" => {}
             other => return unsupported("pre-tokenizer", other),
         }
-        let malformed = |reason: &str| TokenizerError::Malformed { path: path.clone(), reason: reason.to_owned() };
-        let (Some(MetaValue::Texts(tokens)), Some(MetaValue::Texts(merges)), Some(MetaValue::Integers(types))) = (
+        let malformed =
+            |reason: &str| TokenizerError::Malformed { path: path.clone(), reason: reason.to_owned() };
+        let (
+            Some(MetaValue::Texts(tokens)),
+            Some(MetaValue::Texts(merges)),
+            Some(MetaValue::Integers(types)),
+        ) = (
             gguf.meta("tokenizer.ggml.tokens"),
             gguf.meta("tokenizer.ggml.merges"),
             gguf.meta("tokenizer.ggml.token_type"),
-        ) else {
+        )
+        else {
             return Err(malformed("tokens, merges or token types are missing"));
         };
         if tokens.len() != types.len() {
             return Err(malformed("there are not as many token types as tokens"));
         }
-        let description = byte_level_bpe(tokens, merges, types).ok_or_else(|| malformed("a merge is no pair"))?;
+        let description =
+            byte_level_bpe(tokens, merges, types).ok_or_else(|| malformed("a merge is no pair"))?;
         let inner = description.to_string().parse::<Tokenizer>().map_err(|e| malformed(&e.to_string()))?;
         let id = |key: &str| match gguf.meta(key) {
             Some(MetaValue::Integer(n)) => u32::try_from(*n).ok().filter(|id| (*id as usize) < tokens.len()),
@@ -160,7 +168,8 @@ impl ModelTokenizer {
 fn byte_level_bpe(tokens: &[String], merges: &[String], types: &[i64]) -> Option<Json> {
     let vocab: serde_json::Map<String, Json> =
         tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let merges: Vec<(&str, &str)> = merges.iter().map(|merge| merge.split_once(' ')).collect::<Option<_>>()?;
+    let merges: Vec<(&str, &str)> =
+        merges.iter().map(|merge| merge.split_once(' ')).collect::<Option<_>>()?;
     let added: Vec<Json> = tokens
         .iter()
         .zip(types)
@@ -173,7 +182,8 @@ fn byte_level_bpe(tokens: &[String], merges: &[String], types: &[i64]) -> Option
             })
         })
         .collect();
-    let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let byte_level =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
     Some(json!({
         "version": "1.0",
         "added_tokens": added,

@@ -9,11 +9,17 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task, 7 no engine,\n8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
-    #[arg(long, global = true, env = "LORAGRID_DB", value_name = "FILE", default_value = "results/loragrid.db")]
+    #[arg(
+        long,
+        global = true,
+        env = "LORAGRID_DB",
+        value_name = "FILE",
+        default_value = "results/loragrid.db"
+    )]
     pub(super) db: PathBuf,
     /// What to do
     #[command(subcommand)]
@@ -75,7 +81,7 @@ pub(super) struct RunArguments {
     #[arg(long)]
     pub(super) json: bool,
     /// The engine [default: loragrid-engine beside this program, or in PATH]
-    #[arg(long, env = "LORAGRID_ENGINE", value_name = "FILE")]
+    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
     pub(super) engine: Option<PathBuf>,
 }
 

@@ -172,7 +172,9 @@ impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
         let failure = Self::new(ExitCode::Task, error.to_string(), error.help());
         match error {
-            TaskError::Io { file, .. } | TaskError::Malformed { file, .. } => failure.at(PathBuf::from(file), None),
+            TaskError::Io { file, .. } | TaskError::Malformed { file, .. } => {
+                failure.at(PathBuf::from(file), None)
+            }
             _ => failure,
         }
     }
@@ -194,9 +196,11 @@ impl From<PlanError> for Failure {
             PlanError::SameJob { .. } => {
                 Self::new(ExitCode::SweepFile, message, "remove one of the two cells".to_owned())
             }
-            PlanError::Objective { .. } => {
-                Self::new(ExitCode::SweepFile, message, "name a task of eval, or one of its metrics as task:metric".to_owned())
-            }
+            PlanError::Objective { .. } => Self::new(
+                ExitCode::SweepFile,
+                message,
+                "name a task of eval, or one of its metrics as task:metric".to_owned(),
+            ),
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
     }
@@ -206,10 +210,13 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         let (code, help) = match &error {
-            StoreError::NoSweep { known, .. } => (ExitCode::NotFound, format!("sweeps there: {}", known.join(", "))),
-            StoreError::Empty | StoreError::NoDatabase { .. } => {
-                (ExitCode::NotFound, "`loragrid run SWEEP.toml` makes the first results; --db names another file".into())
+            StoreError::NoSweep { known, .. } => {
+                (ExitCode::NotFound, format!("sweeps there: {}", known.join(", ")))
             }
+            StoreError::Empty | StoreError::NoDatabase { .. } => (
+                ExitCode::NotFound,
+                "`loragrid run SWEEP.toml` makes the first results; --db names another file".into(),
+            ),
             StoreError::Open { .. } | StoreError::Migrate { .. } => {
                 (ExitCode::Database, "check the path and its permissions, or name another with --db".into())
             }
@@ -232,11 +239,17 @@ impl From<RunError> for Failure {
         let message = error.to_string();
         match error {
             RunError::Store(error) => error.into(),
-            RunError::Folder { .. } => {
-                Self::new(ExitCode::Database, message, "results go beside the database; name another with --db".to_owned())
-            }
+            RunError::Folder { .. } => Self::new(
+                ExitCode::Database,
+                message,
+                "results go beside the database; name another with --db".to_owned(),
+            ),
             RunError::Worker(_) | RunError::Order(_) | RunError::Protocol { .. } | RunError::Start(_) => {
-                Self::new(ExitCode::Engine, message, "its log is in the folder logs beside the database".to_owned())
+                Self::new(
+                    ExitCode::Engine,
+                    message,
+                    "its log is in the folder logs beside the database".to_owned(),
+                )
             }
         }
     }

@@ -87,7 +87,11 @@ mod tests {
     #[test]
     fn no_test_pair_is_trained_on_and_none_is_lost() {
         let questions = |split| -> HashSet<String> {
-            Arithmetic::TwoDigitSubtraction.rows(split).iter().map(|row| row["question"].to_string()).collect()
+            Arithmetic::TwoDigitSubtraction
+                .rows(split)
+                .iter()
+                .map(|row| row["question"].to_string())
+                .collect()
         };
         let (train, test) = (questions(Split::Train), questions(Split::Test));
         assert_eq!((train.len(), test.len()), (7100, 1000));

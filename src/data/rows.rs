@@ -33,7 +33,12 @@ fn read_lines(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
         match serde_json::from_str(line) {
             Ok(Json::Object(row)) => Ok(row),
             Ok(_) => Err(bad("the line is not a JSON object".to_owned())),
-            Err(error) => Err(bad(format!("broken JSON at column {}: {error}", error.column()))),
+            Err(error) => {
+                // The library counts lines from the row's own start.
+                let text = error.to_string();
+                let what = text.split(" at line ").next().unwrap_or_default();
+                Err(bad(format!("broken JSON at column {}: {what}", error.column())))
+            }
         }
     };
     lines.map(parse).collect()

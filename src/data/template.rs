@@ -26,7 +26,11 @@ impl Template {
 
     /// The template that fits a row's columns.
     pub fn guess(row: &Row) -> Self {
-        if row.contains_key("question") && row.contains_key("answer") { Self::QuestionAnswer } else { Self::Alpaca }
+        if row.contains_key("question") && row.contains_key("answer") {
+            Self::QuestionAnswer
+        } else {
+            Self::Alpaca
+        }
     }
 
     /// The prompt and the response of a row. Error: the column that is missing or is no text.
@@ -70,7 +74,8 @@ mod tests {
             Template::Alpaca.render(&row(r#"{"instruction":"I","input":"X","output":"O"}"#)).unwrap();
         assert!(with.ends_with("### Instruction:\nI\n\n### Input:\nX\n\n### Response:\n"), "{with}");
         assert_eq!(response, "O");
-        let (without, _) = Template::Alpaca.render(&row(r#"{"instruction":"I","input":"","output":"O"}"#)).unwrap();
+        let (without, _) =
+            Template::Alpaca.render(&row(r#"{"instruction":"I","input":"","output":"O"}"#)).unwrap();
         assert!(without.ends_with("the request.\n\n### Instruction:\nI\n\n### Response:\n"), "{without}");
     }
 

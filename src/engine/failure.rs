@@ -37,9 +37,11 @@ impl EngineError {
     /// The event's content.
     pub(crate) fn report(&self) -> EngineFailure {
         let kind = match self {
-            Self::Checkpoint(_) | Self::Tokenizer(_) | Self::Data(_) | Self::Task(_) | Self::Adapter { .. } => {
-                FailureKind::BadInput
-            }
+            Self::Checkpoint(_)
+            | Self::Tokenizer(_)
+            | Self::Data(_)
+            | Self::Task(_)
+            | Self::Adapter { .. } => FailureKind::BadInput,
             Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } => FailureKind::Diverged,
             Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) => FailureKind::Internal,
         };

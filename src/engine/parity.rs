@@ -7,9 +7,7 @@ use std::path::PathBuf;
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer, SafetensorsFile};
 use loragrid::data::Example;
-use loragrid::job::{
-    DType, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder, Schedule, TrainConfig,
-};
+use loragrid::job::{DType, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder, Schedule, TrainConfig};
 use loragrid::task::{Request, RequestScore, encode_request};
 use tch::{Device, Kind, Tensor};
 
@@ -20,7 +18,6 @@ use crate::tensor::{from_stored, to_f32};
 use crate::train::{Run, train};
 
 /// A path inside the folder that a variable names, or a word that the test was skipped.
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn outside(variable: &str, inside: &str) -> Option<PathBuf> {
     let root = std::env::var_os(variable).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
     let path = root.as_ref().map(|root| if inside.is_empty() { root.clone() } else { root.join(inside) });
@@ -66,7 +63,8 @@ fn llama_logits_equal_transformers_in_fp32() {
     let Some(folder) = reference("llama") else { return };
     let expected = SafetensorsFile::open(&folder.join("expected.safetensors")).unwrap();
     let input = expected.read_integers("input_ids").unwrap();
-    let difference = largest_difference(&logits(&model(&folder, Kind::Float), None, &input), &read(&expected, "logits"));
+    let difference =
+        largest_difference(&logits(&model(&folder, Kind::Float), None, &input), &read(&expected, "logits"));
     assert!(difference <= 1e-4, "{difference}");
 }
 
@@ -136,13 +134,25 @@ impl Trajectory {
             max_seq_length: 2048,
             labels: Labels::All,
         };
-        Some(Self { folder, file, examples, lora: LoraConfig { rank: 4, alpha: 8.0, layers, dropout: 0.0 }, train })
+        Some(Self {
+            folder,
+            file,
+            examples,
+            lora: LoraConfig { rank: 4, alpha: 8.0, layers, dropout: 0.0 },
+            train,
+        })
     }
 
     /// PEFT's name of a matrix in `init.*` and `final.*`.
     fn matrices(adapter: &Adapter) -> Vec<(String, &Tensor)> {
-        let name = |layer: &loragrid::checkpoint::LayerName, part| format!("base_model.model.{}.lora_{part}", layer.module());
-        adapter.pairs.iter().flat_map(|(layer, pair)| [(name(layer, "A"), &pair.a), (name(layer, "B"), &pair.b)]).collect()
+        let name = |layer: &loragrid::checkpoint::LayerName, part| {
+            format!("base_model.model.{}.lora_{part}", layer.module())
+        };
+        adapter
+            .pairs
+            .iter()
+            .flat_map(|(layer, pair)| [(name(layer, "A"), &pair.a), (name(layer, "B"), &pair.b)])
+            .collect()
     }
 
     fn find(&self, prefix: &str, matrix: &str) -> Tensor {
@@ -159,7 +169,8 @@ impl Trajectory {
         for (name, matrix) in Self::matrices(&adapter) {
             adapter.fill(matrix, &self.find("init.", &name));
         }
-        let run = Run { train: &self.train, lora: &self.lora, seed: 1, examples: &self.examples, token_budget };
+        let run =
+            Run { train: &self.train, lora: &self.lora, seed: 1, examples: &self.examples, token_budget };
         let mut losses = Vec::new();
         train(&model, &mut adapter, &run, |report| {
             losses.push(report.loss);
@@ -210,7 +221,8 @@ fn pefts_own_adapter_folder_loads_and_gives_its_merged_logits() {
 
 #[test]
 fn the_real_models_log_likelihoods_equal_lm_evals() {
-    let (Some(path), Some(file)) = (outside("LORAGRID_TEST_MODEL", ""), reference("lm_eval_smollm2.json")) else {
+    let (Some(path), Some(file)) = (outside("LORAGRID_TEST_MODEL", ""), reference("lm_eval_smollm2.json"))
+    else {
         return;
     };
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use loragrid::checkpoint::ModelTokenizer;
 use loragrid::passes::plan_passes;
 use loragrid::protocol::DocumentScore;
-use loragrid::task::{
-    EncodedRequest, RequestScore, Task, build_documents, encode_request, score_document,
-};
+use loragrid::task::{EncodedRequest, RequestScore, Task, build_documents, encode_request, score_document};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -105,12 +103,15 @@ fn score_pass(
         }
     }
     let chunk = HEAD_CHUNK as usize;
-    for ((positions, targets), owners) in positions.chunks(chunk).zip(targets.chunks(chunk)).zip(owners.chunks(chunk)) {
+    for ((positions, targets), owners) in
+        positions.chunks(chunk).zip(targets.chunks(chunk)).zip(owners.chunks(chunk))
+    {
         let states = states.index_select(0, &Tensor::from_slice(positions));
         let logits = model.logits(&states, active.as_ref());
         let targets = Tensor::from_slice(targets);
         let greedy = logits.argmax(-1, false).eq_tensor(&targets);
-        let picked = logits.log_softmax(-1, logits.kind()).gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
+        let picked =
+            logits.log_softmax(-1, logits.kind()).gather(1, &targets.unsqueeze(1), false).squeeze_dim(1);
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;
         for ((owner, value), greedy) in owners.iter().zip(values).zip(greedy) {

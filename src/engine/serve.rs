@@ -9,7 +9,8 @@ use loragrid::checkpoint::{Checkpoint, ModelTokenizer};
 use loragrid::data::encode_rows;
 use loragrid::job::{Seconds, Tokens};
 use loragrid::protocol::{
-    self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame, write_frame,
+    self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame,
+    write_frame,
 };
 use tch::Device;
 
@@ -97,7 +98,13 @@ impl Engine {
         };
         let events = &mut self.events;
         let trained = train(model, &mut adapter, &run, |report| {
-            tracing::info!("step {}/{} loss {:.4} lr {:.3e}", report.step, report.steps, report.loss, report.learning_rate);
+            tracing::info!(
+                "step {}/{} loss {:.4} lr {:.3e}",
+                report.step,
+                report.steps,
+                report.loss,
+                report.learning_rate
+            );
             Ok(write_frame(events, &Event::Step(report))?)
         })?;
         write_adapter(&order.adapter, &adapter, &order.lora, &order.base_name)?;

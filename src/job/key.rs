@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn canonical_json_sorts_members_at_every_depth() {
-        let json: serde_json::Value = serde_json::from_str(r#"{"b":{"z":1,"a":2},"a":[{"y":1e-4,"x":0.0001}]}"#).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(r#"{"b":{"z":1,"a":2},"a":[{"y":1e-4,"x":0.0001}]}"#).unwrap();
         assert_eq!(canonical_json(&json), r#"{"a":[{"x":0.0001,"y":0.0001}],"b":{"a":2,"z":1}}"#);
     }
 }

@@ -9,8 +9,8 @@ mod units;
 mod value;
 
 pub use config::{
-    DType, EvalConfig, JobConfig, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder,
-    Schedule, TrainConfig,
+    DType, EvalConfig, JobConfig, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder, Schedule,
+    TrainConfig,
 };
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
 pub use key::{Digest, ModelIdentity, ScoreKey, SubjectKey, TrainingKey, canonical_json};

@@ -59,8 +59,7 @@ impl Transition {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 5] =
-        [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Diverged];
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Diverged];
 
     /// The state after a transition. Errors: [`IllegalTransition`].
     pub fn after(self, transition: Transition) -> Result<Self, IllegalTransition> {

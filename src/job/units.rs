@@ -55,8 +55,7 @@ mod tests {
 
     #[test]
     fn seconds_print_their_largest_two_units() {
-        let shown: Vec<String> =
-            [0.04, 9.96, 59.6, 60.0, 3725.0].map(|s| Seconds(s).to_string()).into();
+        let shown: Vec<String> = [0.04, 9.96, 59.6, 60.0, 3725.0].map(|s| Seconds(s).to_string()).into();
         assert_eq!(shown, ["0.0 s", "10 s", "1 min 00 s", "1 min 00 s", "1 h 02 min"]);
     }
 

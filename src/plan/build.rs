@@ -137,7 +137,9 @@ impl Plan {
         let settings = expand(spec)?;
         let configs = settings
             .iter()
-            .map(|settings| JobConfig::from_settings(settings, context.auto_dtype).map_err(PlanError::Setting))
+            .map(|settings| {
+                JobConfig::from_settings(settings, context.auto_dtype).map_err(PlanError::Setting)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let axes: Vec<&'static str> = spec.axes.iter().map(|axis| axis.key.path).collect();
         let first = &configs[0];
@@ -150,7 +152,8 @@ impl Plan {
         let objective = find_objective(spec, &tasks)?;
         let dtype = first.train.dtype;
         let measured = known.throughput.get(&(identity.0.clone(), dtype.as_str())).copied();
-        let throughput = measured.map_or_else(|| Throughput::guess(checkpoint.config()), Throughput::Measured);
+        let throughput =
+            measured.map_or_else(|| Throughput::guess(checkpoint.config()), Throughput::Measured);
         let mut builder = Builder {
             spec,
             known,
@@ -266,9 +269,12 @@ impl Builder<'_> {
     fn base(&self, dtype: DType, settings: &Settings) -> PlannedJob {
         let subject = SubjectKey::base(self.identity, dtype);
         let mut own = Settings::new();
-        for (path, setting) in settings.iter().filter(|(path, _)| matches!(*path, "model" | "eval" | "limit" | "train.dtype")) {
+        for (path, setting) in
+            settings.iter().filter(|(path, _)| matches!(*path, "model" | "eval" | "limit" | "train.dtype"))
+        {
             if let Some(key) = crate::job::find_key(path) {
-                let origin = if setting.origin == Origin::Axis { Origin::Default } else { setting.origin.clone() };
+                let origin =
+                    if setting.origin == Origin::Axis { Origin::Default } else { setting.origin.clone() };
                 own.set(key, setting.value.clone(), origin);
             }
         }
@@ -312,8 +318,9 @@ impl Builder<'_> {
     ) -> PlannedJob {
         let wanted: Vec<ScoreKey> =
             self.tasks.iter().map(|task| ScoreKey::of(&subject, &task.version, self.limit)).collect();
-        let missing: Vec<usize> =
-            (0..wanted.len()).filter(|&task| train_missing || !self.known.scored.contains(&wanted[task].0)).collect();
+        let missing: Vec<usize> = (0..wanted.len())
+            .filter(|&task| train_missing || !self.known.scored.contains(&wanted[task].0))
+            .collect();
         let score_tokens: u64 = missing.iter().map(|&task| self.tasks[task].tokens).sum();
         let left = if train_missing { train_tokens as f64 } else { 0.0 };
         let seconds = (left + score_tokens as f64 / 3.0) / self.throughput.tokens_per_second();
@@ -323,8 +330,13 @@ impl Builder<'_> {
                 Some(MemoryEstimate::of(self.model, &config.lora, config.train.dtype, self.token_budget))
             }
         };
-        let estimate =
-            Estimate { memory, train_tokens, score_tokens, time: Seconds(seconds), disk: Bytes(trainable * 4) };
+        let estimate = Estimate {
+            memory,
+            train_tokens,
+            score_tokens,
+            time: Seconds(seconds),
+            disk: Bytes(trainable * 4),
+        };
         let id = JobId::of(subject.digest());
         PlannedJob { id, subject, work, settings, label, trainable, wanted, train_missing, missing, estimate }
     }
@@ -337,7 +349,8 @@ impl Builder<'_> {
         context: &mut PlanContext<'_>,
     ) -> Result<&EncodedData, PlanError> {
         let train = &config.train;
-        let way = format!("{} {:?} {} {:?}", config.data, config.template, train.max_seq_length, train.labels);
+        let way =
+            format!("{} {:?} {} {:?}", config.data, config.template, train.max_seq_length, train.labels);
         if !self.data.contains_key(&way) {
             let source = DataSource::training(&config.data, folder)?;
             let identity = source.identity(context.digests)?;

@@ -47,7 +47,8 @@ fn resolve(spec: &SweepSpec, base: &Settings, number: u64) -> Result<Settings, S
         rest /= length;
     }
     for derive in &spec.derive {
-        let checked = derive.expression.evaluate(&settings).and_then(|value| Ok(derive.key.kind.check(&value)?));
+        let checked =
+            derive.expression.evaluate(&settings).and_then(|value| Ok(derive.key.kind.check(&value)?));
         match checked {
             Ok(value) => settings.set(derive.key, value, Origin::Derived { expression: derive.text.clone() }),
             Err(error) => return Err(evaluation_error(spec, derive.key.path, error, derive.span.clone())),
@@ -64,7 +65,12 @@ fn resolve(spec: &SweepSpec, base: &Settings, number: u64) -> Result<Settings, S
     Ok(settings)
 }
 
-fn evaluation_error(spec: &SweepSpec, path: &str, error: EvalError, span: std::ops::Range<usize>) -> SpecError {
+fn evaluation_error(
+    spec: &SweepSpec,
+    path: &str,
+    error: EvalError,
+    span: std::ops::Range<usize>,
+) -> SpecError {
     spec.error(Problem::Evaluation { path: path.to_owned(), error }, span)
 }
 
@@ -95,8 +101,10 @@ mod tests {
 
     #[test]
     fn derived_alpha_follows_the_rank_of_each_cell() {
-        let jobs = expand(&spec("[axes]\n'lora.rank' = [8, 16]\n[derive]\n'lora.alpha' = '2 * lora.rank'\n")).unwrap();
-        let alphas: Vec<String> = jobs.iter().map(|job| job.get("lora.alpha").unwrap().value.to_string()).collect();
+        let jobs = expand(&spec("[axes]\n'lora.rank' = [8, 16]\n[derive]\n'lora.alpha' = '2 * lora.rank'\n"))
+            .unwrap();
+        let alphas: Vec<String> =
+            jobs.iter().map(|job| job.get("lora.alpha").unwrap().value.to_string()).collect();
         assert_eq!(alphas, ["16", "32"]);
     }
 
@@ -104,11 +112,25 @@ mod tests {
     fn a_product_beyond_any_number_is_refused_before_it_is_made() {
         let values: Vec<String> = (1..=4000).map(|n| n.to_string()).collect();
         let list = values.join(", ");
-        let axes = ["seed", "lora.rank", "train.batch_size", "train.iterations", "train.warmup_steps", "train.max_seq_length"];
-        let lists: Vec<String> = axes.iter().map(|axis| {
-            let list = if *axis == "train.max_seq_length" { list.replacen("1, 2, 3, 4, 5, 6, 7, ", "", 1) } else { list.clone() };
-            format!("'{axis}' = [{list}]\n")
-        }).collect();
+        let axes = [
+            "seed",
+            "lora.rank",
+            "train.batch_size",
+            "train.iterations",
+            "train.warmup_steps",
+            "train.max_seq_length",
+        ];
+        let lists: Vec<String> = axes
+            .iter()
+            .map(|axis| {
+                let list = if *axis == "train.max_seq_length" {
+                    list.replacen("1, 2, 3, 4, 5, 6, 7, ", "", 1)
+                } else {
+                    list.clone()
+                };
+                format!("'{axis}' = [{list}]\n")
+            })
+            .collect();
         let error = expand(&spec(&format!("[axes]\n{}", lists.concat()))).unwrap_err();
         let SpecError::Problems { problems, .. } = error else { panic!() };
         assert!(matches!(problems[0].0, Problem::TooMany { .. }), "{problems:?}");

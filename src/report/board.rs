@@ -70,7 +70,9 @@ pub fn board_rows(board: &Leaderboard) -> Vec<BoardRow> {
     let columns = score_columns(board);
     let mut cells: Vec<Vec<&BoardJob>> = Vec::new();
     for job in &board.jobs {
-        let same = |cell: &&mut Vec<&BoardJob>| !job.is_base && !cell[0].is_base && cell_settings(board, cell[0]) == cell_settings(board, job);
+        let same = |cell: &&mut Vec<&BoardJob>| {
+            !job.is_base && !cell[0].is_base && cell_settings(board, cell[0]) == cell_settings(board, job)
+        };
         match cells.iter_mut().find(same) {
             Some(cell) => cell.push(job),
             None => cells.push(vec![job]),
@@ -111,9 +113,11 @@ fn cell_settings(board: &Leaderboard, job: &BoardJob) -> std::collections::BTree
 
 fn board_row(board: &Leaderboard, cell: &[&BoardJob], columns: &[(String, Metric)]) -> BoardRow {
     let first = cell[0];
-    let label = first.label.split(' ').filter(|part| !part.starts_with("seed=")).collect::<Vec<_>>().join(" ");
+    let label =
+        first.label.split(' ').filter(|part| !part.starts_with("seed=")).collect::<Vec<_>>().join(" ");
     let label = if label.is_empty() { board.sweep.clone() } else { label };
-    let state = cell.iter().map(|job| job.state).max_by_key(|state| gravity(*state)).unwrap_or(JobState::Queued);
+    let state =
+        cell.iter().map(|job| job.state).max_by_key(|state| gravity(*state)).unwrap_or(JobState::Queued);
     let seconds: Vec<f64> = cell.iter().filter_map(|job| job.seconds).collect();
     let losses: Vec<f64> = cell.iter().filter_map(|job| job.losses.map(|(_, last)| last)).collect();
     BoardRow {
@@ -208,7 +212,11 @@ mod tests {
             label: label.into(),
             state: if value.is_some() { JobState::Done } else { JobState::Failed },
             reason: value.is_none().then(|| "it broke".to_owned()),
-            settings: [("lora.rank".to_owned(), Value::Integer(rank)), ("seed".to_owned(), Value::Integer(seed))].into(),
+            settings: [
+                ("lora.rank".to_owned(), Value::Integer(rank)),
+                ("seed".to_owned(), Value::Integer(seed)),
+            ]
+            .into(),
             trainable: 1000 * rank as u64,
             seconds: Some(10.0),
             losses: Some((2.0, 0.5)),
@@ -248,7 +256,10 @@ mod tests {
         assert_eq!(rows.len(), 1);
         let score = &rows[0].scores[0];
         assert_eq!((score.error_kind, score.seeds), (ErrorKind::Seeds, 2));
-        assert!((score.value.unwrap() - 0.3).abs() < 1e-12 && (score.error.unwrap() - 0.02f64.sqrt()).abs() < 1e-12);
+        assert!(
+            (score.value.unwrap() - 0.3).abs() < 1e-12
+                && (score.error.unwrap() - 0.02f64.sqrt()).abs() < 1e-12
+        );
     }
 
     #[test]

@@ -10,7 +10,15 @@ use super::table::{Align, Table};
 pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     let mut text = TextTable::new();
     text.load_preset(NOTHING);
-    for line in [TableComponent::TopBorder, TableComponent::HeaderLines, TableComponent::BottomBorder] {
+    use TableComponent::*;
+    for line in [
+        TopBorder,
+        TopBorderIntersections,
+        HeaderLines,
+        MiddleHeaderIntersections,
+        BottomBorder,
+        BottomBorderIntersections,
+    ] {
         text.set_style(line, '─');
     }
     if let Some(width) = width {
@@ -35,7 +43,8 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
 /// One JSON object a row, with the columns' headings as names.
 pub fn render_json_rows(table: &Table) -> Json {
     let row = |cells: &Vec<super::table::Cell>| {
-        let members = table.columns.iter().zip(cells).map(|(column, cell)| (column.title.clone(), cell.json()));
+        let members =
+            table.columns.iter().zip(cells).map(|(column, cell)| (column.title.clone(), cell.json()));
         Json::Object(members.collect::<Map<_, _>>())
     };
     Json::Array(table.rows.iter().map(row).collect())

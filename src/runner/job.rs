@@ -155,10 +155,13 @@ impl<'a> RunningJob<'a> {
         for &position in &self.job.missing {
             let planned = &self.plan.tasks[position];
             let of_task = |score: &DocumentScore| score.task == planned.task.name;
-            let documents: Vec<DocumentScore> = self.documents.iter().filter(|s| of_task(s)).cloned().collect();
+            let documents: Vec<DocumentScore> =
+                self.documents.iter().filter(|s| of_task(s)).cloned().collect();
             if documents.len() as u64 != planned.documents {
                 let (name, found, wanted) = (&planned.task.name, documents.len(), planned.documents);
-                return Ok(AttemptEnd::Failed(format!("task '{name}': {found} of {wanted} documents were scored")));
+                return Ok(AttemptEnd::Failed(format!(
+                    "task '{name}': {found} of {wanted} documents were scored"
+                )));
             }
             let metrics = planned.task.metrics.iter().enumerate();
             let aggregates: Vec<Aggregate> = metrics

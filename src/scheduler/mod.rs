@@ -147,7 +147,10 @@ mod tests {
         let mut scheduler = Scheduler::new([SlotId(0)]);
         assert_eq!(scheduler.on(Event::Queued(job("a"))), []);
         assert_eq!(scheduler.on(Event::Queued(job("b"))), []);
-        assert_eq!(scheduler.on(Event::SlotReady(SlotId(0))), [Effect::Start { slot: SlotId(0), job: job("a") }]);
+        assert_eq!(
+            scheduler.on(Event::SlotReady(SlotId(0))),
+            [Effect::Start { slot: SlotId(0), job: job("a") }]
+        );
         assert_eq!(scheduler.on(Event::Ended(SlotId(0))), [Effect::Start { slot: SlotId(0), job: job("b") }]);
         assert_eq!(scheduler.on(Event::Ended(SlotId(0))), [Effect::Finished]);
         assert_eq!(scheduler.on(Event::Ended(SlotId(0))), []);
@@ -161,7 +164,10 @@ mod tests {
         scheduler.on(Event::SlotReady(SlotId(0)));
         let lost = scheduler.on(Event::SlotLost { slot: SlotId(0), retry: true });
         assert_eq!(lost, [Effect::Requeue { slot: SlotId(0), job: job("a") }, Effect::Restart(SlotId(0))]);
-        assert_eq!(scheduler.on(Event::SlotReady(SlotId(0))), [Effect::Start { slot: SlotId(0), job: job("a") }]);
+        assert_eq!(
+            scheduler.on(Event::SlotReady(SlotId(0))),
+            [Effect::Start { slot: SlotId(0), job: job("a") }]
+        );
     }
 
     #[test]

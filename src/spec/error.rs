@@ -132,7 +132,10 @@ impl Problem {
             Self::Value { error, .. } => format!("write {}", error.wanted),
             Self::Unusable { .. } => "write a number, a text, true or false, or a list of these".into(),
             Self::Missing { path } => format!("add `{path} = …`"),
-            Self::Name { .. } => "use letters, digits, '.', '_' and '-', at most 64, starting with a letter, digit or '_'".into(),
+            Self::Name { .. } => {
+                "use letters, digits, '.', '_' and '-', at most 64, starting with a letter, digit or '_'"
+                    .into()
+            }
             Self::EmptyAxis { .. } => "give it a list of values, or remove it".into(),
             Self::NoAxis { .. } => "write one sweep file for each value".into(),
             Self::TwiceInAxis { .. } => "each value of an axis is one cell: remove one of the two".into(),

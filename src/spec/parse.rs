@@ -74,7 +74,10 @@ impl SweepSpec {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 let problem = Problem::Toml { message: error.message().to_owned() };
-                return Err(SpecError::Problems { source_text: Box::new(source), problems: vec![(problem, span)] });
+                return Err(SpecError::Problems {
+                    source_text: Box::new(source),
+                    problems: vec![(problem, span)],
+                });
             }
         };
         parser.root(table.get_ref(), &source);
@@ -101,11 +104,13 @@ impl SweepSpec {
     /// Overrides a key for every job, as `--set key=value` does: an axis or expression of that key gives way. The value
     /// is TOML, or a bare text. Error: an unknown key or a value that it does not take.
     pub fn set(&mut self, path: &str, text: &str) -> Result<(), Problem> {
-        let unknown = || Problem::UnknownKey { path: path.to_owned(), nearest: nearest_key(path).map(str::to_owned) };
+        let unknown =
+            || Problem::UnknownKey { path: path.to_owned(), nearest: nearest_key(path).map(str::to_owned) };
         let key = find_key(path).ok_or_else(unknown)?;
         let value = DeValue::parse(text).ok().and_then(|value| plain(value.get_ref()).ok());
         let value = value.unwrap_or_else(|| Value::Text(text.to_owned()));
-        let checked = key.kind.check(&value).map_err(|error| Problem::Value { path: path.to_owned(), error })?;
+        let checked =
+            key.kind.check(&value).map_err(|error| Problem::Value { path: path.to_owned(), error })?;
         self.axes.retain(|axis| axis.key.path != key.path);
         self.derive.retain(|derive| derive.key.path != key.path);
         self.settings.set(key, checked, Origin::CommandLine);
@@ -253,7 +258,10 @@ impl Parser {
         for entry in &derive {
             if self.axes.iter().any(|axis| axis.key.path == entry.key.path) {
                 let path = entry.key.path.to_owned();
-                self.problem(Problem::SetTwice { path, first: "[axes]", second: "[derive]" }, entry.span.clone());
+                self.problem(
+                    Problem::SetTwice { path, first: "[axes]", second: "[derive]" },
+                    entry.span.clone(),
+                );
             }
         }
         let mut ordered: Vec<Derive> = Vec::new();
@@ -273,12 +281,15 @@ impl Parser {
     }
 
     fn check_required(&mut self) {
-        if self.name.is_none() && !self.problems.iter().any(|(problem, _)| matches!(problem, Problem::Name { .. })) {
+        if self.name.is_none()
+            && !self.problems.iter().any(|(problem, _)| matches!(problem, Problem::Name { .. }))
+        {
             self.problem(Problem::Missing { path: "name" }, 0..0);
         }
         for path in ["model", "data"] {
             let set = self.settings.get(path).is_some() || self.axes.iter().any(|axis| axis.key.path == path);
-            let mentioned = |problem: &Problem| matches!(problem, Problem::Value { path: p, .. } if p == path);
+            let mentioned =
+                |problem: &Problem| matches!(problem, Problem::Value { path: p, .. } if p == path);
             if !set && !self.problems.iter().any(|(problem, _)| mentioned(problem)) {
                 self.problem(Problem::Missing { path }, 0..0);
             }
@@ -299,7 +310,9 @@ fn plain(value: &DeValue<'_>) -> Result<Value, &'static str> {
             let parsed: f64 = number.as_str().replace('_', "").parse().map_err(|_| "no number")?;
             Value::Float(parsed)
         }
-        DeValue::Array(items) => Value::List(items.iter().map(|item| plain(item.get_ref())).collect::<Result<_, _>>()?),
+        DeValue::Array(items) => {
+            Value::List(items.iter().map(|item| plain(item.get_ref())).collect::<Result<_, _>>()?)
+        }
         DeValue::Datetime(_) => return Err("a date"),
         DeValue::Table(_) => return Err("a table"),
     })
@@ -318,21 +331,25 @@ mod tests {
 
     fn problems(rest: &str) -> Vec<String> {
         match parse(rest) {
-            Err(SpecError::Problems { problems, .. }) => problems.iter().map(|(p, _)| p.to_string()).collect(),
+            Err(SpecError::Problems { problems, .. }) => {
+                problems.iter().map(|(p, _)| p.to_string()).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn axes_keep_the_files_order() {
-        let spec = parse("[axes]\n'train.learning_rate' = [1e-3]\n'lora.rank' = [8, 16]\nseed = [1]\n").unwrap();
+        let spec =
+            parse("[axes]\n'train.learning_rate' = [1e-3]\n'lora.rank' = [8, 16]\nseed = [1]\n").unwrap();
         let paths: Vec<&str> = spec.axes.iter().map(|axis| axis.key.path).collect();
         assert_eq!(paths, ["train.learning_rate", "lora.rank", "seed"]);
     }
 
     #[test]
     fn several_problems_are_told_at_once() {
-        let found = problems("sead = 1\n[train]\nlearning_rate = -1\n[axes]\nseed = []\n'lora.rank' = [8, 8]\n");
+        let found =
+            problems("sead = 1\n[train]\nlearning_rate = -1\n[axes]\nseed = []\n'lora.rank' = [8, 8]\n");
         assert_eq!(found.len(), 4, "{found:?}");
     }
 

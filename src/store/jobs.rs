@@ -17,7 +17,8 @@ pub struct Owner(String);
 impl Owner {
     /// This process.
     pub fn this_process() -> Self {
-        let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let host =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let pid = std::process::id();
         Self(format!("{host}/{pid}/{}", start_time(pid).unwrap_or_default()))
     }
@@ -84,7 +85,8 @@ impl AttemptEnd {
 
 /// The states from which a transition may start, as an SQL list.
 pub(super) fn quoted(transition: Transition) -> String {
-    let words: Vec<String> = transition.sources().iter().map(|state| format!("'{}'", state.as_str())).collect();
+    let words: Vec<String> =
+        transition.sources().iter().map(|state| format!("'{}'", state.as_str())).collect();
     words.join(", ")
 }
 
@@ -146,14 +148,16 @@ impl Store {
         if changed == 0 {
             return Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number });
         }
-        sqlx::query("UPDATE attempts SET ended_ms = $1, outcome = $2, reason = $3 WHERE job_id = $4 AND attempt = $5")
-            .bind(now_ms())
-            .bind(outcome)
-            .bind(reason)
-            .bind(attempt.job.as_str())
-            .bind(i64::from(attempt.number.0))
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "UPDATE attempts SET ended_ms = $1, outcome = $2, reason = $3 WHERE job_id = $4 AND attempt = $5",
+        )
+        .bind(now_ms())
+        .bind(outcome)
+        .bind(reason)
+        .bind(attempt.job.as_str())
+        .bind(i64::from(attempt.number.0))
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         Ok(())
     }

@@ -42,7 +42,11 @@ impl Store {
 
     /// Opens a database that must be there. Errors: [`StoreError::NoDatabase`], and as [`Store::open`].
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        if path.is_file() { Self::open(path).await } else { Err(StoreError::NoDatabase { path: path.to_owned() }) }
+        if path.is_file() {
+            Self::open(path).await
+        } else {
+            Err(StoreError::NoDatabase { path: path.to_owned() })
+        }
     }
 
     /// The file.

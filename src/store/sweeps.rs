@@ -73,8 +73,12 @@ async fn same_as_last(
          WHERE w.sweep_id = $1 AND w.version = $2 ORDER BY s.position, w.task_position",
     );
     let rows = wanted.bind(sweep).bind(version).fetch_all(&mut **tx).await?;
-    let stored = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<Vec<_>, sqlx::Error>>()?;
-    let jobs = sqlx::query("SELECT job_id FROM sweep_jobs WHERE sweep_id = $1 AND version = $2 ORDER BY position");
+    let stored = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    let jobs =
+        sqlx::query("SELECT job_id FROM sweep_jobs WHERE sweep_id = $1 AND version = $2 ORDER BY position");
     let rows = jobs.bind(sweep).bind(version).fetch_all(&mut **tx).await?;
     let stored_jobs = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, sqlx::Error>>()?;
     let planned: Vec<(String, String)> = plan
@@ -86,7 +90,11 @@ async fn same_as_last(
     Ok((text == plan.text && stored == planned && stored_jobs == planned_jobs).then_some(version))
 }
 
-async fn insert_version(tx: &mut Transaction<'_, Sqlite>, sweep: i64, plan: &Plan) -> Result<i64, StoreError> {
+async fn insert_version(
+    tx: &mut Transaction<'_, Sqlite>,
+    sweep: i64,
+    plan: &Plan,
+) -> Result<i64, StoreError> {
     let tasks: Vec<&str> = plan.tasks.iter().map(|planned| planned.task.name.as_str()).collect();
     let insert = sqlx::query(
         "INSERT INTO sweep_versions
@@ -106,14 +114,16 @@ async fn insert_version(tx: &mut Transaction<'_, Sqlite>, sweep: i64, plan: &Pla
         .await?
         .try_get(0)?;
     for (position, job) in plan.jobs.iter().enumerate() {
-        sqlx::query("INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label) VALUES ($1, $2, $3, $4, $5)")
-            .bind(sweep)
-            .bind(version)
-            .bind(position as i64)
-            .bind(job.id.as_str())
-            .bind(&job.label)
-            .execute(&mut **tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(sweep)
+        .bind(version)
+        .bind(position as i64)
+        .bind(job.id.as_str())
+        .bind(&job.label)
+        .execute(&mut **tx)
+        .await?;
         for (task, key) in job.wanted.iter().enumerate() {
             let insert = sqlx::query(
                 "INSERT INTO wanted_scores (sweep_id, version, job_id, task_position, score_key)
@@ -133,7 +143,11 @@ async fn insert_version(tx: &mut Transaction<'_, Sqlite>, sweep: i64, plan: &Pla
 }
 
 /// Makes the job known, and puts it back into the queue if it ended but lacks something.
-async fn queue_job(tx: &mut Transaction<'_, Sqlite>, plan: &Plan, job: &PlannedJob) -> Result<(), StoreError> {
+async fn queue_job(
+    tx: &mut Transaction<'_, Sqlite>,
+    plan: &Plan,
+    job: &PlannedJob,
+) -> Result<(), StoreError> {
     let kind = match job.work {
         Work::Base => "base",
         Work::Train { .. } => "train",
@@ -157,7 +171,8 @@ async fn queue_job(tx: &mut Transaction<'_, Sqlite>, plan: &Plan, job: &PlannedJ
         .await?;
     if !job.is_done() {
         let sources = super::jobs::quoted(Transition::Reopen);
-        let reopen = format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
+        let reopen =
+            format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
         sqlx::query(&reopen).bind(JobState::Queued.as_str()).bind(job.id.as_str()).execute(&mut **tx).await?;
     }
     Ok(())

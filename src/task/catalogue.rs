@@ -40,7 +40,8 @@ impl Catalogue<'_> {
         if name.ends_with(".yaml") || name.ends_with(".yml") {
             let path = self.folder.join(name);
             let file = path.display().to_string();
-            let text = std::fs::read_to_string(&path).map_err(|source| TaskError::Io { file: file.clone(), source })?;
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| TaskError::Io { file: file.clone(), source })?;
             return Task::parse(&file, &text, self.roots);
         }
         let nearest = BUILTIN
@@ -70,7 +71,10 @@ mod tests {
     fn a_shipped_task_without_its_documents_says_how_to_get_them() {
         let roots = DataRoots::default();
         let error = Catalogue { folder: Path::new("."), roots: &roots }.find("arithmetic_2ds").unwrap_err();
-        assert_eq!(error.to_string(), "task 'arithmetic_2ds': the documents of 'EleutherAI/arithmetic (arithmetic_2ds)' are not here");
+        assert_eq!(
+            error.to_string(),
+            "task 'arithmetic_2ds': the documents of 'EleutherAI/arithmetic (arithmetic_2ds)' are not here"
+        );
         assert!(error.help().contains("LORAGRID_DATA"));
     }
 

@@ -88,7 +88,8 @@ impl Task {
         let malformed = |reason: String| TaskError::Malformed { file: file.to_owned(), reason };
         let parsed: TaskFile = serde_yaml_ng::from_str(text).map_err(|error| malformed(error.to_string()))?;
         let task = parsed.task.clone();
-        let unsupported = |what, value: &str| TaskError::Unsupported { task: task.clone(), what, value: value.to_owned() };
+        let unsupported =
+            |what, value: &str| TaskError::Unsupported { task: task.clone(), what, value: value.to_owned() };
         let output_type = match parsed.output_type.as_str() {
             "multiple_choice" => OutputType::MultipleChoice,
             "loglikelihood" => OutputType::Loglikelihood,
@@ -144,7 +145,8 @@ fn read_metrics(
     output_type: OutputType,
     list: Option<Vec<MetricEntry>>,
 ) -> Result<Vec<Metric>, TaskError> {
-    let unsupported = |what, value: &str| TaskError::Unsupported { task: task.to_owned(), what, value: value.to_owned() };
+    let unsupported =
+        |what, value: &str| TaskError::Unsupported { task: task.to_owned(), what, value: value.to_owned() };
     let Some(entries) = list else {
         return Ok(match output_type {
             OutputType::MultipleChoice => vec![Metric::Acc, Metric::AccNorm],

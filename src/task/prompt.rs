@@ -70,8 +70,9 @@ impl Fields<'_> {
             OutputType::MultipleChoice => {
                 let template = self.task.doc_to_choice.as_deref().unwrap_or_default();
                 let choices = self.choices(id, row, template)?;
-                let gold = gold_choice(&target, &choices)
-                    .ok_or_else(|| self.error(id, "doc_to_target", format!("'{target}' is none of the choices")))?;
+                let gold = gold_choice(&target, &choices).ok_or_else(|| {
+                    self.error(id, "doc_to_target", format!("'{target}' is none of the choices"))
+                })?;
                 let delimiter = &self.task.target_delimiter;
                 let request = |choice: &String| Request {
                     context: context.clone(),
@@ -88,7 +89,9 @@ impl Fields<'_> {
         match row.get(template) {
             Some(serde_json::Value::String(text)) => Ok(text.clone()),
             Some(other) => Ok(other.to_string()),
-            None => self.environment.render_str(template, row).map_err(|e| self.error(id, field, e.to_string())),
+            None => {
+                self.environment.render_str(template, row).map_err(|e| self.error(id, field, e.to_string()))
+            }
         }
     }
 
@@ -100,7 +103,8 @@ impl Fields<'_> {
             None => {
                 let inside = template.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
                 let expression = inside.ok_or_else(|| fail("it is not one {{ expression }}".to_owned()))?;
-                let compiled = self.environment.compile_expression(expression).map_err(|e| fail(e.to_string()))?;
+                let compiled =
+                    self.environment.compile_expression(expression).map_err(|e| fail(e.to_string()))?;
                 compiled.eval(row).map_err(|e| fail(e.to_string()))?
             }
         };
@@ -147,7 +151,9 @@ mod tests {
 
     #[test]
     fn a_choice_is_joined_by_the_delimiter_and_a_target_is_not() {
-        let choice = task("output_type: multiple_choice\ndoc_to_text: ''\ndoc_to_target: 0\ndoc_to_choice: '{{ [a, b] }}'");
+        let choice = task(
+            "output_type: multiple_choice\ndoc_to_text: ''\ndoc_to_target: 0\ndoc_to_choice: '{{ [a, b] }}'",
+        );
         let documents = on_rows(choice, r#"{"a":"x","b":"y"}"#).unwrap();
         assert_eq!(documents[0].requests[1], Request { context: String::new(), continuation: " y".into() });
         let target = task("output_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: '{{b}}'");
@@ -157,7 +163,11 @@ mod tests {
 
     #[test]
     fn a_missing_column_names_task_document_and_field() {
-        let choice = || task("output_type: multiple_choice\ndoc_to_text: ''\ndoc_to_target: 0\ndoc_to_choice: '{{ [a, b] }}'");
+        let choice = || {
+            task(
+                "output_type: multiple_choice\ndoc_to_text: ''\ndoc_to_target: 0\ndoc_to_choice: '{{ [a, b] }}'",
+            )
+        };
         let error = on_rows(choice(), "{\"a\":\"x\",\"b\":\"y\"}\n{\"a\":\"x\"}").unwrap_err().to_string();
         assert!(error.starts_with("task 't', document 1, doc_to_choice: "), "{error}");
         let target = task("output_type: loglikelihood\ndoc_to_text: '{{nothing}}'\ndoc_to_target: b");
@@ -167,7 +177,9 @@ mod tests {
 
     #[test]
     fn templates_know_pythons_string_methods() {
-        let target = task("output_type: loglikelihood\ndoc_to_text: \"{{ a.strip()|replace('Q:', 'Question:') }}\"\ndoc_to_target: b");
+        let target = task(
+            "output_type: loglikelihood\ndoc_to_text: \"{{ a.strip()|replace('Q:', 'Question:') }}\"\ndoc_to_target: b",
+        );
         let documents = on_rows(target, r#"{"a":" Q: x ","b":"y"}"#).unwrap();
         assert_eq!(documents[0].requests[0].context, "Question: x");
     }

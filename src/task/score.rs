@@ -51,7 +51,8 @@ mod tests {
 
     #[test]
     fn acc_norm_divides_by_characters() {
-        let scores = [-4.0, -5.0, -6.1].map(|log_likelihood| RequestScore { log_likelihood, is_greedy: false });
+        let scores =
+            [-4.0, -5.0, -6.1].map(|log_likelihood| RequestScore { log_likelihood, is_greedy: false });
         let document = document(&["a", "éé", "abcdef"]);
         assert_eq!(score_document(Metric::Acc, &document, &scores), 0.0);
         assert_eq!(score_document(Metric::AccNorm, &document, &scores), 1.0);

@@ -9,7 +9,9 @@ const NAME: &str = "loragrid-engine";
 
 /// No engine anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("this needs loragrid-engine, and it is neither at LORAGRID_ENGINE, beside loragrid, nor in PATH: `make build` builds it")]
+#[error(
+    "this needs loragrid-engine, and it is neither at LORAGRID_ENGINE, beside loragrid, nor in PATH: `make build` builds it"
+)]
 pub struct EngineNotFound;
 
 /// The engine's path: `named` (from `LORAGRID_ENGINE`) if there is one, else beside the program, else in `path_list`
@@ -38,7 +40,10 @@ mod tests {
         std::fs::write(&beside, "").unwrap();
         let program = folder.path().join("loragrid");
         assert_eq!(find_engine(None, Some(&program), None), Ok(beside));
-        assert_eq!(find_engine(Some(Path::new("/nowhere/engine")), Some(&program), None), Err(EngineNotFound));
+        assert_eq!(
+            find_engine(Some(Path::new("/nowhere/engine")), Some(&program), None),
+            Err(EngineNotFound)
+        );
     }
 
     #[test]

@@ -1,1 +1,113 @@
-fn main(){}
+//! A stand-in for loragrid-engine: it speaks the real protocol, answers with a hash of the order instead of computing,
+//! and misbehaves on a script, so that the orchestrator is tested without a tensor.
+//!
+//! `LORAGRID_FAKE` is a fault and a file: `die@train=FILE` exits at the first training, `half@score=FILE` writes half a
+//! frame and exits, `diverge@train=FILE` reports a loss that is no number. The file is made when the fault happens, and
+//! a fault happens only while its file is not there.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::FromRawFd;
+use std::path::Path;
+
+use loragrid::job::{Bytes, Digest, Seconds, Tokens};
+use loragrid::protocol::{
+    Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Order, PROTOCOL_VERSION,
+    ScoreOrder, StepReport, TrainOrder, Trained, encode_frame, read_frame, write_frame,
+};
+use loragrid::task::{RequestScore, build_documents, score_document};
+
+const STEPS: u64 = 4;
+
+fn main() {
+    // SAFETY: loragrid opens this descriptor for its engines, and nothing else in this program uses it.
+    let mut events = unsafe { File::from_raw_fd(EVENT_DESCRIPTOR) };
+    let hello = Event::Hello { protocol: PROTOCOL_VERSION, engine: "fake".to_owned(), device: Device::Cpu };
+    send(&mut events, &hello);
+    let mut orders = std::io::stdin().lock();
+    while let Ok(Some(order)) = read_frame::<Order>(&mut orders) {
+        match order {
+            Order::Load(_) => send(&mut events, &Event::Loaded { parameters: 1, seconds: Seconds(0.0) }),
+            Order::Train(order) => train(&mut events, &order),
+            Order::Score(order) => score(&mut events, &order),
+            Order::Shutdown => return,
+        }
+    }
+}
+
+fn send(events: &mut File, event: &Event) {
+    write_frame(events, event).expect("the orchestrator reads events");
+}
+
+/// Whether this fault is due now.
+fn due(fault: &str) -> bool {
+    let script = std::env::var("LORAGRID_FAKE").unwrap_or_default();
+    match script.split_once('=') {
+        Some((named, file)) if named == fault && !Path::new(file).exists() => {
+            std::fs::write(file, "").expect("the fault's file can be written");
+            true
+        }
+        _ => false,
+    }
+}
+
+fn train(events: &mut File, order: &TrainOrder) {
+    for step in 1..=STEPS {
+        if step == 3 && due("die@train") {
+            std::process::abort();
+        }
+        let loss = 1.0 / step as f64;
+        send(
+            events,
+            &Event::Step(StepReport {
+                step,
+                steps: STEPS,
+                loss,
+                learning_rate: order.train.learning_rate,
+                tokens: Tokens(step * 10),
+                seconds: Seconds(step as f64),
+            }),
+        );
+    }
+    if due("diverge@train") {
+        let message = "the loss is NaN at step 4".to_owned();
+        return send(events, &Event::Failed(EngineFailure { kind: FailureKind::Diverged, message }));
+    }
+    std::fs::create_dir_all(&order.adapter).expect("the adapter's folder can be made");
+    let (tokens, seconds) = (Tokens(STEPS * 10), Seconds(STEPS as f64));
+    send(
+        events,
+        &Event::Trained(Trained { steps: STEPS, tokens, seconds, trainable: 1, peak_memory: Bytes(1) }),
+    );
+}
+
+fn score(events: &mut File, order: &ScoreOrder) {
+    if due("half@score") {
+        let frame =
+            encode_frame(&Event::Scored { seconds: Seconds(0.0), tokens: Tokens(0) }).expect("it is small");
+        events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
+        return std::process::exit(0);
+    }
+    for task in &order.tasks {
+        for document in build_documents(task, order.limit).expect("the plan has built them") {
+            let of_request = |index: usize| {
+                let seed = format!("{:?} {} {} {index}", order.adapter, task.name, document.id);
+                let digit = Digest::of(seed.as_bytes()).as_str().as_bytes()[0];
+                RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit % 2 == 0 }
+            };
+            let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
+            let metrics =
+                task.metrics.iter().map(|metric| score_document(*metric, &document, &requests)).collect();
+            send(
+                events,
+                &Event::Document(DocumentScore {
+                    task: task.name.clone(),
+                    document: document.id,
+                    requests,
+                    metrics,
+                }),
+            );
+        }
+    }
+    send(events, &Event::Scored { seconds: Seconds(0.0), tokens: Tokens(1) });
+}

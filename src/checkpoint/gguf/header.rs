@@ -91,10 +91,10 @@ impl Gguf {
 
     /// All elements of a tensor as f32, row-major. Errors: no such tensor.
     pub fn dequantise(&self, name: &str) -> Result<(GgufTensor, Vec<f32>), CheckpointError> {
-        let tensor = self.tensors.get(name).ok_or_else(|| CheckpointError::NoTensor {
-            path: self.path.clone(),
-            name: name.to_owned(),
-        })?;
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| CheckpointError::NoTensor { path: self.path.clone(), name: name.to_owned() })?;
         let bytes = &self.map[tensor.start as usize..(tensor.start + tensor.len) as usize];
         Ok((tensor.clone(), tensor.block_type.dequantise(bytes)))
     }
@@ -158,7 +158,8 @@ fn read_entry(reader: &mut Reader<'_>, path: &Path) -> Result<Entry, CheckpointE
     match elements {
         Some(elements) if elements > 0 && row % block_type.elements() == 0 => {
             let len = (elements / block_type.elements()).checked_mul(block_type.bytes());
-            let len = len.ok_or_else(|| reader.malformed(format!("tensor '{name}' is larger than any file")))?;
+            let len =
+                len.ok_or_else(|| reader.malformed(format!("tensor '{name}' is larger than any file")))?;
             Ok(Entry { name, shape, block_type, offset, len })
         }
         _ => Err(reader.malformed(format!("tensor '{name}' has the impossible shape {shape:?}"))),

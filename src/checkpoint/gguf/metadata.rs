@@ -62,14 +62,19 @@ impl MetaValue {
         let count = reader.count(least, key)?;
         match tag {
             8 => (0..count).map(|_| reader.text(key)).collect::<Result<_, _>>().map(Self::Texts),
-            6 => (0..count).map(|_| reader.u32(key).map(f32::from_bits)).collect::<Result<_, _>>().map(Self::Floats),
+            6 => (0..count)
+                .map(|_| reader.u32(key).map(f32::from_bits))
+                .collect::<Result<_, _>>()
+                .map(Self::Floats),
             12 => (0..count)
                 .map(|_| reader.u64(key).map(|bits| f64::from_bits(bits) as f32))
                 .collect::<Result<_, _>>()
                 .map(Self::Floats),
             _ => (0..count)
                 .map(|_| match Self::read_scalar(reader, tag, key)? {
-                    Self::Integer(n) => i64::try_from(n).map_err(|_| reader.malformed(format!("'{key}' overflows"))),
+                    Self::Integer(n) => {
+                        i64::try_from(n).map_err(|_| reader.malformed(format!("'{key}' overflows")))
+                    }
                     Self::Bool(b) => Ok(b.into()),
                     _ => Err(reader.malformed(format!("'{key}' mixes types"))),
                 })

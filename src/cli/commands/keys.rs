@@ -10,7 +10,8 @@ use crate::job::KEYS;
 use crate::report::{Cell, Column, Table, render_json_rows, render_terminal};
 
 pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure> {
-    let columns = vec![Column::text("key"), Column::text("default"), Column::text("takes"), Column::text("meaning")];
+    let columns =
+        vec![Column::text("key"), Column::text("default"), Column::text("takes"), Column::text("meaning")];
     let text = |text: &str| Cell::Text(text.to_owned());
     let row = |key: &crate::job::Key| {
         let default = key.default.map_or(Cell::Missing, text);

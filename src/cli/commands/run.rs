@@ -26,7 +26,11 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
         let plan = environment.plan(&spec, &known, &mut digests)?;
         let program = std::env::current_exe().ok();
         let engine = match plan.to_run().next() {
-            Some(_) => find_engine(arguments.engine.as_deref(), program.as_deref(), std::env::var_os("PATH").as_deref())?,
+            Some(_) => find_engine(
+                arguments.engine.as_deref(),
+                program.as_deref(),
+                std::env::var_os("PATH").as_deref(),
+            )?,
             None => Default::default(),
         };
         let store = match store {

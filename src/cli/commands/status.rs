@@ -10,7 +10,10 @@ use crate::cli::output::{terminal_width, write_json, write_line};
 use crate::report::{render_json_rows, render_terminal, status_table};
 use crate::store::Store;
 
-pub(in crate::cli) fn run(arguments: &StatusArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(
+    arguments: &StatusArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
     let sweeps = block_on(async {
         let store = Store::open_existing(&environment.db).await?;
         let sweeps = store.status().await?;

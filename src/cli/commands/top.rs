@@ -43,9 +43,13 @@ pub(super) fn print(board: &Leaderboard, json: bool) -> Result<(), Failure> {
         notes.push(format!("* best by {objective}"));
     }
     let errors = rows.iter().flat_map(|row| &row.scores).filter(|score| score.error.is_some());
-    let kinds: std::collections::BTreeSet<bool> = errors.map(|score| score.error_kind == ErrorKind::Seeds).collect();
+    let kinds: std::collections::BTreeSet<bool> =
+        errors.map(|score| score.error_kind == ErrorKind::Seeds).collect();
     for seeds in kinds {
-        notes.push(if seeds { "± standard deviation over seeds" } else { "± standard error over documents" }.to_owned());
+        notes.push(
+            if seeds { "± standard deviation over seeds" } else { "± standard error over documents" }
+                .to_owned(),
+        );
     }
     if !notes.is_empty() {
         write_line(&notes.join("; "))?;

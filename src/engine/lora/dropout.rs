@@ -38,14 +38,14 @@ impl RowMasks {
         let mut values = Vec::new();
         let mut fill = |stream: Stream, position: usize| {
             let first = (position * width) as u64;
-            let factors = (0..width as u64).map(|feature| {
-                if stream.bits(first + feature) >> 32 < threshold { 0.0 } else { keep }
-            });
+            let factors = (0..width as u64)
+                .map(|feature| if stream.bits(first + feature) >> 32 < threshold { 0.0 } else { keep });
             values.extend(factors);
         };
         let stream = |row: &MaskedRow| Stream::new(self.seed, Purpose::Dropout, row.place).part(layer as u64);
         let rows = if head {
-            let all = self.rows.iter().flat_map(|row| row.scored.iter().map(move |&position| (row, position)));
+            let all =
+                self.rows.iter().flat_map(|row| row.scored.iter().map(move |&position| (row, position)));
             let chosen = all.skip(self.head_range.start).take(self.head_range.len());
             chosen.for_each(|(row, position)| fill(stream(row), position));
             self.head_range.len()

@@ -56,7 +56,13 @@ impl Adapter {
     }
 
     /// A new adapter: A uniform in ±1/√in, B zero, as PEFT initialises; a function of the seed alone.
-    pub(crate) fn initialised(model: &ModelConfig, lora: &LoraConfig, seed: u64, kind: Kind, device: Device) -> Self {
+    pub(crate) fn initialised(
+        model: &ModelConfig,
+        lora: &LoraConfig,
+        seed: u64,
+        kind: Kind,
+        device: Device,
+    ) -> Self {
         let adapter = Self::zeros(model, lora, kind, device);
         for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
             let stream = Stream::new(seed, Purpose::Init, number as u64);
@@ -109,7 +115,9 @@ impl Active<'_> {
         let kind = self.adapter.flat.kind();
         let mut input = x.to_kind(kind);
         if let Some(masks) = &self.masks {
-            input = input * masks.mask(number, x.size()[1] as usize, name == LayerName::Head, kind);
+            let mask = masks.mask(number, x.size()[1] as usize, name == LayerName::Head, kind);
+            // Not in place: where no conversion was needed `input` is `x` itself.
+            input = input.g_mul(&mask);
         }
         let low_rank = input.linear(&pair.a, None::<&Tensor>).linear(&pair.b, None::<&Tensor>);
         let result = frozen.kind();

@@ -97,11 +97,7 @@ struct ConfigFile {
 
 /// Reads an adapter's folder for a model. Errors: another kind of adapter, a target that the model lacks, a missing,
 /// unknown or wrongly shaped tensor.
-pub(crate) fn read_adapter(
-    folder: &Path,
-    model: &Model,
-    device: Device,
-) -> Result<Adapter, EngineError> {
+pub(crate) fn read_adapter(folder: &Path, model: &Model, device: Device) -> Result<Adapter, EngineError> {
     let kind = wide(model.kind);
     let fail = |reason: String| EngineError::Adapter { path: folder.display().to_string(), reason };
     let text = std::fs::read_to_string(folder.join(CONFIG)).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
@@ -109,7 +105,8 @@ pub(crate) fn read_adapter(
     if config.peft_type != "LORA" || config.use_dora || config.use_rslora || config.r == 0 {
         return Err(fail("it is no plain LoRA adapter".to_owned()));
     }
-    let layers = kinds(&config.target_modules).map_err(|target| fail(format!("target '{target}' is not known")))?;
+    let layers =
+        kinds(&config.target_modules).map_err(|target| fail(format!("target '{target}' is not known")))?;
     let lora = LoraConfig { rank: config.r, alpha: config.lora_alpha, layers, dropout: 0.0 };
     let adapter = Adapter::zeros(&model.config, &lora, kind, device);
     let file = SafetensorsFile::open(&folder.join(WEIGHTS))?;

@@ -60,11 +60,11 @@ impl Model {
             let query = rope::rotate(&query, &cos, &sin);
             let key = rope::rotate(&key, &cos, &sin);
             let attended = attention::causal(&query, &key, &value, &batch.runs);
-            states = states + linear(&attended, &block.output, Projection::Output);
+            states = states.g_add(&linear(&attended, &block.output, Projection::Output));
             let x = self.norm(&states, &block.mlp_norm);
             let gate = linear(&x, &block.gate, Projection::Gate).silu();
             let up = linear(&x, &block.up, Projection::Up);
-            states = states + linear(&(gate * up), &block.down, Projection::Down);
+            states = states.g_add(&linear(&(gate * up), &block.down, Projection::Down));
         }
         self.norm(&states, &self.final_norm)
     }

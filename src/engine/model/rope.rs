@@ -14,7 +14,8 @@ impl Rope {
     pub(super) fn new(config: &ModelConfig, device: Device) -> Self {
         let exponents = Tensor::arange_start_step(0, config.head_dim as i64, 2, (Kind::Float, device));
         let exponents = exponents / config.head_dim as f64;
-        let frequencies = Tensor::from(config.rope_theta as f32).to_device(device).pow(&exponents).reciprocal();
+        let frequencies =
+            Tensor::from(config.rope_theta as f32).to_device(device).pow(&exponents).reciprocal();
         let positions = Tensor::arange(config.max_positions as i64, (Kind::Float, device));
         let half = positions.outer(&frequencies);
         let phase = Tensor::cat(&[&half, &half], -1);

@@ -45,7 +45,8 @@ pub(super) fn backward(
         }
         let logits = model.logits(&head_input.narrow(0, start, length), Some(&active));
         let log_probabilities = logits.log_softmax(-1, wide(model.kind));
-        let picked = log_probabilities.gather(1, &targets.tokens.narrow(0, start, length).unsqueeze(1), false);
+        let picked =
+            log_probabilities.gather(1, &targets.tokens.narrow(0, start, length).unsqueeze(1), false);
         let chunk = -(picked.squeeze_dim(1) * targets.weights.narrow(0, start, length)).sum(wide(model.kind));
         loss += chunk.double_value(&[]);
         let head: Vec<&Tensor> = std::iter::once(&head_input).chain(head_leaves(adapter)).collect();
@@ -103,7 +104,11 @@ fn head_pair(adapter: &Adapter) -> Option<usize> {
 }
 
 fn head_leaves(adapter: &Adapter) -> Vec<&Tensor> {
-    head_pair(adapter).map(|at| [&adapter.pairs[at].1.a, &adapter.pairs[at].1.b]).into_iter().flatten().collect()
+    head_pair(adapter)
+        .map(|at| [&adapter.pairs[at].1.a, &adapter.pairs[at].1.b])
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn block_leaves(adapter: &Adapter) -> Vec<&Tensor> {

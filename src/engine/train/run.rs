@@ -96,7 +96,8 @@ impl<'a> Window<'a> {
         pass: &Pass,
         gradient: &mut Tensor,
     ) -> f64 {
-        let weighted = |index: usize| WeightedRow { example: self.examples[index], weight: self.weights[index] };
+        let weighted =
+            |index: usize| WeightedRow { example: self.examples[index], weight: self.weights[index] };
         let rows: Vec<WeightedRow<'_>> = pass.rows.iter().map(|row| weighted(row.index)).collect();
         let masks = (run.lora.dropout > 0.0).then(|| RowMasks {
             p: run.lora.dropout,

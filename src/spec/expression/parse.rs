@@ -118,7 +118,9 @@ impl Parser<'_> {
             }
             Some(c) if c.is_ascii_digit() || c == '.' => self.number()?,
             Some(c) if c.is_ascii_alphabetic() || c == '_' => self.key()?,
-            Some(c) if "+*/)".contains(c) => return Err(self.here(ExpressionError::Expected("a number, a key or '('"))),
+            Some(c) if "+*/)".contains(c) => {
+                return Err(self.here(ExpressionError::Expected("a number, a key or '('")));
+            }
             Some(c) => return Err(self.here(ExpressionError::Character(c))),
             None => return Err(self.here(ExpressionError::Expected("a number, a key or '('"))),
         };
@@ -171,7 +173,10 @@ mod tests {
 
     #[test]
     fn an_error_knows_its_bytes() {
-        assert_eq!(error("2 * lora.rnk"), ("unknown key 'lora.rnk', did you mean 'lora.rank'?".into(), 4..12));
+        assert_eq!(
+            error("2 * lora.rnk"),
+            ("unknown key 'lora.rnk', did you mean 'lora.rank'?".into(), 4..12)
+        );
         assert_eq!(error("2 * "), ("expected a number, a key or '('".into(), 4..4));
         assert_eq!(error("(2"), ("expected ')'".into(), 2..2));
         assert_eq!(error("2 $ 3"), ("expected an operator or the end".into(), 2..3));

@@ -1,0 +1,190 @@
+//! The rooms keep to their order, only `cli` prints or exits, files stay small, and ARCHITECTURE.md names every folder.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{TokenStream, TokenTree};
+
+/// The rooms from the floor up: a room may use the ones before it.
+const ORDER: &[&str] = &[
+    "job",
+    "passes",
+    "checkpoint",
+    "data",
+    "task",
+    "protocol", // the floor
+    "spec",
+    "plan",
+    "scheduler",
+    "device",
+    "store",
+    "worker",
+    "runner",
+    "stats",
+    "report",
+    "cli",
+];
+/// What the engine may use of the library.
+const FLOOR: &[&str] = &["job", "passes", "checkpoint", "data", "task", "protocol"];
+/// Rooms that may use less than the order allows.
+const NARROW: &[(&str, &[&str])] =
+    &[("scheduler", &["job"]), ("stats", &[]), ("worker", &["protocol"]), ("spec", &["job"])];
+/// Longest file in lines.
+const MAX_LINES: usize = 500;
+/// Macros that print.
+const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
+/// Tests that say when they were skipped.
+const MAY_PRINT: &[&str] = &["engine/parity.rs"];
+
+/// What is wrong with the text of a source file, `path` being relative to `src`.
+fn violations(path: &Path, text: &str) -> Vec<String> {
+    let room = path.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    if text.lines().count() > MAX_LINES {
+        found.push(format!("{}: more than {MAX_LINES} lines", path.display()));
+    }
+    let file: TokenStream = text.parse::<TokenStream>().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut words = Vec::new();
+    flatten(file, &mut words);
+    for (at, word) in words.iter().enumerate() {
+        let next = |n: usize| words.get(at + n).map(String::as_str).unwrap_or_default();
+        if word == "crate" || word == "loragrid" {
+            for used in first_segments(&words[at + 1..]) {
+                if let Some(reason) = forbidden(&room, word, &used) {
+                    found.push(format!("{}: {reason}", path.display()));
+                }
+            }
+        }
+        if room != "cli" && room != "main.rs" {
+            let exempt = MAY_PRINT.iter().any(|known| path == Path::new(known));
+            if !exempt && PRINTING.contains(&word.as_str()) && next(1) == "!" {
+                found.push(format!("{}: {word}! outside cli", path.display()));
+            }
+            if word == "process" && next(1) == ":" && next(3) == "exit" {
+                found.push(format!("{}: process::exit outside cli", path.display()));
+            }
+        }
+    }
+    found
+}
+
+/// Every token in order, groups opened.
+fn flatten(stream: TokenStream, words: &mut Vec<String>) {
+    for tree in stream {
+        match tree {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    proc_macro2::Delimiter::Brace => ("{", "}"),
+                    proc_macro2::Delimiter::Parenthesis => ("(", ")"),
+                    proc_macro2::Delimiter::Bracket => ("[", "]"),
+                    proc_macro2::Delimiter::None => ("", ""),
+                };
+                words.push(open.to_owned());
+                flatten(group.stream(), words);
+                words.push(close.to_owned());
+            }
+            other => words.push(other.to_string()),
+        }
+    }
+}
+
+/// The segments after `crate::` or `loragrid::`: one, or those of a brace list.
+fn first_segments(rest: &[String]) -> Vec<String> {
+    if rest.len() < 3 || rest[0] != ":" || rest[1] != ":" {
+        return Vec::new();
+    }
+    if rest[2] != "{" {
+        return vec![rest[2].clone()];
+    }
+    let (mut depth, mut segments, mut fresh) = (0, Vec::new(), true);
+    for word in &rest[2..] {
+        match word.as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            "," if depth == 1 => fresh = true,
+            name if depth == 1 && fresh => {
+                segments.push(name.to_owned());
+                fresh = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    segments
+}
+
+fn forbidden(room: &str, root: &str, used: &str) -> Option<String> {
+    let place = |name: &str| ORDER.iter().position(|known| *known == name);
+    if room == "engine" {
+        return (root == "loragrid" && !FLOOR.contains(&used))
+            .then(|| format!("the engine uses {used}, which is not of the floor"));
+    }
+    let (Some(own), Some(other)) = (place(room), place(used)) else { return None };
+    if other > own {
+        return Some(format!("{room} uses {used}, which stands above it"));
+    }
+    let (_, allowed) = NARROW.iter().find(|(name, _)| *name == room)?;
+    (other != own && !allowed.contains(&used))
+        .then(|| format!("{room} uses {used} and may use only {allowed:?}"))
+}
+
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (mut files, mut folders) = (Vec::new(), vec![root.clone()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(&root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn no_room_uses_one_above_it_and_only_cli_prints() {
+    let files = sources();
+    assert!(files.len() > 50, "only {} files were found", files.len());
+    let found: Vec<String> = files.iter().flat_map(|(path, text)| violations(path, text)).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn planted_violations_are_found() {
+    let planted = [
+        ("job/x.rs", "use crate::store::Store;"),
+        ("scheduler/x.rs", "fn f() { crate::store::now(); }"),
+        ("scheduler/x.rs", "use crate::protocol::Event;"),
+        ("spec/x.rs", "use crate::{job::Key, plan::Plan};"),
+        ("engine/x.rs", "use loragrid::store::Store;"),
+        ("report/x.rs", "fn f() { println!(\"{}\", 1); }"),
+        ("report/x.rs", "macro_rules! m { () => { crate::cli::main() } }"),
+        ("store/x.rs", "fn f() { std::process::exit(1) }"),
+    ];
+    for (path, text) in planted {
+        assert_eq!(violations(Path::new(path), text).len(), 1, "{path}: {text}");
+    }
+    assert_eq!(violations(Path::new("plan/x.rs"), "use crate::spec::SweepSpec;"), Vec::<String>::new());
+}
+
+#[test]
+fn the_architecture_page_names_every_folder() {
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let folders: BTreeSet<String> = sources()
+        .iter()
+        .filter_map(|(path, _)| path.parent())
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .map(|folder| format!("{}/", folder.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    let missing: Vec<&String> = folders.iter().filter(|folder| !page.contains(folder.as_str())).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md does not name {missing:?}");
+    let rooms: Vec<&&str> = ORDER.iter().filter(|room| !page.contains(&format!("{room}/"))).collect();
+    assert!(rooms.is_empty(), "ARCHITECTURE.md does not name {rooms:?}");
+}

@@ -1,0 +1,137 @@
+//! What a user sees when something is wrong: each case in words, with its exit code, and nothing is queued.
+
+use loragrid::cli::ExitCode;
+
+use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
+
+/// Runs a command that must fail with this code; the words on standard error. No database may have been made.
+fn refused(scratch: &Scratch, arguments: &[&str], code: ExitCode) -> String {
+    let output = scratch.run(arguments);
+    assert_eq!(output.status.code(), Some(code as i32), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "");
+    assert!(!scratch.path().join("results").exists(), "something was queued");
+    stderr(&output)
+}
+
+fn planned(rest: &str, code: ExitCode) -> String {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep(rest));
+    refused(&scratch, &["run", "sweep.toml"], code)
+}
+
+#[test]
+fn unknown_keys_and_wrong_values_are_told_together() {
+    insta::assert_snapshot!(planned(
+        "sead = 3\n[train]\nlearning_rate = \"high\"\n[lora]\nrnk = 8\n[axes]\n\"lora.alpha\" = []\n",
+        ExitCode::SweepFile
+    ));
+}
+
+#[test]
+fn a_bad_expression_is_shown_inside_its_text() {
+    insta::assert_snapshot!(planned("[derive]\n\"lora.alpha\" = \"2 * lora.rnak\"\n", ExitCode::SweepFile));
+}
+
+#[test]
+fn broken_toml_is_shown_at_its_place() {
+    insta::assert_snapshot!(planned("[axes\n", ExitCode::SweepFile));
+}
+
+#[test]
+fn a_missing_sweep_file_is_named() {
+    let scratch = Scratch::new();
+    insta::assert_snapshot!(refused(&scratch, &["run", "nothing.toml"], ExitCode::SweepFile));
+}
+
+#[test]
+fn a_missing_model_is_named() {
+    let scratch = Scratch::new();
+    scratch.write("sweep.toml", sweep(""));
+    insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Model));
+}
+
+#[test]
+fn a_truncated_gguf_is_told_with_both_sizes() {
+    let scratch = Scratch::new();
+    let mut bytes = b"GGUF".to_vec();
+    bytes.extend(3u32.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(1u64.to_le_bytes());
+    bytes.extend(20u64.to_le_bytes());
+    bytes.extend(b"general.archi");
+    scratch.write("model", &bytes);
+    scratch.write("sweep.toml", sweep(""));
+    insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Model));
+}
+
+#[test]
+fn an_empty_data_set_is_refused() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("rows.jsonl", "\n\n");
+    scratch.write("sweep.toml", sweep("").replace("two_digit_subtraction", "rows.jsonl"));
+    insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Data));
+}
+
+#[test]
+fn a_broken_row_is_named_by_its_line() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("rows.jsonl", "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": \n");
+    scratch.write("sweep.toml", sweep("").replace("two_digit_subtraction", "rows.jsonl"));
+    insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Data));
+}
+
+#[test]
+fn a_row_without_a_response_is_named() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write(
+        "rows.jsonl",
+        "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": \"q\", \"answer\": \"\"}\n",
+    );
+    scratch.write("sweep.toml", sweep("").replace("two_digit_subtraction", "rows.jsonl"));
+    insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Data));
+}
+
+#[test]
+fn an_unknown_task_finds_its_neighbour() {
+    insta::assert_snapshot!(planned("eval = [\"two_digit_additon\"]\n", ExitCode::Task));
+}
+
+#[test]
+fn a_missing_engine_is_one_line_that_says_how_to_get_it() {
+    // The programs of a build lie side by side, so the search must be led elsewhere.
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep(""));
+    insta::assert_snapshot!(refused(
+        &scratch,
+        &["run", "sweep.toml", "--engine", "nowhere"],
+        ExitCode::NoEngine
+    ));
+}
+
+#[test]
+fn reading_without_a_database_says_what_makes_one() {
+    let scratch = Scratch::new();
+    insta::assert_snapshot!(refused(&scratch, &["top"], ExitCode::NotFound));
+}
+
+#[test]
+fn an_error_is_one_json_object_where_json_is_wanted() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep("[lora]\nrank = 0\n"));
+    let text = refused(&scratch, &["plan", "sweep.toml", "--json"], ExitCode::SweepFile);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap());
+}
+
+#[test]
+fn help_lists_every_command_and_exit_code() {
+    let output = Scratch::new().run(&["--help"]);
+    assert!(output.status.success());
+    insta::assert_snapshot!(stdout(&output));
+}

@@ -1,0 +1,127 @@
+//! A scratch folder with a tiny model, and the program run in it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use loragrid::checkpoint::{LayerName, ModelConfig, write_safetensors};
+use loragrid::passes::random::{Purpose, Stream};
+use serde_json::{Value as Json, json};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+
+/// A folder that goes away with its test.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// The program with arguments, to be run in the folder with nothing of the user's surroundings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loragrid"));
+        command.args(arguments).current_dir(self.path());
+        for variable in ["LORAGRID_DB", "LORAGRID_ENGINE", "LORAGRID_DATA", "LORAGRID_LOG", "COLUMNS"] {
+            command.env_remove(variable);
+        }
+        command.env("PATH", "/nowhere");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The JSON value that a successful command printed.
+    #[cfg_attr(not(feature = "fake-engine"), expect(dead_code, reason = "runs need an engine"))]
+    pub fn json(&self, arguments: &[&str]) -> Json {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A sweep over the tiny model with these further lines.
+pub fn sweep(rest: &str) -> String {
+    format!("name = \"tiny\"\nmodel = \"model\"\ndata = \"two_digit_subtraction\"\n{rest}")
+}
+
+/// Writes a Llama of two blocks with random weights and a byte-level tokenizer into the folder `model`.
+pub fn tiny_model(scratch: &Scratch) {
+    let folder = scratch.path().join("model");
+    std::fs::create_dir(&folder).unwrap();
+    let config = ModelConfig {
+        vocab_size: 258,
+        hidden_size: 16,
+        intermediate_size: 24,
+        layers: 2,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 8,
+        norm_eps: 1e-5,
+        rope_theta: 1e4,
+        max_positions: 256,
+        tied_head: false,
+    };
+    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = config
+        .tensors()
+        .into_iter()
+        .enumerate()
+        .map(|(number, name)| {
+            let shape: Vec<usize> = config.shape(name).iter().map(|&n| n as usize).collect();
+            let stream = Stream::new(7, Purpose::Init, number as u64);
+            let size = shape.iter().product::<usize>() as u64;
+            let is_norm =
+                matches!(name, LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_));
+            let value = |n| if is_norm { 1.0 } else { (stream.uniform(n) - 0.5) as f32 * 0.4 };
+            (name.weight(), shape, (0..size).map(value).collect())
+        })
+        .collect();
+    write_safetensors(&folder.join("model.safetensors"), &tensors, HashMap::new()).unwrap();
+    let json = json!({
+        "model_type": "llama", "vocab_size": 258, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e4, "max_position_embeddings": 256, "bos_token_id": 256,
+        "eos_token_id": 257,
+    });
+    std::fs::write(folder.join("config.json"), json.to_string()).unwrap();
+    std::fs::write(folder.join("tokenizer.json"), byte_tokenizer().to_string()).unwrap();
+}
+
+fn byte_tokenizer() -> Json {
+    let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
+    alphabet.sort_unstable();
+    let vocab: serde_json::Map<String, Json> =
+        alphabet.iter().enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
+    let special = |id: u32, content: &str| {
+        json!({ "id": id, "content": content, "special": true, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false })
+    };
+    let byte_level =
+        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    json!({
+        "version": "1.0", "added_tokens": [special(256, "<s>"), special(257, "</s>")], "normalizer": null,
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                   "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+                   "vocab": vocab, "merges": [] },
+    })
+}

@@ -1,6 +1,11 @@
 //! Runs with the fake engine: order, resuming, recovery.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use serde_json::Value as Json;
 
@@ -21,13 +26,17 @@ impl Lab {
 
     /// `run sweep.toml` with the fake engine and a fault, if one is named.
     fn run(&self, fault: Option<&str>, more: &[&str]) -> std::process::Output {
+        self.command(fault, more).output().unwrap()
+    }
+
+    fn command(&self, fault: Option<&str>, more: &[&str]) -> Command {
         let arguments =
             [&["run", "sweep.toml", "--engine", env!("CARGO_BIN_EXE_fake-engine")], more].concat();
         let mut command = self.0.command(&arguments);
         if let Some(fault) = fault {
             command.env("LORAGRID_FAKE", format!("{fault}={}", self.0.path().join("fault").display()));
         }
-        command.output().unwrap()
+        command
     }
 
     fn rows(&self) -> Vec<Json> {
@@ -36,10 +45,12 @@ impl Lab {
 
     /// Number of attempts in the database.
     fn attempts(&self) -> usize {
-        let logs = std::fs::read_dir(self.0.path().join("results/logs")).unwrap();
-        // A claimed attempt names its log; the fake engine writes none, so count them in the store.
-        drop(logs);
-        count(&self.0.path().join("results/loragrid.db"), "SELECT COUNT(*) FROM attempts")
+        self.count("SELECT COUNT(*) FROM attempts")
+    }
+
+    /// A number from the database.
+    fn count(&self, query: &str) -> usize {
+        count(&self.0.path().join("results/loragrid.db"), query)
     }
 }
 
@@ -80,7 +91,7 @@ fn a_second_run_repeats_nothing() {
     assert!(output.status.success());
     assert!(stderr(&output).contains("5 jobs, 0 to run"), "{}", stderr(&output));
     assert_eq!(lab.attempts(), first);
-    assert_eq!(count(&lab.0.path().join("results/loragrid.db"), "SELECT COUNT(*) FROM sweep_versions"), 1);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM sweep_versions"), 1);
 }
 
 #[test]
@@ -137,29 +148,6 @@ fn a_job_that_diverges_keeps_its_row_and_the_sweep_goes_on() {
 }
 
 #[test]
-fn the_jobs_of_a_killed_orchestrator_are_taken_up_again() {
-    let lab = Lab::new(GRID);
-    assert!(lab.run(None, &[]).status.success());
-    // What a kill leaves behind: a running job whose process is gone.
-    let path = lab.0.path().join("results/loragrid.db");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        use sqlx::Connection;
-        let mut connection = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
-        for statement in [
-            "DELETE FROM scores",
-            "UPDATE jobs SET state = 'running'",
-            "UPDATE attempts SET owner = replace(owner, '/', '/9'), ended_ms = NULL, outcome = NULL",
-        ] {
-            sqlx::query(statement).execute(&mut connection).await.unwrap();
-        }
-    });
-    let output = lab.run(None, &[]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(lab.rows().iter().all(|row| row["state"] == "done"));
-}
-
-#[test]
 fn status_counts_the_jobs_of_the_newest_version() {
     let lab = Lab::new(GRID);
     assert!(lab.run(None, &[]).status.success());
@@ -176,4 +164,59 @@ fn a_plan_shows_what_is_done_and_what_is_left() {
         insta::assert_snapshot!(stdout(&output));
     });
     assert!(!lab.0.path().join("results").exists(), "a plan makes no database");
+}
+
+/// Whether a process is gone, or dead and only not yet collected by its parent.
+fn gone(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Waits until a condition holds, at most half a minute.
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited too long until {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn an_interrupt_puts_the_job_back_and_leaves_no_engine() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let lab = Lab::new(GRID);
+        let run = lab
+            .command(Some("hang@train"), &[])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let fault = lab.0.path().join("fault");
+        let engine = || std::fs::read_to_string(&fault).unwrap_or_default();
+        wait_until("the engine hangs", || !engine().is_empty());
+        kill(Pid::from_raw(run.id() as i32), signal).unwrap();
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{signal}: {}", stderr(&output));
+        assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 0);
+        assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE reason = 'stopped by the user'"), 1);
+        wait_until("the engine is gone", || gone(&engine()));
+        assert!(lab.run(None, &[]).status.success());
+        assert!(lab.rows().iter().all(|row| row["state"] == "done"), "{signal}");
+    }
+}
+
+#[test]
+fn the_engine_of_a_killed_orchestrator_dies_and_its_job_runs_again() {
+    let lab = Lab::new(GRID);
+    let mut run =
+        lab.command(Some("hang@train"), &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let fault = lab.0.path().join("fault");
+    let engine = || std::fs::read_to_string(&fault).unwrap_or_default();
+    wait_until("the engine hangs", || !engine().is_empty());
+    run.kill().unwrap();
+    run.wait().unwrap();
+    wait_until("the engine is gone", || gone(&engine()));
+    assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 1);
+    assert!(lab.run(None, &[]).status.success());
+    assert!(lab.rows().iter().all(|row| row["state"] == "done"));
 }

@@ -10,25 +10,25 @@ use serde_json::{Value as Json, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
 /// A folder that goes away with its test.
-pub struct Scratch(tempfile::TempDir);
+pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
     /// The program with arguments, to be run in the folder with nothing of the user's surroundings.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loragrid"));
         command.args(arguments).current_dir(self.path());
         for variable in ["LORAGRID_DB", "LORAGRID_ENGINE", "LORAGRID_DATA", "LORAGRID_LOG", "COLUMNS"] {
@@ -38,34 +38,34 @@ impl Scratch {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// The JSON value that a successful command printed.
     #[cfg_attr(not(feature = "fake-engine"), expect(dead_code, reason = "runs need an engine"))]
-    pub fn json(&self, arguments: &[&str]) -> Json {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Json {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// A sweep over the tiny model with these further lines.
-pub fn sweep(rest: &str) -> String {
+pub(crate) fn sweep(rest: &str) -> String {
     format!("name = \"tiny\"\nmodel = \"model\"\ndata = \"two_digit_subtraction\"\n{rest}")
 }
 
 /// Writes a Llama of two blocks with random weights and a byte-level tokenizer into the folder `model`.
-pub fn tiny_model(scratch: &Scratch) {
+pub(crate) fn tiny_model(scratch: &Scratch) {
     let folder = scratch.path().join("model");
     std::fs::create_dir(&folder).unwrap();
     let config = ModelConfig {

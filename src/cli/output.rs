@@ -23,9 +23,14 @@ pub(super) fn write_error(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// A narrower terminal gets the whole table and wraps it itself.
+const MIN_WIDTH: u16 = 20;
+
 /// Width of the terminal on standard output; `None` where it is none.
 pub(super) fn terminal_width() -> Option<u16> {
     let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let terminal = std::io::stdout().is_terminal();
-    columns.or_else(|| terminal.then(|| comfy_table::Table::new().width()).flatten())
+    let width = columns.or_else(|| terminal.then(|| comfy_table::Table::new().width()).flatten());
+    // A terminal that knows no size says 0.
+    width.filter(|width| *width >= MIN_WIDTH)
 }

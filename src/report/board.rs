@@ -168,14 +168,16 @@ fn score_cell(cell: &[&BoardJob], task: &str, metric: Metric) -> BoardScoreCell 
 
 /// The leaderboard as a table.
 pub fn board_table(board: &Leaderboard, rows: &[BoardRow]) -> Table {
-    let mut columns = vec![Column::text("run"), Column::number("trainable", None)];
+    let mut columns = vec![Column::text("run"), Column::number("trainable", None).weighing(4)];
     columns.extend(score_columns(board).into_iter().map(|(task, metric)| {
         let plain = metric == Metric::Acc;
         Column::number(if plain { task } else { format!("{task}:{}", metric.as_str()) }, None)
     }));
-    columns.push(Column::number("loss", None));
-    columns.push(Column::number("time", Some("s")));
-    columns.push(Column::text("state"));
+    columns.push(Column::number("loss", None).weighing(3));
+    columns.push(Column::number("time", Some("s")).weighing(2));
+    // Where every row is done the state says nothing.
+    let told = rows.iter().any(|row| row.state != JobState::Done);
+    columns.push(Column::text("state").weighing(if told { 5 } else { 1 }));
     let cells = |row: &BoardRow| {
         let mark = if row.best { " *" } else { "" };
         let mut cells = vec![Cell::Text(format!("{}{mark}", row.label))];

@@ -11,10 +11,10 @@ pub fn plan_table(plan: &Plan) -> Table {
     let columns = vec![
         Column::text("job"),
         Column::text("run"),
-        Column::number("trainable", None),
-        Column::number("memory", None),
-        Column::number("disk", None),
-        Column::number("time", None),
+        Column::number("trainable", None).weighing(3),
+        Column::number("memory", None).weighing(4),
+        Column::number("disk", None).weighing(2),
+        Column::number("time", None).weighing(5),
         Column::text("to do"),
     ];
     let row = |job: &PlannedJob| {

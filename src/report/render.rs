@@ -6,8 +6,10 @@ use serde_json::{Map, Value as Json};
 
 use super::table::{Align, Table};
 
-/// For a terminal of `width` columns; no bound where it is not known.
+/// For a terminal of `width` columns; no bound where it is not known. Columns that find no room are left out and named
+/// below the table.
 pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
+    let kept = width.map_or_else(|| (0..table.columns.len()).collect(), |width| fitting(table, width.into()));
     let mut text = TextTable::new();
     text.load_preset(NOTHING);
     use TableComponent::*;
@@ -24,20 +26,41 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     if let Some(width) = width {
         text.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
-    text.set_header(table.columns.iter().map(|column| match column.unit {
-        Some(unit) => format!("{} [{unit}]", column.title),
-        None => column.title.clone(),
-    }));
+    text.set_header(kept.iter().map(|&at| table.columns[at].heading()));
     for row in &table.rows {
-        text.add_row(row.iter().map(super::table::Cell::show));
+        text.add_row(kept.iter().map(|&at| row[at].show()));
     }
-    for (column, of) in text.column_iter_mut().zip(&table.columns) {
-        column.set_cell_alignment(match of.align {
+    for (column, &at) in text.column_iter_mut().zip(&kept) {
+        column.set_cell_alignment(match table.columns[at].align {
             Align::Left => CellAlignment::Left,
             Align::Right => CellAlignment::Right,
         });
     }
-    text.to_string()
+    let left_out = (0..table.columns.len()).filter(|at| !kept.contains(at));
+    let names: Vec<&str> = left_out.map(|at| table.columns[at].title.as_str()).collect();
+    match names.as_slice() {
+        [] => text.to_string(),
+        _ => format!("{text}\nno room for: {}", names.join(", ")),
+    }
+}
+
+/// The columns that fit into `width`, the lightest left out first.
+fn fitting(table: &Table, width: usize) -> Vec<usize> {
+    // Each column has a space at both sides and one between it and the next.
+    let natural = |at: usize| {
+        let cells = table.rows.iter().map(|row| row[at].show().chars().count());
+        cells.chain([table.columns[at].heading().chars().count()]).max().unwrap_or_default() + 3
+    };
+    let widths: Vec<usize> = (0..table.columns.len()).map(natural).collect();
+    let mut kept: Vec<usize> = (0..table.columns.len()).collect();
+    while kept.iter().map(|&at| widths[at]).sum::<usize>() > width {
+        let lightest = kept.iter().copied().filter(|&at| table.columns[at].weight < u8::MAX);
+        match lightest.min_by_key(|&at| table.columns[at].weight) {
+            Some(lightest) => kept.retain(|&at| at != lightest),
+            None => break,
+        }
+    }
+    kept
 }
 
 /// One JSON object a row, with the columns' headings as names.
@@ -48,4 +71,25 @@ pub fn render_json_rows(table: &Table) -> Json {
         Json::Object(members.collect::<Map<_, _>>())
     };
     Json::Array(table.rows.iter().map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Cell, Column};
+
+    #[test]
+    fn columns_without_room_are_left_out_and_named() {
+        let columns = vec![
+            Column::text("run"),
+            Column::number("score", None),
+            Column::number("loss", None).weighing(1),
+        ];
+        let cells = vec![Cell::Text("rank = 8".into()), Cell::Number(0.5, 3), Cell::Number(1.25, 3)];
+        let table = Table { columns, rows: vec![cells] };
+        assert!(render_terminal(&table, Some(40)).contains("1.250"));
+        let narrow = render_terminal(&table, Some(22));
+        assert!(!narrow.contains("1.250") && narrow.ends_with("no room for: loss"), "{narrow}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= 22), "{narrow}");
+    }
 }

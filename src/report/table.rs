@@ -20,6 +20,8 @@ pub struct Column {
     pub unit: Option<&'static str>,
     /// How it stands.
     pub align: Align,
+    /// Where there is no room for every column, those with the lowest number go first; `u8::MAX` never goes.
+    pub weight: u8,
 }
 
 /// A value of a table.
@@ -49,12 +51,25 @@ pub struct Table {
 impl Column {
     /// A column of texts.
     pub fn text(title: impl Into<String>) -> Self {
-        Self { title: title.into(), unit: None, align: Align::Left }
+        Self { title: title.into(), unit: None, align: Align::Left, weight: u8::MAX }
     }
 
     /// A column of numbers.
     pub fn number(title: impl Into<String>, unit: Option<&'static str>) -> Self {
-        Self { title: title.into(), unit, align: Align::Right }
+        Self { title: title.into(), unit, align: Align::Right, weight: u8::MAX }
+    }
+
+    /// The same column, to be dropped before those of a greater weight.
+    pub fn weighing(self, weight: u8) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// Its heading with its unit.
+    pub fn heading(&self) -> String {
+        match self.unit {
+            Some(unit) => format!("{} [{unit}]", self.title),
+            None => self.title.clone(),
+        }
     }
 }
 

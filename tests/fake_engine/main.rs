@@ -1,9 +1,10 @@
 //! A stand-in for loragrid-engine: it speaks the real protocol, answers with a hash of the order instead of computing,
 //! and misbehaves on a script, so that the orchestrator is tested without a tensor.
 //!
-//! `LORAGRID_FAKE` is a fault and a file: `die@train=FILE` exits at the first training, `half@score=FILE` writes half a
-//! frame and exits, `diverge@train=FILE` reports a loss that is no number. The file is made when the fault happens, and
-//! a fault happens only while its file is not there.
+//! `LORAGRID_FAKE` is a fault and a file: `die@train=FILE` aborts within the first training, `half@score=FILE` writes
+//! half a frame and aborts, `hang@train=FILE` says nothing more, `diverge@train=FILE` reports a loss that is no number.
+//! The file is made when the fault happens, with the process's number in it; a fault happens only while its file is not
+//! there.
 
 use std::fs::File;
 use std::io::Write;
@@ -44,7 +45,7 @@ fn due(fault: &str) -> bool {
     let script = std::env::var("LORAGRID_FAKE").unwrap_or_default();
     match script.split_once('=') {
         Some((named, file)) if named == fault && !Path::new(file).exists() => {
-            std::fs::write(file, "").expect("the fault's file can be written");
+            std::fs::write(file, std::process::id().to_string()).expect("the fault's file can be written");
             true
         }
         _ => false,
@@ -52,9 +53,14 @@ fn due(fault: &str) -> bool {
 }
 
 fn train(events: &mut File, order: &TrainOrder) {
+    let mut hanging = false;
     for step in 1..=STEPS {
         if step == 3 && due("die@train") {
             std::process::abort();
+        }
+        while step == 3 && (hanging || due("hang@train")) {
+            hanging = true;
+            std::thread::park();
         }
         let loss = 1.0 / step as f64;
         send(
@@ -86,14 +92,14 @@ fn score(events: &mut File, order: &ScoreOrder) {
         let frame =
             encode_frame(&Event::Scored { seconds: Seconds(0.0), tokens: Tokens(0) }).expect("it is small");
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
-        return std::process::exit(0);
+        std::process::abort();
     }
     for task in &order.tasks {
         for document in build_documents(task, order.limit).expect("the plan has built them") {
             let of_request = |index: usize| {
                 let seed = format!("{:?} {} {} {index}", order.adapter, task.name, document.id);
                 let digit = Digest::of(seed.as_bytes()).as_str().as_bytes()[0];
-                RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit % 2 == 0 }
+                RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
             };
             let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
             let metrics =

@@ -46,6 +46,7 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
     let file: TokenStream = text.parse::<TokenStream>().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut words = Vec::new();
     flatten(file, &mut words);
+    let mut in_tests = false;
     for (at, word) in words.iter().enumerate() {
         let next = |n: usize| words.get(at + n).map(String::as_str).unwrap_or_default();
         if word == "crate" || word == "loragrid" {
@@ -55,7 +56,9 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
                 }
             }
         }
-        if room != "cli" && room != "main.rs" {
+        // Unit tests stand at a file's end and may say that they were skipped.
+        in_tests |= word == "cfg" && next(1) == "(" && next(2) == "test";
+        if room != "cli" && room != "main.rs" && !in_tests {
             let exempt = MAY_PRINT.iter().any(|known| path == Path::new(known));
             if !exempt && PRINTING.contains(&word.as_str()) && next(1) == "!" {
                 found.push(format!("{}: {word}! outside cli", path.display()));

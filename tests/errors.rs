@@ -91,7 +91,8 @@ fn a_row_without_a_response_is_named() {
         "rows.jsonl",
         "{\"question\": \"q\", \"answer\": \"a\"}\n{\"question\": \"q\", \"answer\": \"\"}\n",
     );
-    scratch.write("sweep.toml", sweep("").replace("two_digit_subtraction", "rows.jsonl"));
+    let rest = "[train]\nlabels = \"response\"\n";
+    scratch.write("sweep.toml", sweep(rest).replace("two_digit_subtraction", "rows.jsonl"));
     insta::assert_snapshot!(refused(&scratch, &["run", "sweep.toml"], ExitCode::Data));
 }
 
@@ -134,4 +135,58 @@ fn help_lists_every_command_and_exit_code() {
     let output = Scratch::new().run(&["--help"]);
     assert!(output.status.success());
     insta::assert_snapshot!(stdout(&output));
+}
+
+#[test]
+fn rules_and_pairs_that_contradict_are_told_at_their_places() {
+    let rest = "[axes]\n\"lora.rank\" = [8, 16]\nseed = [1, 1]\n[zip.a]\n\"train.optimizer\" = [\"adamw\", \"sgd\"]\n\
+                \"train.learning_rate\" = [1e-3]\n[derive]\n\"lora.rank\" = \"4\"\n\"lora.alpha\" = \"'a'\"\n\
+                [[when]]\nif = \"lora.rank\"\nset = { \"train.momentum\" = 0.9 }\n\
+                [[exclude]]\nif = \"train.optimizer == 'sdg'\"\n[keep]\nadapters = \"some\"\n\
+                [notify]\nwebhook = \"https://hooks.example/secret\"\n";
+    insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
+}
+
+#[test]
+fn a_value_that_no_cell_can_have_is_told_with_its_cell() {
+    let rest = "[axes]\n\"lora.rank\" = [8, 9]\n[derive]\n\"train.batch_size\" = \"lora.rank / 2\"\n";
+    insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
+}
+
+#[test]
+fn two_cells_that_are_one_job_are_told_with_their_places() {
+    let rest = "[axes]\n\"lora.rank\" = [8, 16]\nlimit = [10, 20]\n";
+    insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
+}
+
+#[test]
+fn a_grid_that_is_too_large_is_refused() {
+    let list = (1..=400).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let rest = format!("[axes]\nseed = [{list}]\n\"lora.rank\" = [{list}]\n");
+    assert!(planned(&rest, ExitCode::SweepFile).contains("the axes multiply to 160000 cells"));
+}
+
+#[test]
+fn another_encoding_is_named() {
+    let scratch = Scratch::new();
+    scratch.write("sweep.toml", b"\xFF\xFEn\0a\0");
+    insta::assert_snapshot!("utf_16", refused(&scratch, &["plan", "sweep.toml"], ExitCode::SweepFile));
+    scratch.write("sweep.toml", b"# first\nname = \"\xE4\"\n");
+    insta::assert_snapshot!("latin_1", refused(&scratch, &["plan", "sweep.toml"], ExitCode::SweepFile));
+}
+
+#[test]
+fn a_mark_and_line_ends_of_windows_are_read() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch
+        .write("sweep.toml", format!("\u{feff}{}", sweep("[axes]\nseed = [1, 2]\n")).replace('\n', "\r\n"));
+    let output = scratch.run(&["plan", "sweep.toml"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn what_the_engine_does_not_do_yet_can_be_planned_but_not_run() {
+    let rest = "[train]\nquantize = \"bnb.nf4\"\n[lora]\nvariant = \"dora\"\n";
+    insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
 }

@@ -43,7 +43,6 @@ impl Scratch {
     }
 
     /// The JSON value that a successful command printed.
-    #[cfg_attr(not(feature = "fake-engine"), expect(dead_code, reason = "runs need an engine"))]
     pub(crate) fn json(&self, arguments: &[&str]) -> Json {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));

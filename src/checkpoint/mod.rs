@@ -2,6 +2,7 @@
 //! is hostile until parsed: sizes are checked against the file before anything is allocated.
 
 mod architecture;
+mod catalogue;
 mod error;
 mod folder;
 pub mod gguf;
@@ -13,6 +14,7 @@ mod tensor;
 mod tokenizer;
 
 pub use architecture::ModelConfig;
+pub use catalogue::{KnownModel, find_known};
 pub use error::CheckpointError;
 pub use names::{ATTENTION_AND_MLP, LayerName, Projection};
 pub use open::{Checkpoint, FileDigests};

@@ -87,25 +87,14 @@ pub fn trainable_parameters(config: &ModelConfig, lora: &LoraConfig) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::find_known;
 
     fn llama_2_7b() -> ModelConfig {
-        ModelConfig {
-            vocab_size: 32_000,
-            hidden_size: 4096,
-            intermediate_size: 11_008,
-            layers: 32,
-            heads: 32,
-            kv_heads: 32,
-            head_dim: 128,
-            norm_eps: 1e-5,
-            rope_theta: 1e4,
-            max_positions: 4096,
-            tied_head: false,
-        }
+        find_known("meta-llama/Llama-2-7b-hf").unwrap().config.unwrap()
     }
 
     fn lora(rank: u64, layers: &[LayerKind]) -> LoraConfig {
-        LoraConfig { rank, alpha: 16.0, layers: layers.iter().copied().collect(), dropout: 0.0 }
+        LoraConfig::plain(rank, layers.iter().copied())
     }
 
     #[test]

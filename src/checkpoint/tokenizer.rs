@@ -55,6 +55,7 @@ pub struct ModelTokenizer {
     inner: Tokenizer,
     bos: Option<u32>,
     eos: Option<u32>,
+    chat_template: Option<String>,
 }
 
 impl ModelTokenizer {
@@ -87,7 +88,9 @@ impl ModelTokenizer {
                 .or_else(|| config[format!("{name}_token_id")].as_u64().and_then(|n| u32::try_from(n).ok()))
         };
         let (bos, eos) = (token("bos"), token("eos"));
-        Ok(Self { inner, bos, eos })
+        let beside = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
+        let chat_template = beside.or_else(|| tokenizer_config["chat_template"].as_str().map(str::to_owned));
+        Ok(Self { inner, bos, eos, chat_template })
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
@@ -133,7 +136,11 @@ impl ModelTokenizer {
             _ => None,
         };
         let (bos, eos) = (id("tokenizer.ggml.bos_token_id"), id("tokenizer.ggml.eos_token_id"));
-        Ok(Self { inner, bos, eos })
+        let chat_template = match gguf.meta("tokenizer.chat_template") {
+            Some(MetaValue::Text(template)) => Some(template.clone()),
+            _ => None,
+        };
+        Ok(Self { inner, bos, eos, chat_template })
     }
 
     /// The tokens of a text, with the special tokens that the tokenizer itself adds if `special` is set.
@@ -150,6 +157,11 @@ impl ModelTokenizer {
     /// The end-of-sequence token.
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The tokenizer's own chat template, in Jinja.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
     }
 
     /// What stands before a continuation without a context: BOS if there is one, else EOS (lm_eval's rule).

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
@@ -36,8 +36,19 @@ pub(super) enum Command {
     Top(TopArguments),
     /// Show where every sweep stands
     Status(StatusArguments),
+    /// Show one job: every resolved key with where it came from, its training and its scores
+    Show(ShowArguments),
+    /// Look at training data: lengths, or the tokens and labels of a row
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Write a commented sweep file to start from
+    Init(InitArguments),
     /// List every key of a sweep file with its range and default
     Keys(KeysArguments),
+    /// Print completions for a shell
+    Completions(CompletionsArguments),
+    /// Write man pages into a folder
+    Man(ManArguments),
 }
 
 impl Command {
@@ -48,7 +59,11 @@ impl Command {
             Self::Run(command) => command.json,
             Self::Top(command) => command.json,
             Self::Status(command) => command.json,
+            Self::Show(command) => command.json,
+            Self::Data(DataCommand::Stats(command)) => command.json,
+            Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
+            Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }
@@ -68,6 +83,12 @@ pub(super) struct SweepArguments {
 pub(super) struct PlanArguments {
     #[command(flatten)]
     pub(super) sweep: SweepArguments,
+    /// List every job, however many there are
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print each resolved key of one job with where it came from; an id, its start, or a label
+    #[arg(long, value_name = "JOB")]
+    pub(super) explain: Option<String>,
     /// Print one JSON object with the jobs in `jobs`
     #[arg(long)]
     pub(super) json: bool,
@@ -99,6 +120,66 @@ pub(super) struct StatusArguments {
     /// Print one JSON object with the sweeps in `sweeps`
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// A job's id, or its start
+    pub(super) job: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DataCommand {
+    /// Rows, tokens, and a histogram of lengths
+    Stats(DataStatsArguments),
+    /// The tokens of a row with what the loss scores
+    Show(DataShowArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DataStatsArguments {
+    #[command(flatten)]
+    pub(super) sweep: SweepArguments,
+    /// Also draw the histogram into a file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(super) svg: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DataShowArguments {
+    #[command(flatten)]
+    pub(super) sweep: SweepArguments,
+    /// The row, counted from 1
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) row: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArguments {
+    /// The file to write; one that is there is left alone
+    #[arg(value_name = "SWEEP.toml", default_value = "sweep.toml")]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArguments {
+    /// The shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArguments {
+    /// The folder
+    pub(super) folder: PathBuf,
 }
 
 #[derive(Debug, Args)]

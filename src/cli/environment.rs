@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::arguments::Arguments;
 use super::failure::Failure;
 use crate::data::DataRoots;
-use crate::device::{auto_dtype, cpu_slots};
+use crate::device::auto_dtype;
 use crate::plan::{Known, Plan, PlanContext};
 use crate::spec::SweepSpec;
 use crate::store::{RememberedDigests, Store};
@@ -19,7 +19,7 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn read(arguments: &Arguments) -> Self {
         let local = std::env::var_os("LORAGRID_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { db: arguments.db.clone(), roots: DataRoots { local } }
+        Self { db: arguments.db.clone(), roots: DataRoots { local, ..DataRoots::default() } }
     }
 
     /// The folder of the database, for adapters and logs.
@@ -45,8 +45,8 @@ impl Environment {
         known: &Known,
         digests: &mut RememberedDigests,
     ) -> Result<Plan, Failure> {
-        let token_budget = cpu_slots().first().map_or(1024, |slot| slot.token_budget as u64);
-        let mut context = PlanContext { roots: &self.roots, digests, auto_dtype: auto_dtype(), token_budget };
+        let cache = Some(self.results().join("cache")).filter(|folder| folder.is_dir());
+        let mut context = PlanContext { roots: self.roots.clone(), digests, auto_dtype: auto_dtype(), cache };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::exit_code::ExitCode;
 use super::output::write_error;
 use crate::data::DataError;
-use crate::plan::PlanError;
+use crate::plan::{Blocker, PlanError};
 use crate::runner::RunError;
 use crate::spec::{Problem, SourceText, SpecError};
 use crate::store::StoreError;
@@ -55,6 +55,22 @@ impl Failure {
     /// A problem of `--set`.
     pub(super) fn of_override(problem: &Problem) -> Self {
         Self::new(ExitCode::Usage, format!("--set: {problem}"), problem.help())
+    }
+
+    /// A plan that cannot run, with everything that is missing; `None` if nothing is.
+    pub(super) fn of_blockers(blockers: &[Blocker]) -> Option<Self> {
+        let code = match blockers.first()? {
+            Blocker::Model { .. } => ExitCode::Model,
+            Blocker::Data { .. } => ExitCode::Data,
+            Blocker::Documents { .. } => ExitCode::Task,
+            Blocker::Setting { .. } => ExitCode::SweepFile,
+        };
+        let detail = |blocker: &Blocker| Detail {
+            message: blocker.to_string(),
+            help: Some(blocker.help().to_owned()),
+            place: None,
+        };
+        Some(Self { code, details: blockers.iter().map(detail).collect() })
     }
 
     /// Prints to standard error: for people, or as one JSON object.
@@ -149,7 +165,7 @@ impl From<SpecError> for Failure {
                 let help = "name an existing sweep file".to_owned();
                 Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
             }
-            SpecError::Encoding { ref path } => {
+            SpecError::Encoding { ref path, .. } => {
                 let help = "save the file as UTF-8".to_owned();
                 Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
             }
@@ -161,7 +177,9 @@ impl From<DataError> for Failure {
     fn from(error: DataError) -> Self {
         let failure = Self::new(ExitCode::Data, error.to_string(), error.help());
         match error {
-            DataError::Io { path, .. } | DataError::Format { path } => failure.at(path, None),
+            DataError::Io { path, .. } | DataError::Format { path } | DataError::File { path, .. } => {
+                failure.at(path, None)
+            }
             DataError::Line { path, line, .. } => failure.at(path, Some(line)),
             _ => failure,
         }
@@ -201,6 +219,11 @@ impl From<PlanError> for Failure {
                 message,
                 "name a task of eval, or one of its metrics as task:metric".to_owned(),
             ),
+            PlanError::Family { .. } => Self::new(
+                ExitCode::Model,
+                message,
+                "train = false evaluates it; Llama-style models can be trained".to_owned(),
+            ),
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
     }
@@ -212,6 +235,9 @@ impl From<StoreError> for Failure {
         let (code, help) = match &error {
             StoreError::NoSweep { known, .. } => {
                 (ExitCode::NotFound, format!("sweeps there: {}", known.join(", ")))
+            }
+            StoreError::NoJob { .. } => {
+                (ExitCode::NotFound, "`loragrid top --json` lists the jobs of a sweep".into())
             }
             StoreError::Empty | StoreError::NoDatabase { .. } => (
                 ExitCode::NotFound,

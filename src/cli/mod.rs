@@ -33,7 +33,12 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(command) => commands::run::run(command, &environment),
         Command::Top(command) => commands::top::run(command, &environment),
         Command::Status(command) => commands::status::run(command, &environment),
+        Command::Show(command) => commands::show::run(command, &environment),
+        Command::Data(command) => commands::data::run(command, &environment),
+        Command::Init(command) => commands::init::run(command),
         Command::Keys(command) => commands::keys::run(command),
+        Command::Completions(command) => commands::completions::run(command),
+        Command::Man(command) => commands::man::run(command),
     };
     match result {
         Ok(code) => code.into(),

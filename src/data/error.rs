@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::preset::PRESETS;
 use crate::checkpoint::TokenizerError;
 
 /// A data set that cannot be used, and why.
@@ -18,9 +19,9 @@ pub enum DataError {
         nearest: Option<&'static str>,
     },
     /// A data set that is known by its hub name but has no file here.
-    #[error("the documents of '{name}' are not here")]
+    #[error("the rows of '{name}' are not here")]
     NotLocal {
-        /// The hub name with its configuration and split.
+        /// The hub name with its configuration.
         name: String,
     },
     /// Reading failed.
@@ -37,7 +38,15 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
-    /// A line that is not a JSON object.
+    /// A file that is broken as a whole.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A line that is no row.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
         /// The file.
@@ -63,6 +72,24 @@ pub enum DataError {
         /// The missing column.
         column: &'static str,
     },
+    /// A row that the chat template cannot render.
+    #[error("row {row} of '{name}': the chat template fails: {reason}")]
+    Template {
+        /// The data set.
+        name: String,
+        /// The row, counted from 1.
+        row: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A template that is none.
+    #[error("the template '{name}' is not known")]
+    NoTemplate {
+        /// As written.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// A row of which nothing would be learned.
     #[error("row {row} of '{name}' has no trainable token")]
     NoTrainableToken {
@@ -70,6 +97,18 @@ pub enum DataError {
         name: String,
         /// The row, counted from 1.
         row: usize,
+    },
+    /// A row that is longer than allowed.
+    #[error("row {row} of '{name}' has {tokens} tokens, more than {max}")]
+    Overlong {
+        /// The data set.
+        name: String,
+        /// The row, counted from 1.
+        row: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// How many are allowed.
+        max: usize,
     },
     /// The tokenizer refused.
     #[error(transparent)]
@@ -82,17 +121,27 @@ impl DataError {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::Unknown { nearest: None, .. } => {
-                "data is a preset (two_digit_subtraction, two_digit_addition) or a path to a .jsonl or .json file".into()
+                let names: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+                let presets = names.join(", ");
+                format!("data is a preset ({presets}) or a path to a .jsonl, .json, .csv or .parquet file")
             }
-            Self::NotLocal { .. } => "set LORAGRID_DATA to the folder that has its file".into(),
+            Self::NotLocal { .. } => {
+                "set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]".into()
+            }
             Self::Io { .. } => "check the path and its permissions".into(),
-            Self::Format { .. } => "use a .jsonl file with one object a line, or a .json file with a list of objects".into(),
-            Self::Line { .. } => "each line is one JSON object".into(),
+            Self::Format { .. } => {
+                "use .jsonl (one object a line), .json (a list of objects), .csv with a header, or .parquet".into()
+            }
+            Self::File { .. } => "write the file again, or convert it to .jsonl".into(),
+            Self::Line { .. } => "each line is one JSON object, or one record of the CSV file".into(),
             Self::Empty { .. } => "add rows to the file".into(),
             Self::Column { .. } => "choose a template that fits the file's columns with `template`".into(),
+            Self::Template { .. } => "the row does not fit the template: correct the row or the template".into(),
+            Self::NoTemplate { .. } => "write auto, alpaca, question-answer, chat, a .jinja file or a Jinja text".into(),
             Self::NoTrainableToken { .. } => {
-                "the response is empty or was cut off: remove the row or raise train.max_seq_length".into()
+                "the response is empty or was cut off: remove the row, raise train.max_seq_length, or score all labels".into()
             }
+            Self::Overlong { .. } => "raise train.max_seq_length, or set train.overlong to truncate or drop".into(),
             Self::Tokenizer(_) => "the model's tokenizer cannot encode this data".into(),
         }
     }

@@ -1,10 +1,10 @@
-//! Tokens and labels of a row.
+//! Tokens and labels of rows.
 
 use super::error::DataError;
 use super::rows::Row;
-use super::template::Template;
+use super::template::{Part, RenderError, Template};
 use crate::checkpoint::ModelTokenizer;
-use crate::job::Labels;
+use crate::job::{Labels, Overlong};
 
 /// One training sequence. Token t is scored as the target of position t − 1 if `scored[t]`; the first token never is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,53 +22,140 @@ impl Example {
     }
 }
 
-/// Encodes a prompt and its response together, ends them with exactly one end-of-sequence token, and cuts at
-/// `max_tokens`. The response starts where the encoding of the prompt alone ends. Error: the tokenizer's.
-pub fn encode_example(
-    tokenizer: &ModelTokenizer,
-    prompt: &str,
-    response: &str,
-    labels: Labels,
-    max_tokens: usize,
-) -> Result<Example, DataError> {
-    let boundary = tokenizer.encode(prompt, true)?.len();
-    let mut tokens = tokenizer.encode(&format!("{prompt}{response}"), true)?;
-    if let Some(eos) = tokenizer.eos()
-        && tokens.last() != Some(&eos)
-    {
-        tokens.push(eos);
-    }
-    tokens.truncate(max_tokens);
-    let from = match labels {
-        Labels::All => 1,
-        Labels::Response => boundary.max(1),
-    };
-    let scored = (0..tokens.len()).map(|position| position >= from).collect();
-    Ok(Example { tokens, scored })
+/// The encoded rows of a data set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// One for each row that was kept.
+    pub examples: Vec<Example>,
+    /// Rows that were cut.
+    pub truncated: u64,
+    /// Rows that were left out.
+    pub dropped: u64,
 }
 
-/// Encodes every row. Errors: no rows, a missing column, a row without a trainable token (named).
+impl Encoded {
+    /// Tokens of all rows.
+    pub fn tokens(&self) -> u64 {
+        self.examples.iter().map(|example| example.tokens.len() as u64).sum()
+    }
+}
+
+/// How rows are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding {
+    /// Which tokens are scored.
+    pub labels: Labels,
+    /// Longest row in tokens.
+    pub max_tokens: usize,
+    /// What happens to a longer one.
+    pub overlong: Overlong,
+}
+
+/// Encodes every row. Errors: no rows, a missing column, a template that fails, a row without a trainable token, a row
+/// that is too long where that is refused; each with the row's number.
 pub fn encode_rows(
     name: &str,
     rows: &[Row],
-    template: Template,
+    template: &Template,
     tokenizer: &ModelTokenizer,
-    labels: Labels,
-    max_tokens: usize,
-) -> Result<Vec<Example>, DataError> {
-    if rows.is_empty() {
+    encoding: Encoding,
+) -> Result<Encoded, DataError> {
+    let mut encoded = Encoded::default();
+    for (index, row) in rows.iter().enumerate() {
+        let (name, row_number) = (|| name.to_owned(), index + 1);
+        let parts = template.render(row).map_err(|error| match error {
+            RenderError::Column(column) => DataError::Column { name: name(), row: row_number, column },
+            RenderError::Template(reason) => DataError::Template { name: name(), row: row_number, reason },
+        })?;
+        let mut example = encode_parts(&parts, template, tokenizer, encoding.labels)?;
+        let (tokens, max) = (example.tokens.len(), encoding.max_tokens);
+        if tokens > max {
+            match encoding.overlong {
+                Overlong::Truncate => {
+                    example.tokens.truncate(max);
+                    example.scored.truncate(max);
+                    encoded.truncated += 1;
+                }
+                Overlong::Drop => {
+                    encoded.dropped += 1;
+                    continue;
+                }
+                Overlong::Refuse => {
+                    return Err(DataError::Overlong { name: name(), row: row_number, tokens, max });
+                }
+            }
+        }
+        let silent = encoding.labels != Labels::All && says_nothing(&parts, encoding.labels);
+        if silent || example.scored_tokens() == 0 {
+            return Err(DataError::NoTrainableToken { name: name(), row: row_number });
+        }
+        encoded.examples.push(example);
+    }
+    if encoded.examples.is_empty() {
         return Err(DataError::Empty { name: name.to_owned() });
     }
-    let encode = |(index, row): (usize, &Row)| {
-        let number = index + 1;
-        let missing = |column| DataError::Column { name: name.to_owned(), row: number, column };
-        let (prompt, response) = template.render(row).map_err(missing)?;
-        // An empty response leaves nothing to learn, whatever is scored.
-        let example = encode_example(tokenizer, &prompt, &response, labels, max_tokens)?;
-        if response.trim().is_empty() || example.scored_tokens() == 0 {
-            return Err(DataError::NoTrainableToken { name: name.to_owned(), row: number });
+    Ok(encoded)
+}
+
+/// Whether no scored part has any text of its own.
+fn says_nothing(parts: &[Part], labels: Labels) -> bool {
+    let mut turns = parts.iter().filter(|part| part.assistant).rev();
+    match labels {
+        Labels::All => false,
+        Labels::Response => turns.next().is_none_or(|part| part.text.trim().is_empty()),
+        Labels::Assistant => turns.all(|part| part.text.trim().is_empty()),
+    }
+}
+
+/// Encodes the whole text at once and ends it with one end-of-sequence token. A part starts where the encoding of the
+/// text before it ends. A turn is scored up to its own end-of-sequence token: what a template puts behind it is not the
+/// model's to say.
+fn encode_parts(
+    parts: &[Part],
+    template: &Template,
+    tokenizer: &ModelTokenizer,
+    labels: Labels,
+) -> Result<Example, DataError> {
+    let special = !template.has_special_tokens();
+    let text: String = parts.iter().map(|part| part.text.as_str()).collect();
+    let mut tokens = tokenizer.encode(&text, special)?;
+    let last_turn = parts.iter().rposition(|part| part.assistant);
+    let ends_itself = |tokens: &[u32]| tokenizer.eos().is_some_and(|eos| tokens.contains(&eos));
+    let mut scored = vec![labels == Labels::All; tokens.len()];
+    let (mut before, mut end) = (String::new(), 0);
+    let mut turn_ends = false;
+    for (number, part) in parts.iter().enumerate() {
+        let start = end;
+        before.push_str(&part.text);
+        end = if number + 1 == parts.len() {
+            tokens.len()
+        } else {
+            tokenizer.encode(&before, special)?.len().min(tokens.len())
+        };
+        let wanted = match labels {
+            Labels::All => false,
+            Labels::Response => Some(number) == last_turn,
+            Labels::Assistant => part.assistant,
+        };
+        let turn = &tokens[start.min(end)..end];
+        let own_end = tokenizer.eos().and_then(|eos| turn.iter().position(|token| *token == eos));
+        if part.assistant {
+            turn_ends = own_end.is_some();
         }
-        Ok(example)
-    };
-    rows.iter().enumerate().map(encode).collect()
+        if wanted {
+            let last = own_end.map_or(end, |at| start + at + 1);
+            scored[start..last].fill(true);
+        }
+    }
+    if let Some(eos) = tokenizer.eos()
+        && !turn_ends
+        && !(special && ends_itself(&tokens[tokens.len().saturating_sub(1)..]))
+    {
+        tokens.push(eos);
+        scored.push(true);
+    }
+    if let Some(first) = scored.first_mut() {
+        *first = false;
+    }
+    Ok(Example { tokens, scored })
 }

@@ -1,7 +1,11 @@
-//! Rows of JSON files.
+//! Rows of JSON, JSONL, CSV and Parquet files.
 
+use std::fmt;
+use std::fs::File;
 use std::path::Path;
 
+use parquet::file::reader::SerializedFileReader;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
 use super::error::DataError;
@@ -9,20 +13,60 @@ use super::error::DataError;
 /// One row: its columns by name, in the file's order.
 pub type Row = Map<String, Json>;
 
-/// The rows of a `.jsonl` or `.json` file. A byte-order mark and empty lines are passed over. Errors: unreadable,
-/// another format, a line that is no object (named).
+/// The rows of a `.jsonl`, `.json`, `.csv` or `.parquet` file. A byte-order mark and empty lines are passed over.
+/// Errors: unreadable, another format, a line that is no row (named).
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataError> {
-    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
-    let text = std::str::from_utf8(&bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-        DataError::Line { path: path.to_owned(), line, reason: "it is not UTF-8".to_owned() }
-    })?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     match path.extension().and_then(|e| e.to_str()) {
-        Some("jsonl") => read_lines(path, text),
-        Some("json") => read_list(path, text),
+        Some("jsonl") => read_lines(path, &read_text(path)?),
+        Some("json") => read_list(path, &read_text(path)?),
+        Some("csv") => read_csv(path, &read_text(path)?),
+        Some("parquet") => read_parquet(path),
         _ => Err(DataError::Format { path: path.to_owned() }),
     }
+}
+
+fn read_text(path: &Path) -> Result<String, DataError> {
+    let bytes = std::fs::read(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        DataError::Line { path: path.to_owned(), line, reason: "it is not UTF-8".to_owned() }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// An object whose names are distinct: two values of one name would be decided by chance.
+struct UniqueRow(Row);
+
+impl<'de> Deserialize<'de> for UniqueRow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Unique;
+        impl<'de> Visitor<'de> for Unique {
+            type Value = UniqueRow;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<UniqueRow, A::Error> {
+                let mut row = Row::new();
+                while let Some((name, value)) = access.next_entry::<String, Json>()? {
+                    if row.contains_key(&name) {
+                        return Err(A::Error::custom(format!("the column '{name}' stands twice")));
+                    }
+                    row.insert(name, value);
+                }
+                Ok(UniqueRow(row))
+            }
+        }
+        deserializer.deserialize_map(Unique)
+    }
+}
+
+/// The library's words without the place, which it counts from the text's own start.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn read_lines(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
@@ -30,24 +74,109 @@ fn read_lines(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
     let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parse = |(index, line): (usize, &str)| {
         let bad = |reason: String| DataError::Line { path: path.to_owned(), line: index + 1, reason };
-        match serde_json::from_str(line) {
-            Ok(Json::Object(row)) => Ok(row),
-            Ok(_) => Err(bad("the line is not a JSON object".to_owned())),
-            Err(error) => {
-                // The library counts lines from the row's own start.
-                let text = error.to_string();
-                let what = text.split(" at line ").next().unwrap_or_default();
-                Err(bad(format!("broken JSON at column {}: {what}", error.column())))
-            }
-        }
+        let parsed: Result<UniqueRow, _> = serde_json::from_str(line);
+        parsed.map(|row| row.0).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => bad(without_place(&error)),
+            _ => bad(format!("broken JSON at column {}: {}", error.column(), without_place(&error))),
+        })
     };
     lines.map(parse).collect()
 }
 
 fn read_list(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
-    serde_json::from_str::<Vec<Row>>(text).map_err(|error| DataError::Line {
+    let parsed: Result<Vec<UniqueRow>, _> = serde_json::from_str(text);
+    parsed.map(|rows| rows.into_iter().map(|row| row.0).collect()).map_err(|error| DataError::Line {
         path: path.to_owned(),
         line: error.line(),
-        reason: format!("expected a list of objects: {error}"),
+        reason: format!("expected a list of objects: {}", without_place(&error)),
     })
+}
+
+fn read_csv(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let bad = |error: csv::Error| {
+        let line = error.position().map_or(1, |position| position.line() as usize);
+        let reason = match error.kind() {
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                format!("the record has {len} fields and the header {expected_len}")
+            }
+            _ => error.to_string(),
+        };
+        DataError::Line { path: path.to_owned(), line, reason }
+    };
+    let names: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    if let Some((_, name)) = twice {
+        let reason = format!("the column '{name}' stands twice");
+        return Err(DataError::Line { path: path.to_owned(), line: 1, reason });
+    }
+    let row = |record: Result<csv::StringRecord, csv::Error>| {
+        let record = record.map_err(bad)?;
+        Ok(names.iter().cloned().zip(record.iter().map(|field| Json::String(field.to_owned()))).collect())
+    };
+    reader.records().map(row).collect()
+}
+
+fn read_parquet(path: &Path) -> Result<Vec<Row>, DataError> {
+    let file = File::open(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let bad = |error: parquet::errors::ParquetError| DataError::File {
+        path: path.to_owned(),
+        reason: format!("as Parquet: {error}"),
+    };
+    let reader = SerializedFileReader::new(file).map_err(bad)?;
+    let row = |row: Result<parquet::record::Row, parquet::errors::ParquetError>| match row
+        .map_err(bad)?
+        .to_json_value()
+    {
+        Json::Object(row) => Ok(row),
+        _ => Err(DataError::File { path: path.to_owned(), reason: "a row is no record".to_owned() }),
+    };
+    reader.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(extension: &str, bytes: impl AsRef<[u8]>) -> Result<Vec<Row>, String> {
+        let file = tempfile::Builder::new().suffix(extension).tempfile().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let name = file.path().display().to_string();
+        read_rows(file.path()).map_err(|error| error.to_string().replace(&name, "FILE"))
+    }
+
+    #[test]
+    fn a_mark_line_ends_of_windows_and_a_line_separator_inside_a_text_are_rows_as_meant() {
+        let rows = read(".jsonl", "\u{feff}{\"a\": \"x\u{2028}y\"}\r\n\r\n{\"a\": \"z\"}").unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0]["a"], "x\u{2028}y");
+    }
+
+    #[test]
+    fn what_is_no_row_is_told_with_its_line() {
+        let told = |text: &str| read(".jsonl", text).unwrap_err();
+        assert_eq!(told("{\"a\": 1}\n[1]"), "FILE:2: invalid type: sequence, expected a JSON object");
+        assert_eq!(told("{\"a\": 1, \"a\": 2}"), "FILE:1: the column 'a' stands twice");
+        assert_eq!(told("{\"a\": NaN}"), "FILE:1: broken JSON at column 7: expected value");
+        assert_eq!(read(".jsonl", b"{}\n\xFF").unwrap_err(), "FILE:2: it is not UTF-8");
+        assert_eq!(read(".csv", "a,b\n1\n").unwrap_err(), "FILE:2: the record has 1 fields and the header 2");
+        assert_eq!(read(".csv", "a,a\n").unwrap_err(), "FILE:1: the column 'a' stands twice");
+        assert!(read(".parquet", "PAR1").unwrap_err().starts_with("FILE: as Parquet"));
+        assert_eq!(read(".pkl", "").unwrap_err(), "FILE is not in a format that is read");
+    }
+
+    #[test]
+    fn csv_fields_may_hold_commas_quotes_and_line_ends() {
+        let rows = read(".csv", "instruction,output\n\"a, \"\"b\"\"\",\"c\nd\"\n").unwrap();
+        assert_eq!(
+            (&rows[0]["instruction"], &rows[0]["output"]),
+            (&Json::from("a, \"b\""), &Json::from("c\nd"))
+        );
+    }
+
+    #[test]
+    fn a_json_file_is_a_list_of_objects() {
+        assert_eq!(read(".json", "[{\"a\": 1}, {\"a\": 2}]").unwrap().len(), 2);
+        assert!(read(".json", "{\"a\": 1}").unwrap_err().starts_with("FILE:1: expected a list of objects"));
+    }
 }

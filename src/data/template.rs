@@ -1,62 +1,255 @@
-//! How a row becomes a prompt and a response.
+//! How a row becomes a prompt and a response: fixed forms, or a Jinja chat template.
 
-use serde::{Deserialize, Serialize};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
+use serde::Serialize;
 
 use super::rows::Row;
+use crate::checkpoint::ModelTokenizer;
+use crate::data::DataError;
 
-/// A named template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// A part of a rendered row, and whether it is a turn of the assistant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The text.
+    pub text: String,
+    /// Whether the assistant says it.
+    pub assistant: bool,
+}
+
+/// A template.
+#[derive(Debug)]
 pub enum Template {
-    /// Stanford Alpaca's two prompts, with and without `input`; columns instruction, input, output.
+    /// Stanford Alpaca's two prompts, with and without `input`; columns instruction, input (or context), output (or
+    /// response).
     Alpaca,
     /// `Question: …` / `Answer: …`; columns question, answer.
     QuestionAnswer,
+    /// A chat template over `messages`, `conversations`, or the columns of the other two with `history`.
+    Chat(Box<ChatTemplate>),
+}
+
+/// A chat template in Jinja, as tokenizers carry it.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+/// A message of a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Message {
+    role: String,
+    content: String,
+}
+
+/// Why a row cannot be rendered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenderError {
+    /// This column is missing or is no text.
+    Column(&'static str),
+    /// The template fails.
+    Template(String),
 }
 
 impl Template {
-    /// The template with this name.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The template that a sweep file names: `auto` looks at the columns of a row, `chat` takes the tokenizer's own, a
+    /// text with Jinja in it or a `.jinja` file (relative to `folder`) is a chat template itself. Errors: unknown, a
+    /// template that does not compile, `chat` for a tokenizer without one.
+    pub fn resolve(
+        name: &str,
+        first: Option<&Row>,
+        tokenizer: &ModelTokenizer,
+        folder: &std::path::Path,
+    ) -> Result<Self, DataError> {
+        let none = |reason| DataError::NoTemplate { name: name.to_owned(), reason };
         match name {
-            "alpaca" => Some(Self::Alpaca),
-            "question-answer" => Some(Self::QuestionAnswer),
-            _ => None,
+            "auto" => Ok(first.map_or(Self::Alpaca, |row| Self::guess(row, tokenizer))),
+            "alpaca" => Ok(Self::Alpaca),
+            "question-answer" => Ok(Self::QuestionAnswer),
+            "chat" => {
+                let source = tokenizer
+                    .chat_template()
+                    .ok_or_else(|| none("the model's tokenizer has no chat template"))?;
+                Self::chat(source, tokenizer)
+                    .ok_or_else(|| none("the tokenizer's chat template does not compile"))
+            }
+            text if text.contains("{%") || text.contains("{{") => {
+                Self::chat(text, tokenizer).ok_or_else(|| none("it does not compile"))
+            }
+            file if file.ends_with(".jinja") => {
+                let path = folder.join(file);
+                let source =
+                    std::fs::read_to_string(&path).map_err(|source| DataError::Io { path, source })?;
+                Self::chat(&source, tokenizer).ok_or_else(|| none("it does not compile"))
+            }
+            _ => Err(none("it is none of the known ones")),
         }
+    }
+
+    fn chat(source: &str, tokenizer: &ModelTokenizer) -> Option<Self> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+        // transformers renders chat templates with these two.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+        });
+        environment.add_template_owned("chat", source.to_owned()).ok()?;
+        let text =
+            |token: Option<u32>| token.and_then(|token| tokenizer.decode(&[token]).ok()).unwrap_or_default();
+        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
+        Some(Self::Chat(Box::new(ChatTemplate { environment, source: source.to_owned(), bos, eos })))
     }
 
     /// The template that fits a row's columns.
-    pub fn guess(row: &Row) -> Self {
+    fn guess(row: &Row, tokenizer: &ModelTokenizer) -> Self {
         if row.contains_key("question") && row.contains_key("answer") {
-            Self::QuestionAnswer
-        } else {
-            Self::Alpaca
+            return Self::QuestionAnswer;
+        }
+        let chat = row.contains_key("messages") || row.contains_key("conversations");
+        let template = chat.then(|| tokenizer.chat_template()).flatten();
+        template.and_then(|source| Self::chat(source, tokenizer)).unwrap_or(Self::Alpaca)
+    }
+
+    /// What stands for the template in a training key: a name, or the chat template's text.
+    pub fn identity(&self) -> &str {
+        match self {
+            Self::Alpaca => "alpaca",
+            Self::QuestionAnswer => "question-answer",
+            Self::Chat(chat) => &chat.source,
         }
     }
 
-    /// The prompt and the response of a row. Error: the column that is missing or is no text.
-    pub fn render(self, row: &Row) -> Result<(String, String), &'static str> {
-        let column = |name: &'static str| row.get(name).and_then(|value| value.as_str()).ok_or(name);
+    /// Whether the text brings its own special tokens, so that encoding must not add any.
+    pub fn has_special_tokens(&self) -> bool {
+        matches!(self, Self::Chat(_))
+    }
+
+    /// The parts of a row, one after another the whole text. Error: a missing column, a template that fails.
+    pub fn render(&self, row: &Row) -> Result<Vec<Part>, RenderError> {
+        let pair = |prompt: String, response: &str| {
+            vec![Part { text: prompt, assistant: false }, Part { text: response.to_owned(), assistant: true }]
+        };
         match self {
             Self::QuestionAnswer => {
-                let (question, answer) = (column("question")?, column("answer")?);
-                Ok((format!("Question: {question}\nAnswer:"), format!(" {answer}")))
+                let (question, answer) = (column(row, &["question"])?, column(row, &["answer"])?);
+                Ok(pair(format!("Question: {question}\nAnswer:"), &format!(" {answer}")))
             }
             Self::Alpaca => {
-                let (instruction, output) = (column("instruction")?, column("output")?);
-                let prompt = match column("input").unwrap_or_default() {
-                    "" => format!(
-                        "Below is an instruction that describes a task. Write a response that appropriately completes \
-                         the request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
-                    ),
-                    input => format!(
-                        "Below is an instruction that describes a task, paired with an input that provides further \
-                         context. Write a response that appropriately completes the request.\n\n### Instruction:\n\
-                         {instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-                    ),
-                };
-                Ok((prompt, output.to_owned()))
+                let output = column(row, &["output", "response"])?;
+                Ok(pair(alpaca_prompt(row)?, output))
             }
+            Self::Chat(chat) => chat.render(&messages(row)?),
         }
+    }
+}
+
+/// The text of the first of these columns that is there. Error: the first name.
+fn column<'a>(row: &'a Row, names: &[&'static str]) -> Result<&'a str, RenderError> {
+    let found = names.iter().find_map(|name| row.get(*name)?.as_str());
+    found.ok_or(RenderError::Column(names[0]))
+}
+
+fn alpaca_prompt(row: &Row) -> Result<String, RenderError> {
+    let instruction = column(row, &["instruction"])?;
+    Ok(match column(row, &["input", "context"]).unwrap_or_default() {
+        "" => format!(
+            "Below is an instruction that describes a task. Write a response that appropriately completes the \
+             request.\n\n### Instruction:\n{instruction}\n\n### Response:\n"
+        ),
+        input => format!(
+            "Below is an instruction that describes a task, paired with an input that provides further context. Write \
+             a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### \
+             Input:\n{input}\n\n### Response:\n"
+        ),
+    })
+}
+
+/// The chat of a row: `messages` with role and content, `conversations` with from and value, or instruction and output
+/// (question and answer) after the pairs of `history`.
+fn messages(row: &Row) -> Result<Vec<Message>, RenderError> {
+    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
+    for (name, role_name, content_name) in
+        [("messages", "role", "content"), ("conversations", "from", "value")]
+    {
+        let Some(list) = row.get(name) else { continue };
+        let read = |item: &serde_json::Value| {
+            let role = match item[role_name].as_str()? {
+                "human" => "user",
+                "gpt" => "assistant",
+                other => other,
+            };
+            Some(message(role, item[content_name].as_str()?))
+        };
+        let list = list.as_array().and_then(|items| items.iter().map(read).collect::<Option<Vec<_>>>());
+        let missing = if name == "messages" { "messages" } else { "conversations" };
+        return list.filter(|list| !list.is_empty()).ok_or(RenderError::Column(missing));
+    }
+    let mut chat = Vec::new();
+    for pair in row.get("history").and_then(|history| history.as_array()).into_iter().flatten() {
+        let (Some(user), Some(assistant)) = (pair[0].as_str(), pair[1].as_str()) else {
+            return Err(RenderError::Column("history"));
+        };
+        chat.extend([message("user", user), message("assistant", assistant)]);
+    }
+    let question = column(row, &["instruction", "question"])?;
+    let user = match column(row, &["input", "context"]).unwrap_or_default() {
+        "" => question.to_owned(),
+        input => format!("{question}\n\n{input}"),
+    };
+    chat.extend([
+        message("user", &user),
+        message("assistant", column(row, &["output", "response", "answer"])?),
+    ]);
+    Ok(chat)
+}
+
+impl ChatTemplate {
+    fn text(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, RenderError> {
+        let fail = |error: minijinja::Error| {
+            let detail = error.detail().map(str::to_owned);
+            RenderError::Template(detail.unwrap_or_else(|| error.to_string()))
+        };
+        let template = self.environment.get_template("chat").map_err(fail)?;
+        let values = context! {
+            messages => messages,
+            add_generation_prompt => add_generation_prompt,
+            bos_token => self.bos,
+            eos_token => self.eos,
+        };
+        template.render(values).map_err(fail)
+    }
+
+    /// Cuts the whole text at the turns of the assistant: a turn starts where the text of the messages before it ends
+    /// with the generation prompt, and ends where the text of the messages up to it ends.
+    fn render(&self, messages: &[Message]) -> Result<Vec<Part>, RenderError> {
+        let whole = self.text(messages, false)?;
+        let changes =
+            || RenderError::Template("a later message changes the text of an earlier one".to_owned());
+        let mut parts = Vec::new();
+        let mut at = 0;
+        for (number, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
+            let start = self.text(&messages[..number], true)?;
+            let end = self.text(&messages[..=number], false)?;
+            if !whole.starts_with(&start)
+                || !whole.starts_with(&end)
+                || start.len() < at
+                || end.len() < start.len()
+            {
+                return Err(changes());
+            }
+            parts.push(Part { text: whole[at..start.len()].to_owned(), assistant: false });
+            parts.push(Part { text: whole[start.len()..end.len()].to_owned(), assistant: true });
+            at = end.len();
+        }
+        if at < whole.len() {
+            parts.push(Part { text: whole[at..].to_owned(), assistant: false });
+        }
+        Ok(parts)
     }
 }
 
@@ -68,20 +261,70 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    fn texts(template: &Template, json: &str) -> Vec<String> {
+        template.render(&row(json)).unwrap().into_iter().map(|part| part.text).collect()
+    }
+
     #[test]
     fn alpaca_has_a_prompt_with_input_and_one_without() {
-        let (with, response) =
-            Template::Alpaca.render(&row(r#"{"instruction":"I","input":"X","output":"O"}"#)).unwrap();
-        assert!(with.ends_with("### Instruction:\nI\n\n### Input:\nX\n\n### Response:\n"), "{with}");
-        assert_eq!(response, "O");
-        let (without, _) =
-            Template::Alpaca.render(&row(r#"{"instruction":"I","input":"","output":"O"}"#)).unwrap();
-        assert!(without.ends_with("the request.\n\n### Instruction:\nI\n\n### Response:\n"), "{without}");
+        let with = texts(&Template::Alpaca, r#"{"instruction":"I","input":"X","output":"O"}"#);
+        assert!(with[0].ends_with("### Instruction:\nI\n\n### Input:\nX\n\n### Response:\n"), "{with:?}");
+        assert_eq!(with[1], "O");
+        let without = texts(&Template::Alpaca, r#"{"instruction":"I","input":"","output":"O"}"#);
+        assert!(
+            without[0].ends_with("the request.\n\n### Instruction:\nI\n\n### Response:\n"),
+            "{without:?}"
+        );
+        let dolly = texts(&Template::Alpaca, r#"{"instruction":"I","context":"X","response":"O"}"#);
+        assert_eq!(dolly, with);
     }
 
     #[test]
     fn a_missing_column_is_named() {
-        assert_eq!(Template::QuestionAnswer.render(&row(r#"{"question":"Q"}"#)), Err("answer"));
-        assert_eq!(Template::guess(&row(r#"{"question":"Q","answer":"A"}"#)), Template::QuestionAnswer);
+        let missing = Template::QuestionAnswer.render(&row(r#"{"question":"Q"}"#));
+        assert_eq!(missing, Err(RenderError::Column("answer")));
+    }
+
+    fn chat(source: &str) -> ChatTemplate {
+        let mut environment = Environment::new();
+        environment.add_template_owned("chat", source.to_owned()).unwrap();
+        ChatTemplate { environment, source: source.to_owned(), bos: "<s>".into(), eos: "</s>".into() }
+    }
+
+    const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+
+    #[test]
+    fn a_chat_is_cut_at_the_turns_of_the_assistant() {
+        let template = Template::Chat(Box::new(chat(CHATML)));
+        let parts =
+            template.render(&row(r#"{"history":[["a","b"]],"instruction":"c","output":"d"}"#)).unwrap();
+        let shown: Vec<(&str, bool)> =
+            parts.iter().map(|part| (part.text.as_str(), part.assistant)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("<user>a<end>\n<assistant>", false),
+                ("b<end>\n", true),
+                ("<user>c<end>\n<assistant>", false),
+                ("d<end>\n", true)
+            ]
+        );
+    }
+
+    #[test]
+    fn sharegpt_rows_are_chats_too() {
+        let template = Template::Chat(Box::new(chat(CHATML)));
+        let parts = texts(
+            &template,
+            r#"{"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}"#,
+        );
+        assert_eq!(parts.concat(), "<user>a<end>\n<assistant>b<end>\n");
+    }
+
+    #[test]
+    fn a_template_that_rewrites_earlier_turns_is_refused() {
+        let template = chat("{{ messages|length }}{% for m in messages %}{{m.content}}{% endfor %}");
+        let messages = messages(&row(r#"{"instruction":"c","output":"d"}"#)).unwrap();
+        assert!(matches!(template.render(&messages), Err(RenderError::Template(_))));
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum EngineError {
     Task(#[from] TaskError),
     #[error("the adapter at {path} does not fit: {reason}")]
     Adapter { path: String, reason: String },
+    #[error("the encoded rows at {path} are not whole")]
+    NoRows { path: String },
     #[error("no model is loaded")]
     NoModel,
     #[error("the loss is {loss} at step {step}")]
@@ -43,7 +45,9 @@ impl EngineError {
             | Self::Task(_)
             | Self::Adapter { .. } => FailureKind::BadInput,
             Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } => FailureKind::Diverged,
-            Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) => FailureKind::Internal,
+            Self::NoRows { .. } | Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) => {
+                FailureKind::Internal
+            }
         };
         EngineFailure { kind, message: self.to_string() }
     }

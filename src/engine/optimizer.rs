@@ -1,7 +1,75 @@
 //! Optimizers over one flat buffer. Their whole state is in the struct, so that it can be saved and continued.
 
-use loragrid::job::TrainConfig;
-use tch::Tensor;
+use loragrid::job::{self, TrainConfig};
+use tch::{Kind, Tensor};
+
+/// The optimizer of a run.
+pub(crate) enum Optimizer {
+    AdamW(AdamW),
+    Sgd(Sgd),
+}
+
+impl Optimizer {
+    /// A fresh state for this buffer.
+    pub(crate) fn new(parameters: &Tensor, train: &TrainConfig) -> Self {
+        match train.optimizer {
+            job::Optimizer::Adamw => Self::AdamW(AdamW::new(parameters, train)),
+            job::Optimizer::Sgd => Self::Sgd(Sgd::new(train)),
+        }
+    }
+
+    /// One step.
+    pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
+        match self {
+            Self::AdamW(adamw) => adamw.step(parameters, gradient, learning_rate),
+            Self::Sgd(sgd) => sgd.step(parameters, gradient, learning_rate),
+        }
+    }
+}
+
+/// Scales a gradient down to the given norm, as torch's `clip_grad_norm_`; 0: not at all.
+pub(crate) fn clip(gradient: &mut Tensor, norm: f64) {
+    if norm > 0.0 {
+        let own = gradient.norm().to_kind(Kind::Double).double_value(&[]);
+        let factor = norm / (own + 1e-6);
+        if factor < 1.0 {
+            let _ = gradient.g_mul_scalar_(factor);
+        }
+    }
+}
+
+/// Stochastic gradient descent with momentum, in the order of operations of torch's own: weight decay is part of the
+/// gradient, the first momentum is the first gradient.
+pub(crate) struct Sgd {
+    velocity: Option<Tensor>,
+    momentum: f64,
+    weight_decay: f64,
+}
+
+impl Sgd {
+    fn new(train: &TrainConfig) -> Self {
+        Self { velocity: None, momentum: train.momentum, weight_decay: train.weight_decay }
+    }
+
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
+        tch::no_grad(|| {
+            let gradient = gradient + &*parameters * self.weight_decay;
+            let direction = match &mut self.velocity {
+                _ if self.momentum == 0.0 => gradient,
+                None => {
+                    self.velocity = Some(gradient.copy());
+                    gradient
+                }
+                Some(velocity) => {
+                    let _ = velocity.g_mul_scalar_(self.momentum);
+                    *velocity += gradient;
+                    velocity.shallow_clone()
+                }
+            };
+            *parameters -= direction * learning_rate;
+        });
+    }
+}
 
 /// AdamW (Loshchilov and Hutter 2019), in the order of operations of torch's own.
 pub(crate) struct AdamW {
@@ -17,8 +85,7 @@ pub(crate) struct AdamW {
 }
 
 impl AdamW {
-    /// A fresh state for this buffer.
-    pub(crate) fn new(parameters: &Tensor, train: &TrainConfig) -> Self {
+    fn new(parameters: &Tensor, train: &TrainConfig) -> Self {
         Self {
             first: parameters.zeros_like(),
             second: parameters.zeros_like(),
@@ -30,7 +97,7 @@ impl AdamW {
     }
 
     /// One step: decays `parameters` by lr × weight_decay, then moves them by the bias-corrected moments.
-    pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
         self.steps += 1;
         let [beta1, beta2] = self.betas;
         tch::no_grad(|| {

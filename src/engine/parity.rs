@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer, SafetensorsFile};
 use loragrid::data::Example;
-use loragrid::job::{DType, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder, Schedule, TrainConfig};
+use loragrid::job::{
+    DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, RowOrder, Settings, TrainConfig, find_key,
+};
 use loragrid::task::{Request, RequestScore, encode_request};
 use tch::{Device, Kind, Tensor};
 
-use crate::lora::{Active, Adapter, read_adapter};
+use crate::lora::{Active, Adapter, read_adapter, read_lora};
 use crate::model::{Batch, Model, load};
 use crate::score::score_requests;
 use crate::tensor::{from_stored, to_f32};
@@ -94,6 +96,32 @@ fn sequences_laid_end_to_end_do_not_see_each_other() {
     assert!(largest_difference(&together, &alone) < 1e-12);
 }
 
+/// The defaults of a training.
+fn defaults() -> TrainConfig {
+    let mut settings = Settings::new();
+    settings.set(find_key("model").unwrap(), "m".into(), Origin::Default);
+    settings.fill_defaults(Profile::Peft);
+    JobConfig::from_settings(&settings, DType::Fp32).unwrap().train
+}
+
+/// What `train.json` says; the two oldest folders have none, and their README says it instead.
+fn read_train(folder: &std::path::Path, name: &str, train: &mut TrainConfig) {
+    let text = std::fs::read_to_string(folder.join("train.json")).unwrap_or_else(|_| match name {
+        "lora_sgd" => {
+            r#"{"optimizer":"sgd","lr":0.1,"momentum":0.9,"weight_decay":0.0,"loss":"micro_batch"}"#.into()
+        }
+        _ => r#"{"optimizer":"adamw","lr":3e-3,"weight_decay":0.01,"loss":"micro_batch"}"#.into(),
+    });
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |name: &str| json[name].as_f64();
+    train.optimizer = Optimizer::parse(json["optimizer"].as_str().unwrap()).unwrap();
+    train.loss = Loss::parse(json["loss"].as_str().unwrap()).unwrap();
+    train.learning_rate = number("lr").unwrap();
+    train.weight_decay = number("weight_decay").unwrap();
+    train.momentum = number("momentum").unwrap_or(0.0);
+    train.clip_norm = number("clip").unwrap_or(0.0);
+}
+
 /// The six steps of a trajectory folder as one run: rows in order, labels as given.
 struct Trajectory {
     folder: PathBuf,
@@ -115,32 +143,15 @@ impl Trajectory {
             scored: labels.iter().map(|&label| label != -100).collect(),
         };
         let examples = ids.chunks(length).zip(labels.chunks(length)).map(example).collect();
-        use LayerKind::*;
-        let layers = [Query, Key, Value, Projection, Mlp, Head].into();
-        let train = TrainConfig {
-            dtype: DType::Fp32,
-            iterations: shape[0] * shape[1],
-            batch_size: shape[1],
-            micro_batch_size: 1,
-            learning_rate: 3e-3,
-            optimizer: Optimizer::Adamw,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.01,
-            schedule: Schedule::Constant,
-            warmup_steps: 0,
-            loss: Loss::MicroBatch,
-            order: RowOrder::Sequential,
-            max_seq_length: 2048,
-            labels: Labels::All,
-        };
-        Some(Self {
-            folder,
-            file,
-            examples,
-            lora: LoraConfig { rank: 4, alpha: 8.0, layers, dropout: 0.0 },
-            train,
-        })
+        let lora = read_lora(&folder).unwrap();
+        let mut train = defaults();
+        train.dtype = DType::Fp32;
+        train.iterations = shape[0] * shape[1];
+        train.batch_size = shape[1];
+        train.warmup_steps = 0;
+        train.order = RowOrder::Sequential;
+        read_train(&folder, name, &mut train);
+        Some(Self { folder, file, examples, lora, train })
     }
 
     /// PEFT's name of a matrix in `init.*` and `final.*`.
@@ -182,17 +193,19 @@ impl Trajectory {
 }
 
 #[test]
-fn a_lora_trajectory_equals_pefts_losses_and_weights() {
-    let Some(trajectory) = Trajectory::open("lora_adamw") else { return };
-    let (losses, adapter) = trajectory.run(Kind::Float, 1);
-    let expected = to_f32(&read(&trajectory.file, "losses")).unwrap();
-    assert_eq!(losses.len(), expected.len());
-    for (step, (own, theirs)) in losses.iter().zip(&expected).enumerate() {
-        assert!((own - f64::from(*theirs)).abs() <= 1e-5, "step {step}: {own} against {theirs}");
-    }
-    for (name, matrix) in Trajectory::matrices(&adapter) {
-        let difference = largest_difference(&matrix.detach(), &trajectory.find("final.", &name));
-        assert!(difference <= 1e-5, "{name}: {difference}");
+fn lora_trajectories_equal_pefts_losses_and_weights() {
+    for name in ["lora_adamw", "lora_sgd", "lora_token_loss", "lora_clip", "rslora"] {
+        let Some(trajectory) = Trajectory::open(name) else { continue };
+        let (losses, adapter) = trajectory.run(Kind::Float, 1);
+        let expected = to_f32(&read(&trajectory.file, "losses")).unwrap();
+        assert_eq!(losses.len(), expected.len());
+        for (step, (own, theirs)) in losses.iter().zip(&expected).enumerate() {
+            assert!((own - f64::from(*theirs)).abs() <= 1e-5, "{name}, step {step}: {own} against {theirs}");
+        }
+        for (matrix_name, matrix) in Trajectory::matrices(&adapter) {
+            let difference = largest_difference(&matrix.detach(), &trajectory.find("final.", &matrix_name));
+            assert!(difference <= 1e-5, "{name}, {matrix_name}: {difference}");
+        }
     }
 }
 
@@ -209,14 +222,19 @@ fn the_trajectory_does_not_depend_on_how_a_window_is_cut_into_passes() {
 }
 
 #[test]
-fn pefts_own_adapter_folder_loads_and_gives_its_merged_logits() {
-    let Some(folder) = reference("lora_adamw") else { return };
-    let model = model(&folder.with_file_name("llama"), Kind::Float);
-    let adapter = read_adapter(&folder, &model, Device::Cpu).unwrap();
-    let expected = SafetensorsFile::open(&folder.join("merged_expected.safetensors")).unwrap();
-    let input = expected.read_integers("input_ids").unwrap();
-    let difference = largest_difference(&logits(&model, Some(&adapter), &input), &read(&expected, "logits"));
-    assert!(difference <= 1e-4, "{difference}");
+fn pefts_own_adapter_folders_load_and_give_its_logits() {
+    for name in ["lora_adamw", "lora_sgd", "lora_token_loss", "lora_clip", "rslora"] {
+        let Some(folder) = reference(name) else { continue };
+        let model = model(&folder.with_file_name("llama"), Kind::Float);
+        let adapter = read_adapter(&folder, &model, Device::Cpu).unwrap();
+        for file in ["merged_expected.safetensors", "adapter_expected.safetensors"] {
+            let Ok(expected) = SafetensorsFile::open(&folder.join(file)) else { continue };
+            let input = expected.read_integers("input_ids").unwrap();
+            let difference =
+                largest_difference(&logits(&model, Some(&adapter), &input), &read(&expected, "logits"));
+            assert!(difference <= 1e-4, "{name}, {file}: {difference}");
+        }
+    }
 }
 
 #[test]

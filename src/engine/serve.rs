@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer};
-use loragrid::data::encode_rows;
+use loragrid::data::read_encoded;
 use loragrid::job::{Seconds, Tokens};
 use loragrid::protocol::{
     self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame,
@@ -81,12 +81,12 @@ impl Engine {
 
     fn train(&mut self, order: &TrainOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
-        let Loaded { model, tokenizer } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
-        let rows = order.data.rows()?;
-        let max = (order.train.max_seq_length as usize).min(model.config.max_positions as usize);
-        let name = order.data.name();
-        let examples = encode_rows(&name, &rows, order.template, tokenizer, order.train.labels, max)?;
-        tracing::info!("training on {} rows of {name}: {:?} {:?}", examples.len(), order.train, order.lora);
+        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let path = &order.tokens;
+        let encoded =
+            read_encoded(path).ok_or_else(|| EngineError::NoRows { path: path.display().to_string() })?;
+        let examples = encoded.examples;
+        tracing::info!("training on {} rows: {:?} {:?}", examples.len(), order.train, order.lora);
         let mut adapter =
             Adapter::initialised(&model.config, &order.lora, order.seed, wide(model.kind), Device::Cpu);
         let run = Run {
@@ -120,10 +120,10 @@ impl Engine {
         let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
         let mut tokens = 0;
-        for task in &order.tasks {
+        for (task, limit) in &order.tasks {
             tracing::info!("scoring {}", task.name);
             let budget = order.token_budget;
-            tokens += score_task(model, tokenizer, adapter.as_ref(), task, order.limit, budget, |score| {
+            tokens += score_task(model, tokenizer, adapter.as_ref(), task, *limit, budget, |score| {
                 Ok(write_frame(events, &Event::Document(score))?)
             })?;
         }

@@ -1,115 +1,20 @@
-//! One fully resolved configuration, typed. Built from [`Settings`]; hashed by [`super::key`].
+//! One fully resolved configuration, typed. Built from [`Settings`].
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::choices::*;
 use super::settings::Settings;
 use super::value::Value;
-
-/// Compute dtype of the frozen model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DType {
-    /// bfloat16.
-    Bf16,
-    /// IEEE single.
-    Fp32,
-    /// IEEE double, for tests.
-    Fp64,
-}
-
-impl DType {
-    /// The word that sweep files and tables use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bf16 => "bf16",
-            Self::Fp32 => "fp32",
-            Self::Fp64 => "fp64",
-        }
-    }
-
-    /// Size of one element in bytes.
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::Bf16 => 2,
-            Self::Fp32 => 4,
-            Self::Fp64 => 8,
-        }
-    }
-}
-
-/// A kind of layer that can carry an adapter, in the study's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LayerKind {
-    /// The query projection.
-    Query,
-    /// The key projection.
-    Key,
-    /// The value projection.
-    Value,
-    /// The attention's output projection.
-    Projection,
-    /// Every matrix of the feed-forward part.
-    Mlp,
-    /// The matrix from hidden states to the vocabulary.
-    Head,
-}
-
-/// How the loss weighs tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// Sum over the window's scored tokens divided by their count (transformers' rule).
-    Token,
-    /// Mean over each micro-batch's scored tokens, then mean over micro-batches (Lit-GPT's rule).
-    MicroBatch,
-}
-
-/// Which tokens the loss scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Labels {
-    /// Every token after the first.
-    All,
-    /// The response with its end-of-sequence token.
-    Response,
-}
-
-/// The optimizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Optimizer {
-    /// AdamW (Loshchilov and Hutter 2019), as torch computes it.
-    Adamw,
-}
-
-/// The learning rate after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// Stays at its peak.
-    Constant,
-    /// Falls on a line to 0.
-    Linear,
-    /// Falls on half a cosine to 0.
-    Cosine,
-}
-
-/// Order of the rows within an epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RowOrder {
-    /// A new permutation each epoch.
-    Shuffle,
-    /// The file's order.
-    Sequential,
-}
 
 /// The resolved `[train]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
+    /// Storage of the frozen block weights.
+    pub quantize: Quantize,
+    /// Whether the head is quantised too.
+    pub quantize_head: bool,
     /// Compute dtype of the frozen model.
     pub dtype: DType,
     /// Micro-batches to train on.
@@ -126,20 +31,40 @@ pub struct TrainConfig {
     pub betas: [f64; 2],
     /// AdamW's epsilon.
     pub eps: f64,
-    /// Decoupled weight decay.
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Weight decay.
     pub weight_decay: f64,
     /// Learning rate after the warm-up.
     pub schedule: Schedule,
+    /// Whose form of the cosine schedule.
+    pub schedule_form: ScheduleForm,
     /// Optimizer steps of linear warm-up.
     pub warmup_steps: u64,
+    /// End of the cosine schedule as a part of the peak.
+    pub min_lr_ratio: f64,
+    /// Largest norm of a step's gradient; 0: no clipping.
+    pub clip_norm: f64,
     /// How the loss weighs tokens.
     pub loss: Loss,
     /// Order of the rows.
     pub order: RowOrder,
+    /// A last window with fewer micro-batches.
+    pub last_window: LastWindow,
     /// Longest row in tokens.
     pub max_seq_length: u64,
+    /// A row with more tokens.
+    pub overlong: Overlong,
     /// Which tokens are scored.
     pub labels: Labels,
+    /// Part of the rows that is kept for validation.
+    pub validation_split: f64,
+    /// Optimizer steps between validation losses.
+    pub validate_every: Option<u64>,
+    /// Seconds between checkpoints.
+    pub checkpoint_every: u64,
+    /// Deterministic kernels only.
+    pub strict: bool,
 }
 
 impl TrainConfig {
@@ -148,9 +73,12 @@ impl TrainConfig {
         self.batch_size / self.micro_batch_size
     }
 
-    /// Optimizer steps; a last short window is stepped too.
+    /// Optimizer steps.
     pub fn steps(&self) -> u64 {
-        self.iterations.div_ceil(self.window())
+        match self.last_window {
+            LastWindow::Step => self.iterations.div_ceil(self.window()),
+            LastWindow::Drop => self.iterations / self.window(),
+        }
     }
 }
 
@@ -165,22 +93,74 @@ pub struct LoraConfig {
     pub layers: BTreeSet<LayerKind>,
     /// Dropout on the adapter's input.
     pub dropout: f64,
+    /// What the adapter's output is multiplied by.
+    pub scaling: Scaling,
+    /// Form of the adapter.
+    pub variant: Variant,
+    /// Learning rate of B over that of A.
+    pub plus_ratio: f64,
+    /// Initial values of A.
+    pub init: Init,
+    /// Dtype of the adapter.
+    pub dtype: AdapterDType,
 }
 
 impl LoraConfig {
-    /// What the adapter's output is multiplied by: alpha / rank.
-    pub fn scaling(&self) -> f64 {
-        self.alpha / self.rank as f64
+    /// A plain adapter of this rank on these layers with alpha = 2 × rank and without dropout.
+    pub fn plain(rank: u64, layers: impl IntoIterator<Item = LayerKind>) -> Self {
+        Self {
+            rank,
+            alpha: 2.0 * rank as f64,
+            layers: layers.into_iter().collect(),
+            dropout: 0.0,
+            scaling: Scaling::Standard,
+            variant: Variant::Lora,
+            plus_ratio: 1.0,
+            init: Init::Kaiming,
+            dtype: AdapterDType::Fp32,
+        }
+    }
+
+    /// What the adapter's output is multiplied by.
+    pub fn scale(&self) -> f64 {
+        match self.scaling {
+            Scaling::Standard => self.alpha / self.rank as f64,
+            Scaling::RankStabilised => self.alpha / (self.rank as f64).sqrt(),
+        }
     }
 }
 
 /// What to score, and on how many documents.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EvalConfig {
     /// Task names, in the file's order.
     pub tasks: Vec<String>,
     /// Only the first n documents of each task.
     pub limit: Option<u64>,
+    /// Examples before each document.
+    pub num_fewshot: Option<u64>,
+    /// Whose prompts.
+    pub prompt_profile: PromptProfile,
+}
+
+/// How long a job trains.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// This many micro-batches.
+    Iterations(u64),
+    /// This many passes over the rows.
+    Epochs(f64),
+}
+
+impl Length {
+    /// Micro-batches of `micro_batch_size` rows over a data set of `rows` rows; a part of a micro-batch counts.
+    pub fn iterations(self, rows: u64, micro_batch_size: u64) -> u64 {
+        match self {
+            Self::Iterations(iterations) => iterations,
+            Self::Epochs(epochs) => ((epochs * rows as f64 / micro_batch_size as f64).ceil() as u64).max(1),
+        }
+    }
 }
 
 /// One fully resolved job.
@@ -188,12 +168,16 @@ pub struct EvalConfig {
 pub struct JobConfig {
     /// The model as the sweep file names it.
     pub model: String,
+    /// Revision of a hub id.
+    pub revision: Option<String>,
     /// The data set as the sweep file names it.
     pub data: String,
-    /// The template's name, if the data's own is not meant.
-    pub template: Option<String>,
+    /// The template as the sweep file names it.
+    pub template: String,
     /// Seed of initialisation, row order and dropout.
     pub seed: u64,
+    /// How long it trains; `train.iterations` is 0 until the number of rows is known.
+    pub length: Length,
     /// Training.
     pub train: TrainConfig,
     /// The adapter.
@@ -203,106 +187,159 @@ pub struct JobConfig {
 }
 
 impl JobConfig {
-    /// The typed form of settings in which `model` and `data` are set and every value was checked by its key.
-    /// `auto_dtype` is what `train.dtype = "auto"` means on this machine. Error: the path of a key that is missing
-    /// or has a value of the wrong type.
-    pub fn from_settings(settings: &Settings, auto_dtype: DType) -> Result<Self, String> {
+    /// The typed form of settings in which every key has its default and every value was checked by its key. `auto` is
+    /// what `train.dtype = "auto"` means on this machine. Error: the path of a key that is missing or of another type.
+    pub fn from_settings(settings: &Settings, auto: DType) -> Result<Self, &'static str> {
         let read = Reader(settings);
-        let dtype = match read.text("train.dtype")?.as_str() {
-            "auto" => auto_dtype,
-            "bf16" => DType::Bf16,
-            _ => DType::Fp32,
+        let length = match settings.value("train.epochs").and_then(Value::as_f64) {
+            Some(epochs) => Length::Epochs(epochs),
+            None => Length::Iterations(read.integer("train.iterations")?),
         };
-        let train = TrainConfig {
-            dtype,
-            iterations: read.integer("train.iterations")?,
-            batch_size: read.integer("train.batch_size")?,
-            micro_batch_size: read.integer("train.micro_batch_size")?,
-            learning_rate: read.number("train.learning_rate")?,
-            optimizer: read.word("train.optimizer")?,
-            betas: read.betas("train.betas")?,
-            eps: read.number("train.eps")?,
-            weight_decay: read.number("train.weight_decay")?,
-            schedule: read.word("train.schedule")?,
-            warmup_steps: read.integer("train.warmup_steps")?,
-            loss: read.word("train.loss")?,
-            order: read.word("train.order")?,
-            max_seq_length: read.integer("train.max_seq_length")?,
-            labels: read.word("train.labels")?,
-        };
-        let lora = LoraConfig {
-            rank: read.integer("lora.rank")?,
-            alpha: read.number("lora.alpha")?,
-            layers: read.word("lora.layers")?,
-            dropout: read.number("lora.dropout")?,
-        };
-        let tasks = settings.get("eval").map(|_| read.word("eval")).transpose()?.unwrap_or_default();
-        let limit = settings.get("limit").map(|_| read.integer("limit")).transpose()?;
         Ok(Self {
-            model: read.text("model")?,
-            data: read.text("data")?,
-            template: settings.get("template").map(|_| read.text("template")).transpose()?,
+            model: read.text("model")?.to_owned(),
+            revision: settings.value("revision").and_then(Value::as_text).map(str::to_owned),
+            // A sweep that only evaluates needs no data.
+            data: settings.value("data").and_then(Value::as_text).unwrap_or_default().to_owned(),
+            template: read.text("template")?.to_owned(),
             seed: read.integer("seed")?,
-            train,
-            lora,
-            eval: EvalConfig { tasks, limit },
+            length,
+            train: read.train(auto, length)?,
+            lora: read.lora()?,
+            eval: EvalConfig {
+                tasks: read.texts("eval")?,
+                limit: read.optional("limit"),
+                num_fewshot: read.optional("num_fewshot"),
+                prompt_profile: read.word("prompt_profile", PromptProfile::parse)?,
+            },
         })
     }
 
     /// A short name of the values in which jobs of one sweep differ: `r=8 lr=1e-3`. `axes` are key paths.
     pub fn label(settings: &Settings, axes: &[&'static str]) -> String {
-        let parts = axes.iter().filter_map(|path| {
-            let value = &settings.get(path)?.value;
-            let short = match *path {
-                "lora.rank" => "r",
-                "train.learning_rate" => "lr",
-                _ => path.rsplit('.').next().unwrap_or(path),
-            };
-            Some(format!("{short}={value}"))
-        });
-        parts.collect::<Vec<_>>().join(" ")
+        let mut label = String::new();
+        for path in axes {
+            let Some(value) = settings.value(path) else { continue };
+            if !label.is_empty() {
+                label.push(' ');
+            }
+            label.push_str(short_name(path));
+            label.push('=');
+            label.push_str(&value.to_string().replace(' ', ""));
+        }
+        label
+    }
+}
+
+/// The name of a key in labels and table headings.
+fn short_name(path: &'static str) -> &'static str {
+    match path {
+        "lora.rank" => "r",
+        "train.learning_rate" => "lr",
+        "lora.dtype" => "adapter",
+        _ => path.rsplit('.').next().unwrap_or(path),
     }
 }
 
 /// Reads checked settings by path.
 struct Reader<'a>(&'a Settings);
 
-impl Reader<'_> {
-    fn value(&self, path: &str) -> Result<&Value, String> {
-        self.0.get(path).map(|setting| &setting.value).ok_or_else(|| path.to_owned())
+impl<'a> Reader<'a> {
+    fn train(&self, auto: DType, length: Length) -> Result<TrainConfig, &'static str> {
+        let dtype = self.text("train.dtype")?;
+        Ok(TrainConfig {
+            quantize: self.word("train.quantize", Quantize::parse)?,
+            quantize_head: self.bool("train.quantize_head")?,
+            dtype: DType::parse(dtype).unwrap_or(auto),
+            iterations: if let Length::Iterations(iterations) = length { iterations } else { 0 },
+            batch_size: self.integer("train.batch_size")?,
+            micro_batch_size: self.integer("train.micro_batch_size")?,
+            learning_rate: self.number("train.learning_rate")?,
+            optimizer: self.word("train.optimizer", Optimizer::parse)?,
+            betas: self.betas("train.betas")?,
+            eps: self.number("train.eps")?,
+            momentum: self.number("train.momentum")?,
+            weight_decay: self.number("train.weight_decay")?,
+            schedule: self.word("train.schedule", Schedule::parse)?,
+            schedule_form: self.word("train.schedule_form", ScheduleForm::parse)?,
+            warmup_steps: self.integer("train.warmup_steps")?,
+            min_lr_ratio: self.number("train.min_lr_ratio")?,
+            clip_norm: self.number("train.clip_norm")?,
+            loss: self.word("train.loss", Loss::parse)?,
+            order: self.word("train.order", RowOrder::parse)?,
+            last_window: self.word("train.last_window", LastWindow::parse)?,
+            max_seq_length: self.integer("train.max_seq_length")?,
+            overlong: self.word("train.overlong", Overlong::parse)?,
+            labels: self.word("train.labels", Labels::parse)?,
+            validation_split: self.number("train.validation_split")?,
+            validate_every: self.optional("train.validate_every"),
+            checkpoint_every: self.integer("train.checkpoint_every")?,
+            strict: self.bool("train.strict")?,
+        })
     }
 
-    fn integer(&self, path: &str) -> Result<u64, String> {
+    fn lora(&self) -> Result<LoraConfig, &'static str> {
+        let layers = self.texts("lora.layers")?;
+        Ok(LoraConfig {
+            rank: self.integer("lora.rank")?,
+            alpha: self.number("lora.alpha")?,
+            layers: layers.iter().filter_map(|word| LayerKind::parse(word)).collect(),
+            dropout: self.number("lora.dropout")?,
+            scaling: self.word("lora.scaling", Scaling::parse)?,
+            variant: self.word("lora.variant", Variant::parse)?,
+            plus_ratio: self.number("lora.plus_ratio")?,
+            init: self.word("lora.init", Init::parse)?,
+            dtype: self.word("lora.dtype", AdapterDType::parse)?,
+        })
+    }
+
+    fn value(&self, path: &'static str) -> Result<&'a Value, &'static str> {
+        self.0.value(path).ok_or(path)
+    }
+
+    fn bool(&self, path: &'static str) -> Result<bool, &'static str> {
         match self.value(path)? {
-            Value::Integer(n) => u64::try_from(*n).map_err(|_| path.to_owned()),
-            _ => Err(path.to_owned()),
+            Value::Bool(value) => Ok(*value),
+            _ => Err(path),
         }
     }
 
-    fn number(&self, path: &str) -> Result<f64, String> {
-        self.value(path)?.as_f64().ok_or_else(|| path.to_owned())
+    fn integer(&self, path: &'static str) -> Result<u64, &'static str> {
+        self.optional(path).ok_or(path)
     }
 
-    fn text(&self, path: &str) -> Result<String, String> {
-        match self.value(path)? {
-            Value::Text(text) => Ok(text.clone()),
-            _ => Err(path.to_owned()),
+    fn optional(&self, path: &str) -> Option<u64> {
+        match self.0.value(path)? {
+            Value::Integer(n) => u64::try_from(*n).ok(),
+            _ => None,
         }
     }
 
-    fn betas(&self, path: &str) -> Result<[f64; 2], String> {
+    fn number(&self, path: &'static str) -> Result<f64, &'static str> {
+        self.value(path)?.as_f64().ok_or(path)
+    }
+
+    fn text(&self, path: &'static str) -> Result<&'a str, &'static str> {
+        self.value(path)?.as_text().ok_or(path)
+    }
+
+    fn texts(&self, path: &'static str) -> Result<Vec<String>, &'static str> {
+        match self.value(path)? {
+            Value::List(items) => Ok(items.iter().filter_map(Value::as_text).map(str::to_owned).collect()),
+            _ => Err(path),
+        }
+    }
+
+    fn betas(&self, path: &'static str) -> Result<[f64; 2], &'static str> {
         match self.value(path)? {
             Value::List(items) => {
                 let numbers: Vec<f64> = items.iter().filter_map(Value::as_f64).collect();
-                numbers.try_into().map_err(|_| path.to_owned())
+                numbers.try_into().map_err(|_| path)
             }
-            _ => Err(path.to_owned()),
+            _ => Err(path),
         }
     }
 
-    /// A value whose words are the type's serde names.
-    fn word<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        let json = serde_json::to_value(self.value(path)?).map_err(|_| path.to_owned())?;
-        serde_json::from_value(json).map_err(|_| path.to_owned())
+    fn word<T>(&self, path: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, &'static str> {
+        parse(self.text(path)?).ok_or(path)
     }
 }

@@ -69,8 +69,8 @@ pub struct JobId(String);
 
 impl JobId {
     /// The id of the job that produces the subject with this digest.
-    pub fn of(digest: &Digest) -> Self {
-        Self(digest.as_str()[..16].to_owned())
+    pub fn of(digest: Digest) -> Self {
+        Self(digest.prefix(16))
     }
 
     /// An id as the store wrote it.

@@ -9,83 +9,118 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::config::{DType, JobConfig, LoraConfig, TrainConfig};
+use super::choices::{DType, PromptProfile};
+use super::settings::{Decides, Settings};
 
 /// Raised when the engine's arithmetic changes in a way that changes results, so that old adapters are not taken
 /// for new ones.
 const NUMERICS_VERSION: u32 = 1;
 
-/// A SHA-256 as 64 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Digest(String);
+/// A SHA-256; spelled as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
 
 impl Digest {
     /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::from_hasher(Sha256::new_with_prefix(bytes))
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The digest that a finished hasher holds.
     pub fn from_hasher(hasher: Sha256) -> Self {
-        let hex = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self(hex)
+        Self(hasher.finalize().into())
     }
 
-    /// A digest as the store wrote it.
-    pub fn from_store(text: String) -> Self {
-        Self(text)
+    /// A digest from its spelling. `None`: not 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Self(bytes))
     }
 
-    /// The 64 digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The first `digits` of its spelling.
+    pub fn prefix(&self, digits: usize) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        nibbles.take(digits).map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.prefix(64))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
     }
 }
 
 /// What a model is: configuration, tensor names, shapes and types, and the content of its files.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ModelIdentity(pub Digest);
 
 /// The key of one adapter: equal keys mean equal training.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TrainingKey(pub Digest);
 
+/// What a training key holds beside the settings: what names and words in them stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingFacts<'a> {
+    /// The model's content.
+    pub model: ModelIdentity,
+    /// The data's content.
+    pub data: Digest,
+    /// The template as it is applied: a name, or the text of a chat template.
+    pub template: &'a str,
+    /// Compute dtype, `auto` resolved.
+    pub dtype: DType,
+    /// Micro-batches, epochs resolved.
+    pub iterations: u64,
+}
+
 impl TrainingKey {
-    /// The key of a job on a model and a data set with these identities.
-    pub fn of(config: &JobConfig, model: &ModelIdentity, data: &Digest) -> Self {
-        #[derive(Serialize)]
-        struct Parts<'a> {
-            numerics: u32,
-            model: &'a ModelIdentity,
-            data: &'a Digest,
-            template: &'a Option<String>,
-            train: &'a TrainConfig,
-            lora: &'a LoraConfig,
-            seed: u64,
+    /// The key of a job with these settings, every default filled in. The hashed text has a line for each fact and each
+    /// key of the table that decides the training, with its value in one exact spelling.
+    pub fn of(settings: &Settings, facts: &TrainingFacts<'_>) -> Self {
+        use std::fmt::Write;
+        let mut text = format!(
+            "numerics={NUMERICS_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\n",
+            facts.model.0,
+            facts.data,
+            facts.dtype.as_str(),
+            facts.iterations,
+        );
+        for (key, setting) in settings.iter().filter(|(key, _)| key.decides == Decides::Training) {
+            // Writing to a text cannot fail.
+            let _ = writeln!(text, "{}={}", key.path, setting.value.to_toml());
         }
-        Self(digest_json(&Parts {
-            numerics: NUMERICS_VERSION,
-            model,
-            data,
-            template: &config.template,
-            train: &config.train,
-            lora: &config.lora,
-            seed: config.seed,
-        }))
+        text.push_str("template=");
+        text.push_str(facts.template);
+        Self(Digest::of(text.as_bytes()))
     }
 }
 
 /// What is scored: an untrained model in a compute dtype, or an adapter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SubjectKey {
     /// The untrained model.
     Base(Digest),
@@ -95,31 +130,34 @@ pub enum SubjectKey {
 
 impl SubjectKey {
     /// The untrained model computed in `dtype`.
-    pub fn base(model: &ModelIdentity, dtype: DType) -> Self {
+    pub fn base(model: ModelIdentity, dtype: DType) -> Self {
         Self::Base(digest_json(&("base", NUMERICS_VERSION, model, dtype)))
     }
 
     /// The digest that stands for the subject.
-    pub fn digest(&self) -> &Digest {
+    pub fn digest(self) -> Digest {
         match self {
             Self::Base(digest) => digest,
-            Self::Trained(key) => &key.0,
+            Self::Trained(key) => key.0,
         }
     }
 }
 
 /// The key of one set of scores.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ScoreKey(pub Digest);
 
 impl ScoreKey {
     /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of
-    /// its documents), on all documents or the first `limit`.
-    pub fn of(subject: &SubjectKey, task_version: &Digest, limit: Option<u64>) -> Self {
-        let profile = "lm_eval";
-        let softmax = DType::Fp32;
-        Self(digest_json(&(subject.digest(), task_version, limit, profile, softmax)))
+    /// its documents), on all documents or the first `limit`, under these prompts. The softmax is in single precision.
+    pub fn of(subject: SubjectKey, task_version: Digest, limit: Option<u64>, prompts: PromptProfile) -> Self {
+        let mut hasher = Sha256::new_with_prefix(subject.digest().0);
+        hasher.update(task_version.0);
+        hasher.update(limit.map_or(0, |limit| limit.max(1)).to_le_bytes());
+        hasher.update(prompts.as_str());
+        hasher.update(DType::Fp32.as_str());
+        Self(Digest::from_hasher(hasher))
     }
 }
 
@@ -137,78 +175,124 @@ pub fn canonical_json<T: Serialize>(value: &T) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{KEYS, Origin, Settings, Value};
+    use crate::job::{KEYS, Origin, Profile, Value, find_key};
 
     fn settings() -> Settings {
         let mut settings = Settings::new();
-        for key in KEYS {
-            let text = match (key.path, key.default) {
-                ("model", _) => "\"m\"",
-                ("data", _) => "\"d\"",
-                ("eval", _) => "[\"a\"]",
-                (_, Some(default)) => default,
-                _ => continue,
-            };
-            let table: toml::Table = format!("v = {text}").parse().unwrap();
-            let value: Value = table["v"].clone().try_into().unwrap();
-            settings.set(key, key.kind.check(&value).unwrap(), Origin::Default);
-        }
+        settings.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        settings.set(find_key("data").unwrap(), "d".into(), Origin::Axis);
+        settings.fill_defaults(Profile::Peft);
         settings
     }
 
     fn training_key(settings: &Settings) -> TrainingKey {
-        let config = JobConfig::from_settings(settings, DType::Bf16).unwrap();
-        TrainingKey::of(&config, &ModelIdentity(Digest::of(b"model")), &Digest::of(b"data"))
+        let facts = TrainingFacts {
+            model: ModelIdentity(Digest::of(b"model")),
+            data: Digest::of(b"data"),
+            template: "alpaca",
+            dtype: DType::Bf16,
+            iterations: 50_000,
+        };
+        TrainingKey::of(settings, &facts)
     }
 
-    #[test]
-    fn each_key_changes_the_training_key_or_is_known_not_to() {
-        let base = training_key(&settings());
-        let changed: &[(&str, Value, bool)] = &[
-            ("model", "other".into(), false), // its identity counts, not its name
-            ("data", "other".into(), false),
-            ("template", "alpaca".into(), true),
-            ("eval", Value::List(vec!["b".into()]), false),
-            ("limit", 3.into(), false),
-            ("objective", "b".into(), false),
-            ("seed", 2.into(), true),
-            ("train.dtype", "fp32".into(), true),
-            ("train.iterations", 7.into(), true),
-            ("train.batch_size", 7.into(), true),
-            ("train.micro_batch_size", 128.into(), true),
-            ("train.learning_rate", 1e-3.into(), true),
-            ("train.optimizer", "adamw".into(), false), // the only one yet
-            ("train.betas", Value::List(vec![0.8.into(), 0.999.into()]), true),
-            ("train.eps", 1e-6.into(), true),
-            ("train.weight_decay", 0.1.into(), true),
-            ("train.schedule", "cosine".into(), true),
-            ("train.warmup_steps", 5.into(), true),
-            ("train.loss", "micro_batch".into(), true),
-            ("train.order", "sequential".into(), true),
-            ("train.max_seq_length", 64.into(), true),
-            ("train.labels", "response".into(), true),
-            ("lora.rank", 16.into(), true),
-            ("lora.alpha", 32.into(), true),
-            ("lora.layers", "all".into(), true),
-            ("lora.dropout", 0.1.into(), true),
-        ];
-        assert_eq!(changed.len(), KEYS.len(), "every key is in this table");
-        for (path, value, counts) in changed {
-            let key = crate::job::find_key(path).unwrap();
-            let mut other = settings();
-            other.set(key, key.kind.check(value).unwrap(), Origin::Axis);
-            assert_eq!(training_key(&other) != base, *counts, "{path}");
+    /// A value of each key that is not its default.
+    fn other_value(path: &str) -> Value {
+        let list = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
+        match path {
+            "model" | "revision" | "data" | "template" | "objective" => "other".into(),
+            "eval" | "reference" => list(&["b"]),
+            "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),
+            "train.quantize" => "bnb.nf4".into(),
+            "train.quantize_head" | "train.strict" => true.into(),
+            "train.dtype" => "fp32".into(),
+            "train.optimizer" => "sgd".into(),
+            "train.betas" => Value::List(vec![0.8.into(), 0.999.into()]),
+            "train.schedule" => "cosine".into(),
+            "train.loss" => "micro_batch".into(),
+            "train.order" => "sequential".into(),
+            "train.last_window" | "train.overlong" => "drop".into(),
+            "train.labels" => "response".into(),
+            "lora.layers" => list(&["query"]),
+            "lora.scaling" => "alpha/sqrt(r)".into(),
+            "lora.variant" => "dora".into(),
+            "lora.init" => "gaussian".into(),
+            "lora.dtype" => "compute".into(),
+            "lora.plus_ratio" => 16.0.into(),
+            "train.eps" | "train.momentum" | "train.weight_decay" | "train.min_lr_ratio" | "lora.dropout" => {
+                0.5.into()
+            }
+            _ => 77.into(),
         }
     }
 
     #[test]
-    fn equal_numbers_in_other_spellings_are_one_key() {
-        let alpha = crate::job::find_key("lora.alpha").unwrap();
-        let mut whole = settings();
-        whole.set(alpha, alpha.kind.check(&16.into()).unwrap(), Origin::Default);
-        let mut fraction = settings();
-        fraction.set(alpha, alpha.kind.check(&16.0.into()).unwrap(), Origin::Axis);
-        assert_eq!(training_key(&whole), training_key(&fraction));
+    fn each_key_changes_the_training_key_exactly_if_the_table_says_so() {
+        let base = training_key(&settings());
+        for key in KEYS {
+            let value =
+                if key.path == "train.validation_split" { 0.25.into() } else { other_value(key.path) };
+            let value = key.kind.check(&value).unwrap_or_else(|e| panic!("{}: {e}", key.path));
+            let mut other = settings();
+            assert_ne!(other.value(key.path), Some(&value), "{} is not another value", key.path);
+            other.set(key, value, Origin::Axis);
+            let changed = training_key(&other) != base;
+            assert_eq!(changed, key.decides == Decides::Training, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn what_names_stand_for_changes_the_training_key() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let (model, other) = (ModelIdentity(a), ModelIdentity(b));
+        let facts = TrainingFacts { model, data: a, template: "t", dtype: DType::Bf16, iterations: 1 };
+        let all = [
+            facts,
+            TrainingFacts { model: other, ..facts },
+            TrainingFacts { data: b, ..facts },
+            TrainingFacts { template: "u", ..facts },
+            TrainingFacts { dtype: DType::Fp32, ..facts },
+            TrainingFacts { iterations: 2, ..facts },
+        ];
+        let keys: std::collections::BTreeSet<TrainingKey> =
+            all.iter().map(|facts| TrainingKey::of(&settings(), facts)).collect();
+        assert_eq!(keys.len(), all.len());
+    }
+
+    #[test]
+    fn equal_numbers_in_other_spellings_are_one_key_and_near_ones_are_two() {
+        let with = |path: &str, value: Value| {
+            let key = find_key(path).unwrap();
+            let mut settings = settings();
+            settings.set(key, key.kind.check(&value).unwrap(), Origin::Axis);
+            training_key(&settings)
+        };
+        assert_eq!(with("lora.alpha", 16.into()), with("lora.alpha", 16.0.into()));
+        assert_eq!(with("train.learning_rate", 1e-4.into()), with("train.learning_rate", 0.0001.into()));
+        let sum = 0.1 + 0.2;
+        assert_ne!(with("train.learning_rate", 0.3.into()), with("train.learning_rate", sum.into()));
+        assert_eq!(
+            with("lora.layers", Value::List(vec!["value".into(), "query".into()])),
+            training_key(&settings())
+        );
+        assert_ne!(with("seed", i64::MAX.into()), with("seed", (i64::MAX - 1).into()));
+    }
+
+    #[test]
+    fn keys_stay_what_they_were_in_earlier_releases() {
+        let mut lines = vec![format!("default {}", training_key(&settings()).0)];
+        let mut litgpt = Settings::new();
+        litgpt.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        litgpt.fill_defaults(Profile::LitGpt2023);
+        lines.push(format!("litgpt-2023 {}", training_key(&litgpt).0));
+        let base = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
+        lines.push(format!("base {}", base.digest()));
+        lines.push(format!(
+            "score {}",
+            ScoreKey::of(base, Digest::of(b"task"), Some(40), PromptProfile::LmEval).0
+        ));
+        // A difference here makes every result of earlier releases unknown: see the comment at `KEYS`.
+        insta::assert_snapshot!(lines.join("\n"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a job is: its configuration, its keys, its states. No tensor, no file, no clock.
 
+mod choices;
 mod config;
 mod ids;
 mod key;
@@ -7,14 +8,18 @@ mod settings;
 mod state;
 mod units;
 mod value;
+mod words;
 
-pub use config::{
-    DType, EvalConfig, JobConfig, Labels, LayerKind, LoraConfig, Loss, Optimizer, RowOrder, Schedule,
-    TrainConfig,
+pub use choices::{
+    AdapterDType, DType, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
+    PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Variant,
 };
+pub use config::{EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
-pub use key::{Digest, ModelIdentity, ScoreKey, SubjectKey, TrainingKey, canonical_json};
-pub use settings::{KEYS, Key, KeyKind, Origin, Setting, Settings, find_key, nearest_key};
+pub use key::{Digest, ModelIdentity, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json};
+pub use settings::{
+    Decides, KEYS, Key, KeyKind, Origin, Setting, Settings, ValueType, find_key, nearest_key,
+};
 pub use state::{IllegalTransition, JobState, Transition};
 pub use units::{Bytes, Seconds, Tokens};
 pub use value::{Value, ValueError};

@@ -39,7 +39,8 @@ impl Value {
             Self::Integer(n) => format!("the integer {n}"),
             Self::Float(x) => format!("the number {x}"),
             Self::Text(t) => format!("the text \"{t}\""),
-            Self::List(items) => format!("a list of {}", items.len()),
+            Self::List(items) if items.is_empty() => "an empty list".to_owned(),
+            Self::List(_) => format!("the list {self}"),
         }
     }
 
@@ -51,10 +52,31 @@ impl Value {
             _ => None,
         }
     }
+
+    /// The text that this is, if it is one.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As TOML spells it: texts in quotes.
+    pub fn to_toml(&self) -> String {
+        match self {
+            Self::Text(text) => toml::Value::String(text.clone()).to_string(),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::to_toml).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Self::Float(x) => format!("{x:?}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Value {
-    /// As the sweep file would spell it: texts bare at the top, lists in brackets.
+    /// For people: texts bare, small and large numbers with an exponent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool(b) => b.fmt(f),
@@ -85,6 +107,12 @@ impl From<i64> for Value {
 impl From<f64> for Value {
     fn from(x: f64) -> Self {
         Self::Float(x)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(b: bool) -> Self {
+        Self::Bool(b)
     }
 }
 

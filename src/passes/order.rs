@@ -9,14 +9,23 @@ pub struct RowSequence {
     order: RowOrder,
     seed: u64,
     rows: usize,
+    /// The first of the longest rows.
+    longest: usize,
     /// The permutation of the epoch that was asked for last.
     epoch: Option<(u64, Vec<usize>)>,
 }
 
 impl RowSequence {
-    /// The sequence of a seed over a data set of `rows` rows (at least one).
-    pub fn new(order: RowOrder, seed: u64, rows: usize) -> Self {
-        Self { order, seed, rows, epoch: None }
+    /// The sequence of a seed over rows of these lengths (at least one row).
+    pub fn new(order: RowOrder, seed: u64, lengths: impl IntoIterator<Item = usize>) -> Self {
+        let (mut rows, mut longest, mut most) = (0, 0, 0);
+        for (row, length) in lengths.into_iter().enumerate() {
+            rows = row + 1;
+            if length > most {
+                (longest, most) = (row, length);
+            }
+        }
+        Self { order, seed, rows, longest, epoch: None }
     }
 
     /// The row at place `place`, counted from 0.
@@ -24,6 +33,10 @@ impl RowSequence {
         let (epoch, within) = (place / self.rows as u64, (place % self.rows as u64) as usize);
         match self.order {
             RowOrder::Sequential => within,
+            RowOrder::WithReplacement if place == 0 => self.longest,
+            RowOrder::WithReplacement => {
+                Stream::new(self.seed, Purpose::Order, 0).below(place, self.rows as u64) as usize
+            }
             RowOrder::Shuffle => {
                 if self.epoch.as_ref().is_none_or(|(known, _)| *known != epoch) {
                     let stream = Stream::new(self.seed, Purpose::Order, epoch);
@@ -41,7 +54,7 @@ mod tests {
 
     #[test]
     fn every_epoch_has_each_row_once_and_another_order() {
-        let mut rows = RowSequence::new(RowOrder::Shuffle, 3, 50);
+        let mut rows = RowSequence::new(RowOrder::Shuffle, 3, vec![1; 50]);
         let first: Vec<usize> = (0..50).map(|place| rows.row(place)).collect();
         let second: Vec<usize> = (50..100).map(|place| rows.row(place)).collect();
         assert_ne!(first, second);
@@ -52,9 +65,19 @@ mod tests {
 
     #[test]
     fn a_run_that_starts_in_the_middle_sees_the_same_rows() {
-        let mut whole = RowSequence::new(RowOrder::Shuffle, 3, 7);
-        let rows: Vec<usize> = (0..30).map(|place| whole.row(place)).collect();
-        let mut resumed = RowSequence::new(RowOrder::Shuffle, 3, 7);
-        assert_eq!(rows[19..], (19..30).map(|place| resumed.row(place)).collect::<Vec<_>>());
+        for order in [RowOrder::Shuffle, RowOrder::Sequential, RowOrder::WithReplacement] {
+            let mut whole = RowSequence::new(order, 3, vec![1; 7]);
+            let rows: Vec<usize> = (0..30).map(|place| whole.row(place)).collect();
+            let mut resumed = RowSequence::new(order, 3, vec![1; 7]);
+            assert_eq!(rows[19..], (19..30).map(|place| resumed.row(place)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn rows_drawn_with_replacement_start_with_the_longest_and_repeat() {
+        let mut rows = RowSequence::new(RowOrder::WithReplacement, 3, [5, 9, 2, 9]);
+        assert_eq!(rows.row(0), 1);
+        let drawn: std::collections::BTreeSet<usize> = (1..200).map(|place| rows.row(place)).collect();
+        assert_eq!(drawn.len(), 4);
     }
 }

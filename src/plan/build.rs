@@ -1,103 +1,24 @@
 //! The plan of a sweep.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::blocker::Blocker;
+use super::context::{Known, LastVersion, PlanContext};
+use super::data::PlannedData;
 use super::error::PlanError;
-use super::estimate::{Estimate, MemoryEstimate, Throughput};
+use super::estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput};
 use super::expand::expand;
-use crate::checkpoint::{Checkpoint, FileDigests, ModelConfig, ModelTokenizer, trainable_parameters};
-use crate::data::{DataRoots, DataSource, Example, Template, encode_rows};
+use super::job::{PlannedJob, Work};
+use super::models::PlannedModel;
+use super::tasks::PlannedTask;
+use crate::checkpoint::trainable_parameters;
 use crate::job::{
-    Bytes, DType, Digest, JobConfig, JobId, ModelIdentity, Origin, ScoreKey, Seconds, Settings, SubjectKey,
-    SweepName, TrainingKey,
+    Bytes, DType, Digest, EvalConfig, JobConfig, JobId, Optimizer, Origin, Seconds, Settings, SubjectKey,
+    SweepName, TrainingFacts, TrainingKey, Value, find_key,
 };
-use crate::spec::SweepSpec;
-use crate::task::{Catalogue, Metric, Task, TaskError, build_documents, encode_request};
-
-/// What a plan needs to know of its surroundings.
-pub struct PlanContext<'a> {
-    /// Local data.
-    pub roots: &'a DataRoots,
-    /// Digests of files.
-    pub digests: &'a mut dyn FileDigests,
-    /// What `train.dtype = "auto"` means here.
-    pub auto_dtype: DType,
-    /// Most tokens of one pass.
-    pub token_budget: u64,
-}
-
-/// What is done already.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// Digests of training keys whose adapter is there.
-    pub trained: HashSet<Digest>,
-    /// Score keys whose scores are there.
-    pub scored: HashSet<Digest>,
-    /// Measured training speed in tokens a second, by model identity and dtype.
-    pub throughput: HashMap<(Digest, &'static str), f64>,
-}
-
-/// A task of the sweep.
-#[derive(Debug, Clone)]
-pub struct PlannedTask {
-    /// Its definition.
-    pub task: Task,
-    /// Definition and documents, hashed.
-    pub version: Digest,
-    /// Documents to score.
-    pub documents: u64,
-    /// Tokens of all its requests, each input once.
-    pub tokens: u64,
-}
-
-/// What a job does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Work {
-    /// Scores the untrained model.
-    Base,
-    /// Trains an adapter and scores it.
-    Train {
-        /// The configuration.
-        config: Box<JobConfig>,
-        /// The rows.
-        data: DataSource,
-        /// How a row becomes a prompt and a response.
-        template: Template,
-    },
-}
-
-/// A job of the plan.
-#[derive(Debug, Clone)]
-pub struct PlannedJob {
-    /// Its identity.
-    pub id: JobId,
-    /// What it produces scores of.
-    pub subject: SubjectKey,
-    /// What it does.
-    pub work: Work,
-    /// Its resolved settings.
-    pub settings: Settings,
-    /// The values in which it differs from its neighbours: `r=8 lr=1e-3`, or `base`.
-    pub label: String,
-    /// Parameters of its adapter; 0 for the base model.
-    pub trainable: u64,
-    /// The score key of each task of the plan.
-    pub wanted: Vec<ScoreKey>,
-    /// Whether the adapter is still to be trained.
-    pub train_missing: bool,
-    /// Which tasks of the plan are still to be scored.
-    pub missing: Vec<usize>,
-    /// What that will take.
-    pub estimate: Estimate,
-}
-
-impl PlannedJob {
-    /// Whether nothing is left to do.
-    pub fn is_done(&self) -> bool {
-        !self.train_missing && self.missing.is_empty()
-    }
-}
+use crate::spec::{Keep, SweepSpec};
+use crate::task::Metric;
 
 /// A planned sweep.
 #[derive(Debug)]
@@ -106,92 +27,66 @@ pub struct Plan {
     pub name: SweepName,
     /// The sweep file's text as it was planned.
     pub text: String,
-    /// The checkpoint's path.
-    pub model_path: PathBuf,
-    /// The model's shape.
-    pub model: ModelConfig,
-    /// What the model is.
-    pub identity: ModelIdentity,
-    /// Compute dtype of every job.
-    pub dtype: DType,
-    /// Paths of the axes, in the file's order.
+    /// Paths that vary, in the grid's order.
     pub axes: Vec<&'static str>,
+    /// The models.
+    pub models: Vec<PlannedModel>,
+    /// The data sets.
+    pub data: Vec<PlannedData>,
     /// The tasks.
     pub tasks: Vec<PlannedTask>,
-    /// Only the first n documents of each task.
-    pub limit: Option<u64>,
     /// The task and metric that rank the leaderboard.
     pub objective: Option<(String, Metric)>,
-    /// The base model first, then the grid in order.
+    /// Base models first, then references, then the grid in order.
     pub jobs: Vec<PlannedJob>,
-    /// Training speed that the estimates use.
-    pub throughput: Throughput,
-    /// Most tokens of one pass.
-    pub token_budget: u64,
+    /// Training speed that the estimates use, by model.
+    pub throughput: Vec<Throughput>,
+    /// What stays on disk.
+    pub keep: Keep,
+    /// What keeps it from running.
+    pub blockers: Vec<Blocker>,
+    /// Rules that no cell met.
+    pub warnings: Vec<String>,
+    /// The last version of the sweep.
+    pub last: Option<LastVersion>,
 }
 
 impl Plan {
-    /// Plans a sweep. Reads the model's header, its tokenizer, the data and the tasks, and checks every row and
-    /// document, so that what is planned can run. Errors: anything that would keep a job from running.
+    /// Plans a sweep. Reads models' headers and tokenizers, the data and the tasks, and checks every row and document, so
+    /// that a plan without blockers can run. Errors: anything that is wrong, as opposed to not here.
     pub fn build(spec: &SweepSpec, context: &mut PlanContext<'_>, known: &Known) -> Result<Self, PlanError> {
-        let settings = expand(spec)?;
-        let configs = settings
+        let expansion = expand(spec)?;
+        context.roots.named.extend(spec.data_sets.clone());
+        let auto = context.auto_dtype;
+        let configs = expansion
+            .cells
             .iter()
-            .map(|settings| {
-                JobConfig::from_settings(settings, context.auto_dtype).map_err(PlanError::Setting)
-            })
+            .map(|settings| JobConfig::from_settings(settings, auto).map_err(PlanError::Setting))
             .collect::<Result<Vec<_>, _>>()?;
-        let axes: Vec<&'static str> = spec.axes.iter().map(|axis| axis.key.path).collect();
-        let first = &configs[0];
-        let folder = spec.folder();
-        let model_path = folder.join(&first.model);
-        let checkpoint = Checkpoint::open(&model_path)?;
-        let tokenizer = ModelTokenizer::open(&checkpoint)?;
-        let identity = checkpoint.identity(context.digests)?;
-        let tasks = plan_tasks(first, &folder, &tokenizer, checkpoint.config(), context)?;
-        let objective = find_objective(spec, &tasks)?;
-        let dtype = first.train.dtype;
-        let measured = known.throughput.get(&(identity.0.clone(), dtype.as_str())).copied();
-        let throughput =
-            measured.map_or_else(|| Throughput::guess(checkpoint.config()), Throughput::Measured);
-        let mut builder = Builder {
-            spec,
-            known,
-            tasks: &tasks,
-            model: checkpoint.config(),
-            identity: &identity,
-            tokenizer: &tokenizer,
-            throughput,
-            limit: first.eval.limit,
-            token_budget: context.token_budget,
-            data: HashMap::new(),
-        };
-        let mut jobs = Vec::new();
-        if !tasks.is_empty() {
-            jobs.push(builder.base(dtype, &settings[0]));
+        let mut builder = Builder::new(spec, known);
+        builder.find_everything(&configs, context)?;
+        let objective = builder.objective()?;
+        let references = builder.references(context)?;
+        let mut jobs = builder.bases(&configs, &expansion.cells);
+        jobs.extend(references);
+        if spec.trains {
+            jobs.extend(builder.grid(&configs, expansion.cells)?);
         }
-        let mut seen: HashMap<Digest, String> = HashMap::new();
-        for (config, settings) in configs.iter().zip(settings.clone()) {
-            let job = builder.trained(config, settings, &axes, &folder, context)?;
-            if let Some(first) = seen.insert(job.subject.digest().clone(), job.label.clone()) {
-                return Err(PlanError::SameJob { first, second: job.label });
-            }
-            jobs.push(job);
-        }
+        let last = known.last.get(spec.name.as_str()).cloned();
         Ok(Self {
             name: spec.name.clone(),
             text: spec.source.text().to_owned(),
-            model_path,
-            model: checkpoint.config().clone(),
-            identity,
-            dtype,
-            axes,
-            limit: first.eval.limit,
+            axes: spec.varied(),
+            throughput: builder.models.iter().map(|model| builder.throughput(model, auto)).collect(),
+            models: builder.models,
+            data: builder.data,
+            tasks: builder.tasks,
             objective,
             jobs,
-            throughput,
-            tasks,
-            token_budget: context.token_budget,
+            keep: spec.keep,
+            blockers: builder.blockers.into_iter().collect(),
+            warnings: expansion.warnings,
+            last,
         })
     }
 
@@ -201,168 +96,355 @@ impl Plan {
     }
 }
 
-fn plan_tasks(
-    config: &JobConfig,
-    folder: &Path,
-    tokenizer: &ModelTokenizer,
-    model: &ModelConfig,
-    context: &mut PlanContext<'_>,
-) -> Result<Vec<PlannedTask>, PlanError> {
-    let catalogue = Catalogue { folder, roots: context.roots };
-    let mut planned = Vec::new();
-    for name in &config.eval.tasks {
-        let task = catalogue.find(name)?;
-        let documents = build_documents(&task, config.eval.limit)?;
-        let mut inputs = BTreeSet::new();
-        for request in documents.iter().flat_map(|document| &document.requests) {
-            inputs.insert(encode_request(tokenizer, request, model.max_positions as usize)?.input);
-        }
-        let read = |source| TaskError::Documents { task: task.name.clone(), source };
-        let content = task.documents.identity(context.digests).map_err(read)?;
-        planned.push(PlannedTask {
-            version: task.version_digest(&content),
-            documents: documents.len() as u64,
-            tokens: inputs.iter().map(|input| input.len() as u64).sum(),
-            task,
-        });
-    }
-    Ok(planned)
-}
-
-/// The task and metric of `objective`, or the first of `eval`.
-fn find_objective(spec: &SweepSpec, tasks: &[PlannedTask]) -> Result<Option<(String, Metric)>, PlanError> {
-    let first_metric = |planned: &PlannedTask| (planned.task.name.clone(), planned.task.metrics[0]);
-    let Some(setting) = spec.settings.get("objective") else {
-        return Ok(tasks.first().map(first_metric));
-    };
-    let objective = setting.value.to_string();
-    let (task, metric) = objective.split_once(':').map_or((objective.as_str(), None), |(t, m)| (t, Some(m)));
-    let found = tasks.iter().find(|planned| planned.task.name == task).and_then(|planned| {
-        let named = |name| planned.task.metrics.iter().copied().find(|m| m.as_str() == name);
-        Some((planned.task.name.clone(), metric.map_or(Some(planned.task.metrics[0]), named)?))
-    });
-    found.map(Some).ok_or(PlanError::Objective { objective: objective.clone() })
-}
-
-/// What a data set costs, encoded once for each way in which the grid reads it.
-struct EncodedData {
-    source: DataSource,
-    template: Template,
-    identity: Digest,
-    mean_tokens: f64,
-}
+/// The way in which a job reads its data: one encoding for each.
+type DataWay = (String, String, usize, u64, &'static str, &'static str);
 
 struct Builder<'a> {
     spec: &'a SweepSpec,
     known: &'a Known,
-    tasks: &'a [PlannedTask],
-    model: &'a ModelConfig,
-    identity: &'a ModelIdentity,
-    tokenizer: &'a ModelTokenizer,
-    throughput: Throughput,
-    limit: Option<u64>,
-    token_budget: u64,
-    data: HashMap<String, EncodedData>,
+    folder: PathBuf,
+    models: Vec<PlannedModel>,
+    by_name: HashMap<(String, Option<String>), usize>,
+    data: Vec<PlannedData>,
+    by_way: HashMap<DataWay, usize>,
+    tasks: Vec<PlannedTask>,
+    by_eval: HashMap<EvalConfig, Vec<usize>>,
+    blockers: BTreeSet<Blocker>,
 }
 
-impl Builder<'_> {
-    fn base(&self, dtype: DType, settings: &Settings) -> PlannedJob {
-        let subject = SubjectKey::base(self.identity, dtype);
-        let mut own = Settings::new();
-        for (path, setting) in
-            settings.iter().filter(|(path, _)| matches!(*path, "model" | "eval" | "limit" | "train.dtype"))
-        {
-            if let Some(key) = crate::job::find_key(path) {
-                let origin =
-                    if setting.origin == Origin::Axis { Origin::Default } else { setting.origin.clone() };
-                own.set(key, setting.value.clone(), origin);
-            }
+impl<'a> Builder<'a> {
+    fn new(spec: &'a SweepSpec, known: &'a Known) -> Self {
+        Self {
+            spec,
+            known,
+            folder: spec.folder(),
+            models: Vec::new(),
+            by_name: HashMap::new(),
+            data: Vec::new(),
+            by_way: HashMap::new(),
+            tasks: Vec::new(),
+            by_eval: HashMap::new(),
+            blockers: BTreeSet::new(),
         }
-        self.job(subject, Work::Base, own, "base".to_owned(), 0, false, 0)
     }
 
-    fn trained(
+    /// Models, tasks and data of every cell, each once.
+    fn find_everything(
         &mut self,
-        config: &JobConfig,
-        settings: Settings,
-        axes: &[&'static str],
+        configs: &[JobConfig],
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), PlanError> {
+        let folder = self.folder.clone();
+        for config in configs {
+            self.model(&config.model, config.revision.as_deref(), context)?;
+        }
+        for config in configs {
+            self.evaluation(&config.eval, &folder, context)?;
+            if self.spec.trains {
+                self.encoded(config, &folder, context)?;
+            }
+        }
+        // Settings that block are the same for many cells; the set keeps each once.
+        let trains = self.spec.trains;
+        self.blockers.extend(configs.iter().flat_map(|config| Blocker::of_settings(config, trains)));
+        Ok(())
+    }
+
+    fn model(
+        &mut self,
+        name: &str,
+        revision: Option<&str>,
+        context: &mut PlanContext<'_>,
+    ) -> Result<usize, PlanError> {
+        let key = (name.to_owned(), revision.map(str::to_owned));
+        if let Some(known) = self.by_name.get(&key) {
+            return Ok(*known);
+        }
+        let model = PlannedModel::find(name, revision, &self.folder, context.digests)?;
+        if model.local.is_none() {
+            self.blockers.insert(Blocker::Model { name: name.to_owned() });
+        }
+        self.models.push(model);
+        self.by_name.insert(key, self.models.len() - 1);
+        Ok(self.models.len() - 1)
+    }
+
+    /// The places of an evaluation's tasks.
+    fn evaluation(
+        &mut self,
+        eval: &EvalConfig,
         folder: &Path,
         context: &mut PlanContext<'_>,
+    ) -> Result<(), PlanError> {
+        if self.by_eval.contains_key(eval) {
+            return Ok(());
+        }
+        let mut places = Vec::new();
+        for name in &eval.tasks {
+            let same = |task: &PlannedTask| {
+                task.task.name == *name && task.limit == eval.limit && task.prompts == eval.prompt_profile
+            };
+            if let Some(place) = self.tasks.iter().position(same) {
+                places.push(place);
+                continue;
+            }
+            let task = PlannedTask::find(name, eval, folder, &self.models, context)?;
+            if task.documents.is_none() {
+                let (task, name) = (task.task.name.clone(), task.task.documents_name.clone());
+                self.blockers.insert(Blocker::Documents { task, name });
+            }
+            self.tasks.push(task);
+            places.push(self.tasks.len() - 1);
+        }
+        self.by_eval.insert(eval.clone(), places);
+        Ok(())
+    }
+
+    fn way(&self, config: &JobConfig) -> DataWay {
+        let model = self.by_name[&(config.model.clone(), config.revision.clone())];
+        let train = &config.train;
+        let (data, template) = (config.data.clone(), config.template.clone());
+        (data, template, model, train.max_seq_length, train.labels.as_str(), train.overlong.as_str())
+    }
+
+    fn encoded(
+        &mut self,
+        config: &JobConfig,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<(), PlanError> {
+        let way = self.way(config);
+        if self.by_way.contains_key(&way) {
+            return Ok(());
+        }
+        let data = PlannedData::find(config, &self.models[way.2], folder, context)?;
+        if data.encoded.is_none() && self.models[way.2].local.is_some() {
+            self.blockers.insert(Blocker::Data { name: config.data.clone() });
+        }
+        self.data.push(data);
+        self.by_way.insert(way, self.data.len() - 1);
+        Ok(())
+    }
+
+    /// The task and metric of `objective`, or the first of `eval`.
+    fn objective(&self) -> Result<Option<(String, Metric)>, PlanError> {
+        let Some(value) = self.spec.settings.value("objective") else {
+            return Ok(self.tasks.first().map(|task| (task.task.name.clone(), task.task.metrics[0])));
+        };
+        let objective = value.to_string();
+        let (task, metric) =
+            objective.split_once(':').map_or((objective.as_str(), None), |(t, m)| (t, Some(m)));
+        let found = self.tasks.iter().find(|planned| planned.task.name == task).and_then(|planned| {
+            let named = |name| planned.task.metrics.iter().copied().find(|m| m.as_str() == name);
+            Some((planned.task.name.clone(), metric.map_or(Some(planned.task.metrics[0]), named)?))
+        });
+        found.map(Some).ok_or(PlanError::Objective { objective: objective.clone() })
+    }
+
+    fn throughput(&self, model: &PlannedModel, dtype: DType) -> Throughput {
+        let measured = self.known.throughput.get(&(model.identity.0, dtype)).copied();
+        measured.map_or_else(|| Throughput::guess(model.parameters), Throughput::Measured)
+    }
+
+    /// The untrained models of the grid, each once in each dtype, with every task that a cell of it wants.
+    fn bases(&self, configs: &[JobConfig], cells: &[Settings]) -> Vec<PlannedJob> {
+        let mut bases: BTreeMap<(usize, DType), (BTreeSet<usize>, &Settings)> = BTreeMap::new();
+        for (config, settings) in configs.iter().zip(cells) {
+            let model = self.by_name[&(config.model.clone(), config.revision.clone())];
+            let base =
+                bases.entry((model, config.train.dtype)).or_insert_with(|| (BTreeSet::new(), settings));
+            base.0.extend(&self.by_eval[&config.eval]);
+        }
+        let several = bases.len() > 1;
+        let label = |model: usize, dtype: DType| match (several, self.models.len() > 1) {
+            (false, _) => "base".to_owned(),
+            (true, false) => format!("base {}", dtype.as_str()),
+            (true, true) => self.models[model].short_name().to_owned(),
+        };
+        let jobs = bases.into_iter().filter(|(_, (tasks, _))| !tasks.is_empty());
+        jobs.map(|((model, dtype), (tasks, settings))| {
+            self.base(model, dtype, tasks, settings, label(model, dtype))
+        })
+        .collect()
+    }
+
+    /// The untrained models that the file names as references, on every task.
+    fn references(&mut self, context: &mut PlanContext<'_>) -> Result<Vec<PlannedJob>, PlanError> {
+        let Some(Value::List(names)) = self.spec.settings.value("reference").cloned() else {
+            return Ok(Vec::new());
+        };
+        let mut jobs = Vec::new();
+        for name in names.iter().filter_map(Value::as_text) {
+            let model = self.model(name, None, context)?;
+            let mut settings = self.spec.settings.clone();
+            if let Some(key) = find_key("model") {
+                settings.set(key, name.into(), Origin::Default);
+            }
+            let (tasks, label) =
+                ((0..self.tasks.len()).collect(), self.models[model].short_name().to_owned());
+            jobs.push(self.base(model, context.auto_dtype, tasks, &settings, label));
+        }
+        Ok(jobs)
+    }
+
+    fn base(
+        &self,
+        model: usize,
+        dtype: DType,
+        tasks: BTreeSet<usize>,
+        settings: &Settings,
+        label: String,
+    ) -> PlannedJob {
+        let subject = SubjectKey::base(self.models[model].identity, dtype);
+        let mut own = Settings::new();
+        for path in ["model", "revision", "eval", "limit", "num_fewshot", "prompt_profile", "train.dtype"] {
+            if let (Some(key), Some(setting)) = (find_key(path), settings.get(path)) {
+                own.set(key, setting.value.clone(), setting.origin.clone());
+            }
+        }
+        let tasks: Vec<usize> = tasks.into_iter().collect();
+        self.job(
+            Draft {
+                subject,
+                work: Work::Base,
+                model,
+                dtype,
+                settings: own,
+                label,
+                trainable: 0,
+                tokens: 0,
+                memory: None,
+            },
+            &tasks,
+        )
+    }
+
+    /// A job for each cell. Errors: two cells that are one job.
+    fn grid(&self, configs: &[JobConfig], cells: Vec<Settings>) -> Result<Vec<PlannedJob>, PlanError> {
+        let axes = self.spec.varied();
+        let mut seen: HashMap<Digest, usize> = HashMap::with_capacity(configs.len());
+        let mut jobs: Vec<PlannedJob> = Vec::with_capacity(configs.len());
+        for (position, (config, settings)) in configs.iter().zip(cells).enumerate() {
+            let job = self.cell(config, settings, &axes)?;
+            if let Some(first) = seen.insert(job.subject.digest(), position) {
+                return Err(PlanError::SameJob {
+                    first: jobs[first].label.clone(),
+                    first_position: first + 1,
+                    second: job.label,
+                    second_position: position + 1,
+                });
+            }
+            jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    fn cell(
+        &self,
+        config: &JobConfig,
+        mut settings: Settings,
+        axes: &[&'static str],
     ) -> Result<PlannedJob, PlanError> {
-        let identity = self.identity;
-        let data = self.encode(config, folder, context)?;
-        let (source, template) = (data.source.clone(), data.template);
-        let key = TrainingKey::of(config, identity, &data.identity);
-        let rows = config.train.iterations * config.train.micro_batch_size;
-        let tokens = (data.mean_tokens * rows as f64) as u64;
-        let missing = !self.known.trained.contains(&key.0);
+        let way = self.way(config);
+        let (model, place) = (&self.models[way.2], self.by_way[&way]);
+        let data = &self.data[place];
+        let shape = model.config.as_ref().ok_or_else(|| PlanError::Family { name: model.name.clone() })?;
+        let mut config = config.clone();
+        config.train.iterations = config.length.iterations(data.rows, config.train.micro_batch_size);
+        let (dtype, iterations) = (config.train.dtype, config.train.iterations);
+        let facts = TrainingFacts {
+            model: model.identity,
+            data: data.identity,
+            template: &data.template,
+            dtype,
+            iterations,
+        };
+        let subject = SubjectKey::Trained(TrainingKey::of(&settings, &facts));
+        resolved(&mut settings, "train.dtype", "auto", dtype.as_str().into());
+        if settings.get("train.epochs").is_some()
+            && let (Some(key), Ok(iterations)) = (find_key("train.iterations"), i64::try_from(iterations))
+        {
+            settings.set(key, iterations.into(), Origin::Resolved { from: "epochs" });
+        }
         let label = match JobConfig::label(&settings, axes) {
             label if label.is_empty() => self.spec.name.to_string(),
             label => label,
         };
-        let trainable = trainable_parameters(self.model, &config.lora);
-        let work = Work::Train { config: Box::new(config.clone()), data: source, template };
-        Ok(self.job(SubjectKey::Trained(key), work, settings, label, trainable, missing, tokens))
+        let draft = Draft {
+            subject,
+            model: way.2,
+            dtype,
+            settings,
+            label,
+            trainable: trainable_parameters(shape, &config.lora),
+            tokens: (data.mean_tokens * (iterations * config.train.micro_batch_size) as f64) as u64,
+            memory: Some(MemoryEstimate::of(shape, &config.train, &config.lora, MemoryDevice::Cpu)),
+            work: Work::Train { data: place, config: Box::new(config) },
+        };
+        let Work::Train { config, .. } = &draft.work else { return Err(PlanError::Setting("train")) };
+        let tasks = self.by_eval[&config.eval].clone();
+        Ok(self.job(draft, &tasks))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one constructor of a planned job")]
-    fn job(
-        &self,
-        subject: SubjectKey,
-        work: Work,
-        settings: Settings,
-        label: String,
-        trainable: u64,
-        train_missing: bool,
-        train_tokens: u64,
-    ) -> PlannedJob {
-        let wanted: Vec<ScoreKey> =
-            self.tasks.iter().map(|task| ScoreKey::of(&subject, &task.version, self.limit)).collect();
+    fn job(&self, draft: Draft, tasks: &[usize]) -> PlannedJob {
+        let Draft { subject, work, model, dtype, settings, label, trainable, tokens, memory } = draft;
+        let wanted: Vec<_> = tasks.iter().map(|&task| (task, self.tasks[task].key(subject))).collect();
+        let train_missing =
+            matches!(work, Work::Train { .. }) && !self.known.trained.contains(&subject.digest());
         let missing: Vec<usize> = (0..wanted.len())
-            .filter(|&task| train_missing || !self.known.scored.contains(&wanted[task].0))
+            .filter(|&at| train_missing || !self.known.scored.contains(&wanted[at].1.0))
             .collect();
-        let score_tokens: u64 = missing.iter().map(|&task| self.tasks[task].tokens).sum();
-        let left = if train_missing { train_tokens as f64 } else { 0.0 };
-        let seconds = (left + score_tokens as f64 / 3.0) / self.throughput.tokens_per_second();
-        let memory = match &work {
-            Work::Base => None,
-            Work::Train { config, .. } => {
-                Some(MemoryEstimate::of(self.model, &config.lora, config.train.dtype, self.token_budget))
-            }
+        let score_tokens: u64 = missing.iter().map(|&at| self.tasks[wanted[at].0].tokens).sum();
+        let left = if train_missing { tokens as f64 } else { 0.0 };
+        let rate = self.throughput(&self.models[model], dtype).tokens_per_second();
+        let moments = match &work {
+            Work::Train { config, .. } if config.train.optimizer == Optimizer::Adamw => 2,
+            _ => 1,
         };
         let estimate = Estimate {
             memory,
-            train_tokens,
+            train_tokens: tokens,
             score_tokens,
-            time: Seconds(seconds),
-            disk: Bytes(trainable * 4),
+            time: Seconds((left + score_tokens as f64 / 3.0) / rate),
+            adapter_disk: Bytes(trainable * 4),
+            checkpoint_disk: Bytes(2 * trainable * 4 * (1 + moments)),
         };
         let id = JobId::of(subject.digest());
-        PlannedJob { id, subject, work, settings, label, trainable, wanted, train_missing, missing, estimate }
-    }
-
-    /// Encodes every row of the job's data, once for each template, length and choice of labels.
-    fn encode(
-        &mut self,
-        config: &JobConfig,
-        folder: &Path,
-        context: &mut PlanContext<'_>,
-    ) -> Result<&EncodedData, PlanError> {
-        let train = &config.train;
-        let way =
-            format!("{} {:?} {} {:?}", config.data, config.template, train.max_seq_length, train.labels);
-        if !self.data.contains_key(&way) {
-            let source = DataSource::training(&config.data, folder)?;
-            let identity = source.identity(context.digests)?;
-            let rows = source.rows()?;
-            let named = config.template.as_deref().and_then(Template::named);
-            let template = named.or_else(|| rows.first().map(Template::guess)).unwrap_or(Template::Alpaca);
-            let max = (train.max_seq_length as usize).min(self.model.max_positions as usize);
-            let examples = encode_rows(&config.data, &rows, template, self.tokenizer, train.labels, max)?;
-            let tokens: usize = examples.iter().map(|example: &Example| example.tokens.len()).sum();
-            let mean_tokens = tokens as f64 / examples.len() as f64;
-            self.data.insert(way.clone(), EncodedData { source, template, identity, mean_tokens });
+        PlannedJob {
+            id,
+            subject,
+            work,
+            model,
+            dtype,
+            settings,
+            label,
+            trainable,
+            wanted,
+            train_missing,
+            missing,
+            estimate,
         }
-        Ok(&self.data[&way])
+    }
+}
+
+/// What is known of a job before its keys are held against what is done.
+struct Draft {
+    subject: SubjectKey,
+    work: Work,
+    model: usize,
+    dtype: DType,
+    settings: Settings,
+    label: String,
+    trainable: u64,
+    tokens: u64,
+    memory: Option<MemoryEstimate>,
+}
+
+/// Replaces a word that stands for something by what it stands for.
+fn resolved(settings: &mut Settings, path: &'static str, word: &'static str, value: Value) {
+    if settings.value(path).and_then(Value::as_text) == Some(word)
+        && let Some(key) = find_key(path)
+    {
+        settings.set(key, value, Origin::Resolved { from: word });
     }
 }

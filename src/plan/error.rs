@@ -13,10 +13,10 @@ pub enum PlanError {
     /// The sweep file.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// The model.
+    /// A model.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The tokenizer.
+    /// A tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The data.
@@ -25,19 +25,31 @@ pub enum PlanError {
     /// A task.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// A model of a family that is not trained.
+    #[error("the model {name} is of a family that loragrid does not train")]
+    Family {
+        /// Its name.
+        name: String,
+    },
     /// Two cells that resolve to the same training.
-    #[error("{first} and {second} are the same job: they resolve to equal settings")]
+    #[error(
+        "cell {first_position} ({first}) and cell {second_position} ({second}) are the same job: they resolve to equal settings"
+    )]
     SameJob {
         /// One cell.
         first: String,
+        /// Its place in the grid, counted from 1.
+        first_position: usize,
         /// The other.
         second: String,
+        /// Its place in the grid, counted from 1.
+        second_position: usize,
     },
     /// A key that came out missing or of another type after every check.
     #[error("the setting '{0}' is missing")]
-    Setting(String),
-    /// Neither anything to train for nor to score.
-    #[error("the sweep's objective '{objective}' is not among its eval tasks")]
+    Setting(&'static str),
+    /// An objective that nothing computes.
+    #[error("the objective '{objective}' is not among the eval tasks")]
     Objective {
         /// The objective.
         objective: String,

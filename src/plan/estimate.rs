@@ -2,17 +2,38 @@
 
 use serde::Serialize;
 
-use crate::checkpoint::{ModelConfig, trainable_parameters};
-use crate::job::{Bytes, DType, LoraConfig, Seconds};
+use crate::checkpoint::{ATTENTION_AND_MLP, ModelConfig, trainable_parameters};
+use crate::job::{AdapterDType, Bytes, LoraConfig, Optimizer, Quantize, Seconds, TrainConfig};
+
+/// A kind of device by what its passes hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryDevice {
+    /// Passes of at most 1,024 tokens.
+    Cpu,
+    /// Passes of at most 4,096 tokens.
+    Cuda,
+}
+
+impl MemoryDevice {
+    /// Most tokens of one pass.
+    pub fn token_budget(self) -> u64 {
+        match self {
+            Self::Cpu => 1024,
+            Self::Cuda => 4096,
+        }
+    }
+}
 
 /// Memory of one training job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Base weights: parameters × bytes of the compute dtype.
+    /// Base weights: parameters × bytes of the compute dtype. Quantised block matrices take half a byte and a scale of 4
+    /// bytes for each 64 elements; with double quantisation the scale is 1 byte and 4 bytes for each 256 scales.
     pub weights: Bytes,
-    /// Adapter and its gradient in single precision: 8 bytes a trainable parameter.
+    /// Adapter and its gradient: twice its parameters × 4 bytes, or the bytes of the compute dtype.
     pub adapter: Bytes,
-    /// AdamW's two moments in single precision: 8 bytes a trainable parameter.
+    /// Moments in the adapter's dtype: two for AdamW, one for SGD with momentum, none without.
     pub optimizer: Bytes,
     /// What a pass keeps for its backward: for each token and layer 12 rows of the hidden width and 5 of the
     /// feed-forward width in the compute dtype, twice that for adapters' single-precision copies.
@@ -22,15 +43,24 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// The estimate for a model, an adapter and passes of at most `tokens` tokens.
-    pub fn of(model: &ModelConfig, lora: &LoraConfig, dtype: DType, tokens: u64) -> Self {
+    /// The estimate for a model and a configuration on a device.
+    pub fn of(model: &ModelConfig, train: &TrainConfig, lora: &LoraConfig, device: MemoryDevice) -> Self {
         let trainable = trainable_parameters(model, lora);
+        let compute = train.dtype.bytes();
+        let adapter = match lora.dtype {
+            AdapterDType::Fp32 => 4,
+            AdapterDType::Compute => compute,
+        };
+        let moments = match train.optimizer {
+            Optimizer::Adamw => 2,
+            Optimizer::Sgd => u64::from(train.momentum > 0.0),
+        };
         let widths = 12 * model.hidden_size + 5 * model.intermediate_size;
         Self {
-            weights: Bytes(model.parameters() * dtype.bytes()),
-            adapter: Bytes(trainable * 8),
-            optimizer: Bytes(trainable * 8),
-            activations: Bytes(2 * tokens * model.layers * widths * dtype.bytes()),
+            weights: weights(model, train),
+            adapter: Bytes(trainable * 2 * adapter),
+            optimizer: Bytes(trainable * moments * adapter),
+            activations: Bytes(2 * device.token_budget() * model.layers * widths * compute),
             logits: Bytes(3 * 256 * model.vocab_size * 4),
         }
     }
@@ -42,20 +72,34 @@ impl MemoryEstimate {
     }
 }
 
+fn weights(model: &ModelConfig, train: &TrainConfig) -> Bytes {
+    let per_element = match train.quantize {
+        Quantize::None => return Bytes(model.parameters() * train.dtype.bytes()),
+        Quantize::Nf4 | Quantize::Fp4 => 0.5 + 4.0 / 64.0,
+        Quantize::Nf4Double | Quantize::Fp4Double => 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0),
+    };
+    let block: u64 =
+        ATTENTION_AND_MLP.iter().map(|p| model.projection_shape(*p).iter().product::<u64>()).sum();
+    let head = if train.quantize_head && !model.tied_head { model.vocab_size * model.hidden_size } else { 0 };
+    let quantised = block * model.layers + head;
+    Bytes((quantised as f64 * per_element) as u64 + (model.parameters() - quantised) * train.dtype.bytes())
+}
+
 /// How fast tokens go through training, and how that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Throughput {
     /// Tokens a second of earlier trainings of this model on this kind of device.
     Measured(f64),
-    /// Tokens a second by 6 operations a parameter and token at 100 GFLOP/s, which is what two CPU cores do in bf16.
+    /// Tokens a second by 6 operations a parameter and token at 400 GFLOP/s, which is what two CPU cores with bf16
+    /// instructions reach in matrix products.
     Guessed(f64),
 }
 
 impl Throughput {
-    /// The guess for a model that was never trained here.
-    pub fn guess(model: &ModelConfig) -> Self {
-        Self::Guessed(100e9 / (6.0 * model.parameters() as f64))
+    /// The guess for a model of so many parameters that was never trained here.
+    pub fn guess(parameters: u64) -> Self {
+        Self::Guessed(400e9 / (6.0 * parameters as f64))
     }
 
     /// Tokens a second.
@@ -69,7 +113,7 @@ impl Throughput {
 /// What a job will take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Memory; none for scoring the base model alone.
+    /// Memory on this machine; none for scoring alone, or for a family whose shape is not known.
     pub memory: Option<MemoryEstimate>,
     /// Tokens to train on.
     pub train_tokens: u64,
@@ -77,6 +121,41 @@ pub struct Estimate {
     pub score_tokens: u64,
     /// Time of what is missing. Scoring goes forward only and is counted at three times the speed.
     pub time: Seconds,
-    /// Disk for the adapter.
-    pub disk: Bytes,
+    /// Disk for the adapter, in single precision.
+    pub adapter_disk: Bytes,
+    /// Disk for checkpoints while it trains: two, each with the adapter and its moments.
+    pub checkpoint_disk: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::find_known;
+    use crate::job::{DType, JobConfig, LayerKind, Origin, Profile, Settings, find_key};
+
+    #[test]
+    fn the_studys_memory_comes_out_in_the_right_order() {
+        let model = find_known("meta-llama/Llama-2-7b-hf").unwrap().config.unwrap();
+        let mut settings = Settings::new();
+        settings.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        settings.fill_defaults(Profile::LitGpt2023);
+        let mut config = JobConfig::from_settings(&settings, DType::Bf16).unwrap();
+        let weights = |config: &JobConfig| {
+            MemoryEstimate::of(&model, &config.train, &config.lora, MemoryDevice::Cuda).weights.0 as f64 / 1e9
+        };
+        assert!((weights(&config) - 13.48).abs() < 0.01, "{}", weights(&config));
+        config.train.quantize = Quantize::Nf4;
+        let nf4 = weights(&config);
+        // The study measured 21.33 GB against 14.18 GB.
+        assert!((3.5..6.5).contains(&nf4), "{nf4}");
+        config.train.quantize = Quantize::Nf4Double;
+        assert!(weights(&config) < nf4);
+        // AdamW's state at r = 256 on all layers: 2.6 GB in bf16 by the study's own sum.
+        config.lora = LoraConfig {
+            dtype: AdapterDType::Compute,
+            ..LoraConfig::plain(256, LayerKind::WORDS.iter().filter_map(|w| LayerKind::parse(w)))
+        };
+        let state = MemoryEstimate::of(&model, &config.train, &config.lora, MemoryDevice::Cuda).optimizer.0;
+        assert!((state as f64 / 1e9 - 2.6).abs() < 0.01, "{state}");
+    }
 }

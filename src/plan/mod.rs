@@ -1,12 +1,24 @@
 //! From a checked sweep file to jobs: expanded, validated against model, data and tasks, estimated, and held against
 //! what is done already. Nothing runs here.
 
+mod blocker;
 mod build;
+mod context;
+mod data;
 mod error;
 mod estimate;
 mod expand;
+mod job;
+mod models;
+mod tasks;
 
-pub use build::{Known, Plan, PlanContext, PlannedJob, PlannedTask, Work};
+pub use blocker::Blocker;
+pub use build::Plan;
+pub use context::{Known, LastVersion, PlanContext};
+pub use data::PlannedData;
 pub use error::PlanError;
-pub use estimate::{Estimate, MemoryEstimate, Throughput};
-pub use expand::expand;
+pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput};
+pub use expand::{Expansion, expand};
+pub use job::{PlannedJob, Work};
+pub use models::PlannedModel;
+pub use tasks::PlannedTask;

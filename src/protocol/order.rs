@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DataSource, Template};
 use crate::job::{DType, LoraConfig, TrainConfig};
 use crate::task::Task;
 
@@ -38,10 +37,8 @@ pub struct LoadOrder {
 pub struct TrainOrder {
     /// File that the engine's descriptors 1 and 2 are pointed at.
     pub log: PathBuf,
-    /// Rows to train on.
-    pub data: DataSource,
-    /// How a row becomes a prompt and a response.
-    pub template: Template,
+    /// The encoded rows, as [`crate::data::write_encoded`] wrote them.
+    pub tokens: PathBuf,
     /// Training.
     pub train: TrainConfig,
     /// The adapter.
@@ -63,10 +60,8 @@ pub struct ScoreOrder {
     pub log: PathBuf,
     /// The adapter's folder; none for the base model.
     pub adapter: Option<PathBuf>,
-    /// The tasks.
-    pub tasks: Vec<Task>,
-    /// Only the first n documents of each.
-    pub limit: Option<u64>,
+    /// The tasks, each with its number of documents if not all of them.
+    pub tasks: Vec<(Task, Option<u64>)>,
     /// Most tokens of one pass.
     pub token_budget: usize,
 }

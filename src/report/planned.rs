@@ -1,10 +1,16 @@
-//! The plan, as a table and as JSON.
+//! The plan, as tables and as JSON.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
 use super::table::{Cell, Column, Table};
-use crate::job::Bytes;
-use crate::plan::{Plan, PlannedJob, Throughput};
+use crate::job::{Bytes, Settings};
+use crate::plan::{MemoryDevice, MemoryEstimate, Plan, PlannedJob, Throughput, Work};
+use crate::spec::KeepAdapters;
+
+/// More jobs than this are folded by axis.
+pub const LONG_PLAN: usize = 40;
 
 /// A row for each job.
 pub fn plan_table(plan: &Plan) -> Table {
@@ -24,15 +30,18 @@ pub fn plan_table(plan: &Plan) -> Table {
             Cell::Text(job.label.clone()),
             if job.trainable > 0 { Cell::Count(job.trainable) } else { Cell::Missing },
             job.estimate.memory.map_or(Cell::Missing, |memory| size(memory.total())),
-            if job.trainable > 0 { size(job.estimate.disk) } else { Cell::Missing },
+            if job.trainable > 0 { size(job.estimate.adapter_disk) } else { Cell::Missing },
             if job.is_done() { Cell::Missing } else { Cell::Text(job.estimate.time.to_string()) },
-            Cell::Text(to_do(job)),
+            Cell::Text(to_do(plan, job)),
         ]
     };
     Table { columns, rows: plan.jobs.iter().map(row).collect() }
 }
 
-fn to_do(job: &PlannedJob) -> String {
+fn to_do(plan: &Plan, job: &PlannedJob) -> String {
+    if plan.models[job.model].local.is_none() {
+        return "unknown".to_owned();
+    }
     match (job.train_missing, job.missing.len()) {
         (false, 0) => "done".to_owned(),
         (true, 0) => "train".to_owned(),
@@ -41,42 +50,150 @@ fn to_do(job: &PlannedJob) -> String {
     }
 }
 
+/// A row for each axis with its values, for plans that are too long to list.
+pub fn folded_table(plan: &Plan) -> Table {
+    let columns = vec![Column::text("axis"), Column::number("values", None), Column::text("from … to")];
+    let row = |path: &&'static str| {
+        let mut values: BTreeMap<String, usize> = BTreeMap::new();
+        for (at, job) in
+            plan.jobs.iter().enumerate().filter(|(_, job)| matches!(job.work, Work::Train { .. }))
+        {
+            if let Some(value) = job.settings.value(path) {
+                values.entry(value.to_string()).or_insert(at);
+            }
+        }
+        let mut shown: Vec<(&usize, &String)> = values.iter().map(|(value, at)| (at, value)).collect();
+        shown.sort();
+        let names: Vec<&str> = shown.iter().map(|(_, value)| value.as_str()).collect();
+        let list = match names.as_slice() {
+            [first @ .., last] if names.len() > 8 => format!("{}, …, {last}", first[..6].join(", ")),
+            all => all.join(", "),
+        };
+        vec![Cell::Text((*path).to_owned()), Cell::Count(values.len() as u64), Cell::Text(list)]
+    };
+    Table { columns, rows: plan.axes.iter().map(row).collect() }
+}
+
+/// Each resolved key with where it came from.
+pub fn settings_table(settings: &Settings) -> Table {
+    let columns = vec![Column::text("key"), Column::text("value"), Column::text("from")];
+    let row = |(key, setting): (&crate::job::Key, &crate::job::Setting)| {
+        let texts = [key.path.to_owned(), setting.value.to_string(), setting.origin.to_string()];
+        texts.map(Cell::Text).to_vec()
+    };
+    Table { columns, rows: settings.iter().map(row).collect() }
+}
+
+/// The parts of a job's memory on each kind of device.
+pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
+    let Work::Train { config, .. } = &job.work else { return None };
+    let shape = plan.models[job.model].config.as_ref()?;
+    let columns = [Column::text("device")].into_iter().chain(
+        ["weights", "adapter", "optimizer", "activations", "logits", "all"]
+            .map(|part| Column::number(part, None)),
+    );
+    let row = |(name, device): (&str, MemoryDevice)| {
+        let memory = MemoryEstimate::of(shape, &config.train, &config.lora, device);
+        let parts = [
+            memory.weights,
+            memory.adapter,
+            memory.optimizer,
+            memory.activations,
+            memory.logits,
+            memory.total(),
+        ];
+        let sizes = parts.map(|bytes| Cell::Text(bytes.to_string()));
+        [Cell::Text(name.to_owned())].into_iter().chain(sizes).collect()
+    };
+    let rows = [
+        ("CPU, passes of 1,024 tokens", MemoryDevice::Cpu),
+        ("GPU, passes of 4,096 tokens", MemoryDevice::Cuda),
+    ];
+    Some(Table { columns: columns.collect(), rows: rows.map(row).to_vec() })
+}
+
+/// Disk that the sweep will hold: adapters that stay under `[keep]`, and the checkpoints of the largest job.
+pub fn plan_disk(plan: &Plan) -> (Bytes, Bytes) {
+    let sizes = plan.jobs.iter().map(|job| job.estimate.adapter_disk.0);
+    let adapters = match plan.keep.adapters {
+        KeepAdapters::All => sizes.sum(),
+        KeepAdapters::None => 0,
+        KeepAdapters::Best(n) => {
+            let mut sizes: Vec<u64> = sizes.collect();
+            sizes.sort_unstable_by(|a, b| b.cmp(a));
+            sizes.iter().take(n as usize).sum()
+        }
+    };
+    let checkpoints = plan.jobs.iter().map(|job| job.estimate.checkpoint_disk.0).max().unwrap_or_default();
+    (Bytes(adapters), Bytes(checkpoints))
+}
+
+/// How many jobs are new, kept and dropped since the sweep's last version.
+pub fn plan_difference(plan: &Plan) -> Option<(i64, usize, usize, usize)> {
+    let last = plan.last.as_ref()?;
+    let kept = plan.jobs.iter().filter(|job| last.jobs.contains(&job.id)).count();
+    Some((last.version, plan.jobs.len() - kept, kept, last.jobs.len() - kept))
+}
+
 /// The plan as one JSON object with its jobs in `jobs`.
 pub fn plan_json(plan: &Plan) -> Json {
-    let job = |job: &PlannedJob| {
-        let settings: serde_json::Map<String, Json> = job
-            .settings
-            .iter()
-            .map(|(path, setting)| {
-                (path.to_owned(), json!({ "value": setting.value, "from": setting.origin.to_string() }))
-            })
-            .collect();
+    let (adapters, checkpoints) = plan_disk(plan);
+    let models = plan.models.iter().zip(&plan.throughput).map(|(model, throughput)| {
         json!({
-            "id": job.id,
-            "label": job.label,
-            "trainable_parameters": job.trainable,
-            "done": job.is_done(),
-            "train": job.train_missing,
-            "score": job.missing.iter().map(|&task| &plan.tasks[task].task.name).collect::<Vec<_>>(),
-            "estimate": job.estimate,
-            "memory_bytes": job.estimate.memory.map(|memory| memory.total()),
-            "settings": settings,
+            "name": model.name,
+            "parameters": model.parameters,
+            "here": model.local.is_some(),
+            "tokens_per_second": throughput.tokens_per_second(),
+            "tokens_per_second_measured": matches!(throughput, Throughput::Measured(_)),
         })
-    };
-    let (rate, measured) = match plan.throughput {
-        Throughput::Measured(rate) => (rate, true),
-        Throughput::Guessed(rate) => (rate, false),
-    };
+    });
+    let tasks = plan.tasks.iter().map(|planned| {
+        json!({ "name": planned.task.name, "documents": planned.documents, "version": planned.version })
+    });
+    let data = plan.data.iter().map(|data| {
+        json!({
+            "name": data.name, "template": data.template, "rows": data.rows, "mean_tokens": data.mean_tokens,
+            "here": data.encoded.is_some(),
+            "truncated": data.encoded.as_ref().map(|encoded| encoded.truncated),
+            "dropped": data.encoded.as_ref().map(|encoded| encoded.dropped),
+        })
+    });
+    let blockers =
+        plan.blockers.iter().map(|blocker| json!({ "message": blocker.to_string(), "help": blocker.help() }));
+    let difference = plan_difference(plan).map(|(version, added, kept, dropped)| {
+        json!({ "since_version": version, "added": added, "kept": kept, "dropped": dropped })
+    });
     json!({
         "sweep": plan.name,
-        "model": plan.model_path.display().to_string(),
-        "base_parameters": plan.model.parameters(),
-        "dtype": plan.dtype,
-        "tasks": plan.tasks.iter().map(|planned| json!({
-            "name": planned.task.name, "documents": planned.documents, "version": planned.version,
-        })).collect::<Vec<_>>(),
-        "tokens_per_second": rate,
-        "tokens_per_second_measured": measured,
-        "jobs": plan.jobs.iter().map(job).collect::<Vec<_>>(),
+        "base_parameters": plan.models.first().map(|model| model.parameters),
+        "models": models.collect::<Vec<_>>(),
+        "data": data.collect::<Vec<_>>(),
+        "tasks": tasks.collect::<Vec<_>>(),
+        "disk": { "adapters": adapters, "checkpoints": checkpoints },
+        "packs": plan.jobs.len(),
+        "blockers": blockers.collect::<Vec<_>>(),
+        "warnings": plan.warnings,
+        "difference": difference,
+        "jobs": plan.jobs.iter().map(|job| job_json(plan, job)).collect::<Vec<_>>(),
+    })
+}
+
+fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
+    let settings = job.settings.iter().map(|(key, setting)| {
+        (key.path.to_owned(), json!({ "value": setting.value, "from": setting.origin.to_string() }))
+    });
+    let model = &plan.models[job.model];
+    json!({
+        "id": job.id,
+        "label": job.label,
+        "model": model.name,
+        "trainable_parameters": job.trainable,
+        // A model that is not here may have been trained elsewhere under its content's key.
+        "done": model.local.is_some().then(|| job.is_done()),
+        "train": job.train_missing,
+        "score": job.missing.iter().map(|&at| &plan.tasks[job.wanted[at].0].task.name).collect::<Vec<_>>(),
+        "estimate": job.estimate,
+        "memory_bytes": job.estimate.memory.map(|memory| memory.total()),
+        "settings": settings.collect::<serde_json::Map<_, _>>(),
     })
 }

@@ -1,11 +1,13 @@
 //! One attempt at a job: which order comes next, and what its events mean for the store.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Progress;
-use crate::job::Digest;
-use crate::plan::{Plan, PlannedJob, Work};
-use crate::protocol::{DocumentScore, Event, FailureKind, Order, ScoreOrder, StepReport, TrainOrder};
+use crate::job::{DType, Digest, ScoreKey};
+use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
+use crate::protocol::{
+    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TrainOrder,
+};
 use crate::store::{Attempt, AttemptEnd, DocumentRecord, Store, StoreError, TrainingRecord};
 use crate::task::{Aggregate, aggregate};
 
@@ -20,6 +22,7 @@ pub(super) struct RunningJob<'a> {
     pub(super) log: PathBuf,
     adapter: PathBuf,
     token_budget: usize,
+    tokens: PathBuf,
     phase: Phase,
     steps: Vec<StepReport>,
     losses: Option<(f64, f64)>,
@@ -28,33 +31,56 @@ pub(super) struct RunningJob<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The slot's engine loads the job's model.
+    Loading,
     Training,
     Scoring,
+}
+
+/// The files of an attempt.
+pub(super) struct JobFiles {
+    /// Its log.
+    pub(super) log: PathBuf,
+    /// Folder of its adapter.
+    pub(super) adapter: PathBuf,
+    /// Its encoded rows; empty where it does not train.
+    pub(super) tokens: PathBuf,
+}
+
+/// What comes after the model is loaded.
+fn first_phase(job: &PlannedJob) -> Phase {
+    if job.train_missing { Phase::Training } else { Phase::Scoring }
 }
 
 /// What follows from an event.
 pub(super) enum Next {
     /// Wait for the next event.
     Wait,
-    /// Send this order.
-    Send(Box<Order>),
+    /// Send the order of the next phase.
+    Send,
     /// The attempt ended.
     End(AttemptEnd),
 }
 
 impl<'a> RunningJob<'a> {
+    /// An attempt on a slot; `loaded` says whether its engine has the job's model already.
     pub(super) fn new(
         plan: &'a Plan,
         job: &'a PlannedJob,
         attempt: Attempt,
-        log: PathBuf,
-        adapters: &Path,
+        files: JobFiles,
         token_budget: usize,
+        loaded: bool,
     ) -> Self {
-        let adapter = adapters.join(job.subject.digest().as_str());
-        let phase = if job.train_missing { Phase::Training } else { Phase::Scoring };
+        let phase = if loaded { first_phase(job) } else { Phase::Loading };
+        let JobFiles { log, adapter, tokens } = files;
         let (steps, documents) = (Vec::new(), Vec::new());
-        Self { plan, job, attempt, log, adapter, token_budget, phase, steps, losses: None, documents }
+        Self { plan, job, attempt, log, adapter, tokens, token_budget, phase, steps, losses: None, documents }
+    }
+
+    /// Its model's place in the plan and its dtype.
+    pub(super) fn model(&self) -> (usize, DType) {
+        (self.job.model, self.job.dtype)
     }
 
     pub(super) fn label(&self) -> &str {
@@ -70,12 +96,16 @@ impl<'a> RunningJob<'a> {
     }
 
     /// The order of the attempt's present phase.
-    pub(super) fn order(&self) -> Order {
+    pub(super) fn order(&self, threads: usize) -> Order {
         match (&self.job.work, self.phase) {
-            (Work::Train { config, data, template }, Phase::Training) => Order::Train(TrainOrder {
+            (_, Phase::Loading) => {
+                let local = self.plan.models[self.job.model].local.as_ref();
+                let model = local.map(|local| local.path.clone()).unwrap_or_default();
+                Order::Load(LoadOrder { model, dtype: self.job.dtype, threads })
+            }
+            (Work::Train { config, .. }, Phase::Training) => Order::Train(TrainOrder {
                 log: self.log.clone(),
-                data: data.clone(),
-                template: *template,
+                tokens: self.tokens.clone(),
                 train: config.train.clone(),
                 lora: config.lora.clone(),
                 seed: config.seed,
@@ -86,11 +116,18 @@ impl<'a> RunningJob<'a> {
             (work, _) => Order::Score(ScoreOrder {
                 log: self.log.clone(),
                 adapter: matches!(work, Work::Train { .. }).then(|| self.adapter.clone()),
-                tasks: self.job.missing.iter().map(|&task| self.plan.tasks[task].task.clone()).collect(),
-                limit: self.plan.limit,
+                tasks: self.missing().map(|(task, _)| (task.task.clone(), task.limit)).collect(),
                 token_budget: self.token_budget,
             }),
         }
+    }
+
+    /// The tasks that are still to be scored, with the keys of their scores.
+    fn missing(&self) -> impl Iterator<Item = (&PlannedTask, ScoreKey)> {
+        self.job.missing.iter().map(|&at| {
+            let (task, key) = self.job.wanted[at];
+            (&self.plan.tasks[task], key)
+        })
     }
 
     /// Takes in an event of this attempt.
@@ -117,15 +154,11 @@ impl<'a> RunningJob<'a> {
                 let record = TrainingRecord { adapter: self.adapter.clone(), trained, losses: self.losses };
                 store.record_training(subject, &record).await?;
                 self.phase = Phase::Scoring;
-                Ok(if self.job.missing.is_empty() {
-                    Next::End(AttemptEnd::Finished)
-                } else {
-                    Next::Send(Box::new(self.order()))
-                })
+                Ok(if self.job.missing.is_empty() { Next::End(AttemptEnd::Finished) } else { Next::Send })
             }
             Event::Document(score) => {
                 self.documents.push(score);
-                let total = self.job.missing.iter().map(|&task| self.plan.tasks[task].documents).sum();
+                let total = self.missing().filter_map(|(task, _)| task.documents).sum();
                 let done = self.documents.len() as u64;
                 watch(Progress::Scoring { job: self.job.id.clone(), done, total });
                 Ok(Next::Wait)
@@ -138,7 +171,11 @@ impl<'a> RunningJob<'a> {
                     FailureKind::BadInput | FailureKind::Internal => AttemptEnd::Failed(failure.message),
                 }))
             }
-            Event::Hello { .. } | Event::Loaded { .. } => Ok(Next::Wait),
+            Event::Loaded { .. } => {
+                self.phase = first_phase(self.job);
+                Ok(Next::Send)
+            }
+            Event::Hello { .. } => Ok(Next::Wait),
         }
     }
 
@@ -151,14 +188,14 @@ impl<'a> RunningJob<'a> {
         Ok(())
     }
 
-    async fn store_scores(&mut self, subject: &Digest, store: &Store) -> Result<AttemptEnd, StoreError> {
-        for &position in &self.job.missing {
-            let planned = &self.plan.tasks[position];
+    async fn store_scores(&mut self, subject: Digest, store: &Store) -> Result<AttemptEnd, StoreError> {
+        for (planned, key) in self.missing() {
             let of_task = |score: &DocumentScore| score.task == planned.task.name;
             let documents: Vec<DocumentScore> =
                 self.documents.iter().filter(|s| of_task(s)).cloned().collect();
-            if documents.len() as u64 != planned.documents {
-                let (name, found, wanted) = (&planned.task.name, documents.len(), planned.documents);
+            let wanted = planned.documents.unwrap_or_default();
+            if documents.len() as u64 != wanted {
+                let (name, found) = (&planned.task.name, documents.len());
                 return Ok(AttemptEnd::Failed(format!(
                     "task '{name}': {found} of {wanted} documents were scored"
                 )));
@@ -170,7 +207,6 @@ impl<'a> RunningJob<'a> {
                     aggregate(*metric, &values)
                 })
                 .collect();
-            let key = self.job.wanted[position].clone();
             let record = DocumentRecord { key, task: planned.task.name.clone(), documents, aggregates };
             store.record_scores(subject, &record).await?;
         }

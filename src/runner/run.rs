@@ -8,12 +8,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::Progress;
-use super::job::{Next, RunningJob};
+use super::job::{JobFiles, Next, RunningJob};
 use super::slot::{SlotEngine, SlotMessage};
 use crate::device::Slot;
 use crate::job::{JobId, Seconds};
-use crate::plan::{Plan, PlannedJob};
-use crate::protocol::{Event as EngineEvent, FrameError, LoadOrder, Order, PROTOCOL_VERSION};
+use crate::plan::{Plan, PlannedJob, Work};
+use crate::protocol::{Event as EngineEvent, FrameError, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, Scheduler, SlotId};
 use crate::store::{AttemptEnd, Owner, Store, StoreError};
 use crate::worker::{Death, WorkerError};
@@ -191,7 +191,13 @@ impl Running<'_, '_> {
         if let Some(job) = self.working.get_mut(&slot) {
             return match job.on(event, self.runner.store, self.watch).await? {
                 Next::Wait => Ok(()),
-                Next::Send(order) => self.send(slot, &order).await,
+                Next::Send => {
+                    let order = job.order(self.runner.slots[slot.0].threads);
+                    if let Some(engine) = self.engines.get_mut(&slot) {
+                        engine.loaded = Some(job.model());
+                    }
+                    self.send(slot, &order).await
+                }
                 Next::End(end) => {
                     self.end_job(slot, end).await?;
                     let effects = self.scheduler.on(Event::Ended(slot));
@@ -204,15 +210,6 @@ impl Running<'_, '_> {
                 Err(RunError::Protocol { found: protocol, wanted: PROTOCOL_VERSION })
             }
             EngineEvent::Hello { .. } => {
-                (self.watch)(Progress::Loading);
-                let order = LoadOrder {
-                    model: self.plan.model_path.clone(),
-                    dtype: self.plan.dtype,
-                    threads: self.slot(slot).threads,
-                };
-                self.send(slot, &Order::Load(order)).await
-            }
-            EngineEvent::Loaded { .. } => {
                 let effects = self.scheduler.on(Event::SlotReady(slot));
                 self.carry_out(effects).await
             }
@@ -271,16 +268,37 @@ impl Running<'_, '_> {
             return Ok(false);
         };
         let log = std::path::absolute(log(attempt.number)).unwrap_or_else(|_| log(attempt.number));
-        let adapters = self.runner.results.join("adapters");
-        let running = RunningJob::new(self.plan, job, attempt, log.clone(), &adapters, here.token_budget);
+        let files = JobFiles {
+            adapter: self.runner.results.join("adapters").join(job.subject.digest().to_string()),
+            tokens: self.tokens(job)?,
+            log: log.clone(),
+        };
+        let wanted = (job.model, job.dtype);
+        let loaded = self.engines.get(&slot).is_some_and(|engine| engine.loaded == Some(wanted));
+        let running = RunningJob::new(self.plan, job, attempt, files, here.token_budget, loaded);
+        if !loaded {
+            (self.watch)(Progress::Loading);
+        }
         (self.watch)(running.started());
-        let order = running.order();
+        let order = running.order(here.threads);
         if let Some(engine) = self.engines.get(&slot) {
             engine.log.send_replace(Some(log));
         }
         self.working.insert(slot, running);
         self.send(slot, &order).await?;
         Ok(true)
+    }
+
+    /// The file of a job's encoded rows.
+    fn tokens(&self, job: &PlannedJob) -> Result<PathBuf, RunError> {
+        match &job.work {
+            Work::Train { data, .. } if job.train_missing => {
+                let folder = self.runner.results.join("cache");
+                let cached = self.plan.data[*data].cache_in(&folder);
+                cached.map_err(|source| RunError::Folder { path: folder, source })
+            }
+            _ => Ok(PathBuf::new()),
+        }
     }
 
     async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {

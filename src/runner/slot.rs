@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::job::DType;
 use crate::protocol::Event;
 use crate::scheduler::SlotId;
 use crate::worker::{Death, Engine, EngineHandle, WorkerError};
@@ -21,6 +22,8 @@ pub(super) enum SlotMessage {
 pub(super) struct SlotEngine {
     pub(super) handle: EngineHandle,
     pub(super) log: watch::Sender<Option<PathBuf>>,
+    /// The model and dtype that it has loaded.
+    pub(super) loaded: Option<(usize, DType)>,
 }
 
 impl SlotEngine {
@@ -34,7 +37,7 @@ impl SlotEngine {
         let (engine, handle) = Engine::start(program, log)?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(read_events(slot, engine, receiver, messages));
-        Ok(Self { handle, log: sender })
+        Ok(Self { handle, log: sender, loaded: None })
     }
 }
 

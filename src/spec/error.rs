@@ -1,10 +1,11 @@
-//! What can be wrong with a sweep file. Each problem knows its place and its fix.
+//! What can be wrong with a sweep file. Each problem knows its fix.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::MAX_JOBS;
 use super::expression::{EvalError, ExpressionError};
 use super::source::SourceText;
 use crate::job::ValueError;
@@ -33,20 +34,24 @@ pub enum Problem {
         path: String,
         /// What was wanted and what was found.
         error: ValueError,
+        /// The nearest word that it takes, if one is near.
+        nearest: Option<&'static str>,
     },
-    /// A value of a type that no key takes.
+    /// Something of another form than is wanted there.
     #[error("'{path}' is {found}")]
-    Unusable {
+    Form {
         /// The key.
         path: String,
         /// What was found.
         found: &'static str,
+        /// What is wanted.
+        wanted: &'static str,
     },
     /// A key that must be there.
     #[error("the key '{path}' is missing")]
     Missing {
         /// The key.
-        path: &'static str,
+        path: String,
     },
     /// A name that is no safe folder name.
     #[error("'{name}' cannot name a sweep")]
@@ -60,12 +65,6 @@ pub enum Problem {
         /// The axis.
         path: String,
     },
-    /// A key that one sweep has one value of.
-    #[error("'{path}' cannot be an axis yet")]
-    NoAxis {
-        /// The key.
-        path: String,
-    },
     /// A value that stands twice in an axis.
     #[error("the axis '{path}' has {value} twice")]
     TwiceInAxis {
@@ -74,8 +73,22 @@ pub enum Problem {
         /// The value.
         value: String,
     },
-    /// A key that two things set.
-    #[error("'{path}' is set by {first} and by {second}")]
+    /// Paired axes of unequal length.
+    #[error("in the pair '{name}', '{path}' has {found} values and '{first}' has {wanted}")]
+    ZipLength {
+        /// The pair.
+        name: String,
+        /// The key with another length.
+        path: String,
+        /// Its length.
+        found: usize,
+        /// The first key.
+        first: String,
+        /// Its length.
+        wanted: usize,
+    },
+    /// A key that two things control.
+    #[error("'{path}' is controlled by {first} and by {second}")]
     SetTwice {
         /// The key.
         path: String,
@@ -84,19 +97,57 @@ pub enum Problem {
         /// The second.
         second: &'static str,
     },
-    /// A `[derive]` expression that does not parse.
+    /// Two rules that set one key differently in one cell.
+    #[error("two rules set '{path}' differently where {cell}: to {first} and to {second}")]
+    RulesDiffer {
+        /// The key.
+        path: String,
+        /// The cell.
+        cell: String,
+        /// One value.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A key that no rule and no expression can decide.
+    #[error("'{path}' decides defaults and cannot be set by a rule")]
+    Undecidable {
+        /// The key.
+        path: &'static str,
+    },
+    /// Two keys that exclude each other.
+    #[error("'{first}' and '{second}' are both set")]
+    Exclusive {
+        /// One.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// An expression that does not parse.
     #[error("in the expression of '{path}': {error}")]
     Expression {
-        /// The derived key.
+        /// The derived key, or `if`.
         path: String,
         /// What is wrong.
         error: ExpressionError,
     },
-    /// A `[derive]` expression that has no value in a job.
-    #[error("in the expression of '{path}': {error}")]
-    Evaluation {
-        /// The derived key.
+    /// An expression of another type than is wanted.
+    #[error("the expression of '{path}' is {found}")]
+    ExpressionType {
+        /// The derived key, or `if`.
         path: String,
+        /// Its type.
+        found: &'static str,
+        /// The wanted type.
+        wanted: &'static str,
+    },
+    /// An expression that has no value in a cell.
+    #[error("in the expression of '{path}' where {cell}: {error}")]
+    Evaluation {
+        /// The derived key, or `if`.
+        path: String,
+        /// The cell.
+        cell: String,
         /// What is wrong.
         error: EvalError,
     },
@@ -106,6 +157,9 @@ pub enum Problem {
         /// The keys, in order of need.
         keys: Vec<String>,
     },
+    /// A rule that leaves nothing.
+    #[error("every cell is left out")]
+    NothingLeft,
     /// A batch that is no whole number of micro-batches.
     #[error("batch_size {batch} is no multiple of micro_batch_size {micro}")]
     Batch {
@@ -115,7 +169,7 @@ pub enum Problem {
         micro: u64,
     },
     /// More jobs than anyone wants.
-    #[error("the axes multiply to {count} jobs")]
+    #[error("the axes multiply to {count} cells")]
     TooMany {
         /// The product, as text since it may not fit a number.
         count: String,
@@ -129,22 +183,30 @@ impl Problem {
             Self::Toml { .. } => "see toml.io for the language".into(),
             Self::UnknownKey { nearest: Some(nearest), .. } => format!("did you mean '{nearest}'?"),
             Self::UnknownKey { nearest: None, .. } => "`loragrid keys` lists every key".into(),
+            Self::Value { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::Value { error, .. } => format!("write {}", error.wanted),
-            Self::Unusable { .. } => "write a number, a text, true or false, or a list of these".into(),
+            Self::Form { wanted, .. } => format!("write {wanted}"),
             Self::Missing { path } => format!("add `{path} = …`"),
             Self::Name { .. } => {
-                "use letters, digits, '.', '_' and '-', at most 64, starting with a letter, digit or '_'"
-                    .into()
+                "use letters, digits, '.', '_' and '-', at most 64, starting with a letter, digit or '_'".into()
             }
             Self::EmptyAxis { .. } => "give it a list of values, or remove it".into(),
-            Self::NoAxis { .. } => "write one sweep file for each value".into(),
             Self::TwiceInAxis { .. } => "each value of an axis is one cell: remove one of the two".into(),
+            Self::ZipLength { .. } => "paired axes go row by row: give each key as many values".into(),
             Self::SetTwice { .. } => "keep one of the two".into(),
-            Self::Expression { .. } => "numbers, keys such as lora.rank, + - * / and parentheses".into(),
-            Self::Evaluation { .. } => "the expression's value must be one that the key takes".into(),
+            Self::RulesDiffer { .. } => "make the conditions exclude each other".into(),
+            Self::Undecidable { .. } => "set it at the root, or make it an axis".into(),
+            Self::Exclusive { .. } => "keep one of the two".into(),
+            Self::Expression { .. } => {
+                "numbers, 'texts', true, false, [lists], keys such as lora.rank, + - * /, == != < <= > >= in, && || !, ( )"
+                    .into()
+            }
+            Self::ExpressionType { wanted, .. } => format!("its value must be {wanted}"),
+            Self::Evaluation { .. } => "the expression must have a value that the key takes in every cell".into(),
             Self::Cycle { .. } => "compute each from keys that are not derived from it".into(),
+            Self::NothingLeft => "an [[exclude]] rule takes more than it should".into(),
             Self::Batch { .. } => "choose a batch_size that micro_batch_size divides".into(),
-            Self::TooMany { .. } => format!("at most {} jobs make a sweep: shorten an axis", super::MAX_JOBS),
+            Self::TooMany { .. } => format!("at most {MAX_JOBS} cells make a sweep: shorten an axis"),
         }
     }
 }
@@ -160,11 +222,13 @@ pub enum SpecError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The file is not UTF-8.
-    #[error("{} is not UTF-8", path.display())]
+    /// The file is in another encoding.
+    #[error("{} is not UTF-8 but {found}", path.display())]
     Encoding {
         /// The file.
         path: PathBuf,
+        /// What it seems to be.
+        found: String,
     },
     /// Problems with their places, in the file's order; never empty.
     #[error("{} has {} problem{}", source_text.path().display(), problems.len(), if problems.len() == 1 { "" } else { "s" })]

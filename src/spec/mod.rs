@@ -3,12 +3,14 @@
 mod error;
 mod expression;
 mod parse;
+mod print;
 mod source;
+mod sweep;
 
 pub use error::{Problem, SpecError};
 pub use expression::{EvalError, Expression, ExpressionError};
-pub use parse::{Axis, Derive, SweepSpec};
 pub use source::SourceText;
+pub use sweep::{Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SweepSpec, When, Zip};
 
 /// Most jobs of one sweep.
 pub const MAX_JOBS: u64 = 100_000;

@@ -11,6 +11,7 @@ use sqlx::Row;
 
 use super::error::StoreError;
 use super::open::Store;
+use super::sweeps::read_digest;
 use crate::checkpoint::FileDigests;
 use crate::job::Digest;
 
@@ -28,11 +29,11 @@ impl FileDigests for RememberedDigests {
     fn digest(&mut self, path: &Path) -> std::io::Result<Digest> {
         let stamp = stamp(path)?;
         if let Some(digest) = self.known.get(&stamp) {
-            return Ok(digest.clone());
+            return Ok(*digest);
         }
         let digest = hash_file(path)?;
-        self.known.insert(stamp, digest.clone());
-        self.fresh.push((stamp, digest.clone()));
+        self.known.insert(stamp, digest);
+        self.fresh.push((stamp, digest));
         Ok(digest)
     }
 }
@@ -64,7 +65,7 @@ impl Store {
         let mut known = HashMap::new();
         for row in rows.fetch_all(&self.pool).await? {
             let stamp = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            known.insert(stamp, Digest::from_store(row.try_get(4)?));
+            known.insert(stamp, read_digest(&row, 4)?);
         }
         Ok(RememberedDigests { known, fresh: Vec::new() })
     }
@@ -82,7 +83,7 @@ impl Store {
                 .bind(inode)
                 .bind(size)
                 .bind(modified)
-                .bind(digest.as_str())
+                .bind(digest.to_string())
                 .execute(&self.pool)
                 .await?;
         }

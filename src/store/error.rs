@@ -52,6 +52,14 @@ pub enum StoreError {
         /// The sweeps that are there.
         known: Vec<String>,
     },
+    /// No such job, or several.
+    #[error("{} job of the database has an id that starts with '{prefix}'", if *found == 0 { "no" } else { "more than one" })]
+    NoJob {
+        /// The start of an id as written.
+        prefix: String,
+        /// How many there are.
+        found: usize,
+    },
     /// No sweep at all.
     #[error("the database has no sweep yet")]
     Empty,

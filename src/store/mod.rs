@@ -13,7 +13,7 @@ pub use digests::{RememberedDigests, hash_file};
 pub use error::StoreError;
 pub use jobs::{Attempt, AttemptEnd, Owner};
 pub use open::Store;
-pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, SweepStatus};
+pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};
 pub use results::{DocumentRecord, TrainingRecord};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -52,8 +53,45 @@ pub struct BoardJob {
     pub scores: Vec<BoardScore>,
 }
 
+/// Everything that is stored of a job.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StoredJob {
+    /// Its identity.
+    pub id: JobId,
+    /// Whether it is an untrained model.
+    pub is_base: bool,
+    /// Where it stands.
+    pub state: JobState,
+    /// Why it failed or diverged.
+    pub reason: Option<String>,
+    /// Each resolved key with its value and where that came from.
+    pub settings: BTreeMap<String, (Value, String)>,
+    /// Parameters of its adapter.
+    pub trainable: u64,
+    /// Tries so far.
+    pub attempts: u64,
+    /// Compute dtype.
+    pub dtype: String,
+    /// Folder of its adapter.
+    pub adapter: Option<String>,
+    /// Optimizer steps.
+    pub steps: Option<i64>,
+    /// Tokens that went through the model.
+    pub tokens: Option<i64>,
+    /// Seconds of training.
+    pub seconds: Option<f64>,
+    /// Largest resident memory of the engine in bytes.
+    pub peak_memory: Option<i64>,
+    /// Loss of the first window.
+    pub first_loss: Option<f64>,
+    /// Loss of the last window.
+    pub last_loss: Option<f64>,
+    /// Its scores.
+    pub scores: Vec<BoardScore>,
+}
+
 /// A score of a leaderboard.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoardScore {
     /// The task.
     pub task: String,
@@ -102,6 +140,44 @@ impl Store {
                 name: name.to_owned(),
                 known: sweeps.into_iter().map(|(_, _, name)| name).collect(),
             },
+        })
+    }
+
+    /// The job whose id starts with this text. Error: [`StoreError::NoJob`].
+    pub async fn job(&self, prefix: &str) -> Result<StoredJob, StoreError> {
+        let query = sqlx::query(
+            "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
+                    t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss
+             FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE substr(j.id, 1, length($1)) = $1",
+        );
+        let rows = query.bind(prefix).fetch_all(&self.pool).await?;
+        let [row] = rows.as_slice() else {
+            return Err(StoreError::NoJob { prefix: prefix.to_owned(), found: rows.len() });
+        };
+        let settings: BTreeMap<String, (Value, String)> = read_json(row, 4)?;
+        let scores = sqlx::query(
+            "SELECT c.task, c.metric, c.value, c.stderr, c.documents FROM scores c
+             JOIN jobs j ON j.subject = c.subject WHERE j.id = $1 ORDER BY c.task, c.metric",
+        );
+        let id: String = row.try_get(0)?;
+        let scores = scores.bind(&id).fetch_all(&self.pool).await?;
+        Ok(StoredJob {
+            id: JobId::from_store(id),
+            is_base: row.try_get::<String, _>(1)? == "base",
+            state: read_state(row, 2)?,
+            reason: row.try_get(3)?,
+            settings,
+            trainable: row.try_get::<i64, _>(5)? as u64,
+            attempts: row.try_get::<i64, _>(6)? as u64,
+            dtype: row.try_get(7)?,
+            adapter: row.try_get(8)?,
+            steps: row.try_get(9)?,
+            tokens: row.try_get(10)?,
+            seconds: row.try_get(11)?,
+            peak_memory: row.try_get(12)?,
+            first_loss: row.try_get(13)?,
+            last_loss: row.try_get(14)?,
+            scores: scores.iter().map(|row| read_score(row, 0)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -175,15 +251,7 @@ impl Store {
         );
         let mut scores: BTreeMap<JobId, Vec<BoardScore>> = BTreeMap::new();
         for row in query.bind(sweep).bind(version).fetch_all(&self.pool).await? {
-            let documents: i64 = row.try_get(5)?;
-            let score = BoardScore {
-                task: row.try_get(1)?,
-                metric: read_metric(&row.try_get::<String, _>(2)?)?,
-                value: row.try_get(3)?,
-                stderr: row.try_get(4)?,
-                documents: documents as u64,
-            };
-            scores.entry(JobId::from_store(row.try_get(0)?)).or_default().push(score);
+            scores.entry(JobId::from_store(row.try_get(0)?)).or_default().push(read_score(&row, 1)?);
         }
         Ok(scores)
     }
@@ -208,6 +276,17 @@ fn read_board_job(
         losses: losses.0.zip(losses.1),
         scores: scores.remove(&id).unwrap_or_default(),
         id,
+    })
+}
+
+/// A score whose columns start at `first`: task, metric, value, standard error, documents.
+fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, StoreError> {
+    Ok(BoardScore {
+        task: row.try_get(first)?,
+        metric: read_metric(&row.try_get::<String, _>(first + 1)?)?,
+        value: row.try_get(first + 2)?,
+        stderr: row.try_get(first + 3)?,
+        documents: row.try_get::<i64, _>(first + 4)? as u64,
     })
 }
 

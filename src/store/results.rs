@@ -35,7 +35,7 @@ pub struct DocumentRecord {
 
 impl Store {
     /// Adds points to a loss curve; a point of an earlier attempt at the same step is replaced.
-    pub async fn record_steps(&self, subject: &Digest, points: &[StepReport]) -> Result<(), StoreError> {
+    pub async fn record_steps(&self, subject: Digest, points: &[StepReport]) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for point in points {
             let insert = sqlx::query(
@@ -45,7 +45,7 @@ impl Store {
                      learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds",
             );
             insert
-                .bind(subject.as_str())
+                .bind(subject.to_string())
                 .bind(point.step as i64)
                 .bind(point.loss.is_finite().then_some(point.loss))
                 .bind(point.learning_rate)
@@ -59,7 +59,7 @@ impl Store {
     }
 
     /// Records a finished training; one that is there already stays.
-    pub async fn record_training(&self, subject: &Digest, record: &TrainingRecord) -> Result<(), StoreError> {
+    pub async fn record_training(&self, subject: Digest, record: &TrainingRecord) -> Result<(), StoreError> {
         let TrainingRecord { adapter, trained, losses } = record;
         let insert = sqlx::query(
             "INSERT INTO trainings
@@ -67,7 +67,7 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (subject) DO NOTHING",
         );
         insert
-            .bind(subject.as_str())
+            .bind(subject.to_string())
             .bind(adapter.display().to_string())
             .bind(trained.steps as i64)
             .bind(trained.tokens.0 as i64)
@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Records all documents of a task and their aggregates in one transaction, so that scores are whole or absent.
-    pub async fn record_scores(&self, subject: &Digest, record: &DocumentRecord) -> Result<(), StoreError> {
+    pub async fn record_scores(&self, subject: Digest, record: &DocumentRecord) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for document in &record.documents {
             let insert = sqlx::query(
@@ -91,7 +91,7 @@ impl Store {
                  SET requests = excluded.requests, metrics = excluded.metrics",
             );
             insert
-                .bind(record.key.0.as_str())
+                .bind(record.key.0.to_string())
                 .bind(document.document as i64)
                 .bind(serde_json::to_string(&document.requests).unwrap_or_default())
                 .bind(serde_json::to_string(&document.metrics).unwrap_or_default())
@@ -106,9 +106,9 @@ impl Store {
                  SET value = excluded.value, stderr = excluded.stderr, documents = excluded.documents",
             );
             insert
-                .bind(record.key.0.as_str())
+                .bind(record.key.0.to_string())
                 .bind(aggregate.metric.as_str())
-                .bind(subject.as_str())
+                .bind(subject.to_string())
                 .bind(&record.task)
                 .bind(aggregate.value)
                 .bind(aggregate.stderr)

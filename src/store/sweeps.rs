@@ -1,11 +1,12 @@
 //! Sweeps: what is done already, and putting a plan into the queue.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
-use crate::job::{Digest, JobState, Settings, Transition};
+use crate::job::{DType, Digest, JobId, JobState, Settings, Transition};
 use crate::plan::{Known, Plan, PlannedJob, Work};
 
 impl Store {
@@ -13,23 +14,30 @@ impl Store {
     pub async fn known(&self) -> Result<Known, StoreError> {
         let mut known = Known::default();
         for row in sqlx::query("SELECT subject FROM trainings").fetch_all(&self.pool).await? {
-            known.trained.insert(Digest::from_store(row.try_get(0)?));
+            known.trained.insert(read_digest(&row, 0)?);
         }
         for row in sqlx::query("SELECT DISTINCT score_key FROM scores").fetch_all(&self.pool).await? {
-            known.scored.insert(Digest::from_store(row.try_get(0)?));
+            known.scored.insert(read_digest(&row, 0)?);
         }
         let speeds = sqlx::query(
             "SELECT j.model_identity, j.dtype, SUM(t.tokens) / SUM(t.seconds) FROM trainings t
              JOIN jobs j ON j.subject = t.subject WHERE t.seconds > 0 GROUP BY j.model_identity, j.dtype",
         );
         for row in speeds.fetch_all(&self.pool).await? {
-            let dtype: String = row.try_get(1)?;
-            let dtype = match dtype.as_str() {
-                "bf16" => "bf16",
-                "fp32" => "fp32",
-                _ => continue,
-            };
-            known.throughput.insert((Digest::from_store(row.try_get(0)?), dtype), row.try_get(2)?);
+            let word: String = row.try_get(1)?;
+            let dtype = DType::parse(&word).ok_or(StoreError::Value { what: "a dtype", value: word })?;
+            known.throughput.insert((read_digest(&row, 0)?, dtype), row.try_get(2)?);
+        }
+        let last = sqlx::query(
+            "SELECT s.name, v.version, sj.job_id FROM sweeps s
+             JOIN (SELECT sweep_id, MAX(version) AS version FROM sweep_versions GROUP BY sweep_id) v
+                 ON v.sweep_id = s.id
+             JOIN sweep_jobs sj ON sj.sweep_id = s.id AND sj.version = v.version",
+        );
+        for row in last.fetch_all(&self.pool).await? {
+            let version = known.last.entry(row.try_get(0)?).or_default();
+            version.version = row.try_get(1)?;
+            version.jobs.insert(JobId::from_store(row.try_get(2)?));
         }
         Ok(known)
     }
@@ -84,7 +92,7 @@ async fn same_as_last(
     let planned: Vec<(String, String)> = plan
         .jobs
         .iter()
-        .flat_map(|job| job.wanted.iter().map(|key| (job.id.to_string(), key.0.to_string())))
+        .flat_map(|job| job.wanted.iter().map(|(_, key)| (job.id.to_string(), key.0.to_string())))
         .collect();
     let planned_jobs: Vec<String> = plan.jobs.iter().map(|job| job.id.to_string()).collect();
     Ok((text == plan.text && stored == planned && stored_jobs == planned_jobs).then_some(version))
@@ -124,7 +132,7 @@ async fn insert_version(
         .bind(&job.label)
         .execute(&mut **tx)
         .await?;
-        for (task, key) in job.wanted.iter().enumerate() {
+        for (task, key) in &job.wanted {
             let insert = sqlx::query(
                 "INSERT INTO wanted_scores (sweep_id, version, job_id, task_position, score_key)
                  VALUES ($1, $2, $3, $4, $5)",
@@ -133,8 +141,8 @@ async fn insert_version(
                 .bind(sweep)
                 .bind(version)
                 .bind(job.id.as_str())
-                .bind(task as i64)
-                .bind(key.0.as_str())
+                .bind(*task as i64)
+                .bind(key.0.to_string())
                 .execute(&mut **tx)
                 .await?;
         }
@@ -159,11 +167,11 @@ async fn queue_job(
     );
     insert
         .bind(job.id.as_str())
-        .bind(job.subject.digest().as_str())
+        .bind(job.subject.digest().to_string())
         .bind(kind)
         .bind(state.as_str())
-        .bind(plan.identity.0.as_str())
-        .bind(plan.dtype.as_str())
+        .bind(plan.models[job.model].identity.0.to_string())
+        .bind(job.dtype.as_str())
         .bind(settings_json(&job.settings))
         .bind(job.trainable as i64)
         .bind(now_ms())
@@ -184,8 +192,13 @@ fn json<T: serde::Serialize>(value: &T) -> String {
 
 /// Settings as a JSON object of key path → [value, origin].
 fn settings_json(settings: &Settings) -> String {
-    let members = settings.iter().map(|(path, setting)| {
-        (path.to_owned(), serde_json::json!([setting.value, setting.origin.to_string()]))
+    let members = settings.iter().map(|(key, setting)| {
+        (key.path.to_owned(), serde_json::json!([setting.value, setting.origin.to_string()]))
     });
     serde_json::Value::Object(members.collect()).to_string()
+}
+
+pub(super) fn read_digest(row: &SqliteRow, column: usize) -> Result<Digest, StoreError> {
+    let text: String = row.try_get(column)?;
+    Digest::parse(&text).ok_or(StoreError::Value { what: "a digest", value: text })
 }

@@ -13,6 +13,9 @@ const BUILTIN: &[(&str, &str)] = &[
     ("arithmetic_4ds", include_str!("builtin/arithmetic_4ds.yaml")),
     ("blimp_causative", include_str!("builtin/blimp_causative.yaml")),
     ("blimp_drop_argument", include_str!("builtin/blimp_drop_argument.yaml")),
+    ("mmlu_global_facts", include_str!("builtin/mmlu_global_facts.yaml")),
+    ("truthfulqa_mc1", include_str!("builtin/truthfulqa_mc1.yaml")),
+    ("truthfulqa_mc2", include_str!("builtin/truthfulqa_mc2.yaml")),
     ("two_digit_addition", include_str!("builtin/two_digit_addition.yaml")),
     ("two_digit_subtraction", include_str!("builtin/two_digit_subtraction.yaml")),
 ];
@@ -35,14 +38,14 @@ impl Catalogue<'_> {
     /// The task that a sweep names: a shipped one, or a `.yaml` file. Errors: unknown, malformed, unsupported.
     pub fn find(&self, name: &str) -> Result<Task, TaskError> {
         if let Some((_, text)) = BUILTIN.iter().find(|(known, _)| *known == name) {
-            return Task::parse(&format!("the shipped task {name}"), text, self.roots);
+            return Task::parse(&format!("the shipped task {name}"), text, self.folder, self.roots);
         }
         if name.ends_with(".yaml") || name.ends_with(".yml") {
             let path = self.folder.join(name);
             let file = path.display().to_string();
             let text = std::fs::read_to_string(&path)
                 .map_err(|source| TaskError::Io { file: file.clone(), source })?;
-            return Task::parse(&file, &text, self.roots);
+            return Task::parse(&file, &text, self.folder, self.roots);
         }
         let nearest = BUILTIN
             .iter()
@@ -59,23 +62,68 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shipped_task_whose_documents_are_generated_parses() {
+    fn every_shipped_task_parses_and_says_which_documents_it_needs() {
         let roots = DataRoots::default();
         let catalogue = Catalogue { folder: Path::new("."), roots: &roots };
-        for name in ["two_digit_subtraction", "two_digit_addition"] {
-            assert_eq!(catalogue.find(name).unwrap().name, name);
+        for name in builtin_names() {
+            let task = catalogue.find(name).unwrap();
+            assert_eq!(task.name, name);
+            assert_eq!(task.documents.is_some(), name.starts_with("two_digit"), "{name}");
         }
+        assert_eq!(
+            catalogue.find("arithmetic_2ds").unwrap().documents_name,
+            "EleutherAI/arithmetic (arithmetic_2ds)"
+        );
     }
 
     #[test]
-    fn a_shipped_task_without_its_documents_says_how_to_get_them() {
+    fn documents_without_a_file_say_how_to_get_them() {
         let roots = DataRoots::default();
-        let error = Catalogue { folder: Path::new("."), roots: &roots }.find("arithmetic_2ds").unwrap_err();
+        let task = Catalogue { folder: Path::new("."), roots: &roots }.find("arithmetic_2ds").unwrap();
+        let error = crate::task::build_documents(&task, None).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "task 'arithmetic_2ds': the documents of 'EleutherAI/arithmetic (arithmetic_2ds)' are not here"
+            "task 'arithmetic_2ds': the rows of 'EleutherAI/arithmetic (arithmetic_2ds)' are not here"
         );
         assert!(error.help().contains("LORAGRID_DATA"));
+    }
+
+    #[test]
+    fn the_studys_requests_equal_lm_evals_to_the_letter() {
+        let (Ok(reference), Ok(data)) = (std::env::var("LORAGRID_REFERENCE"), std::env::var("LORAGRID_DATA"))
+        else {
+            eprintln!("skipped: lm_eval_requests: LORAGRID_REFERENCE and LORAGRID_DATA name no folders");
+            return;
+        };
+        let roots = DataRoots { local: Some(data.into()), ..DataRoots::default() };
+        let catalogue = Catalogue { folder: Path::new("."), roots: &roots };
+        let names = [
+            "arithmetic_2ds",
+            "arithmetic_4ds",
+            "blimp_causative",
+            "mmlu_global_facts",
+            "truthfulqa_mc1",
+            "truthfulqa_mc2",
+        ];
+        for name in names {
+            let file = Path::new(&reference).join("lm_eval_requests").join(format!("{name}_0shot.jsonl"));
+            let Ok(text) = std::fs::read_to_string(&file) else {
+                eprintln!("skipped: {}: not there", file.display());
+                continue;
+            };
+            let documents = crate::task::build_documents(&catalogue.find(name).unwrap(), Some(100)).unwrap();
+            assert_eq!(documents.len(), text.lines().count(), "{name}");
+            for (document, line) in documents.iter().zip(text.lines()) {
+                let expected: serde_json::Value = serde_json::from_str(line).unwrap();
+                let conts: Vec<&str> =
+                    expected["conts"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
+                let own: Vec<&str> = document.requests.iter().map(|r| r.continuation.as_str()).collect();
+                assert_eq!(own, conts, "{name} {}", document.id);
+                for request in &document.requests {
+                    assert_eq!(request.context, expected["ctx"], "{name} {}", document.id);
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! A task file, parsed and checked.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_yaml_ng::Value as Yaml;
 
 use super::error::TaskError;
 use super::metric::Metric;
-use crate::data::{DataRoots, DataSource};
+use crate::data::{DataError, DataRoots, DataSource};
 use crate::job::{Digest, canonical_json};
 
 /// What a task asks of the model.
@@ -18,6 +20,17 @@ pub enum OutputType {
     Loglikelihood,
 }
 
+/// How a document's requests become its metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// By each metric's own rule.
+    #[default]
+    Standard,
+    /// TruthfulQA MC2: the part of the choices' total probability that the true ones have.
+    TrueProbability,
+}
+
 /// A checked task with the place of its documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -25,20 +38,36 @@ pub struct Task {
     pub name: String,
     /// What it asks of the model.
     pub output_type: OutputType,
-    /// Where its documents are.
-    pub documents: DataSource,
+    /// Where its documents are, if they are here.
+    pub documents: Option<DataSource>,
+    /// What the documents are called where they are published.
+    pub documents_name: String,
+    /// What stands before every prompt.
+    pub description: String,
     /// Prompt: a column's name or a template.
     pub doc_to_text: String,
     /// Target: a column's name, a template, or the number of the right choice.
     pub doc_to_target: String,
-    /// Choices: a column's name or a template of a list; none for log-likelihood tasks.
-    pub doc_to_choice: Option<String>,
+    /// Choices: a list, a column's name or a template of a list; none for log-likelihood tasks.
+    pub doc_to_choice: Option<Choices>,
+    /// How requests become metrics.
+    pub scoring: Scoring,
     /// What stands between prompt and choice.
     pub target_delimiter: String,
     /// Metrics, the first being the one that a bare task name means.
     pub metrics: Vec<Metric>,
     /// lm_eval's version of the task, as text.
     pub version: String,
+}
+
+/// Where choices come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Choices {
+    /// The same for every document.
+    List(Vec<String>),
+    /// A column's name, or a template of a list.
+    Text(String),
 }
 
 /// The fields of a task file that are read; any other is refused by name.
@@ -57,7 +86,15 @@ struct TaskFile {
     test_split: Option<String>,
     doc_to_text: String,
     doc_to_target: Yaml,
-    doc_to_choice: Option<String>,
+    doc_to_choice: Option<Choices>,
+    description: Option<String>,
+    process_results: Option<Yaml>,
+    #[serde(default, rename = "fewshot_split")]
+    _fewshot_split: Option<String>,
+    #[serde(default, rename = "fewshot_config")]
+    _fewshot_config: Yaml,
+    #[serde(default, rename = "task_alias")]
+    _task_alias: Yaml,
     target_delimiter: Option<String>,
     num_fewshot: Option<u64>,
     metric_list: Option<Vec<MetricEntry>>,
@@ -82,9 +119,9 @@ struct Metadata {
 }
 
 impl Task {
-    /// Parses a task file. `file` is its name for errors. Errors: not a task, something unsupported (named), no
-    /// documents here.
-    pub fn parse(file: &str, text: &str, roots: &DataRoots) -> Result<Self, TaskError> {
+    /// Parses a task file. `file` is its name for errors; `folder` is where `[data_sets]` paths start. Errors: not a
+    /// task, something unsupported (named).
+    pub fn parse(file: &str, text: &str, folder: &Path, roots: &DataRoots) -> Result<Self, TaskError> {
         let malformed = |reason: String| TaskError::Malformed { file: file.to_owned(), reason };
         let parsed: TaskFile = serde_yaml_ng::from_str(text).map_err(|error| malformed(error.to_string()))?;
         let task = parsed.task.clone();
@@ -110,12 +147,24 @@ impl Task {
             _ => return Err(malformed("doc_to_target is neither a text nor a number".to_owned())),
         };
         let metrics = read_metrics(&task, output_type, parsed.metric_list)?;
-        let documents = DataSource::documents(&parsed.dataset_path, parsed.dataset_name.as_deref(), roots)
-            .map_err(|source| TaskError::Documents { task: task.clone(), source })?;
+        let scoring = read_scoring(&task, parsed.process_results)?;
+        let config = parsed.dataset_name.as_deref();
+        let documents = match DataSource::documents(&parsed.dataset_path, config, folder, roots) {
+            Ok(documents) => Some(documents),
+            Err(DataError::NotLocal { .. }) => None,
+            Err(source) => return Err(TaskError::Documents { task, source }),
+        };
+        let documents_name = config.map_or_else(
+            || parsed.dataset_path.clone(),
+            |config| format!("{} ({config})", parsed.dataset_path),
+        );
         Ok(Self {
             name: parsed.task,
             output_type,
             documents,
+            documents_name,
+            description: parsed.description.unwrap_or_default(),
+            scoring,
             doc_to_text: parsed.doc_to_text,
             doc_to_target,
             doc_to_choice: parsed.doc_to_choice,
@@ -126,17 +175,30 @@ impl Task {
     }
 
     /// The version that a score key holds: the definition without the place of its documents, and their content.
-    pub fn version_digest(&self, documents: &Digest) -> Digest {
+    pub fn version_digest(&self, documents: Digest) -> Digest {
         let definition = (
             &self.name,
             self.output_type,
             (&self.doc_to_text, &self.doc_to_target, &self.doc_to_choice, &self.target_delimiter),
-            &self.metrics,
+            (&self.metrics, self.scoring, &self.description),
             &self.version,
             documents,
         );
         Digest::of(canonical_json(&definition).as_bytes())
     }
+}
+
+/// The one function that is known by name; it is the published task's own.
+fn read_scoring(task: &str, function: Option<Yaml>) -> Result<Scoring, TaskError> {
+    let name = match function {
+        None => return Ok(Scoring::Standard),
+        Some(Yaml::Tagged(tagged)) => tagged.value.as_str().unwrap_or_default().to_owned(),
+        Some(_) => "no function".to_owned(),
+    };
+    if task == "truthfulqa_mc2" && name == "utils.process_results_mc2" {
+        return Ok(Scoring::TrueProbability);
+    }
+    Err(TaskError::Unsupported { task: task.to_owned(), what: "process_results", value: name })
 }
 
 /// The metrics of a file, or lm_eval's defaults for the output type.

@@ -9,7 +9,7 @@ mod request;
 mod score;
 
 pub use catalogue::{Catalogue, builtin_names};
-pub use definition::{OutputType, Task};
+pub use definition::{Choices, OutputType, Scoring, Task};
 pub use error::TaskError;
 pub use metric::{Aggregate, Metric, aggregate};
 pub use prompt::{Document, Gold, build_documents};

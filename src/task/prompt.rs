@@ -3,18 +3,20 @@
 use minijinja::value::{Value as Rendered, ValueKind};
 use minijinja::{Environment, UndefinedBehavior};
 
-use super::definition::{OutputType, Task};
+use super::definition::{Choices, OutputType, Scoring, Task};
 use super::error::TaskError;
 use super::request::Request;
-use crate::data::Row;
+use crate::data::{DataError, Row};
 
 /// The right answer of a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gold {
     /// The number of the right choice, counted from 0.
     Choice(usize),
     /// The one continuation that there is.
     Target,
+    /// Which choices are true.
+    True(Vec<bool>),
 }
 
 /// A document ready to be scored.
@@ -34,10 +36,11 @@ pub struct Document {
 /// named), documents that cannot be read, none at all.
 pub fn build_documents(task: &Task, limit: Option<u64>) -> Result<Vec<Document>, TaskError> {
     let read = |source| TaskError::Documents { task: task.name.clone(), source };
-    let rows = task.documents.rows().map_err(read)?;
+    let not_local = || read(DataError::NotLocal { name: task.documents_name.clone() });
+    let source = task.documents.as_ref().ok_or_else(not_local)?;
+    let rows = source.rows().map_err(read)?;
     if rows.is_empty() {
-        let name = task.documents.name();
-        return Err(read(crate::data::DataError::Empty { name }));
+        return Err(read(DataError::Empty { name: source.name() }));
     }
     let environment = environment();
     let fields = Fields { task, environment: &environment };
@@ -60,7 +63,8 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn document(&self, id: usize, row: &Row) -> Result<Document, TaskError> {
-        let context = self.text(id, row, "doc_to_text", &self.task.doc_to_text)?;
+        let description = self.text(id, row, "description", &self.task.description)?;
+        let context = description + &self.text(id, row, "doc_to_text", &self.task.doc_to_text)?;
         let target = self.text(id, row, "doc_to_target", &self.task.doc_to_target)?;
         match self.task.output_type {
             OutputType::Loglikelihood => {
@@ -68,18 +72,24 @@ impl Fields<'_> {
                 Ok(Document { id, requests, choices: Vec::new(), gold: Gold::Target })
             }
             OutputType::MultipleChoice => {
-                let template = self.task.doc_to_choice.as_deref().unwrap_or_default();
-                let choices = self.choices(id, row, template)?;
-                let gold = gold_choice(&target, &choices).ok_or_else(|| {
-                    self.error(id, "doc_to_target", format!("'{target}' is none of the choices"))
-                })?;
+                let choices = match &self.task.doc_to_choice {
+                    Some(Choices::List(choices)) => choices.clone(),
+                    Some(Choices::Text(template)) => self.choices(id, row, template)?,
+                    None => return Err(self.error(id, "doc_to_choice", "it is missing".to_owned())),
+                };
+                let gold = match self.task.scoring {
+                    Scoring::Standard => Gold::Choice(gold_choice(&target, &choices).ok_or_else(|| {
+                        self.error(id, "doc_to_target", format!("'{target}' is none of the choices"))
+                    })?),
+                    Scoring::TrueProbability => self.true_choices(id, row, choices.len())?,
+                };
                 let delimiter = &self.task.target_delimiter;
                 let request = |choice: &String| Request {
                     context: context.clone(),
                     continuation: format!("{delimiter}{choice}"),
                 };
                 let requests = choices.iter().map(request).collect();
-                Ok(Document { id, requests, choices, gold: Gold::Choice(gold) })
+                Ok(Document { id, requests, choices, gold })
             }
         }
     }
@@ -119,6 +129,16 @@ impl Fields<'_> {
         Ok(items.iter().map(ToString::to_string).collect())
     }
 
+    /// The labels of `mc2_targets`, one for each choice.
+    fn true_choices(&self, id: usize, row: &Row, choices: usize) -> Result<Gold, TaskError> {
+        let labels = row.get("mc2_targets").and_then(|targets| targets["labels"].as_array());
+        let labels: Option<Vec<bool>> = labels
+            .and_then(|labels| labels.iter().map(|label| label.as_u64().map(|label| label == 1)).collect());
+        let labels = labels.filter(|labels| labels.len() == choices && labels.contains(&true));
+        let reason = || "mc2_targets.labels is not one 0 or 1 for each choice with a 1 among them".to_owned();
+        labels.map(Gold::True).ok_or_else(|| self.error(id, "mc2_targets", reason()))
+    }
+
     fn error(&self, document: usize, field: &'static str, reason: String) -> TaskError {
         TaskError::Field { task: self.task.name.clone(), document, field, reason }
     }
@@ -139,13 +159,13 @@ mod tests {
         let text = format!(
             "task: t\ndataset_path: loragrid/arithmetic\ndataset_name: two_digit_addition\ntest_split: test\n{extra}"
         );
-        Task::parse("t.yaml", &text, &DataRoots::default()).unwrap()
+        Task::parse("t.yaml", &text, std::path::Path::new("."), &DataRoots::default()).unwrap()
     }
 
     fn on_rows(mut task: Task, json: &str) -> Result<Vec<Document>, TaskError> {
         let file = tempfile::Builder::new().suffix(".jsonl").tempfile().unwrap();
         std::fs::write(file.path(), json).unwrap();
-        task.documents = DataSource::File { path: file.path().to_owned() };
+        task.documents = Some(DataSource::File { path: file.path().to_owned() });
         build_documents(&task, None)
     }
 

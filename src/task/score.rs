@@ -17,16 +17,29 @@ pub struct RequestScore {
 /// A document's value of a metric; `scores` are in the order of its requests, one for each.
 pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScore]) -> f64 {
     let likelihoods = scores.iter().map(|score| score.log_likelihood);
-    match (document.gold, metric) {
+    match (&document.gold, metric) {
+        (Gold::True(labels), Metric::Acc | Metric::AccNorm) => true_probability(labels, scores),
         (Gold::Target, Metric::Acc | Metric::AccNorm) => f64::from(u8::from(scores[0].is_greedy)),
         (_, Metric::Perplexity) => scores[0].log_likelihood,
-        (Gold::Choice(gold), Metric::Acc) => f64::from(u8::from(first_maximum(likelihoods) == gold)),
+        (Gold::Choice(gold), Metric::Acc) => f64::from(u8::from(first_maximum(likelihoods) == *gold)),
         (Gold::Choice(gold), Metric::AccNorm) => {
             let lengths = document.choices.iter().map(|choice| choice.chars().count() as f64);
             let normalised = likelihoods.zip(lengths).map(|(log_likelihood, length)| log_likelihood / length);
-            f64::from(u8::from(first_maximum(normalised) == gold))
+            f64::from(u8::from(first_maximum(normalised) == *gold))
         }
     }
+}
+
+/// TruthfulQA MC2 (Lin et al. 2022): the probability of the true choices over that of all, as numpy computes it.
+fn true_probability(labels: &[bool], scores: &[RequestScore]) -> f64 {
+    let probabilities: Vec<f64> = scores.iter().map(|score| score.log_likelihood.exp()).collect();
+    let all: f64 = probabilities.iter().sum();
+    probabilities
+        .iter()
+        .zip(labels)
+        .filter(|(_, label)| **label)
+        .map(|(probability, _)| probability / all)
+        .sum()
 }
 
 /// The place of the largest value; the first of equal ones, as numpy's argmax.
@@ -56,6 +69,13 @@ mod tests {
         let document = document(&["a", "éé", "abcdef"]);
         assert_eq!(score_document(Metric::Acc, &document, &scores), 0.0);
         assert_eq!(score_document(Metric::AccNorm, &document, &scores), 1.0);
+    }
+
+    #[test]
+    fn true_choices_share_the_total_probability() {
+        let scores = [0.2f64, 0.3, 0.5].map(|p| RequestScore { log_likelihood: p.ln(), is_greedy: false });
+        let document = Document { gold: Gold::True(vec![true, false, true]), ..document(&["a", "b", "c"]) };
+        assert!((score_document(Metric::Acc, &document, &scores) - 0.7).abs() < 1e-12);
     }
 
     #[test]

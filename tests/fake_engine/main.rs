@@ -94,11 +94,11 @@ fn score(events: &mut File, order: &ScoreOrder) {
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
         std::process::abort();
     }
-    for task in &order.tasks {
-        for document in build_documents(task, order.limit).expect("the plan has built them") {
+    for (task, limit) in &order.tasks {
+        for document in build_documents(task, *limit).expect("the plan has built them") {
             let of_request = |index: usize| {
                 let seed = format!("{:?} {} {} {index}", order.adapter, task.name, document.id);
-                let digit = Digest::of(seed.as_bytes()).as_str().as_bytes()[0];
+                let digit = Digest::of(seed.as_bytes()).prefix(1).as_bytes()[0];
                 RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
             };
             let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();

@@ -4,10 +4,13 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
-use crate::job::Seconds;
-use crate::plan::{Plan, Throughput};
-use crate::report::{plan_json, plan_table, render_terminal};
+use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::job::{Bytes, Seconds};
+use crate::plan::{Plan, PlannedJob, Throughput};
+use crate::report::{
+    Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
+    render_terminal, settings_table,
+};
 
 pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let spec = environment.spec(&arguments.sweep)?;
@@ -20,30 +23,84 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
         }
         Ok(plan)
     })?;
-    if arguments.json {
+    plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
+    if let Some(job) = &arguments.explain {
+        explain(&plan, job)?;
+    } else if arguments.json {
         write_json(&plan_json(&plan))?;
     } else {
-        write_line(&render_terminal(&plan_table(&plan), terminal_width()))?;
+        let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
+        let table = if long { folded_table(&plan) } else { plan_table(&plan) };
+        write_line(&render_terminal(&table, terminal_width()))?;
         write_line(&summary(&plan))?;
     }
     Ok(ExitCode::Success)
 }
 
-/// Two lines below the table.
+/// Each resolved key of one job, then its memory.
+fn explain(plan: &Plan, wanted: &str) -> Result<(), Failure> {
+    let job = find_job(plan, wanted)?;
+    write_line(&format!("{}  {}", job.id, job.label))?;
+    write_line(&render_terminal(&settings_table(&job.settings), terminal_width()))?;
+    if let Some(memory) = memory_table(plan, job) {
+        write_line(&render_terminal(&memory, terminal_width()))?;
+    }
+    Ok(())
+}
+
+/// The job with this label, or whose id starts with this text.
+fn find_job<'a>(plan: &'a Plan, wanted: &str) -> Result<&'a PlannedJob, Failure> {
+    let by_label = plan.jobs.iter().find(|job| job.label == wanted);
+    let mut by_id = plan.jobs.iter().filter(|job| job.id.as_str().starts_with(wanted));
+    by_label.or_else(|| by_id.next().filter(|_| by_id.next().is_none())).ok_or_else(|| {
+        let message = format!("no job, or more than one, is '{wanted}'");
+        Failure::new(ExitCode::NotFound, message, "give an id or a label of `loragrid plan --all`".to_owned())
+    })
+}
+
+/// The lines below the table.
 pub(in crate::cli) fn summary(plan: &Plan) -> String {
     let (all, left) = (plan.jobs.len(), plan.to_run().count());
     let time: f64 = plan.to_run().map(|job| job.estimate.time.0).sum();
-    let known = match plan.throughput {
-        Throughput::Measured(rate) => format!("measured here: {rate:.0} tokens/s"),
-        Throughput::Guessed(rate) => format!("a guess: {rate:.0} tokens/s"),
+    let known = match plan.throughput.first() {
+        Some(Throughput::Measured(rate)) => format!("measured here: {rate:.0} tokens/s"),
+        Some(Throughput::Guessed(rate)) => format!("a guess: {rate:.1} tokens/s on this CPU"),
+        None => "nothing to run".to_owned(),
     };
     let jobs = if all == 1 { "job" } else { "jobs" };
-    let parameters = crate::report::Cell::Count(plan.model.parameters()).show();
-    format!(
-        "{}: {all} {jobs}, {left} to run, about {} ({known})\nmodel: {} parameters, {}",
-        plan.name,
-        Seconds(time),
-        parameters,
-        plan.dtype.as_str()
-    )
+    let mut lines =
+        vec![format!("{}: {all} {jobs}, {left} to run, about {} ({known})", plan.name, Seconds(time))];
+    for (at, model) in plan.models.iter().enumerate() {
+        let dtype = plan.jobs.iter().find(|job| job.model == at).map_or("", |job| job.dtype.as_str());
+        lines.push(format!(
+            "model {}: {} parameters, {dtype}",
+            model.name,
+            Cell::Count(model.parameters).show()
+        ));
+    }
+    for data in &plan.data {
+        let template = if data.template.contains("{%") { "chat" } else { &data.template };
+        let cut =
+            data.encoded.as_ref().map(|e| format!(", {} truncated, {} dropped", e.truncated, e.dropped));
+        let here = cut.unwrap_or_else(|| ", as published".to_owned());
+        lines.push(format!(
+            "data {} ({template}): {} rows of {:.0} tokens{here}",
+            data.name, data.rows, data.mean_tokens
+        ));
+    }
+    let memory = plan.jobs.iter().filter_map(|job| job.estimate.memory).map(|memory| memory.total()).max();
+    let (adapters, checkpoints) = plan_disk(plan);
+    if let Some(memory) = memory {
+        lines.push(format!("memory: at most {memory} a job; packs: one job each"));
+    }
+    if adapters > Bytes(0) || checkpoints > Bytes(0) {
+        lines.push(format!(
+            "disk: {adapters} for adapters that stay, {checkpoints} for checkpoints while one trains"
+        ));
+    }
+    if let Some((version, added, kept, dropped)) = plan_difference(plan) {
+        lines.push(format!("since version {version}: {added} added, {kept} kept, {dropped} dropped"));
+    }
+    lines.extend(plan.blockers.iter().map(|blocker| format!("cannot run yet: {blocker}")));
+    lines.join("\n")
 }

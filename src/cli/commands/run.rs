@@ -24,6 +24,10 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
             store.recover().await?;
         }
         let plan = environment.plan(&spec, &known, &mut digests)?;
+        plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
+        if let Some(failure) = Failure::of_blockers(&plan.blockers) {
+            return Err(failure);
+        }
         let program = std::env::current_exe().ok();
         let engine = match plan.to_run().next() {
             Some(_) => find_engine(

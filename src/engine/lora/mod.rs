@@ -6,11 +6,13 @@ mod peft;
 use std::collections::BTreeMap;
 
 use loragrid::checkpoint::{LayerName, ModelConfig};
-use loragrid::job::LoraConfig;
+use loragrid::job::{Init, LoraConfig};
 use loragrid::passes::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
 pub(crate) use dropout::{MaskedRow, RowMasks};
+#[cfg(test)]
+pub(crate) use peft::read_lora;
 pub(crate) use peft::{read_adapter, write_adapter};
 
 /// The two matrices of one layer; leaves that take gradients.
@@ -52,10 +54,10 @@ impl Adapter {
             pairs.push((name, Pair { a: view(rank, width), b: view(out, rank) }));
         }
         let index = pairs.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
-        Self { flat, pairs, index, scaling: lora.scaling() }
+        Self { flat, pairs, index, scaling: lora.scale() }
     }
 
-    /// A new adapter: A uniform in ±1/√in, B zero, as PEFT initialises; a function of the seed alone.
+    /// A new adapter: A uniform in ±1/√in or normal with 1/r, B zero, as PEFT initialises; a function of the seed alone.
     pub(crate) fn initialised(
         model: &ModelConfig,
         lora: &LoraConfig,
@@ -67,8 +69,11 @@ impl Adapter {
         for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
             let stream = Stream::new(seed, Purpose::Init, number as u64);
             let bound = 1.0 / (pair.a.size()[1] as f64).sqrt();
-            let values: Vec<f64> =
-                (0..pair.a.numel() as u64).map(|n| (2.0 * stream.uniform(n) - 1.0) * bound).collect();
+            let value = |n: u64| match lora.init {
+                Init::Kaiming => (2.0 * stream.uniform(n) - 1.0) * bound,
+                Init::Gaussian => stream.normal(n) / lora.rank as f64,
+            };
+            let values: Vec<f64> = (0..pair.a.numel() as u64).map(value).collect();
             adapter.fill(&pair.a, &Tensor::from_slice(&values));
         }
         adapter

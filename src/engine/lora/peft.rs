@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use loragrid::checkpoint::{ATTENTION_AND_MLP, LayerName, SafetensorsFile, write_safetensors};
-use loragrid::job::{LayerKind, LoraConfig};
+use loragrid::job::{Init, LayerKind, LoraConfig, Scaling};
 use serde::Deserialize;
 use serde_json::json;
 use tch::Device;
@@ -67,10 +67,13 @@ pub(crate) fn write_adapter(
         "target_modules": targets(&lora.layers),
         "bias": "none",
         "fan_in_fan_out": false,
-        "init_lora_weights": true,
+        "init_lora_weights": match lora.init {
+            Init::Kaiming => json!(true),
+            Init::Gaussian => json!("gaussian"),
+        },
         "inference_mode": true,
         "modules_to_save": null,
-        "use_rslora": false,
+        "use_rslora": lora.scaling == Scaling::RankStabilised,
         "use_dora": false,
     });
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
@@ -95,19 +98,30 @@ struct ConfigFile {
     use_dora: bool,
 }
 
-/// Reads an adapter's folder for a model. Errors: another kind of adapter, a target that the model lacks, a missing,
-/// unknown or wrongly shaped tensor.
-pub(crate) fn read_adapter(folder: &Path, model: &Model, device: Device) -> Result<Adapter, EngineError> {
-    let kind = wide(model.kind);
-    let fail = |reason: String| EngineError::Adapter { path: folder.display().to_string(), reason };
+fn unfit(folder: &Path, reason: String) -> EngineError {
+    EngineError::Adapter { path: folder.display().to_string(), reason }
+}
+
+/// Reads what an adapter's folder says of its form. Errors: unreadable, another kind of adapter, an unknown target.
+pub(crate) fn read_lora(folder: &Path) -> Result<LoraConfig, EngineError> {
+    let fail = |reason: String| unfit(folder, reason);
     let text = std::fs::read_to_string(folder.join(CONFIG)).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
     let config: ConfigFile = serde_json::from_str(&text).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
-    if config.peft_type != "LORA" || config.use_dora || config.use_rslora || config.r == 0 {
+    if config.peft_type != "LORA" || config.use_dora || config.r == 0 {
         return Err(fail("it is no plain LoRA adapter".to_owned()));
     }
     let layers =
         kinds(&config.target_modules).map_err(|target| fail(format!("target '{target}' is not known")))?;
-    let lora = LoraConfig { rank: config.r, alpha: config.lora_alpha, layers, dropout: 0.0 };
+    let scaling = if config.use_rslora { Scaling::RankStabilised } else { Scaling::Standard };
+    Ok(LoraConfig { alpha: config.lora_alpha, scaling, ..LoraConfig::plain(config.r, layers) })
+}
+
+/// Reads an adapter's folder for a model. Errors: as [`read_lora`], a target that the model lacks, a missing, unknown or
+/// wrongly shaped tensor.
+pub(crate) fn read_adapter(folder: &Path, model: &Model, device: Device) -> Result<Adapter, EngineError> {
+    let kind = wide(model.kind);
+    let fail = |reason: String| unfit(folder, reason);
+    let lora = read_lora(folder)?;
     let adapter = Adapter::zeros(&model.config, &lora, kind, device);
     let file = SafetensorsFile::open(&folder.join(WEIGHTS))?;
     let mut known = BTreeSet::new();

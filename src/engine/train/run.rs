@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use loragrid::data::Example;
 use loragrid::job::{LoraConfig, Seconds, Tokens, TrainConfig};
-use loragrid::passes::{Pass, RowSequence, plan_passes, schedule, token_weights};
+use loragrid::passes::schedule::Shape;
+use loragrid::passes::{Pass, RowSequence, plan_passes, token_weights};
 use loragrid::protocol::{StepReport, Trained};
 use tch::Tensor;
 
@@ -13,7 +14,7 @@ use crate::failure::EngineError;
 use crate::lora::{Adapter, MaskedRow, RowMasks};
 use crate::memory::peak_resident;
 use crate::model::Model;
-use crate::optimizer::AdamW;
+use crate::optimizer::{Optimizer, clip};
 
 /// What a run needs beside the model and the adapter.
 pub(crate) struct Run<'a> {
@@ -34,8 +35,10 @@ pub(crate) fn train(
 ) -> Result<Trained, EngineError> {
     let started = Instant::now();
     let steps = run.train.steps();
-    let mut rows = RowSequence::new(run.train.order, run.seed, run.examples.len());
-    let mut optimizer = AdamW::new(&adapter.flat, run.train);
+    let shape = Shape::of(run.train);
+    let lengths = run.examples.iter().map(|example| example.tokens.len());
+    let mut rows = RowSequence::new(run.train.order, run.seed, lengths);
+    let mut optimizer = Optimizer::new(&adapter.flat, run.train);
     let mut gradient = adapter.flat.zeros_like();
     let mut tokens = 0;
     for step in 0..steps {
@@ -49,8 +52,8 @@ pub(crate) fn train(
         if !loss.is_finite() {
             return Err(EngineError::LossNotFinite { step, loss });
         }
-        let factor = schedule::factor(run.train.schedule, step, steps, run.train.warmup_steps);
-        let learning_rate = run.train.learning_rate * factor;
+        clip(&mut gradient, run.train.clip_norm);
+        let learning_rate = run.train.learning_rate * shape.factor(step, steps);
         optimizer.step(&mut adapter.flat, &gradient, learning_rate);
         let seconds = Seconds(started.elapsed().as_secs_f64());
         report(StepReport { step: step + 1, steps, loss, learning_rate, tokens: Tokens(tokens), seconds })?;

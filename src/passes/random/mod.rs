@@ -52,6 +52,13 @@ impl Stream {
         (self.bits(element) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
 
+    /// A standard normal number (Box and Muller 1958).
+    pub fn normal(self, element: u64) -> f64 {
+        // 1 − u is in (0, 1], so that its logarithm is finite.
+        let (radius, angle) = (1.0 - self.uniform(2 * element), self.uniform(2 * element + 1));
+        (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    }
+
     /// A whole number below `n` (n > 0). The bias is below n / 2⁶⁴.
     pub fn below(self, element: u64, n: u64) -> u64 {
         ((u128::from(self.bits(element)) * u128::from(n)) >> 64) as u64
@@ -80,6 +87,15 @@ mod tests {
         let square = (0..n).map(|i| stream.uniform(i).powi(2)).sum::<f64>() / n as f64;
         assert!((mean - 0.5).abs() < 0.005, "{mean}");
         assert!((square - 1.0 / 3.0).abs() < 0.005, "{square}");
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_zero_and_variance_one() {
+        let stream = Stream::new(1, Purpose::Init, 3);
+        let n = 100_000;
+        let mean = (0..n).map(|i| stream.normal(i)).sum::<f64>() / n as f64;
+        let square = (0..n).map(|i| stream.normal(i).powi(2)).sum::<f64>() / n as f64;
+        assert!(mean.abs() < 0.02 && (square - 1.0).abs() < 0.02, "{mean} {square}");
     }
 
     #[test]

@@ -1,24 +1,20 @@
-//! Tree + settings → value. Whole numbers stay exact: a division that leaves a rest becomes a float.
+//! Tree + settings → value.
+
+use std::cmp::Ordering;
 
 use thiserror::Error;
 
-use super::{Expression, Node, Operator};
+use super::Expression;
+use super::exact::Exact;
+use super::tree::{Node, Operator};
 use crate::job::{Settings, Value, ValueError};
 
 /// Why an expression has no value in a job.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EvalError {
     /// A key that has no value there.
-    #[error("'{0}' has no value")]
+    #[error("'{0}' has no value in this cell")]
     Unset(&'static str),
-    /// A key whose value is no number.
-    #[error("'{path}' is {found}, not a number")]
-    NoNumber {
-        /// The key.
-        path: &'static str,
-        /// Its value in words.
-        found: String,
-    },
     /// Division by zero.
     #[error("it divides by zero")]
     DivisionByZero,
@@ -30,85 +26,129 @@ pub enum EvalError {
     Value(#[from] ValueError),
 }
 
+/// A value on the way.
+enum Part {
+    Number(Exact),
+    Other(Value),
+}
+
 impl Expression {
     /// Its value under these settings. Errors: see [`EvalError`].
     pub fn evaluate(&self, settings: &Settings) -> Result<Value, EvalError> {
-        Ok(match self.root.evaluate(settings)? {
-            Number::Integer(n) => Value::Integer(n),
-            Number::Float(x) => Value::Float(x),
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Number {
-    Integer(i64),
-    Float(f64),
-}
-
-impl Number {
-    fn as_f64(self) -> f64 {
-        match self {
-            Self::Integer(n) => n as f64,
-            Self::Float(x) => x,
+        match self.root.evaluate(settings)? {
+            Part::Number(number) => number.to_value().ok_or(EvalError::Overflow),
+            Part::Other(value) => Ok(value),
         }
+    }
+
+    /// Its truth, for an expression of type [`crate::job::ValueType::Bool`]. Errors: as [`Expression::evaluate`].
+    pub fn holds(&self, settings: &Settings) -> Result<bool, EvalError> {
+        Ok(self.evaluate(settings)? == Value::Bool(true))
     }
 }
 
 impl Node {
-    fn evaluate(&self, settings: &Settings) -> Result<Number, EvalError> {
+    fn evaluate(&self, settings: &Settings) -> Result<Part, EvalError> {
         match self {
-            Self::Integer(n) => Ok(Number::Integer(*n)),
-            Self::Float(x) => Ok(Number::Float(*x)),
-            Self::Key(path) => match settings.get(path).map(|setting| &setting.value) {
-                Some(Value::Integer(n)) => Ok(Number::Integer(*n)),
-                Some(Value::Float(x)) => Ok(Number::Float(*x)),
-                Some(other) => Err(EvalError::NoNumber { path, found: other.describe() }),
+            Self::Number(number) => Ok(Part::Number(*number)),
+            Self::Text(text) => Ok(Part::Other(Value::Text(text.clone()))),
+            Self::Bool(value) => Ok(Part::Other(Value::Bool(*value))),
+            Self::Key(path) => match settings.value(path) {
                 None => Err(EvalError::Unset(path)),
+                Some(value @ (Value::Integer(_) | Value::Float(_))) => {
+                    Exact::of(value).map(Part::Number).ok_or(EvalError::Overflow)
+                }
+                Some(value) => Ok(Part::Other(value.clone())),
             },
-            Self::Negative(node) => match node.evaluate(settings)? {
-                Number::Integer(n) => n.checked_neg().map(Number::Integer).ok_or(EvalError::Overflow),
-                Number::Float(x) => Ok(Number::Float(-x)),
-            },
-            Self::Binary { operator, left, right } => {
-                combine(*operator, left.evaluate(settings)?, right.evaluate(settings)?)
+            Self::List(items) => {
+                let values = items.iter().map(|item| item.value(settings)).collect::<Result<_, _>>()?;
+                Ok(Part::Other(Value::List(values)))
             }
+            Self::Negative(node) => {
+                node.number(settings)?.negate().map(Part::Number).ok_or(EvalError::Overflow)
+            }
+            Self::Not(node) => Ok(Part::Other(Value::Bool(!node.truth(settings)?))),
+            Self::Binary { operator, left, right } => binary(*operator, left, right, settings),
+        }
+    }
+
+    fn value(&self, settings: &Settings) -> Result<Value, EvalError> {
+        match self.evaluate(settings)? {
+            Part::Number(number) => number.to_value().ok_or(EvalError::Overflow),
+            Part::Other(value) => Ok(value),
+        }
+    }
+
+    /// Types were checked: whatever is no number here does not exist.
+    fn number(&self, settings: &Settings) -> Result<Exact, EvalError> {
+        match self.evaluate(settings)? {
+            Part::Number(number) => Ok(number),
+            Part::Other(_) => Err(EvalError::Overflow),
+        }
+    }
+
+    fn truth(&self, settings: &Settings) -> Result<bool, EvalError> {
+        Ok(self.value(settings)? == Value::Bool(true))
+    }
+}
+
+fn binary(operator: Operator, left: &Node, right: &Node, settings: &Settings) -> Result<Part, EvalError> {
+    use Operator::*;
+    let truth = |truth: bool| Ok(Part::Other(Value::Bool(truth)));
+    match operator {
+        Or => truth(left.truth(settings)? || right.truth(settings)?),
+        And => truth(left.truth(settings)? && right.truth(settings)?),
+        Equal => truth(equal(&left.evaluate(settings)?, &right.evaluate(settings)?)?),
+        Unequal => truth(!equal(&left.evaluate(settings)?, &right.evaluate(settings)?)?),
+        In => {
+            let Value::List(items) = right.value(settings)? else { return truth(false) };
+            let wanted = left.value(settings)?;
+            truth(items.iter().any(|item| *item == wanted || numbers_equal(item, &wanted)))
+        }
+        Less | LessOrEqual | Greater | GreaterOrEqual => {
+            let order = left.number(settings)?.compare(right.number(settings)?).ok_or(EvalError::Overflow)?;
+            truth(match operator {
+                Less => order == Ordering::Less,
+                LessOrEqual => order != Ordering::Greater,
+                Greater => order == Ordering::Greater,
+                _ => order != Ordering::Less,
+            })
+        }
+        Add | Subtract | Multiply | Divide => {
+            let (a, b) = (left.number(settings)?, right.number(settings)?);
+            let result = match operator {
+                Add => a.add(b),
+                Subtract => b.negate().and_then(|b| a.add(b)),
+                Multiply => a.multiply(b),
+                _ if b.is_zero() => return Err(EvalError::DivisionByZero),
+                _ => a.divide(b),
+            };
+            result.map(Part::Number).ok_or(EvalError::Overflow)
         }
     }
 }
 
-fn combine(operator: Operator, left: Number, right: Number) -> Result<Number, EvalError> {
-    if operator == Operator::Divide && right.as_f64() == 0.0 {
-        return Err(EvalError::DivisionByZero);
+fn equal(left: &Part, right: &Part) -> Result<bool, EvalError> {
+    match (left, right) {
+        (Part::Number(a), Part::Number(b)) => Ok(a == b),
+        (Part::Other(a), Part::Other(b)) => Ok(a == b),
+        _ => Ok(false),
     }
-    if let (Number::Integer(a), Number::Integer(b)) = (left, right) {
-        let exact = match operator {
-            Operator::Add => a.checked_add(b),
-            Operator::Subtract => a.checked_sub(b),
-            Operator::Multiply => a.checked_mul(b),
-            Operator::Divide if a.checked_rem(b) == Some(0) => a.checked_div(b),
-            Operator::Divide => return Ok(Number::Float(a as f64 / b as f64)),
-        };
-        return exact.map(Number::Integer).ok_or(EvalError::Overflow);
-    }
-    let (a, b) = (left.as_f64(), right.as_f64());
-    let result = match operator {
-        Operator::Add => a + b,
-        Operator::Subtract => a - b,
-        Operator::Multiply => a * b,
-        Operator::Divide => a / b,
-    };
-    if result.is_finite() { Ok(Number::Float(result)) } else { Err(EvalError::Overflow) }
+}
+
+fn numbers_equal(a: &Value, b: &Value) -> bool {
+    matches!((Exact::of(a), Exact::of(b)), (Some(a), Some(b)) if a == b)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Origin, find_key};
+    use crate::job::{Origin, Profile, find_key};
 
     fn value(text: &str) -> Result<Value, EvalError> {
         let mut settings = Settings::new();
-        settings.set(find_key("lora.rank").unwrap(), Value::Integer(8), Origin::Default);
+        settings.set(find_key("train.optimizer").unwrap(), "sgd".into(), Origin::Axis);
+        settings.fill_defaults(Profile::Peft);
         Expression::parse(text).unwrap().evaluate(&settings)
     }
 
@@ -116,6 +156,7 @@ mod tests {
     fn products_bind_tighter_than_sums_and_signs_tighter_still() {
         assert_eq!(value("2 + 3 * lora.rank - -1"), Ok(Value::Integer(27)));
         assert_eq!(value("(2 + 3) * lora.rank"), Ok(Value::Integer(40)));
+        assert_eq!(value("8 - 4 - 2"), Ok(Value::Integer(2)));
     }
 
     #[test]
@@ -127,7 +168,29 @@ mod tests {
     }
 
     #[test]
+    fn decimal_arithmetic_is_exact() {
+        assert_eq!(value("0.1 + 0.2"), Ok(Value::Float(0.3)));
+        assert_eq!(value("train.learning_rate * 10"), Ok(Value::Float(0.003)));
+        assert_eq!(value("0.1 + 0.2 == 0.3"), Ok(Value::Bool(true)));
+    }
+
+    #[test]
+    fn conditions_know_texts_lists_and_sets() {
+        for (text, expected) in [
+            ("train.optimizer == 'sgd' && lora.rank >= 8", true),
+            ("train.optimizer != 'sgd' || !(lora.rank < 8)", true),
+            ("lora.rank in [4, 8.0]", true),
+            ("train.optimizer in ['adamw']", false),
+            ("'head' in lora.layers", false),
+            ("'query' in lora.layers", true),
+            ("train.strict == false", true),
+        ] {
+            assert_eq!(value(text), Ok(Value::Bool(expected)), "{text}");
+        }
+    }
+
+    #[test]
     fn a_key_without_a_value_is_named() {
-        assert_eq!(value("lora.alpha"), Err(EvalError::Unset("lora.alpha")));
+        assert_eq!(value("limit + 1"), Err(EvalError::Unset("limit")));
     }
 }

@@ -1,40 +1,37 @@
-//! The expressions of `[derive]`: numbers, keys, `+ - * /` and parentheses.
+//! The small typed language of `[derive]`, `[[when]]` and `[[exclude]]`: numbers, 'texts', true and false, [lists], keys,
+//! `+ - * /`, comparisons, `in`, `&& || !`, parentheses. Types are checked when a text is parsed.
 
 mod evaluate;
+mod exact;
+mod lex;
 mod parse;
+mod tree;
 
 pub use evaluate::EvalError;
 pub use parse::ExpressionError;
 
 use std::ops::Range;
 
+use crate::job::ValueType;
+use tree::Node;
+
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expression {
     root: Node,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Node {
-    Integer(i64),
-    Float(f64),
-    Key(&'static str),
-    Negative(Box<Node>),
-    Binary { operator: Operator, left: Box<Node>, right: Box<Node> },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
-    Add,
-    Subtract,
-    Multiply,
-    Divide,
+    value_type: ValueType,
 }
 
 impl Expression {
-    /// Parses a text. Errors: with the bytes of the text that they are about.
+    /// Parses a text and checks its types. Errors: with the bytes of the text that they are about.
     pub fn parse(text: &str) -> Result<Self, (ExpressionError, Range<usize>)> {
-        parse::parse(text).map(|root| Self { root })
+        let (root, value_type) = parse::parse(text)?;
+        Ok(Self { root, value_type })
+    }
+
+    /// The type of its value.
+    pub fn value_type(&self) -> ValueType {
+        self.value_type
     }
 
     /// The keys that it reads.
@@ -42,19 +39,5 @@ impl Expression {
         let mut keys = Vec::new();
         self.root.collect_keys(&mut keys);
         keys
-    }
-}
-
-impl Node {
-    fn collect_keys(&self, keys: &mut Vec<&'static str>) {
-        match self {
-            Self::Integer(_) | Self::Float(_) => {}
-            Self::Key(path) => keys.push(path),
-            Self::Negative(node) => node.collect_keys(keys),
-            Self::Binary { left, right, .. } => {
-                left.collect_keys(keys);
-                right.collect_keys(keys);
-            }
-        }
     }
 }

@@ -1,13 +1,14 @@
-//! Text → tree, by recursive descent: sum → product → sign → atom.
+//! Words → typed tree, by operator strength.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-use super::{Node, Operator};
-use crate::job::{find_key, nearest_key};
+use super::lex::{Place, Word, words};
+use super::tree::{Node, Operator};
+use crate::job::{ValueType, find_key, nearest_key};
 
-/// Deepest nesting of parentheses and signs.
+/// Deepest nesting of parentheses, lists and signs.
 const MAX_DEPTH: usize = 64;
 
 /// Why a text is no expression.
@@ -17,8 +18,11 @@ pub enum ExpressionError {
     #[error("'{0}' is not part of the language")]
     Character(char),
     /// A number that is none.
-    #[error("'{0}' is no number")]
+    #[error("'{0}' is no number, or too large")]
     Number(String),
+    /// A text without its second quote.
+    #[error("the text has no second quote")]
+    OpenText,
     /// A name that is no key.
     #[error("unknown key '{name}'{}", nearest.map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
     UnknownKey {
@@ -27,138 +31,229 @@ pub enum ExpressionError {
         /// The nearest key, if one is near.
         nearest: Option<&'static str>,
     },
+    /// A text that the key it is compared with never is.
+    #[error("'{path}' is never '{word}'{}", nearest.map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
+    UnknownWord {
+        /// The key.
+        path: &'static str,
+        /// The text as written.
+        word: String,
+        /// The nearest word, if one is near.
+        nearest: Option<&'static str>,
+    },
     /// Something else was expected here.
     #[error("expected {0}")]
     Expected(&'static str),
+    /// An operator between values that it does not take.
+    #[error("expected {wanted}, found {found}")]
+    Type {
+        /// What the operator takes.
+        wanted: String,
+        /// What is there.
+        found: &'static str,
+    },
     /// Too deeply nested.
     #[error("it is nested too deeply")]
     Depth,
 }
 
 type Failure = (ExpressionError, Range<usize>);
+/// A tree with its type and its bytes.
+type Typed = (Node, ValueType, Place);
 
-pub(super) fn parse(text: &str) -> Result<Node, Failure> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
-    let node = parser.sum()?;
-    parser.skip_space();
-    if parser.at < text.len() {
+pub(super) fn parse(text: &str) -> Result<(Node, ValueType), Failure> {
+    let mut parser = Parser { words: words(text)?, next: 0, depth: 0, end: text.len() };
+    let (node, value_type, _) = parser.binary(0)?;
+    if parser.next < parser.words.len() {
         return Err(parser.here(ExpressionError::Expected("an operator or the end")));
     }
-    Ok(node)
+    Ok((node, value_type))
 }
 
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
+struct Parser {
+    words: Vec<(Word, Place)>,
+    next: usize,
     depth: usize,
+    end: usize,
 }
 
-impl Parser<'_> {
-    fn peek(&self) -> Option<char> {
-        self.text[self.at..].chars().next()
+impl Parser {
+    fn peek(&self) -> Option<&Word> {
+        self.words.get(self.next).map(|(word, _)| word)
     }
 
-    fn skip_space(&mut self) {
-        while let Some(c) = self.peek().filter(|c| c.is_whitespace()) {
-            self.at += c.len_utf8();
-        }
+    fn place(&self) -> Place {
+        self.words.get(self.next).map_or(self.end..self.end, |(_, place)| place.clone())
     }
 
     fn here(&self, error: ExpressionError) -> Failure {
-        let length = self.peek().map_or(0, char::len_utf8);
-        (error, self.at..self.at + length)
+        (error, self.place())
     }
 
-    fn take_operator(&mut self, known: &[(char, Operator)]) -> Option<Operator> {
-        self.skip_space();
-        let next = self.peek()?;
-        let (_, operator) = known.iter().find(|(c, _)| *c == next)?;
-        self.at += next.len_utf8();
-        Some(*operator)
+    fn expect(&mut self, wanted: &Word, name: &'static str) -> Result<(), Failure> {
+        if self.peek() != Some(wanted) {
+            return Err(self.here(ExpressionError::Expected(name)));
+        }
+        self.next += 1;
+        Ok(())
     }
 
-    fn sum(&mut self) -> Result<Node, Failure> {
-        let mut left = self.product()?;
-        while let Some(operator) = self.take_operator(&[('+', Operator::Add), ('-', Operator::Subtract)]) {
-            let right = self.product()?;
-            left = Node::Binary { operator, left: Box::new(left), right: Box::new(right) };
+    /// Operators of more than `strength` and what they join.
+    fn binary(&mut self, strength: u8) -> Result<Typed, Failure> {
+        let mut left = self.unary()?;
+        while let Some(Word::Operator(operator)) = self.peek() {
+            let operator = *operator;
+            if operator.strength() <= strength {
+                break;
+            }
+            self.next += 1;
+            let right = self.binary(operator.strength())?;
+            left = join(operator, left, right)?;
         }
         Ok(left)
     }
 
-    fn product(&mut self) -> Result<Node, Failure> {
-        let mut left = self.sign()?;
-        while let Some(operator) = self.take_operator(&[('*', Operator::Multiply), ('/', Operator::Divide)]) {
-            let right = self.sign()?;
-            left = Node::Binary { operator, left: Box::new(left), right: Box::new(right) };
-        }
-        Ok(left)
-    }
-
-    fn sign(&mut self) -> Result<Node, Failure> {
+    fn unary(&mut self) -> Result<Typed, Failure> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(self.here(ExpressionError::Depth));
         }
-        self.skip_space();
-        let node = match self.peek() {
-            Some('-') => {
-                self.at += 1;
-                Node::Negative(Box::new(self.sign()?))
+        let start = self.place().start;
+        let typed = match self.peek() {
+            Some(Word::Operator(Operator::Subtract)) => {
+                self.next += 1;
+                let (node, value_type, place) = self.unary()?;
+                require(value_type, ValueType::Number, &place)?;
+                (Node::Negative(Box::new(node)), ValueType::Number, start..place.end)
             }
-            Some('(') => {
-                self.at += 1;
-                let inside = self.sum()?;
-                self.skip_space();
-                if self.peek() != Some(')') {
-                    return Err(self.here(ExpressionError::Expected("')'")));
-                }
-                self.at += 1;
-                inside
+            Some(Word::Not) => {
+                self.next += 1;
+                let (node, value_type, place) = self.unary()?;
+                require(value_type, ValueType::Bool, &place)?;
+                (Node::Not(Box::new(node)), ValueType::Bool, start..place.end)
             }
-            Some(c) if c.is_ascii_digit() || c == '.' => self.number()?,
-            Some(c) if c.is_ascii_alphabetic() || c == '_' => self.key()?,
-            Some(c) if "+*/)".contains(c) => {
-                return Err(self.here(ExpressionError::Expected("a number, a key or '('")));
-            }
-            Some(c) => return Err(self.here(ExpressionError::Character(c))),
-            None => return Err(self.here(ExpressionError::Expected("a number, a key or '('"))),
+            _ => self.atom()?,
         };
         self.depth -= 1;
-        Ok(node)
+        Ok(typed)
     }
 
-    fn word(&mut self, belongs: impl Fn(char, char) -> bool) -> (String, Range<usize>) {
-        let start = self.at;
-        let mut before = ' ';
-        while let Some(c) = self.peek().filter(|c| belongs(*c, before)) {
-            self.at += c.len_utf8();
-            before = c;
-        }
-        (self.text[start..self.at].to_owned(), start..self.at)
+    fn atom(&mut self) -> Result<Typed, Failure> {
+        let place = self.place();
+        let word = self.peek().cloned();
+        self.next += 1;
+        let (node, value_type) = match word {
+            Some(Word::Number(number)) => (Node::Number(number), ValueType::Number),
+            Some(Word::Text(text)) => (Node::Text(text), ValueType::Text),
+            Some(Word::Name(name)) => return named(name, place),
+            Some(Word::Open) => {
+                let (node, value_type, _) = self.binary(0)?;
+                let end = self.place().end;
+                self.expect(&Word::Close, "')'")?;
+                return Ok((node, value_type, place.start..end));
+            }
+            Some(Word::OpenList) => return self.list(place.start),
+            _ => {
+                self.next -= 1;
+                return Err(self.here(ExpressionError::Expected("a number, a text, a key, a list or '('")));
+            }
+        };
+        Ok((node, value_type, place))
     }
 
-    fn number(&mut self) -> Result<Node, Failure> {
-        // A sign belongs to the number only right after the e of its exponent.
-        let (word, span) = self.word(|c, before| {
-            c.is_ascii_alphanumeric() || c == '.' || c == '_' || ("+-".contains(c) && "eE".contains(before))
-        });
-        let plain = word.replace('_', "");
-        let integer = plain.parse().map(Node::Integer);
-        let float = || plain.parse::<f64>().ok().filter(|x| x.is_finite()).map(Node::Float);
-        integer.ok().or_else(float).ok_or((ExpressionError::Number(word), span))
-    }
-
-    fn key(&mut self) -> Result<Node, Failure> {
-        let (name, span) = self.word(|c, _| c.is_ascii_alphanumeric() || c == '.' || c == '_');
-        match find_key(&name) {
-            Some(key) => Ok(Node::Key(key.path)),
-            None => {
-                let nearest = nearest_key(&name);
-                Err((ExpressionError::UnknownKey { name, nearest }, span))
+    fn list(&mut self, start: usize) -> Result<Typed, Failure> {
+        let mut items = Vec::new();
+        let mut of = None;
+        while self.peek() != Some(&Word::CloseList) {
+            let (node, value_type, place) = self.binary(0)?;
+            if !matches!(value_type, ValueType::Number | ValueType::Text) {
+                let wanted = "a number or a text".to_owned();
+                return Err((ExpressionError::Type { wanted, found: value_type.describe() }, place));
+            }
+            require(value_type, *of.get_or_insert(value_type), &place)?;
+            items.push(node);
+            match self.peek() {
+                Some(Word::Comma) => self.next += 1,
+                Some(Word::CloseList) => {}
+                _ => return Err(self.here(ExpressionError::Expected("',' or ']'"))),
             }
         }
+        let end = self.place().end;
+        self.next += 1;
+        let value_type = if of == Some(ValueType::Number) { ValueType::Numbers } else { ValueType::Texts };
+        Ok((Node::List(items), value_type, start..end))
     }
+}
+
+fn named(name: String, place: Place) -> Result<Typed, Failure> {
+    match name.as_str() {
+        "true" | "false" => Ok((Node::Bool(name == "true"), ValueType::Bool, place)),
+        _ => match find_key(&name) {
+            Some(key) => Ok((Node::Key(key.path), key.kind.value_type(), place)),
+            None => {
+                let nearest = nearest_key(&name);
+                Err((ExpressionError::UnknownKey { name, nearest }, place))
+            }
+        },
+    }
+}
+
+fn require(found: ValueType, wanted: ValueType, place: &Place) -> Result<(), Failure> {
+    if found == wanted {
+        return Ok(());
+    }
+    let (wanted, found) = (wanted.describe().to_owned(), found.describe());
+    Err((ExpressionError::Type { wanted, found }, place.clone()))
+}
+
+/// Checks the types of both sides and joins them.
+fn join(operator: Operator, left: Typed, right: Typed) -> Result<Typed, Failure> {
+    use Operator::*;
+    let ((a, a_type, a_place), (b, b_type, b_place)) = (left, right);
+    let result = match operator {
+        Or | And => {
+            require(a_type, ValueType::Bool, &a_place)?;
+            require(b_type, ValueType::Bool, &b_place)?;
+            ValueType::Bool
+        }
+        Equal | Unequal => {
+            require(b_type, a_type, &b_place)?;
+            check_word(&a, &b, &b_place)?;
+            check_word(&b, &a, &a_place)?;
+            ValueType::Bool
+        }
+        In => {
+            let wanted = if a_type == ValueType::Number { ValueType::Numbers } else { ValueType::Texts };
+            if a_type != ValueType::Number {
+                require(a_type, ValueType::Text, &a_place)?;
+            }
+            require(b_type, wanted, &b_place)?;
+            if let Node::List(items) = &b {
+                items.iter().try_for_each(|item| check_word(&a, item, &b_place))?;
+            }
+            check_word(&b, &a, &a_place)?;
+            ValueType::Bool
+        }
+        Less | LessOrEqual | Greater | GreaterOrEqual | Add | Subtract | Multiply | Divide => {
+            require(a_type, ValueType::Number, &a_place)?;
+            require(b_type, ValueType::Number, &b_place)?;
+            if operator.strength() > 3 { ValueType::Number } else { ValueType::Bool }
+        }
+    };
+    let place = a_place.start..b_place.end;
+    Ok((Node::Binary { operator, left: Box::new(a), right: Box::new(b) }, result, place))
+}
+
+/// A text that is held against a key with a list of words must be one of them.
+fn check_word(key: &Node, text: &Node, place: &Place) -> Result<(), Failure> {
+    let (Node::Key(path), Node::Text(word)) = (key, text) else { return Ok(()) };
+    let words = find_key(path).map(|key| key.kind.words()).unwrap_or_default();
+    if words.is_empty() || words.contains(&word.as_str()) {
+        return Ok(());
+    }
+    let near = words.iter().map(|known| (strsim::damerau_levenshtein(known, word), *known)).min();
+    let nearest = near.filter(|(distance, _)| *distance <= 1 + word.len() / 3).map(|(_, known)| known);
+    Err((ExpressionError::UnknownWord { path, word: word.clone(), nearest }, place.clone()))
 }
 
 #[cfg(test)]
@@ -177,16 +272,39 @@ mod tests {
             error("2 * lora.rnk"),
             ("unknown key 'lora.rnk', did you mean 'lora.rank'?".into(), 4..12)
         );
-        assert_eq!(error("2 * "), ("expected a number, a key or '('".into(), 4..4));
+        assert_eq!(error("2 * "), ("expected a number, a text, a key, a list or '('".into(), 4..4));
         assert_eq!(error("(2"), ("expected ')'".into(), 2..2));
-        assert_eq!(error("2 $ 3"), ("expected an operator or the end".into(), 2..3));
-        assert_eq!(error("1e999"), ("'1e999' is no number".into(), 0..5));
+        assert_eq!(error("2 $ 3"), ("'$' is not part of the language".into(), 2..3));
+        assert_eq!(error("2 3"), ("expected an operator or the end".into(), 2..3));
+        assert_eq!(error("1e999"), ("'1e999' is no number, or too large".into(), 0..5));
+        assert_eq!(error("seed == 'a"), ("the text has no second quote".into(), 8..10));
         assert!(parse(&"(".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn unlike_types_are_told_at_their_place() {
+        assert_eq!(error("lora.rank == 'a'"), ("expected a number, found a text".into(), 13..16));
+        assert_eq!(error("1 && true"), ("expected true or false, found a number".into(), 0..1));
+        assert_eq!(error("[1, 'a']"), ("expected a number, found a text".into(), 4..7));
+        assert_eq!(
+            error("lora.rank in ['a']"),
+            ("expected a list of numbers, found a list of texts".into(), 13..18)
+        );
+        assert_eq!(error("!lora.rank"), ("expected true or false, found a number".into(), 1..10));
+    }
+
+    #[test]
+    fn a_word_that_a_key_never_has_is_told() {
+        let text = "train.optimizer == 'sdg'";
+        assert_eq!(error(text), ("'train.optimizer' is never 'sdg', did you mean 'sgd'?".into(), 19..24));
+        assert!(parse("train.optimizer in ['sgd', 'adamw']").is_ok());
+        assert!(parse("'head' in lora.layers").is_ok());
+        assert!(parse("'haed' in lora.layers").is_err());
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[-0-9a-z.()+*/ é_]{0,40}") {
+        fn no_text_makes_it_panic(text in "[-0-9a-z.()+*/!<>=&|,'\\[\\] é_]{0,40}") {
             let _ = parse(&text);
         }
     }

@@ -1,0 +1,52 @@
+//! `loragrid show`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::arguments::ShowArguments;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::job::{Bytes, Seconds};
+use crate::report::{render_terminal, stored_scores_table, stored_settings_table};
+use crate::store::{Store, StoredJob};
+
+pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let job = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let job = store.job(&arguments.job).await?;
+        store.close().await;
+        Ok(job)
+    })?;
+    if arguments.json {
+        write_json(&json!(job))?;
+        return Ok(ExitCode::Success);
+    }
+    write_line(&heading(&job))?;
+    write_line(&render_terminal(&stored_settings_table(&job), terminal_width()))?;
+    if !job.scores.is_empty() {
+        write_line(&render_terminal(&stored_scores_table(&job), terminal_width()))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn heading(job: &StoredJob) -> String {
+    let kind = if job.is_base { "untrained model" } else { "adapter" };
+    let mut lines =
+        vec![format!("job {}: {kind}, {}, {} attempts", job.id, job.state.as_str(), job.attempts)];
+    lines.extend(job.reason.as_ref().map(|reason| format!("reason: {reason}")));
+    if let (Some(steps), Some(tokens), Some(seconds)) = (job.steps, job.tokens, job.seconds) {
+        let memory = Bytes(job.peak_memory.unwrap_or_default().max(0) as u64);
+        lines.push(format!(
+            "trained {steps} steps on {tokens} tokens in {} with {} parameters in {}, peak memory {memory}",
+            Seconds(seconds),
+            job.trainable,
+            job.dtype
+        ));
+    }
+    if let (Some(first), Some(last)) = (job.first_loss, job.last_loss) {
+        lines.push(format!("loss: {first:.3} in the first window, {last:.3} in the last"));
+    }
+    lines.extend(job.adapter.as_ref().map(|folder| format!("adapter: {folder}")));
+    lines.join("\n")
+}

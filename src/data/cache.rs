@@ -1,0 +1,85 @@
+//! Encoded rows on disk: made once for each data set, template, tokenizer and way of encoding.
+//!
+//! Layout, little endian: `LGTOK1\0\0`, rows u64, truncated u64, dropped u64; for each row its length u32, its tokens as
+//! u32, one byte a token that is 1 where it is scored; at the end the SHA-256 of all before it as hexadecimal text.
+
+use std::path::Path;
+
+use super::example::{Encoded, Example};
+use crate::job::Digest;
+
+const MAGIC: &[u8; 8] = b"LGTOK1\0\0";
+/// Length of the digest at the end.
+const TAIL: usize = 64;
+
+/// Writes encoded rows; the file appears whole or not at all. Error: the system's.
+pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
+    let mut bytes = MAGIC.to_vec();
+    for number in [encoded.examples.len() as u64, encoded.truncated, encoded.dropped] {
+        bytes.extend(number.to_le_bytes());
+    }
+    for example in &encoded.examples {
+        bytes.extend((example.tokens.len() as u32).to_le_bytes());
+        bytes.extend(example.tokens.iter().flat_map(|token| token.to_le_bytes()));
+        bytes.extend(example.scored.iter().map(|scored| u8::from(*scored)));
+    }
+    bytes.extend(Digest::of(&bytes).to_string().as_bytes());
+    let beside = path.with_extension(format!("partial-{}", std::process::id()));
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(&beside, path)
+}
+
+/// Reads encoded rows. `None`: not there, or not whole; it is then made anew.
+pub fn read_encoded(path: &Path) -> Option<Encoded> {
+    let bytes = std::fs::read(path).ok()?;
+    let (body, tail) = bytes.split_at(bytes.len().checked_sub(TAIL)?);
+    if Digest::of(body).to_string().as_bytes() != tail {
+        return None;
+    }
+    let mut rest = body.strip_prefix(MAGIC)?;
+    let rows = take_u64(&mut rest)?;
+    let mut encoded =
+        Encoded { examples: Vec::new(), truncated: take_u64(&mut rest)?, dropped: take_u64(&mut rest)? };
+    for _ in 0..rows {
+        let length = u32::from_le_bytes(*take::<4>(&mut rest)?) as usize;
+        let (tokens, after) = rest.split_at_checked(length.checked_mul(4)?)?;
+        let (scored, after) = after.split_at_checked(length)?;
+        rest = after;
+        let token = |bytes: &[u8]| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        encoded.examples.push(Example {
+            tokens: tokens.chunks_exact(4).map(token).collect(),
+            scored: scored.iter().map(|byte| *byte == 1).collect(),
+        });
+    }
+    rest.is_empty().then_some(encoded)
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (head, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(head)
+}
+
+fn take_u64(rest: &mut &[u8]) -> Option<u64> {
+    take::<8>(rest).map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_what_was_cut_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.tokens");
+        let example = |n: u32| Example { tokens: vec![n, n + 1], scored: vec![false, true] };
+        let encoded = Encoded { examples: vec![example(1), example(7)], truncated: 3, dropped: 1 };
+        write_encoded(&path, &encoded).unwrap();
+        assert_eq!(read_encoded(&path), Some(encoded));
+        let bytes = std::fs::read(&path).unwrap();
+        for length in 0..bytes.len() {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert_eq!(read_encoded(&path), None, "cut at {length}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Types and ranges of keys.
+
+use crate::job::value::{Value, ValueError};
+
+/// The type and range of a key.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum KeyKind {
+    /// `true` or `false`.
+    Bool,
+    /// A whole number of at least `min` and at most `max`.
+    Integer {
+        /// Smallest allowed value.
+        min: i64,
+        /// Largest allowed value.
+        max: i64,
+    },
+    /// A finite number with `min` ≤ x ≤ `max`, or `min` < x where `open` is set.
+    Number {
+        /// Smallest allowed value.
+        min: f64,
+        /// Largest allowed value.
+        max: f64,
+        /// Whether `min` itself is refused.
+        open: bool,
+    },
+    /// Any text but the empty one.
+    Text,
+    /// A model: as a text.
+    Model,
+    /// A template: as a text.
+    Template,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A set of these words; `"all"` stands for every one.
+    ChoiceSet(&'static [&'static str]),
+    /// A list of texts, at least one.
+    TextList,
+    /// A set of texts, perhaps empty.
+    Texts,
+    /// Two numbers in [0, 1).
+    Betas,
+}
+
+/// The type of a value in expressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// `true` or `false`.
+    Bool,
+    /// Any number.
+    Number,
+    /// A text.
+    Text,
+    /// A list of numbers.
+    Numbers,
+    /// A list of texts.
+    Texts,
+}
+
+impl ValueType {
+    /// In words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Number => "a number",
+            Self::Text => "a text",
+            Self::Numbers => "a list of numbers",
+            Self::Texts => "a list of texts",
+        }
+    }
+}
+
+pub(super) const fn integer(min: i64, max: i64) -> KeyKind {
+    KeyKind::Integer { min, max }
+}
+
+pub(super) const fn number(min: f64, max: f64) -> KeyKind {
+    KeyKind::Number { min, max, open: false }
+}
+
+/// A number above 0.
+pub(super) const fn positive(max: f64) -> KeyKind {
+    KeyKind::Number { min: 0.0, max, open: true }
+}
+
+impl KeyKind {
+    /// What the kind accepts, in words.
+    pub fn expected(&self) -> String {
+        let words = |list: &[&str]| list.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ");
+        match *self {
+            Self::Bool => "true or false".to_owned(),
+            Self::Integer { min, max: i64::MAX } => format!("a whole number of at least {min}"),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Number { min, max, open: true } => format!("a number above {min} and at most {max}"),
+            Self::Number { min, max, open: false } => format!("a number from {min} to {max}"),
+            Self::Text | Self::Model | Self::Template => "a text that is not empty".to_owned(),
+            Self::Choice(list) => format!("one of {}", words(list)),
+            Self::ChoiceSet(list) => format!("\"all\", or a list of {}", words(list)),
+            Self::TextList | Self::Texts => "a list of texts".to_owned(),
+            Self::Betas => "two numbers from 0 to below 1".to_owned(),
+        }
+    }
+
+    /// Its type in expressions.
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Self::Bool => ValueType::Bool,
+            Self::Integer { .. } | Self::Number { .. } => ValueType::Number,
+            Self::Text | Self::Model | Self::Template | Self::Choice(_) => ValueType::Text,
+            Self::ChoiceSet(_) | Self::TextList | Self::Texts => ValueType::Texts,
+            Self::Betas => ValueType::Numbers,
+        }
+    }
+
+    /// The words among which a mistyped one is looked for.
+    pub fn words(&self) -> &'static [&'static str] {
+        match self {
+            Self::Choice(list) | Self::ChoiceSet(list) => list,
+            _ => &[],
+        }
+    }
+
+    /// Checks a value and brings it into the kind's one form: whole numbers where numbers are wanted become
+    /// floats, sets are sorted (words by the table's order), `"all"` is spelled out. Errors: [`ValueError`].
+    pub fn check(&self, value: &Value) -> Result<Value, ValueError> {
+        self.accept(value).ok_or_else(|| ValueError { wanted: self.expected(), found: value.describe() })
+    }
+
+    fn accept(&self, value: &Value) -> Option<Value> {
+        match (*self, value) {
+            (Self::Bool, Value::Bool(_)) => Some(value.clone()),
+            (Self::Integer { min, max }, Value::Integer(n)) => (min..=max).contains(n).then(|| value.clone()),
+            (Self::Number { min, max, open }, value) => {
+                let x = value.as_f64()?;
+                let above = if open { x > min } else { x >= min };
+                // Adding 0 turns −0 into 0, so that equal numbers are one value.
+                (x.is_finite() && above && x <= max).then_some(Value::Float(x + 0.0))
+            }
+            (Self::Text | Self::Model | Self::Template, Value::Text(t)) => {
+                (!t.trim().is_empty()).then(|| value.clone())
+            }
+            (Self::Choice(list), Value::Text(t)) => list.contains(&t.as_str()).then(|| value.clone()),
+            (Self::ChoiceSet(list), Value::Text(t)) if t == "all" => {
+                Some(Value::List(list.iter().map(|w| Value::from(*w)).collect()))
+            }
+            (Self::ChoiceSet(list), Value::List(items)) => choice_set(list, items),
+            (Self::TextList, Value::List(items)) => texts(items).filter(|_| !items.is_empty()),
+            (Self::Texts, Value::List(items)) => texts(items),
+            (Self::Betas, Value::List(items)) => {
+                let numbers: Vec<f64> = items.iter().map(Value::as_f64).collect::<Option<_>>()?;
+                let good = numbers.len() == 2 && numbers.iter().all(|x| (0.0..1.0).contains(x));
+                good.then(|| Value::List(numbers.into_iter().map(Value::Float).collect()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn texts(items: &[Value]) -> Option<Value> {
+    let good = items.iter().all(|item| item.as_text().is_some_and(|text| !text.trim().is_empty()));
+    let twice = items.iter().enumerate().any(|(at, item)| items[..at].contains(item));
+    (good && !twice).then(|| Value::List(items.to_vec()))
+}
+
+fn choice_set(list: &'static [&'static str], items: &[Value]) -> Option<Value> {
+    let known = |item: &Value| item.as_text().is_some_and(|text| list.contains(&text));
+    if items.is_empty() || !items.iter().all(known) {
+        return None;
+    }
+    let chosen = list.iter().filter(|word| items.contains(&Value::from(**word)));
+    Some(Value::List(chosen.map(|word| Value::from(*word)).collect()))
+}

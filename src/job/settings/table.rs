@@ -1,0 +1,112 @@
+//! Every configuration key of a sweep file. Parser, axes, expressions, `keys`, `show` and the training key read this one
+//! table; numbers default to the study's.
+
+use super::kind::KeyKind::{self, Bool, Choice, ChoiceSet, Model, Template, Text, TextList, Texts};
+use super::kind::{integer, number, positive};
+use crate::job::choices::*;
+
+/// What a key decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decides {
+    /// The adapter: its value is part of the training key.
+    Training,
+    /// Which scores are wanted: part of score keys.
+    Scoring,
+    /// Something that other parts of a key stand for: a name whose content counts, a length that is resolved.
+    Indirect,
+    /// Nothing of a result.
+    Nothing,
+}
+
+/// One row of [`KEYS`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Key {
+    /// Dotted path: `train.learning_rate`, `seed`.
+    pub path: &'static str,
+    /// Type and range.
+    pub kind: KeyKind,
+    /// Default as TOML would spell it; `None`: the key may be absent.
+    pub default: Option<&'static str>,
+    /// Default under the profile `litgpt-2023`, where it differs.
+    pub litgpt: Option<&'static str>,
+    /// What the key decides.
+    pub decides: Decides,
+    /// One line for a reader.
+    pub help: &'static str,
+}
+
+const fn key(
+    path: &'static str,
+    kind: KeyKind,
+    default: Option<&'static str>,
+    decides: Decides,
+    help: &'static str,
+) -> Key {
+    Key { path, kind, default, litgpt: None, decides, help }
+}
+
+const fn differs(key: Key, litgpt: &'static str) -> Key {
+    Key { litgpt: Some(litgpt), ..key }
+}
+
+/// Training dtypes that a file can name; `auto` is resolved by the device.
+const DTYPES: &[&str] = &["auto", "bf16", "fp32"];
+
+use Decides::*;
+
+/// All keys, in the order in which they are shown.
+///
+/// A key that is added later must be left out of the training key where it has the value that was meant before it
+/// existed; the golden file of keys fails otherwise.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key("model", Model, None, Indirect, "a hub id, a .gguf file or a Hugging Face checkpoint folder"),
+    key("revision", Text, None, Indirect, "revision of a hub id"),
+    key("data", Text, None, Indirect, "a preset, or a path to a .jsonl, .json, .csv or .parquet file"),
+    key("template", Template, Some("\"auto\""), Indirect, "how a row becomes a prompt and a response: auto, alpaca, question-answer, chat, or a Jinja chat template"),
+    key("eval", Texts, Some("[]"), Scoring, "tasks to score: names, or paths to task files"),
+    key("num_fewshot", integer(0, 1000), None, Scoring, "examples before each document, where the task does not say 0"),
+    key("limit", integer(1, i64::MAX), None, Scoring, "score only the first n documents of each task"),
+    key("objective", Text, None, Nothing, "the task or task:metric that ranks the leaderboard; the first of eval by default"),
+    key("profile", Choice(Profile::WORDS), Some("\"peft\""), Indirect, "whose rules apply where PEFT and Lit-GPT of 2023 differ"),
+    differs(key("prompt_profile", Choice(PromptProfile::WORDS), Some("\"lm_eval\""), Scoring, "whose prompts tasks are scored with"), "\"litgpt-2023\""),
+    key("seed", integer(0, i64::MAX), Some("1"), Training, "seed of adapter initialisation, row order and dropout"),
+    key("reference", TextList, None, Nothing, "untrained models that are scored below the base"),
+    key("train.quantize", Choice(Quantize::WORDS), Some("\"none\""), Training, "storage of the frozen block weights"),
+    differs(key("train.quantize_head", Bool, Some("false"), Training, "quantise the head too"), "true"),
+    key("train.dtype", Choice(DTYPES), Some("\"auto\""), Indirect, "compute dtype of the frozen model; auto: bf16 where the device has it"),
+    key("train.iterations", integer(1, 1 << 40), Some("50_000"), Indirect, "micro-batches to train on"),
+    key("train.epochs", positive(1e6), None, Indirect, "passes over the data, instead of iterations"),
+    key("train.batch_size", integer(1, 1 << 20), Some("128"), Training, "rows of one optimizer step"),
+    key("train.micro_batch_size", integer(1, 1 << 20), Some("1"), Training, "rows of one iteration"),
+    key("train.learning_rate", positive(1e3), Some("3e-4"), Training, "peak learning rate"),
+    key("train.optimizer", Choice(Optimizer::WORDS), Some("\"adamw\""), Training, "optimizer"),
+    key("train.betas", KeyKind::Betas, Some("[0.9, 0.999]"), Training, "AdamW's decay rates of the two moments"),
+    key("train.eps", positive(1.0), Some("1e-8"), Training, "AdamW's epsilon"),
+    key("train.momentum", number(0.0, 1.0), Some("0.0"), Training, "SGD's momentum"),
+    key("train.weight_decay", number(0.0, 1e3), Some("0.01"), Training, "weight decay: decoupled for AdamW, in the gradient for SGD"),
+    key("train.schedule", Choice(Schedule::WORDS), Some("\"constant\""), Training, "learning rate after the warm-up"),
+    differs(key("train.schedule_form", Choice(ScheduleForm::WORDS), Some("\"transformers\""), Training, "whose form of the cosine schedule"), "\"litgpt-2023\""),
+    key("train.warmup_steps", integer(0, 1 << 40), Some("100"), Training, "optimizer steps of linear warm-up from 0"),
+    key("train.min_lr_ratio", number(0.0, 1.0), Some("0.0"), Training, "end of the cosine schedule as a part of the peak"),
+    key("train.clip_norm", number(0.0, 1e6), Some("0.0"), Training, "largest norm of a step's gradient; 0: no clipping"),
+    differs(key("train.loss", Choice(Loss::WORDS), Some("\"token\""), Training, "mean over the window's tokens, or mean of micro-batch means"), "\"micro_batch\""),
+    differs(key("train.order", Choice(RowOrder::WORDS), Some("\"shuffle\""), Training, "order of the rows"), "\"with_replacement\""),
+    differs(key("train.last_window", Choice(LastWindow::WORDS), Some("\"step\""), Training, "a last window with fewer micro-batches"), "\"drop\""),
+    key("train.max_seq_length", integer(8, 1 << 20), Some("2048"), Training, "longest row in tokens"),
+    key("train.overlong", Choice(Overlong::WORDS), Some("\"truncate\""), Training, "a row with more tokens"),
+    key("train.labels", Choice(Labels::WORDS), Some("\"all\""), Training, "which tokens the loss scores"),
+    key("train.validation_split", number(0.0, 0.9), Some("0.0"), Training, "part of the rows that is kept for validation"),
+    key("train.validate_every", integer(1, 1 << 40), None, Nothing, "optimizer steps between validation losses"),
+    key("train.checkpoint_every", integer(1, 1 << 30), Some("120"), Nothing, "seconds between checkpoints"),
+    key("train.strict", Bool, Some("false"), Training, "deterministic kernels only, where a device has others"),
+    key("lora.rank", integer(1, 1 << 16), Some("8"), Training, "rank of every adapter"),
+    key("lora.alpha", positive(1e6), Some("16"), Training, "numerator of the scale"),
+    key("lora.layers", ChoiceSet(LayerKind::WORDS), Some("[\"query\", \"value\"]"), Training, "layers that carry an adapter"),
+    key("lora.dropout", number(0.0, 0.99), Some("0.05"), Training, "dropout on the adapter's input"),
+    key("lora.scaling", Choice(Scaling::WORDS), Some("\"alpha/r\""), Training, "what the adapter's output is multiplied by"),
+    key("lora.variant", Choice(Variant::WORDS), Some("\"lora\""), Training, "form of the adapter"),
+    key("lora.plus_ratio", number(1.0, 1e4), Some("1.0"), Training, "learning rate of B over that of A (LoRA+)"),
+    key("lora.init", Choice(Init::WORDS), Some("\"kaiming\""), Training, "initial values of A"),
+    differs(key("lora.dtype", Choice(AdapterDType::WORDS), Some("\"fp32\""), Training, "dtype of the adapter"), "\"compute\""),
+];

@@ -1,0 +1,89 @@
+//! What keeps a plan from running, though it can be shown.
+
+use std::fmt;
+
+use crate::job::{AdapterDType, JobConfig, PromptProfile, Quantize, Variant};
+
+/// What keeps a plan from running.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blocker {
+    /// A model that is not on this machine.
+    Model {
+        /// Its hub id.
+        name: String,
+    },
+    /// A data set that is not on this machine.
+    Data {
+        /// Its name.
+        name: String,
+    },
+    /// Documents of a task that are not on this machine.
+    Documents {
+        /// The task.
+        task: String,
+        /// What they are called where they are published.
+        name: String,
+    },
+    /// A setting that the engine of this version does not carry out.
+    Setting {
+        /// The key.
+        path: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model { name } => write!(f, "the model {name} is not here"),
+            Self::Data { name } => write!(f, "the rows of {name} are not here"),
+            Self::Documents { task, name } => write!(f, "the documents of {task} ({name}) are not here"),
+            Self::Setting { path, value } => write!(f, "this version does not train with {path} = {value}"),
+        }
+    }
+}
+
+impl Blocker {
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Model { .. } => "download it and name its folder or .gguf file as model",
+            Self::Data { .. } | Self::Documents { .. } => {
+                "set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]"
+            }
+            Self::Setting { .. } => "choose another value, or plan only",
+        }
+    }
+
+    /// The settings of a job that the engine of this version does not carry out.
+    pub(super) fn of_settings(config: &JobConfig, trains: bool) -> Vec<Self> {
+        let (train, lora) = (&config.train, &config.lora);
+        let checks = [
+            (
+                config.eval.num_fewshot.unwrap_or(0) > 0,
+                "num_fewshot",
+                config.eval.num_fewshot.unwrap_or(0).to_string(),
+            ),
+            (
+                config.eval.prompt_profile != PromptProfile::LmEval,
+                "prompt_profile",
+                config.eval.prompt_profile.as_str().into(),
+            ),
+            (trains && train.quantize != Quantize::None, "train.quantize", train.quantize.as_str().into()),
+            (
+                trains && train.validation_split > 0.0,
+                "train.validation_split",
+                train.validation_split.to_string(),
+            ),
+            (trains && lora.variant != Variant::Lora, "lora.variant", lora.variant.as_str().into()),
+            (trains && lora.plus_ratio != 1.0, "lora.plus_ratio", lora.plus_ratio.to_string()),
+            (trains && lora.dtype != AdapterDType::Fp32, "lora.dtype", lora.dtype.as_str().into()),
+        ];
+        checks
+            .into_iter()
+            .filter(|(blocks, ..)| *blocks)
+            .map(|(_, path, value)| Self::Setting { path, value })
+            .collect()
+    }
+}

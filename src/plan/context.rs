@@ -1,0 +1,42 @@
+//! What a plan needs to know of its surroundings.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use crate::checkpoint::FileDigests;
+use crate::data::DataRoots;
+use crate::job::{DType, Digest, JobId};
+
+/// What a plan needs to know of its surroundings.
+pub struct PlanContext<'a> {
+    /// Local data; the sweep file's own `[data_sets]` are added to it.
+    pub roots: DataRoots,
+    /// Digests of files.
+    pub digests: &'a mut dyn FileDigests,
+    /// What `train.dtype = "auto"` means here.
+    pub auto_dtype: DType,
+    /// Folder of encoded rows, if it is there.
+    pub cache: Option<PathBuf>,
+}
+
+/// What is done already.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Digests of training keys whose adapter is there.
+    pub trained: HashSet<Digest>,
+    /// Score keys whose scores are there.
+    pub scored: HashSet<Digest>,
+    /// Measured training speed in tokens a second, by model identity and dtype.
+    pub throughput: HashMap<(Digest, DType), f64>,
+    /// The last version of each sweep.
+    pub last: HashMap<String, LastVersion>,
+}
+
+/// The last version of a sweep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastVersion {
+    /// Its number.
+    pub version: i64,
+    /// Its jobs.
+    pub jobs: HashSet<JobId>,
+}

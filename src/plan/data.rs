@@ -1,0 +1,104 @@
+//! The data of a sweep, encoded once for each way in which the grid reads it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::context::PlanContext;
+use super::error::PlanError;
+use super::models::PlannedModel;
+use crate::data::{
+    DataError, DataSource, Encoded, Encoding, PresetOrigin, Template, encode_rows, find_preset, read_encoded,
+    write_encoded,
+};
+use crate::job::{Digest, JobConfig};
+
+/// A data set in one way of encoding.
+#[derive(Debug, Clone)]
+pub struct PlannedData {
+    /// As the sweep file names it.
+    pub name: String,
+    /// What the rows are; of rows that are not here, only their name.
+    pub identity: Digest,
+    /// The template as it is applied.
+    pub template: String,
+    /// Rows that are trained on.
+    pub rows: u64,
+    /// Mean tokens of a row.
+    pub mean_tokens: f64,
+    /// The encoded rows, if rows and tokenizer are here.
+    pub encoded: Option<Arc<Encoded>>,
+    /// The file name of the encoded rows in the cache.
+    pub cache_name: String,
+}
+
+impl PlannedData {
+    /// Finds and encodes the data of a job. Rows that are not here, or that no tokenizer can encode, are estimated by
+    /// what is published of them. Errors: unknown, malformed, a row without a trainable token.
+    pub(super) fn find(
+        config: &JobConfig,
+        model: &PlannedModel,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<Self, PlanError> {
+        let source = match DataSource::training(&config.data, folder, &context.roots) {
+            Ok(source) => source,
+            Err(DataError::NotLocal { .. }) => return Ok(Self::published(config)),
+            Err(error) => return Err(error.into()),
+        };
+        let identity = source.identity(context.digests)?;
+        let Some(local) = &model.local else {
+            return Ok(Self { identity, ..Self::published(config) });
+        };
+        let rows = source.rows()?;
+        let template = Template::resolve(&config.template, rows.first(), &local.tokenizer, folder)?;
+        let longest = model.config.as_ref().map_or(u64::MAX, |config| config.max_positions);
+        let encoding = Encoding {
+            labels: config.train.labels,
+            max_tokens: config.train.max_seq_length.min(longest) as usize,
+            overlong: config.train.overlong,
+        };
+        let key = format!("{identity} {} {} {encoding:?} v1", model.identity.0, template.identity());
+        let cache_name = format!("{}.tokens", Digest::of(key.as_bytes()).prefix(32));
+        let cached = context.cache.as_ref().and_then(|folder| read_encoded(&folder.join(&cache_name)));
+        let encoded = match cached {
+            Some(encoded) => encoded,
+            None => encode_rows(&config.data, &rows, &template, &local.tokenizer, encoding)?,
+        };
+        Ok(Self {
+            name: config.data.clone(),
+            identity,
+            template: template.identity().to_owned(),
+            rows: encoded.examples.len() as u64,
+            mean_tokens: encoded.tokens() as f64 / encoded.examples.len() as f64,
+            encoded: Some(Arc::new(encoded)),
+            cache_name,
+        })
+    }
+
+    /// What is published of a data set.
+    fn published(config: &JobConfig) -> Self {
+        let (rows, mean_tokens) = match find_preset(&config.data).map(|preset| preset.origin) {
+            Some(PresetOrigin::Hub { rows, mean_tokens, .. }) => (rows, mean_tokens as f64),
+            _ => (0, 0.0),
+        };
+        Self {
+            name: config.data.clone(),
+            identity: Digest::of(format!("hub {}", config.data).as_bytes()),
+            template: config.template.clone(),
+            rows,
+            mean_tokens: mean_tokens.min(config.train.max_seq_length as f64),
+            encoded: None,
+            cache_name: String::new(),
+        }
+    }
+
+    /// The file of the encoded rows in the cache, written if it is not there. Error: the system's.
+    pub fn cache_in(&self, folder: &Path) -> std::io::Result<PathBuf> {
+        let path = folder.join(&self.cache_name);
+        if let Some(encoded) = self.encoded.as_ref().filter(|_| !path.is_file()) {
+            std::fs::create_dir_all(folder)?;
+            write_encoded(&path, encoded)?;
+        }
+        Ok(path)
+    }
+}

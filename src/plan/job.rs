@@ -1,0 +1,54 @@
+//! A job of a plan.
+
+use super::estimate::Estimate;
+use crate::job::{DType, JobConfig, JobId, ScoreKey, Settings, SubjectKey};
+
+/// What a job does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// Scores the untrained model.
+    Base,
+    /// Trains an adapter and scores it.
+    Train {
+        /// The configuration, iterations resolved.
+        config: Box<JobConfig>,
+        /// Its data's place in the plan.
+        data: usize,
+    },
+}
+
+/// A job of the plan.
+#[derive(Debug, Clone)]
+pub struct PlannedJob {
+    /// Its identity.
+    pub id: JobId,
+    /// What it produces scores of.
+    pub subject: SubjectKey,
+    /// What it does.
+    pub work: Work,
+    /// Its model's place in the plan.
+    pub model: usize,
+    /// Compute dtype.
+    pub dtype: DType,
+    /// Its resolved settings.
+    pub settings: Settings,
+    /// The values in which it differs from its neighbours: `r=8 lr=1e-3`, or `base`.
+    pub label: String,
+    /// Parameters of its adapter; 0 for the base model.
+    pub trainable: u64,
+    /// The tasks that are wanted, by their place in the plan, with the key of their scores.
+    pub wanted: Vec<(usize, ScoreKey)>,
+    /// Whether the adapter is still to be trained.
+    pub train_missing: bool,
+    /// Which of `wanted` are still to be scored.
+    pub missing: Vec<usize>,
+    /// What that will take.
+    pub estimate: Estimate,
+}
+
+impl PlannedJob {
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        !self.train_missing && self.missing.is_empty()
+    }
+}

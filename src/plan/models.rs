@@ -1,0 +1,69 @@
+//! The models of a sweep.
+
+use std::path::{Path, PathBuf};
+
+use super::error::PlanError;
+use crate::checkpoint::{Checkpoint, CheckpointError, FileDigests, ModelConfig, ModelTokenizer, find_known};
+use crate::job::{Digest, ModelIdentity};
+
+/// A model of a sweep: on this machine, or only known by its published shape.
+#[derive(Debug)]
+pub struct PlannedModel {
+    /// As the sweep file names it.
+    pub name: String,
+    /// Its shape, where it is a family that loragrid trains.
+    pub config: Option<ModelConfig>,
+    /// All its parameters.
+    pub parameters: u64,
+    /// What it is; of a model that is not here, only its name.
+    pub identity: ModelIdentity,
+    /// Its files, if they are here.
+    pub local: Option<LocalModel>,
+}
+
+/// A model on this machine.
+#[derive(Debug)]
+pub struct LocalModel {
+    /// A GGUF file or a checkpoint folder.
+    pub path: PathBuf,
+    /// Its tokenizer.
+    pub tokenizer: ModelTokenizer,
+}
+
+impl PlannedModel {
+    /// The model that a sweep file names: a path relative to `folder`, or a hub id of the catalogue. Errors: unreadable,
+    /// unsupported, neither here nor known.
+    pub(super) fn find(
+        name: &str,
+        revision: Option<&str>,
+        folder: &Path,
+        digests: &mut dyn FileDigests,
+    ) -> Result<Self, PlanError> {
+        let path = folder.join(name);
+        if path.exists() {
+            let checkpoint = Checkpoint::open(&path)?;
+            return Ok(Self {
+                name: name.to_owned(),
+                parameters: checkpoint.config().parameters(),
+                identity: checkpoint.identity(digests)?,
+                config: Some(checkpoint.config().clone()),
+                local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path }),
+            });
+        }
+        let known = find_known(name).ok_or(CheckpointError::Missing { path })?;
+        let identity = Digest::of(format!("hub {name}@{}", revision.unwrap_or("main")).as_bytes());
+        Ok(Self {
+            name: name.to_owned(),
+            config: known.config,
+            parameters: known.parameters,
+            identity: ModelIdentity(identity),
+            local: None,
+        })
+    }
+
+    /// The last part of its name, without an ending.
+    pub fn short_name(&self) -> &str {
+        let last = self.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&self.name);
+        last.strip_suffix(".gguf").unwrap_or(last)
+    }
+}

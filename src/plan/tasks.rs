@@ -1,0 +1,69 @@
+//! The tasks of a sweep.
+
+use std::collections::BTreeSet;
+
+use super::context::PlanContext;
+use super::error::PlanError;
+use super::models::PlannedModel;
+use crate::job::{Digest, EvalConfig, PromptProfile, ScoreKey, SubjectKey};
+use crate::task::{Catalogue, Task, TaskError, build_documents, encode_request};
+
+/// A task of the sweep, on a number of its documents.
+#[derive(Debug, Clone)]
+pub struct PlannedTask {
+    /// Its definition.
+    pub task: Task,
+    /// Definition and documents, hashed; of documents that are not here, their name.
+    pub version: Digest,
+    /// Only the first n documents.
+    pub limit: Option<u64>,
+    /// Whose prompts.
+    pub prompts: PromptProfile,
+    /// Documents to score; none where they are not here.
+    pub documents: Option<u64>,
+    /// Tokens of all its requests, each input once, by the first model that is here; 0 where that is not known.
+    pub tokens: u64,
+}
+
+impl PlannedTask {
+    /// The key of a subject's scores on it.
+    pub fn key(&self, subject: SubjectKey) -> ScoreKey {
+        ScoreKey::of(subject, self.version, self.limit, self.prompts)
+    }
+
+    /// The task that a sweep names, every document built and, where a model is here, encoded. Errors: unknown,
+    /// malformed, a document that cannot be built.
+    pub(super) fn find(
+        name: &str,
+        eval: &EvalConfig,
+        folder: &std::path::Path,
+        models: &[PlannedModel],
+        context: &mut PlanContext<'_>,
+    ) -> Result<Self, PlanError> {
+        let task = Catalogue { folder, roots: &context.roots }.find(name)?;
+        let (limit, prompts) = (eval.limit, eval.prompt_profile);
+        let Some(source) = &task.documents else {
+            let version = task.version_digest(Digest::of(task.documents_name.as_bytes()));
+            return Ok(Self { task, version, limit, prompts, documents: None, tokens: 0 });
+        };
+        let read = |source| TaskError::Documents { task: task.name.clone(), source };
+        let content = source.identity(context.digests).map_err(read)?;
+        let documents = build_documents(&task, limit)?;
+        let mut inputs = BTreeSet::new();
+        let local = models.iter().find_map(|model| Some((model.local.as_ref()?, model.config.as_ref()?)));
+        if let Some((local, config)) = local {
+            for request in documents.iter().flat_map(|document| &document.requests) {
+                inputs
+                    .insert(encode_request(&local.tokenizer, request, config.max_positions as usize)?.input);
+            }
+        }
+        Ok(Self {
+            version: task.version_digest(content),
+            limit,
+            prompts,
+            documents: Some(documents.len() as u64),
+            tokens: inputs.iter().map(|input| input.len() as u64).sum(),
+            task,
+        })
+    }
+}

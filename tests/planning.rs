@@ -1,0 +1,160 @@
+//! Plans of the shipped sweeps and of what users write.
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
+
+/// The plan of a shipped sweep without data or models at hand.
+fn shipped(name: &str) -> Json {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/study").join(format!("{name}.toml"));
+    Scratch::new().json(&["plan", &path.display().to_string(), "--json"])
+}
+
+/// The trainable parameters of each adapter of a plan.
+fn trainable(plan: &Json) -> Vec<u64> {
+    let jobs = plan["jobs"].as_array().unwrap().iter();
+    jobs.map(|job| job["trainable_parameters"].as_u64().unwrap()).filter(|n| *n > 0).collect()
+}
+
+#[test]
+fn the_studys_experiments_plan_to_their_published_counts() {
+    let (qv, all) = (4_194_304, 20_277_248);
+    let expected: [(&str, usize, Vec<u64>); 12] = [
+        ("01-base-models", 5, vec![]),
+        ("02-seeds", 4, vec![qv; 3]),
+        ("03-chat", 3, vec![qv]),
+        ("04-quantisation", 4, vec![qv; 3]),
+        ("05-optimizer", 5, vec![qv; 4]),
+        ("06-iterations", 3, vec![qv; 2]),
+        ("07-layers", 3, vec![qv, all]),
+        ("08-rank", 3, vec![all, 40_554_496]),
+        ("09-alpha", 10, [1, 2, 4, 8, 16, 32, 64, 128, 256].map(|n| n * all).to_vec()),
+        ("10-alpha-control", 19, [1, 2, 4, 8, 16, 32].iter().flat_map(|n| [n * all; 3]).collect()),
+        ("11-alpha-at-256", 7, vec![648_871_936; 6]),
+        ("12-best", 2, vec![648_871_936]),
+    ];
+    for (name, jobs, counts) in expected {
+        let plan = shipped(name);
+        assert_eq!(plan["jobs"].as_array().unwrap().len(), jobs, "{name}");
+        assert_eq!(trainable(&plan), counts, "{name}");
+        if name != "01-base-models" {
+            assert_eq!(plan["base_parameters"], 6_738_415_616u64, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_studys_default_has_the_studys_settings() {
+    let plan = shipped("02-seeds");
+    let settings = &plan["jobs"][1]["settings"];
+    for (key, value, from) in [
+        ("train.learning_rate", "0.0003", "default"),
+        ("train.batch_size", "128", "default"),
+        ("train.order", "\"with_replacement\"", "profile litgpt-2023"),
+        ("train.loss", "\"micro_batch\"", "profile litgpt-2023"),
+        ("lora.dtype", "\"compute\"", "profile litgpt-2023"),
+        ("seed", "1", "axis"),
+        ("data", "\"alpaca\"", "line 4"),
+    ] {
+        assert_eq!(settings[key]["value"].to_string(), value, "{key}");
+        assert_eq!(settings[key]["from"], from, "{key}");
+    }
+    assert_eq!(plan["jobs"][1]["done"], Json::Null, "a model that is not here is not known to be done");
+}
+
+#[test]
+fn quantised_and_momentum_free_jobs_need_less_memory() {
+    let memory = |plan: &Json, at: usize| plan["jobs"][at]["estimate"]["memory"].clone();
+    let plan = shipped("04-quantisation");
+    let weights = |at| memory(&plan, at)["weights"].as_u64().unwrap();
+    assert!(weights(1) > 3 * weights(2), "{} {}", weights(1), weights(2));
+    let plan = shipped("05-optimizer");
+    let optimizer = |at| memory(&plan, at)["optimizer"].as_u64().unwrap();
+    assert_eq!(optimizer(1), 2 * optimizer(3), "AdamW keeps two moments and SGD with momentum one");
+}
+
+#[test]
+fn a_long_plan_is_folded_by_axis() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    let list = (1..=100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    scratch.write("sweep.toml", sweep(&format!("[axes]\nseed = [{list}]\n\"lora.rank\" = [2, 4]\n")));
+    let output = scratch.run(&["plan", "sweep.toml", "--set", "train.dtype=fp32"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    insta::with_settings!({ filters => vec![("about .*", "about [time]")] }, {
+        insta::assert_snapshot!(stdout(&output));
+    });
+    let all = scratch.run(&["plan", "sweep.toml", "--all"]);
+    assert!(stdout(&all).lines().count() > 200);
+}
+
+#[test]
+fn explain_shows_where_each_value_came_from() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    let rest = "[train]\nepochs = 2\ndtype = \"fp32\"\n[axes]\n\"lora.rank\" = [2, 4]\n[zip.o]\n\
+                \"train.optimizer\" = [\"adamw\", \"sgd\"]\n[derive]\n\"lora.alpha\" = \"2 * lora.rank\"\n\
+                [[when]]\nif = \"train.optimizer == 'sgd'\"\nset = { \"train.momentum\" = 0.9 }\n";
+    scratch.write("sweep.toml", sweep(rest));
+    let output = scratch.run(&["plan", "sweep.toml", "--explain", "r=4 optimizer=sgd"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    insta::with_settings!({ filters => vec![("[0-9a-f]{16}", "[job id........]")] }, {
+        insta::assert_snapshot!(stdout(&output));
+    });
+}
+
+#[test]
+fn models_and_evaluations_can_be_axes() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    std::fs::create_dir(scratch.path().join("other")).unwrap();
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::copy(scratch.path().join("model").join(file), scratch.path().join("other").join(file))
+            .unwrap();
+    }
+    let config = scratch.path().join("other/config.json");
+    let text = std::fs::read_to_string(&config).unwrap().replace("256,", "128,");
+    std::fs::write(config, text).unwrap();
+    let rest = "eval = [\"two_digit_addition\"]\nlimit = 5\n[axes]\nmodel = [\"model\", \"other\"]\n\"lora.rank\" = [2, 4]\n";
+    scratch.write("sweep.toml", sweep(rest).replace("model = \"model\"\n", ""));
+    let plan = scratch.json(&["plan", "sweep.toml", "--json"]);
+    let labels: Vec<&str> =
+        plan["jobs"].as_array().unwrap().iter().map(|job| job["label"].as_str().unwrap()).collect();
+    assert_eq!(
+        labels,
+        ["model", "other", "model=model r=2", "model=model r=4", "model=other r=2", "model=other r=4"]
+    );
+}
+
+#[test]
+fn data_commands_show_lengths_and_labels() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep("[train]\nlabels = \"response\"\n"));
+    let stats = scratch.json(&["data", "stats", "sweep.toml", "--json", "--svg", "lengths.svg"]);
+    assert_eq!(stats["data"][0]["lengths"]["rows"], 7100);
+    let svg = std::fs::read_to_string(scratch.path().join("lengths.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("median"), "{svg}");
+    let row = scratch.json(&["data", "show", "sweep.toml", "1", "--json"]);
+    let tokens = row["tokens"].as_array().unwrap();
+    let scored: String =
+        tokens.iter().filter(|t| t["scored"] == true).map(|t| t["text"].as_str().unwrap()).collect();
+    assert!(scored.starts_with(' ') && scored.ends_with("</s>"), "{scored}");
+    let whole: String = tokens.iter().map(|t| t["text"].as_str().unwrap()).collect();
+    assert!(whole.starts_with("Question: What is"), "{whole}");
+}
+
+#[test]
+fn init_writes_a_file_once_and_completions_and_man_pages_come_out() {
+    let scratch = Scratch::new();
+    assert!(scratch.run(&["init", "mine.toml"]).status.success());
+    assert!(!scratch.run(&["init", "mine.toml"]).status.success(), "a file that is there is left alone");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = scratch.run(&["completions", shell]);
+        assert!(stdout(&output).contains("loragrid"), "{shell}");
+    }
+    assert!(scratch.run(&["man", "pages"]).status.success());
+    assert!(scratch.path().join("pages/loragrid-plan.1").is_file());
+}

@@ -1,6 +1,8 @@
 # loragrid: two commands do everything on a fresh machine, `make quickstart` and `make test`.
 
 SHELL := /bin/bash
+# bash counts its own SECONDS; only the command line sets this one.
+unexport SECONDS
 PYTHON ?= python3
 # One set of features and one profile for programs, tests and quickstart, so that nothing is built twice.
 CARGO_FLAGS := --release --features engine,fake-engine
@@ -13,7 +15,7 @@ export LORAGRID_DATA := $(abspath $(LORAGRID_DATA))
 export LORAGRID_REFERENCE := $(abspath $(LORAGRID_REFERENCE))
 export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
-.PHONY: help setup build quickstart test test-parity lint fmt clean bench-start
+.PHONY: help setup build quickstart test test-parity fuzz lint fmt clean bench-start
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +36,9 @@ test: setup ## every test that needs no GPU
 test-parity: setup ## what transformers, PEFT and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
 	cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
+
+fuzz: setup ## damage sweep files at random for SECONDS=60
+	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture
 
 lint: setup ## formatting, clippy, documentation; warnings are errors
 	cargo fmt --all -- --check

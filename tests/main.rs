@@ -5,6 +5,7 @@ mod architecture;
 #[cfg(feature = "engine")]
 mod engine;
 mod errors;
+mod fuzz;
 mod planning;
 #[cfg(feature = "fake-engine")]
 mod runs;

@@ -56,7 +56,11 @@ impl ModelConfig {
 
     /// Parameters of the model; a tied head counts once.
     pub fn parameters(&self) -> u64 {
-        self.tensors().into_iter().map(|name| self.shape(name).iter().product::<u64>()).sum()
+        let matrices = ATTENTION_AND_MLP.iter().map(|p| self.projection_shape(*p).iter().product::<u64>());
+        let block = matrices.sum::<u64>() + 2 * self.hidden_size;
+        let vocabulary = self.vocab_size * self.hidden_size;
+        let ends = if self.tied_head { vocabulary } else { 2 * vocabulary };
+        self.layers * block + self.hidden_size + ends
     }
 
     /// The matrices that carry an adapter when these kinds do, in forward order.
@@ -80,8 +84,11 @@ pub fn count_parameters(config: &ModelConfig, lora: &LoraConfig) -> ParameterCou
 
 /// Parameters of an adapter: rank × (in + out) for each adapted matrix.
 pub fn trainable_parameters(config: &ModelConfig, lora: &LoraConfig) -> u64 {
-    let size = |name: &LayerName| lora.rank * config.shape(*name).iter().sum::<u64>();
-    config.adapted(&lora.layers).iter().map(size).sum()
+    let chosen = ATTENTION_AND_MLP.iter().filter(|projection| lora.layers.contains(&projection.kind()));
+    let block: u64 = chosen.map(|projection| config.projection_shape(*projection).iter().sum::<u64>()).sum();
+    let head =
+        if lora.layers.contains(&LayerKind::Head) { config.vocab_size + config.hidden_size } else { 0 };
+    lora.rank * (block * config.layers + head)
 }
 
 #[cfg(test)]
@@ -95,6 +102,20 @@ mod tests {
 
     fn lora(rank: u64, layers: &[LayerKind]) -> LoraConfig {
         LoraConfig::plain(rank, layers.iter().copied())
+    }
+
+    #[test]
+    fn counts_are_those_of_the_tensors_one_by_one() {
+        let mut config = llama_2_7b();
+        for tied_head in [false, true] {
+            config.tied_head = tied_head;
+            let sizes = config.tensors().into_iter().map(|name| config.shape(name).iter().product::<u64>());
+            assert_eq!(config.parameters(), sizes.sum::<u64>());
+        }
+        let lora = lora(8, &[LayerKind::Query, LayerKind::Mlp, LayerKind::Head]);
+        let sizes =
+            config.adapted(&lora.layers).into_iter().map(|name| config.shape(name).iter().sum::<u64>());
+        assert_eq!(trainable_parameters(&config, &lora), 8 * sizes.sum::<u64>());
     }
 
     #[test]

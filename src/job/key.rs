@@ -101,7 +101,6 @@ impl TrainingKey {
     /// The key of a job with these settings, every default filled in. The hashed text has a line for each fact and each
     /// key of the table that decides the training, with its value in one exact spelling.
     pub fn of(settings: &Settings, facts: &TrainingFacts<'_>) -> Self {
-        use std::fmt::Write;
         let mut text = format!(
             "numerics={NUMERICS_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\n",
             facts.model.0,
@@ -110,8 +109,9 @@ impl TrainingKey {
             facts.iterations,
         );
         for (key, setting) in settings.iter().filter(|(key, _)| key.decides == Decides::Training) {
-            // Writing to a text cannot fail.
-            let _ = writeln!(text, "{}={}", key.path, setting.value.to_toml());
+            for part in [key.path, "=", setting.spelled(), "\n"] {
+                text.push_str(part);
+            }
         }
         text.push_str("template=");
         text.push_str(facts.template);

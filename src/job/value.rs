@@ -64,6 +64,12 @@ impl Value {
     /// As TOML spells it: texts in quotes.
     pub fn to_toml(&self) -> String {
         match self {
+            // The common case, kept quick: a grid spells a hundred thousand settings.
+            Self::Text(text)
+                if text.bytes().all(|b| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) =>
+            {
+                format!("\"{text}\"")
+            }
             Self::Text(text) => toml::Value::String(text.clone()).to_string(),
             Self::List(items) => {
                 let items: Vec<String> = items.iter().map(Self::to_toml).collect();

@@ -58,32 +58,21 @@ impl Blocker {
 
     /// The settings of a job that the engine of this version does not carry out.
     pub(super) fn of_settings(config: &JobConfig, trains: bool) -> Vec<Self> {
-        let (train, lora) = (&config.train, &config.lora);
-        let checks = [
-            (
-                config.eval.num_fewshot.unwrap_or(0) > 0,
-                "num_fewshot",
-                config.eval.num_fewshot.unwrap_or(0).to_string(),
-            ),
-            (
-                config.eval.prompt_profile != PromptProfile::LmEval,
-                "prompt_profile",
-                config.eval.prompt_profile.as_str().into(),
-            ),
-            (trains && train.quantize != Quantize::None, "train.quantize", train.quantize.as_str().into()),
-            (
-                trains && train.validation_split > 0.0,
-                "train.validation_split",
-                train.validation_split.to_string(),
-            ),
-            (trains && lora.variant != Variant::Lora, "lora.variant", lora.variant.as_str().into()),
-            (trains && lora.plus_ratio != 1.0, "lora.plus_ratio", lora.plus_ratio.to_string()),
-            (trains && lora.dtype != AdapterDType::Fp32, "lora.dtype", lora.dtype.as_str().into()),
-        ];
-        checks
-            .into_iter()
-            .filter(|(blocks, ..)| *blocks)
-            .map(|(_, path, value)| Self::Setting { path, value })
-            .collect()
+        let (train, lora, eval) = (&config.train, &config.lora, &config.eval);
+        let mut blockers = Vec::new();
+        let mut block = |blocks: bool, path: &'static str, value: &dyn fmt::Display| {
+            if blocks {
+                blockers.push(Self::Setting { path, value: value.to_string() });
+            }
+        };
+        let shots = eval.num_fewshot.unwrap_or(0);
+        block(shots > 0, "num_fewshot", &shots);
+        block(eval.prompt_profile != PromptProfile::LmEval, "prompt_profile", &eval.prompt_profile.as_str());
+        block(trains && train.quantize != Quantize::None, "train.quantize", &train.quantize.as_str());
+        block(trains && train.validation_split > 0.0, "train.validation_split", &train.validation_split);
+        block(trains && lora.variant != Variant::Lora, "lora.variant", &lora.variant.as_str());
+        block(trains && lora.plus_ratio != 1.0, "lora.plus_ratio", &lora.plus_ratio);
+        block(trains && lora.dtype != AdapterDType::Fp32, "lora.dtype", &lora.dtype.as_str());
+        blockers
     }
 }

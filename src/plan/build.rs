@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::blocker::Blocker;
 use super::context::{Known, LastVersion, PlanContext};
@@ -64,13 +65,13 @@ impl Plan {
             .map(|settings| JobConfig::from_settings(settings, auto).map_err(PlanError::Setting))
             .collect::<Result<Vec<_>, _>>()?;
         let mut builder = Builder::new(spec, known);
-        builder.find_everything(&configs, context)?;
+        let places = builder.find_everything(&configs, context)?;
         let objective = builder.objective()?;
         let references = builder.references(context)?;
-        let mut jobs = builder.bases(&configs, &expansion.cells);
+        let mut jobs = builder.bases(&configs, &places, &expansion.cells);
         jobs.extend(references);
         if spec.trains {
-            jobs.extend(builder.grid(&configs, expansion.cells)?);
+            jobs.extend(builder.grid(configs, &places, expansion.cells)?);
         }
         let last = known.last.get(spec.name.as_str()).cloned();
         Ok(Self {
@@ -99,6 +100,22 @@ impl Plan {
 /// The way in which a job reads its data: one encoding for each.
 type DataWay = (String, String, usize, u64, &'static str, &'static str);
 
+/// Where a cell finds its model, its data and its tasks in the plan.
+#[derive(Debug, Clone)]
+struct Places {
+    model: usize,
+    data: usize,
+    tasks: Rc<[usize]>,
+}
+
+/// Whether two cells have model, data and tasks in common.
+fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
+    (&a.model, &a.revision, &a.data, &a.template, &a.eval)
+        == (&b.model, &b.revision, &b.data, &b.template, &b.eval)
+        && (a.train.max_seq_length, a.train.labels, a.train.overlong)
+            == (b.train.max_seq_length, b.train.labels, b.train.overlong)
+}
+
 struct Builder<'a> {
     spec: &'a SweepSpec,
     known: &'a Known,
@@ -108,7 +125,7 @@ struct Builder<'a> {
     data: Vec<PlannedData>,
     by_way: HashMap<DataWay, usize>,
     tasks: Vec<PlannedTask>,
-    by_eval: HashMap<EvalConfig, Vec<usize>>,
+    by_eval: HashMap<EvalConfig, Rc<[usize]>>,
     blockers: BTreeSet<Blocker>,
 }
 
@@ -128,26 +145,37 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Models, tasks and data of every cell, each once.
+    /// Models, tasks and data of every cell, each once; where each cell finds its own.
     fn find_everything(
         &mut self,
         configs: &[JobConfig],
         context: &mut PlanContext<'_>,
-    ) -> Result<(), PlanError> {
+    ) -> Result<Vec<Places>, PlanError> {
         let folder = self.folder.clone();
+        // Every model first: tasks are encoded by the first that is here.
+        let mut last: Option<&JobConfig> = None;
         for config in configs {
-            self.model(&config.model, config.revision.as_deref(), context)?;
-        }
-        for config in configs {
-            self.evaluation(&config.eval, &folder, context)?;
-            if self.spec.trains {
-                self.encoded(config, &folder, context)?;
+            if last.is_none_or(|last| last.model != config.model || last.revision != config.revision) {
+                self.model(&config.model, config.revision.as_deref(), context)?;
             }
+            last = Some(config);
         }
-        // Settings that block are the same for many cells; the set keeps each once.
         let trains = self.spec.trains;
-        self.blockers.extend(configs.iter().flat_map(|config| Blocker::of_settings(config, trains)));
-        Ok(())
+        let mut places: Vec<Places> = Vec::with_capacity(configs.len());
+        for (at, config) in configs.iter().enumerate() {
+            // Neighbours of a grid mostly read the same things.
+            if at > 0 && reads_alike(&configs[at - 1], config) {
+                places.push(places[at - 1].clone());
+            } else {
+                let model = self.by_name[&(config.model.clone(), config.revision.clone())];
+                let tasks = self.evaluation(&config.eval, &folder, context)?;
+                let data = if trains { self.encoded(config, model, &folder, context)? } else { 0 };
+                places.push(Places { model, data, tasks });
+            }
+            // Settings that block are the same for many cells; the set keeps each once.
+            self.blockers.extend(Blocker::of_settings(config, trains));
+        }
+        Ok(places)
     }
 
     fn model(
@@ -175,9 +203,9 @@ impl<'a> Builder<'a> {
         eval: &EvalConfig,
         folder: &Path,
         context: &mut PlanContext<'_>,
-    ) -> Result<(), PlanError> {
-        if self.by_eval.contains_key(eval) {
-            return Ok(());
+    ) -> Result<Rc<[usize]>, PlanError> {
+        if let Some(places) = self.by_eval.get(eval) {
+            return Ok(Rc::clone(places));
         }
         let mut places = Vec::new();
         for name in &eval.tasks {
@@ -196,34 +224,33 @@ impl<'a> Builder<'a> {
             self.tasks.push(task);
             places.push(self.tasks.len() - 1);
         }
-        self.by_eval.insert(eval.clone(), places);
-        Ok(())
+        let places: Rc<[usize]> = places.into();
+        self.by_eval.insert(eval.clone(), Rc::clone(&places));
+        Ok(places)
     }
 
-    fn way(&self, config: &JobConfig) -> DataWay {
-        let model = self.by_name[&(config.model.clone(), config.revision.clone())];
-        let train = &config.train;
-        let (data, template) = (config.data.clone(), config.template.clone());
-        (data, template, model, train.max_seq_length, train.labels.as_str(), train.overlong.as_str())
-    }
-
+    /// The place of a job's data.
     fn encoded(
         &mut self,
         config: &JobConfig,
+        model: usize,
         folder: &Path,
         context: &mut PlanContext<'_>,
-    ) -> Result<(), PlanError> {
-        let way = self.way(config);
-        if self.by_way.contains_key(&way) {
-            return Ok(());
+    ) -> Result<usize, PlanError> {
+        let train = &config.train;
+        let (data, template) = (config.data.clone(), config.template.clone());
+        let way =
+            (data, template, model, train.max_seq_length, train.labels.as_str(), train.overlong.as_str());
+        if let Some(place) = self.by_way.get(&way) {
+            return Ok(*place);
         }
-        let data = PlannedData::find(config, &self.models[way.2], folder, context)?;
-        if data.encoded.is_none() && self.models[way.2].local.is_some() {
+        let data = PlannedData::find(config, &self.models[model], folder, context)?;
+        if data.encoded.is_none() && self.models[model].local.is_some() {
             self.blockers.insert(Blocker::Data { name: config.data.clone() });
         }
         self.data.push(data);
         self.by_way.insert(way, self.data.len() - 1);
-        Ok(())
+        Ok(self.data.len() - 1)
     }
 
     /// The task and metric of `objective`, or the first of `eval`.
@@ -247,13 +274,12 @@ impl<'a> Builder<'a> {
     }
 
     /// The untrained models of the grid, each once in each dtype, with every task that a cell of it wants.
-    fn bases(&self, configs: &[JobConfig], cells: &[Settings]) -> Vec<PlannedJob> {
+    fn bases(&self, configs: &[JobConfig], places: &[Places], cells: &[Settings]) -> Vec<PlannedJob> {
         let mut bases: BTreeMap<(usize, DType), (BTreeSet<usize>, &Settings)> = BTreeMap::new();
-        for (config, settings) in configs.iter().zip(cells) {
-            let model = self.by_name[&(config.model.clone(), config.revision.clone())];
-            let base =
-                bases.entry((model, config.train.dtype)).or_insert_with(|| (BTreeSet::new(), settings));
-            base.0.extend(&self.by_eval[&config.eval]);
+        for ((config, places), settings) in configs.iter().zip(places).zip(cells) {
+            let key = (places.model, config.train.dtype);
+            let base = bases.entry(key).or_insert_with(|| (BTreeSet::new(), settings));
+            base.0.extend(places.tasks.iter());
         }
         let several = bases.len() > 1;
         let label = |model: usize, dtype: DType| match (several, self.models.len() > 1) {
@@ -320,12 +346,18 @@ impl<'a> Builder<'a> {
     }
 
     /// A job for each cell. Errors: two cells that are one job.
-    fn grid(&self, configs: &[JobConfig], cells: Vec<Settings>) -> Result<Vec<PlannedJob>, PlanError> {
+    fn grid(
+        &self,
+        configs: Vec<JobConfig>,
+        places: &[Places],
+        cells: Vec<Settings>,
+    ) -> Result<Vec<PlannedJob>, PlanError> {
         let axes = self.spec.varied();
         let mut seen: HashMap<Digest, usize> = HashMap::with_capacity(configs.len());
         let mut jobs: Vec<PlannedJob> = Vec::with_capacity(configs.len());
-        for (position, (config, settings)) in configs.iter().zip(cells).enumerate() {
-            let job = self.cell(config, settings, &axes)?;
+        for (position, ((config, places), settings)) in configs.into_iter().zip(places).zip(cells).enumerate()
+        {
+            let job = self.cell(config, places, settings, &axes)?;
             if let Some(first) = seen.insert(job.subject.digest(), position) {
                 return Err(PlanError::SameJob {
                     first: jobs[first].label.clone(),
@@ -341,24 +373,17 @@ impl<'a> Builder<'a> {
 
     fn cell(
         &self,
-        config: &JobConfig,
+        mut config: JobConfig,
+        places: &Places,
         mut settings: Settings,
         axes: &[&'static str],
     ) -> Result<PlannedJob, PlanError> {
-        let way = self.way(config);
-        let (model, place) = (&self.models[way.2], self.by_way[&way]);
-        let data = &self.data[place];
+        let (model, data) = (&self.models[places.model], &self.data[places.data]);
         let shape = model.config.as_ref().ok_or_else(|| PlanError::Family { name: model.name.clone() })?;
-        let mut config = config.clone();
         config.train.iterations = config.length.iterations(data.rows, config.train.micro_batch_size);
         let (dtype, iterations) = (config.train.dtype, config.train.iterations);
-        let facts = TrainingFacts {
-            model: model.identity,
-            data: data.identity,
-            template: &data.template,
-            dtype,
-            iterations,
-        };
+        let (identity, template) = (model.identity, data.template.as_str());
+        let facts = TrainingFacts { model: identity, data: data.identity, template, dtype, iterations };
         let subject = SubjectKey::Trained(TrainingKey::of(&settings, &facts));
         resolved(&mut settings, "train.dtype", "auto", dtype.as_str().into());
         if settings.get("train.epochs").is_some()
@@ -372,18 +397,16 @@ impl<'a> Builder<'a> {
         };
         let draft = Draft {
             subject,
-            model: way.2,
+            model: places.model,
             dtype,
             settings,
             label,
             trainable: trainable_parameters(shape, &config.lora),
             tokens: (data.mean_tokens * (iterations * config.train.micro_batch_size) as f64) as u64,
             memory: Some(MemoryEstimate::of(shape, &config.train, &config.lora, MemoryDevice::Cpu)),
-            work: Work::Train { data: place, config: Box::new(config) },
+            work: Work::Train { data: places.data, config: Box::new(config) },
         };
-        let Work::Train { config, .. } = &draft.work else { return Err(PlanError::Setting("train")) };
-        let tasks = self.by_eval[&config.eval].clone();
-        Ok(self.job(draft, &tasks))
+        Ok(self.job(draft, &places.tasks))
     }
 
     fn job(&self, draft: Draft, tasks: &[usize]) -> PlannedJob {

@@ -47,7 +47,7 @@ type Row = Vec<(&'static Key, Arc<Setting>)>;
 
 impl<'a> Grid<'a> {
     fn of(spec: &'a SweepSpec) -> Self {
-        let shared = |value: &Value, origin: Origin| Arc::new(Setting { value: value.clone(), origin });
+        let shared = |value: &Value, origin: Origin| Arc::new(Setting::new(value.clone(), origin));
         let axes = spec.axes.iter().map(|axis| {
             axis.values.iter().map(|value| vec![(axis.key, shared(value, Origin::Axis))]).collect()
         });

@@ -114,3 +114,98 @@ fn line(out: &mut String, name: &str, value: &Value) {
 fn quoted(text: &str) -> String {
     Value::from(text).to_toml()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use crate::job::{KEYS, KeyKind, Value};
+    use crate::spec::{SourceText, SweepSpec};
+
+    fn parse(text: &str) -> SweepSpec {
+        let parsed = SweepSpec::parse(SourceText::new(Path::new("a.toml"), text));
+        parsed.unwrap_or_else(|error| panic!("{error:?}\n{text}"))
+    }
+
+    /// What a sweep is, lines of the file aside.
+    fn content(spec: &SweepSpec) -> String {
+        let settings: Vec<String> = spec
+            .settings
+            .iter()
+            .map(|(key, setting)| format!("{}={}", key.path, setting.spelled()))
+            .collect();
+        let axes: Vec<_> = spec.axes.iter().map(|axis| (axis.key.path, &axis.values)).collect();
+        let zips: Vec<_> = spec
+            .zips
+            .iter()
+            .map(|zip| (&zip.name, zip.columns.iter().map(|(k, v)| (k.path, v)).collect::<Vec<_>>()))
+            .collect();
+        let when: Vec<_> = spec
+            .when
+            .iter()
+            .map(|rule| (&rule.condition.text, rule.set.iter().map(|(k, v)| (k.path, v)).collect::<Vec<_>>()))
+            .collect();
+        let derive: Vec<_> = spec.derive.iter().map(|derive| (derive.key.path, &derive.text)).collect();
+        let exclude: Vec<_> = spec.exclude.iter().map(|rule| &rule.text).collect();
+        let rest = (&spec.keep, &spec.final_eval, &spec.notify, &spec.data_sets, spec.trains);
+        format!("{:?}", (&spec.name, settings, axes, zips, when, derive, exclude, rest))
+    }
+
+    /// A value of a key, by two numbers.
+    fn value(kind: KeyKind, a: u64, b: f64) -> Value {
+        let pick = |words: &[&str]| words[a as usize % words.len()].to_owned();
+        match kind {
+            KeyKind::Bool => (a % 2 == 0).into(),
+            KeyKind::Integer { min, max } => {
+                (min + (a % (max.saturating_sub(min) as u64).max(1)) as i64).into()
+            }
+            KeyKind::Number { min, max, .. } => (min + (max - min) * b).into(),
+            KeyKind::Text | KeyKind::Model | KeyKind::Template => Value::Text(format!("t\"'\\ é\n{a}")),
+            KeyKind::Choice(words) => Value::Text(pick(words)),
+            KeyKind::ChoiceSet(words) => Value::List(vec![Value::Text(pick(words))]),
+            KeyKind::TextList | KeyKind::Texts => {
+                Value::List(vec![Value::Text(format!("x{a}")), "y, \"z\"".into()])
+            }
+            KeyKind::Betas => Value::List(vec![(b * 0.9).into(), 0.5.into()]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_sweep_parses_to_the_same_sweep(
+            chosen in prop::collection::btree_set(0..KEYS.len(), 0..12),
+            numbers in prop::collection::vec((any::<u64>(), 0.001f64..0.999), 12),
+            axis in prop::collection::btree_set(1i64..1000, 1..5),
+            rule: bool,
+        ) {
+            let mut text = String::from("name = 'p'\n");
+            let mut sections = [String::new(), "\n[train]\n".to_owned(), "\n[lora]\n".to_owned()];
+            let taken = ["seed", "lora.alpha", "lora.rank", "train.epochs", "train.momentum", "train.warmup_steps"];
+            let mut set = vec!["model", "data"];
+            set.extend(chosen.iter().map(|at| KEYS[*at].path).filter(|path| !taken.contains(path) && !["model", "data"].contains(path)));
+            for (path, (a, b)) in set.iter().zip(&numbers) {
+                let key = crate::job::find_key(path).unwrap();
+                let (section, name) = match path.split_once('.') {
+                    Some(("train", name)) => (1, name),
+                    Some((_, name)) => (2, name),
+                    None => (0, *path),
+                };
+                sections[section].push_str(&format!("{name} = {}\n", value(key.kind, *a, *b).to_toml()));
+            }
+            text.push_str(&sections.concat());
+            let list = axis.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+            text.push_str(&format!("\n[axes]\nseed = [{list}]\n\n[derive]\n'lora.alpha' = '2 * lora.rank'\n"));
+            if rule {
+                text.push_str("[zip.z]\n'lora.rank' = [1, 2]\n'train.warmup_steps' = [3, 4]\n[[when]]\nif = \"seed > 3 && train.loss == 'token'\"\n\
+                               set = { 'train.momentum' = 0.5 }\n[[exclude]]\nif = 'seed in [1, 2]'\n[keep]\nadapters = 'best:3'\nmax_disk = '1.5 GB'\n\
+                               [final]\neval = ['a']\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[data_sets]\n'a/b' = 'c d.csv'\n");
+            }
+            let first = parse(&text);
+            let second = parse(&first.to_toml());
+            prop_assert_eq!(content(&first), content(&second));
+            prop_assert_eq!(first.to_toml(), second.to_toml());
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The text of a sweep file and places in it.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file's text with its path.
@@ -24,6 +25,16 @@ impl SourceText {
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The same text with these bytes made unreadable; places stay what they were.
+    pub(super) fn without(&self, secrets: &[Range<usize>]) -> Self {
+        let mut bytes = self.text.clone().into_bytes();
+        for secret in secrets {
+            bytes[secret.clone()].fill(b'*');
+        }
+        let text = String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(self.text.len()));
+        Self { path: self.path.clone(), text }
     }
 
     /// Line and column of a byte, both counted from 1, columns in characters.

@@ -3,9 +3,10 @@
 mod kind;
 mod table;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+
+use rustc_hash::FxHashMap;
 
 pub use kind::{KeyKind, ValueType};
 pub use table::{Decides, KEYS, Key};
@@ -13,7 +14,7 @@ pub use table::{Decides, KEYS, Key};
 use super::choices::Profile;
 use super::value::Value;
 
-static NUMBERS: LazyLock<HashMap<&'static str, usize>> =
+static NUMBERS: LazyLock<FxHashMap<&'static str, usize>> =
     LazyLock::new(|| KEYS.iter().enumerate().map(|(number, key)| (key.path, number)).collect());
 
 /// The key with this dotted path.
@@ -110,6 +111,20 @@ pub struct Setting {
     pub value: Value,
     /// Its source.
     pub origin: Origin,
+    /// The value as TOML spells it, once it was asked for.
+    spelled: OnceLock<Box<str>>,
+}
+
+impl Setting {
+    /// A value and its source.
+    pub fn new(value: Value, origin: Origin) -> Self {
+        Self { value, origin, spelled: OnceLock::new() }
+    }
+
+    /// The value as TOML spells it. Settings are shared between the cells of a grid, so each is spelled once.
+    pub fn spelled(&self) -> &str {
+        self.spelled.get_or_init(|| self.value.to_toml().into())
+    }
 }
 
 /// The values of one job, by key. Copies share values, so that a grid of 100,000 jobs is cheap.
@@ -130,7 +145,7 @@ impl Settings {
 
     /// Sets a key to a value that [`KeyKind::check`] has returned.
     pub fn set(&mut self, key: &Key, value: Value, origin: Origin) {
-        self.share(key, &Arc::new(Setting { value, origin }));
+        self.share(key, &Arc::new(Setting::new(value, origin)));
     }
 
     /// Sets a key to a setting that others share.
@@ -169,7 +184,7 @@ impl Settings {
                 let setting = |key: &Key| {
                     let differs = profile == Profile::LitGpt2023 && key.litgpt.is_some();
                     let origin = if differs { Origin::Profile(profile) } else { Origin::Default };
-                    key.default_value(profile).map(|value| Arc::new(Setting { value, origin }))
+                    key.default_value(profile).map(|value| Arc::new(Setting::new(value, origin)))
                 };
                 KEYS.iter().map(setting).collect()
             })

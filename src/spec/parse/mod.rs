@@ -97,6 +97,7 @@ impl SweepSpec {
             _ => {
                 let mut problems = parser.problems;
                 problems.sort_by_key(|(_, span)| span.start);
+                let source = source.without(&parser.secrets);
                 Err(SpecError::Problems { source_text: Box::new(source), problems })
             }
         }
@@ -145,6 +146,8 @@ struct Parser<'a> {
     /// Bytes of each key that the root and the sections set.
     places: BTreeMap<&'static str, Range<usize>>,
     problems: Vec<(Problem, Range<usize>)>,
+    /// Bytes that no message may show.
+    secrets: Vec<Range<usize>>,
 }
 
 impl<'a> Parser<'a> {
@@ -165,6 +168,7 @@ impl<'a> Parser<'a> {
             data_sets: BTreeMap::new(),
             places: BTreeMap::new(),
             problems: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 

@@ -78,7 +78,8 @@ impl Parser<'_> {
                 "on" => notify.on = self.events(item),
                 "webhook" => {
                     let wanted = "the name of an environment variable as webhook_env; secrets do not belong in the file";
-                    self.form("notify.webhook", "a secret", wanted, item.span());
+                    self.form("notify.webhook", "a secret", wanted, name.span());
+                    self.secrets.push(item.span());
                 }
                 _ => self.unknown(name, "notify", &["command", "webhook_env", "on"]),
             }
@@ -93,6 +94,8 @@ impl Parser<'_> {
         if !good {
             let wanted = "the name of an environment variable, such as SLACK_URL";
             self.form("notify.webhook_env", "no variable's name", wanted, item.span());
+            // It may be the address itself.
+            self.secrets.push(item.span());
         }
         good.then_some(text)
     }

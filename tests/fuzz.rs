@@ -1,0 +1,102 @@
+//! Sweep files that were damaged at random: whatever comes, an answer and never a panic.
+//!
+//! A second by default; `make fuzz SECONDS=600` for longer. The seed is printed, so that a failure can be repeated with
+//! `LORAGRID_FUZZ_SEED`.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use loragrid::passes::random::{Purpose, Stream};
+use loragrid::plan::expand;
+use loragrid::spec::{SourceText, SweepSpec};
+
+/// Pieces that a sweep file is made of, and some that break it.
+const PIECES: &[&str] = &[
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "\"",
+    "'",
+    "=",
+    "\n",
+    "{",
+    "}",
+    ",",
+    "\0",
+    "\u{feff}",
+    "é",
+    "9223372036854775808",
+    "1e999",
+    "nan",
+    "-0.0",
+    "[axes]",
+    "[zip.x]",
+    "[derive]",
+    "[[when]]",
+    "[[exclude]]",
+    "lora.rank",
+    "seed",
+    "if = ",
+    "set = ",
+    " in ",
+    "&&",
+    "!",
+    "((((((",
+    "train.epochs = 1",
+    "1979-05-27",
+];
+
+fn corpus() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts =
+        vec![std::fs::read_to_string(root.join("src/cli/commands/init.toml")).unwrap().replace("#: ", "")];
+    for folder in ["sweeps", "sweeps/study"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// A text with a few random changes.
+fn damaged(text: &str, random: Stream) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for change in 0..=random.below(0, 6) {
+        let at = random.below(4 * change + 1, chars.len() as u64 + 1) as usize;
+        let length = (random.below(4 * change + 2, 12) as usize).min(chars.len() - at);
+        let piece = PIECES[random.below(4 * change + 3, PIECES.len() as u64) as usize];
+        match random.below(4 * change + 4, 3) {
+            0 => drop(chars.drain(at..at + length)),
+            1 => drop(chars.splice(at..at, piece.chars())),
+            _ => drop(chars.splice(at..at + length, piece.chars())),
+        }
+    }
+    chars.into_iter().collect()
+}
+
+#[test]
+fn no_damaged_sweep_file_makes_the_program_panic() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seconds = number("LORAGRID_FUZZ_SECONDS").unwrap_or(1);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = number("LORAGRID_FUZZ_SEED").unwrap_or(now);
+    eprintln!("fuzzing sweep files for {seconds} s, LORAGRID_FUZZ_SEED={seed}");
+    let (corpus, begin) = (corpus(), Instant::now());
+    let (mut tries, mut good) = (0, 0);
+    while begin.elapsed() < Duration::from_secs(seconds) {
+        let random = Stream::new(seed, Purpose::Data, tries);
+        let text = damaged(&corpus[random.below(99, corpus.len() as u64) as usize], random);
+        if let Ok(spec) = SweepSpec::parse(SourceText::new(Path::new("fuzz.toml"), &text)) {
+            let again = SweepSpec::parse(SourceText::new(Path::new("fuzz.toml"), &spec.to_toml()));
+            assert!(again.is_ok(), "what was printed does not parse: {again:?}\n{text}");
+            good += u64::from(expand(&spec).is_ok());
+        }
+        tries += 1;
+    }
+    eprintln!("{tries} files, {good} of them sweeps");
+    assert!(tries > 100 && good > 0, "{tries} files, {good} sweeps");
+}

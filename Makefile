@@ -15,7 +15,7 @@ export LORAGRID_DATA := $(abspath $(LORAGRID_DATA))
 export LORAGRID_REFERENCE := $(abspath $(LORAGRID_REFERENCE))
 export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
-.PHONY: help setup build quickstart test test-parity fuzz lint fmt clean bench-start
+.PHONY: help setup build quickstart test test-parity fuzz lint fmt clean bench-plan bench-start
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +47,9 @@ lint: setup ## formatting, clippy, documentation; warnings are errors
 
 fmt: ## format the code
 	cargo fmt --all
+
+bench-plan: build ## time of a plan of 100,000 cells
+	@benches/plan.sh
 
 bench-start: build ## time of `loragrid --help` and of a plan
 	@benches/start.sh

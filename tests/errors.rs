@@ -190,3 +190,57 @@ fn what_the_engine_does_not_do_yet_can_be_planned_but_not_run() {
     let rest = "[train]\nquantize = \"bnb.nf4\"\n[lora]\nvariant = \"dora\"\n";
     insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
 }
+
+#[test]
+fn every_other_kind_of_problem_has_its_words_and_its_place() {
+    let cases: &[(&str, &str)] = &[
+        ("no name", "model = \"model\"\ndata = \"two_digit_addition\"\n"),
+        ("no model", "name = \"a\"\ndata = \"two_digit_addition\"\n"),
+        ("unsafe name", "name = \"../a\"\nmodel = \"model\"\ndata = \"two_digit_addition\"\n"),
+        ("beyond 64 bits", "+seed = 9223372036854775808\n"),
+        ("a date", "+seed = 1979-05-27\n"),
+        ("a number for a text", "+template = 3\n"),
+        ("a mistyped word", "+[train]\nlabels = \"respons\"\n"),
+        ("a mistyped layer", "+[lora]\nlayers = [\"query\", \"vale\"]\n"),
+        ("a section that is none", "+axes = 3\n"),
+        ("an axis that is no list", "+[axes]\nseed = 3\n"),
+        ("a rule that is no list", "+when = 3\n"),
+        ("an empty pair", "+[zip.a]\n"),
+        ("iterations and epochs", "+[train]\niterations = 3\nepochs = 1\n"),
+        ("a rule for the profile", "+[[when]]\nif = \"seed == 1\"\nset = { profile = \"peft\" }\n"),
+        ("a rule without a condition", "+[[exclude]]\n"),
+        ("a rule without values", "+[[when]]\nif = \"seed == 1\"\n"),
+        (
+            "a rule for an axis",
+            "+[axes]\nseed = [1]\n[[when]]\nif = \"lora.rank == 8\"\nset = { seed = 2 }\n",
+        ),
+        ("a cycle", "+[derive]\n\"lora.alpha\" = \"lora.rank\"\n\"lora.rank\" = \"lora.alpha\"\n"),
+        ("an expression that is no text", "+[derive]\n\"lora.alpha\" = 3\n"),
+        (
+            "rules that differ",
+            "+[[when]]\nif = \"seed == 1\"\nset = { \"lora.rank\" = 2 }\n[[when]]\nif = \"seed < 2\"\nset = { \"lora.rank\" = 4 }\n",
+        ),
+        ("a key without a value", "+[[exclude]]\nif = \"limit > 3\"\n"),
+        ("a division by zero", "+[derive]\n\"lora.alpha\" = \"1 / (lora.rank - 8)\"\n"),
+        ("nothing left", "+[[exclude]]\nif = \"seed == 1\"\n"),
+        ("a batch that does not divide", "+[train]\nbatch_size = 8\nmicro_batch_size = 3\n"),
+        ("a size that is none", "+[keep]\nmax_disk = \"much\"\n"),
+        ("an address for a variable", "+[notify]\nwebhook_env = \"https://hooks.example/secret\"\n"),
+        ("an event that is none", "+[notify]\non = [\"lunch\"]\n"),
+        ("an objective that is not scored", "+objective = \"arithmetic_2ds\"\n"),
+        ("a template that is none", "+template = \"alpca\"\n"),
+    ];
+    let mut told = String::new();
+    for (name, text) in cases {
+        let text = text.strip_prefix('+').map_or_else(|| (*text).to_owned(), sweep);
+        let scratch = Scratch::new();
+        tiny_model(&scratch);
+        scratch.write("sweep.toml", text);
+        let output = scratch.run(&["run", "sweep.toml"]);
+        assert!(!output.status.success(), "{name}");
+        assert!(!scratch.path().join("results").exists(), "{name}: something was queued");
+        assert!(!stderr(&output).contains("secret"), "{name}: a secret is shown");
+        told.push_str(&format!("=== {name}: exit {}\n{}", output.status.code().unwrap(), stderr(&output)));
+    }
+    insta::assert_snapshot!(told);
+}

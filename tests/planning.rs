@@ -158,3 +158,15 @@ fn init_writes_a_file_once_and_completions_and_man_pages_come_out() {
     assert!(scratch.run(&["man", "pages"]).status.success());
     assert!(scratch.path().join("pages/loragrid-plan.1").is_file());
 }
+
+#[test]
+fn a_folder_with_only_its_configuration_is_enough_for_a_plan() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    std::fs::remove_file(scratch.path().join("model/model.safetensors")).unwrap();
+    scratch.write("sweep.toml", sweep("[lora]\nrank = 2\n"));
+    let plan = scratch.json(&["plan", "sweep.toml", "--json"]);
+    assert_eq!(plan["base_parameters"], 12_176);
+    assert_eq!(trainable(&plan), [224]);
+    assert_eq!(plan["blockers"][0]["message"], "the model model is not here");
+}

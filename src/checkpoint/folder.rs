@@ -42,8 +42,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Reads `config.json`. Errors: unreadable, of an unsupported family or rule, contradictory.
-pub(super) fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
+/// Reads the shape of a Hugging Face folder from its `config.json`, weights there or not. Errors: unreadable, of an unsupported family or rule, contradictory.
+pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path)
         .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;

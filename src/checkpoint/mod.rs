@@ -16,6 +16,7 @@ mod tokenizer;
 pub use architecture::ModelConfig;
 pub use catalogue::{KnownModel, find_known};
 pub use error::CheckpointError;
+pub use folder::read_config;
 pub use names::{ATTENTION_AND_MLP, LayerName, Projection};
 pub use open::{Checkpoint, FileDigests};
 pub use parameters::{ParameterCounts, count_parameters, trainable_parameters};

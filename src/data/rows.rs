@@ -175,6 +175,35 @@ mod tests {
     }
 
     #[test]
+    fn a_parquet_file_has_the_rows_that_were_written() {
+        use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+        use parquet::file::writer::SerializedFileWriter;
+        let schema = "message rows { required binary instruction (utf8); required binary output (utf8); optional int64 n; }";
+        let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+        let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
+        let mut writer =
+            SerializedFileWriter::new(file.reopen().unwrap(), schema, std::sync::Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for texts in [["a", "b"], ["c é", "d\n"]] {
+            let mut column = group.next_column().unwrap().unwrap();
+            let values = texts.map(ByteArray::from);
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[7], Some(&[1, 0]), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        writer.close().unwrap();
+        let rows = read_rows(file.path()).unwrap();
+        let shown = serde_json::to_string(&rows).unwrap();
+        assert_eq!(
+            shown,
+            r#"[{"instruction":"a","output":"c é","n":7},{"instruction":"b","output":"d\n","n":null}]"#
+        );
+    }
+
+    #[test]
     fn a_json_file_is_a_list_of_objects() {
         assert_eq!(read(".json", "[{\"a\": 1}, {\"a\": 2}]").unwrap().len(), 2);
         assert!(read(".json", "{\"a\": 1}").unwrap_err().starts_with("FILE:1: expected a list of objects"));

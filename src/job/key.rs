@@ -148,14 +148,28 @@ impl SubjectKey {
 #[serde(transparent)]
 pub struct ScoreKey(pub Digest);
 
+/// How a task is scored, beside its definition and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScoreFacts {
+    /// Only the first n documents.
+    pub limit: Option<u64>,
+    /// Examples before each document.
+    pub num_fewshot: Option<u64>,
+    /// Whose prompts.
+    pub prompts: PromptProfile,
+}
+
 impl ScoreKey {
-    /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of
-    /// its documents), on all documents or the first `limit`, under these prompts. The softmax is in single precision.
-    pub fn of(subject: SubjectKey, task_version: Digest, limit: Option<u64>, prompts: PromptProfile) -> Self {
+    /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of its
+    /// documents). The softmax is in single precision.
+    pub fn of(subject: SubjectKey, task_version: Digest, facts: ScoreFacts) -> Self {
         let mut hasher = Sha256::new_with_prefix(subject.digest().0);
         hasher.update(task_version.0);
-        hasher.update(limit.map_or(0, |limit| limit.max(1)).to_le_bytes());
-        hasher.update(prompts.as_str());
+        // Absent and 0 are two things: a task may ask for examples itself.
+        for number in [facts.limit, facts.num_fewshot] {
+            hasher.update(number.map_or(u64::MAX, |number| number.min(u64::MAX - 1)).to_le_bytes());
+        }
+        hasher.update(facts.prompts.as_str());
         hasher.update(DType::Fp32.as_str());
         Self(Digest::from_hasher(hasher))
     }
@@ -287,12 +301,33 @@ mod tests {
         lines.push(format!("litgpt-2023 {}", training_key(&litgpt).0));
         let base = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
         lines.push(format!("base {}", base.digest()));
-        lines.push(format!(
-            "score {}",
-            ScoreKey::of(base, Digest::of(b"task"), Some(40), PromptProfile::LmEval).0
-        ));
+        lines.push(format!("score {}", ScoreKey::of(base, Digest::of(b"task"), score_facts()).0));
         // A difference here makes every result of earlier releases unknown: see the comment at `KEYS`.
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    fn score_facts() -> ScoreFacts {
+        ScoreFacts { limit: Some(40), num_fewshot: None, prompts: PromptProfile::LmEval }
+    }
+
+    #[test]
+    fn what_decides_scores_changes_the_score_key() {
+        let subject = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
+        let other = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Fp32);
+        let (version, facts) = (Digest::of(b"task"), score_facts());
+        let keys = std::collections::BTreeSet::from([
+            ScoreKey::of(subject, version, facts),
+            ScoreKey::of(other, version, facts),
+            ScoreKey::of(SubjectKey::Trained(TrainingKey(Digest::of(b"t"))), version, facts),
+            ScoreKey::of(subject, Digest::of(b"other"), facts),
+            ScoreKey::of(subject, version, ScoreFacts { limit: None, ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { num_fewshot: Some(0), ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { prompts: PromptProfile::LitGpt2023, ..facts }),
+        ]);
+        assert_eq!(keys.len(), 7);
+        let scoring: Vec<&str> =
+            KEYS.iter().filter(|key| key.decides == Decides::Scoring).map(|key| key.path).collect();
+        assert_eq!(scoring, ["eval", "num_fewshot", "limit", "prompt_profile"], "each is in the key above");
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub use choices::{
 };
 pub use config::{EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
-pub use key::{Digest, ModelIdentity, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json};
+pub use key::{
+    Digest, ModelIdentity, ScoreFacts, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json,
+};
 pub use settings::{
     Decides, KEYS, Key, KeyKind, Origin, Setting, Settings, ValueType, find_key, nearest_key,
 };

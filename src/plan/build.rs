@@ -12,7 +12,7 @@ use super::estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput};
 use super::expand::expand;
 use super::job::{PlannedJob, Work};
 use super::models::PlannedModel;
-use super::tasks::PlannedTask;
+use super::tasks::{PlannedTask, score_facts};
 use crate::checkpoint::trainable_parameters;
 use crate::job::{
     Bytes, DType, Digest, EvalConfig, JobConfig, JobId, Optimizer, Origin, Seconds, Settings, SubjectKey,
@@ -209,9 +209,7 @@ impl<'a> Builder<'a> {
         }
         let mut places = Vec::new();
         for name in &eval.tasks {
-            let same = |task: &PlannedTask| {
-                task.task.name == *name && task.limit == eval.limit && task.prompts == eval.prompt_profile
-            };
+            let same = |task: &PlannedTask| task.task.name == *name && task.facts == score_facts(eval);
             if let Some(place) = self.tasks.iter().position(same) {
                 places.push(place);
                 continue;

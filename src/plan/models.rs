@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::error::PlanError;
-use crate::checkpoint::{Checkpoint, CheckpointError, FileDigests, ModelConfig, ModelTokenizer, find_known};
-use crate::job::{Digest, ModelIdentity};
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, FileDigests, ModelConfig, ModelTokenizer, find_known, read_config,
+};
+use crate::job::{Digest, ModelIdentity, canonical_json};
 
 /// A model of a sweep: on this machine, or only known by its published shape.
 #[derive(Debug)]
@@ -31,7 +33,8 @@ pub struct LocalModel {
 }
 
 impl PlannedModel {
-    /// The model that a sweep file names: a path relative to `folder`, or a hub id of the catalogue. Errors: unreadable,
+    /// The model that a sweep file names: a path relative to `folder`, of which `config.json` alone is enough for a plan,
+    /// or a hub id of the catalogue. Errors: unreadable,
     /// unsupported, neither here nor known.
     pub(super) fn find(
         name: &str,
@@ -40,6 +43,17 @@ impl PlannedModel {
         digests: &mut dyn FileDigests,
     ) -> Result<Self, PlanError> {
         let path = folder.join(name);
+        if path.join("config.json").is_file() && !has_weights(&path) {
+            let config = read_config(&path)?;
+            let identity = Digest::of(format!("shape {}", canonical_json(&config)).as_bytes());
+            return Ok(Self {
+                name: name.to_owned(),
+                parameters: config.parameters(),
+                config: Some(config),
+                identity: ModelIdentity(identity),
+                local: None,
+            });
+        }
         if path.exists() {
             let checkpoint = Checkpoint::open(&path)?;
             return Ok(Self {
@@ -66,4 +80,9 @@ impl PlannedModel {
         let last = self.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&self.name);
         last.strip_suffix(".gguf").unwrap_or(last)
     }
+}
+
+/// Whether a folder has any safetensors or an index of them.
+fn has_weights(folder: &Path) -> bool {
+    ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| folder.join(file).is_file())
 }

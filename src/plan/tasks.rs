@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::models::PlannedModel;
-use crate::job::{Digest, EvalConfig, PromptProfile, ScoreKey, SubjectKey};
+use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
 use crate::task::{Catalogue, Task, TaskError, build_documents, encode_request};
 
 /// A task of the sweep, on a number of its documents.
@@ -15,10 +15,8 @@ pub struct PlannedTask {
     pub task: Task,
     /// Definition and documents, hashed; of documents that are not here, their name.
     pub version: Digest,
-    /// Only the first n documents.
-    pub limit: Option<u64>,
-    /// Whose prompts.
-    pub prompts: PromptProfile,
+    /// On how many documents, and how.
+    pub facts: ScoreFacts,
     /// Documents to score; none where they are not here.
     pub documents: Option<u64>,
     /// Tokens of all its requests, each input once, by the first model that is here; 0 where that is not known.
@@ -28,7 +26,7 @@ pub struct PlannedTask {
 impl PlannedTask {
     /// The key of a subject's scores on it.
     pub fn key(&self, subject: SubjectKey) -> ScoreKey {
-        ScoreKey::of(subject, self.version, self.limit, self.prompts)
+        ScoreKey::of(subject, self.version, self.facts)
     }
 
     /// The task that a sweep names, every document built and, where a model is here, encoded. Errors: unknown,
@@ -41,14 +39,14 @@ impl PlannedTask {
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
         let task = Catalogue { folder, roots: &context.roots }.find(name)?;
-        let (limit, prompts) = (eval.limit, eval.prompt_profile);
+        let facts = score_facts(eval);
         let Some(source) = &task.documents else {
             let version = task.version_digest(Digest::of(task.documents_name.as_bytes()));
-            return Ok(Self { task, version, limit, prompts, documents: None, tokens: 0 });
+            return Ok(Self { task, version, facts, documents: None, tokens: 0 });
         };
         let read = |source| TaskError::Documents { task: task.name.clone(), source };
         let content = source.identity(context.digests).map_err(read)?;
-        let documents = build_documents(&task, limit)?;
+        let documents = build_documents(&task, facts.limit)?;
         let mut inputs = BTreeSet::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, model.config.as_ref()?)));
         if let Some((local, config)) = local {
@@ -59,11 +57,15 @@ impl PlannedTask {
         }
         Ok(Self {
             version: task.version_digest(content),
-            limit,
-            prompts,
+            facts,
             documents: Some(documents.len() as u64),
             tokens: inputs.iter().map(|input| input.len() as u64).sum(),
             task,
         })
     }
+}
+
+/// What an evaluation says of how tasks are scored.
+pub(super) fn score_facts(eval: &EvalConfig) -> ScoreFacts {
+    ScoreFacts { limit: eval.limit, num_fewshot: eval.num_fewshot, prompts: eval.prompt_profile }
 }

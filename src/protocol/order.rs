@@ -14,7 +14,7 @@ pub enum Order {
     /// Load a base model; the first order, and again when the model changes.
     Load(LoadOrder),
     /// Train an adapter.
-    Train(TrainOrder),
+    Train(Box<TrainOrder>),
     /// Score the base model or an adapter.
     Score(ScoreOrder),
     /// Exit.

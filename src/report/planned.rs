@@ -89,7 +89,7 @@ pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
     let Work::Train { config, .. } = &job.work else { return None };
     let shape = plan.models[job.model].config.as_ref()?;
     let columns = [Column::text("device")].into_iter().chain(
-        ["weights", "adapter", "optimizer", "activations", "logits", "all"]
+        ["weights", "adapter", "optimizer", "activations", "logits", "runtime", "all"]
             .map(|part| Column::number(part, None)),
     );
     let row = |(name, device): (&str, MemoryDevice)| {
@@ -100,6 +100,7 @@ pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
             memory.optimizer,
             memory.activations,
             memory.logits,
+            memory.runtime,
             memory.total(),
         ];
         let sizes = parts.map(|bytes| Cell::Text(bytes.to_string()));
@@ -183,6 +184,12 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         (key.path.to_owned(), json!({ "value": setting.value, "from": setting.origin.to_string() }))
     });
     let model = &plan.models[job.model];
+    let memory = |device| match (&job.work, &model.config) {
+        (Work::Train { config, .. }, Some(shape)) => {
+            Some(MemoryEstimate::of(shape, &config.train, &config.lora, device).total())
+        }
+        _ => None,
+    };
     json!({
         "id": job.id,
         "label": job.label,
@@ -193,7 +200,7 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         "train": job.train_missing,
         "score": job.missing.iter().map(|&at| &plan.tasks[job.wanted[at].0].task.name).collect::<Vec<_>>(),
         "estimate": job.estimate,
-        "memory_bytes": job.estimate.memory.map(|memory| memory.total()),
+        "memory_bytes": { "cpu": memory(MemoryDevice::Cpu), "cuda": memory(MemoryDevice::Cuda) },
         "settings": settings.collect::<serde_json::Map<_, _>>(),
     })
 }

@@ -103,7 +103,7 @@ impl<'a> RunningJob<'a> {
                 let model = local.map(|local| local.path.clone()).unwrap_or_default();
                 Order::Load(LoadOrder { model, dtype: self.job.dtype, threads })
             }
-            (Work::Train { config, .. }, Phase::Training) => Order::Train(TrainOrder {
+            (Work::Train { config, .. }, Phase::Training) => Order::Train(Box::new(TrainOrder {
                 log: self.log.clone(),
                 tokens: self.tokens.clone(),
                 train: config.train.clone(),
@@ -112,11 +112,11 @@ impl<'a> RunningJob<'a> {
                 token_budget: self.token_budget,
                 adapter: self.adapter.clone(),
                 base_name: config.model.clone(),
-            }),
+            })),
             (work, _) => Order::Score(ScoreOrder {
                 log: self.log.clone(),
                 adapter: matches!(work, Work::Train { .. }).then(|| self.adapter.clone()),
-                tasks: self.missing().map(|(task, _)| (task.task.clone(), task.limit)).collect(),
+                tasks: self.missing().map(|(task, _)| (task.task.clone(), task.facts.limit)).collect(),
                 token_budget: self.token_budget,
             }),
         }

@@ -157,7 +157,7 @@ mod tests {
     fn value(kind: KeyKind, a: u64, b: f64) -> Value {
         let pick = |words: &[&str]| words[a as usize % words.len()].to_owned();
         match kind {
-            KeyKind::Bool => (a % 2 == 0).into(),
+            KeyKind::Bool => a.is_multiple_of(2).into(),
             KeyKind::Integer { min, max } => {
                 (min + (a % (max.saturating_sub(min) as u64).max(1)) as i64).into()
             }

@@ -34,6 +34,8 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
         write_line(&render_terminal(&table, terminal_width()))?;
         write_line(&summary(&plan))?;
     }
+    // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
+    std::mem::forget(plan);
     Ok(ExitCode::Success)
 }
 
@@ -97,6 +99,9 @@ pub(in crate::cli) fn summary(plan: &Plan) -> String {
         lines.push(format!(
             "disk: {adapters} for adapters that stay, {checkpoints} for checkpoints while one trains"
         ));
+    }
+    if let Some(most) = plan.keep.max_disk.filter(|most| Bytes(adapters.0 + checkpoints.0) > *most) {
+        lines.push(format!("warning: that is more than [keep] max_disk = {most} allows"));
     }
     if let Some((version, added, kept, dropped)) = plan_difference(plan) {
         lines.push(format!("since version {version}: {added} added, {kept} kept, {dropped} dropped"));

@@ -1,4 +1,4 @@
-//! The small typed language of `[derive]`, `[[when]]` and `[[exclude]]`: numbers, 'texts', true and false, [lists], keys,
+//! The small typed language of `[derive]`, `[[when]]` and `[[exclude]]`: numbers, 'texts', true and false, lists, keys,
 //! `+ - * /`, comparisons, `in`, `&& || !`, parentheses. Types are checked when a text is parsed.
 
 mod evaluate;

@@ -3,11 +3,13 @@
 
 mod blocker;
 mod build;
+mod cells;
 mod context;
 mod data;
 mod error;
 mod estimate;
 mod expand;
+mod gather;
 mod job;
 mod models;
 mod tasks;

@@ -1,0 +1,140 @@
+//! What the cells of a grid read: models, tasks and data, each found once.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::blocker::Blocker;
+use super::build::Builder;
+use super::context::PlanContext;
+use super::data::PlannedData;
+use super::error::PlanError;
+use super::models::PlannedModel;
+use super::tasks::{PlannedTask, score_facts};
+use crate::job::{EvalConfig, JobConfig};
+
+/// The way in which a job reads its data: one encoding for each.
+pub(super) type DataWay = (String, String, usize, u64, &'static str, &'static str);
+
+/// Where a cell finds its model, its data and its tasks in the plan.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) model: usize,
+    pub(super) data: usize,
+    pub(super) tasks: Rc<[usize]>,
+}
+
+/// Whether two cells have model, data and tasks in common.
+fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
+    (&a.model, &a.revision, &a.data, &a.template, &a.eval)
+        == (&b.model, &b.revision, &b.data, &b.template, &b.eval)
+        && (a.train.max_seq_length, a.train.labels, a.train.overlong)
+            == (b.train.max_seq_length, b.train.labels, b.train.overlong)
+}
+
+impl Builder<'_> {
+    /// Models, tasks and data of every cell, each once; where each cell finds its own.
+    pub(super) fn find_everything(
+        &mut self,
+        configs: &[JobConfig],
+        context: &mut PlanContext<'_>,
+    ) -> Result<Vec<Places>, PlanError> {
+        let folder = self.folder.clone();
+        // Every model first: tasks are encoded by the first that is here.
+        let mut last: Option<&JobConfig> = None;
+        for config in configs {
+            if last.is_none_or(|last| last.model != config.model || last.revision != config.revision) {
+                self.model(&config.model, config.revision.as_deref(), context)?;
+            }
+            last = Some(config);
+        }
+        let trains = self.spec.trains;
+        let mut places: Vec<Places> = Vec::with_capacity(configs.len());
+        for (at, config) in configs.iter().enumerate() {
+            // Neighbours of a grid mostly read the same things.
+            if at > 0 && reads_alike(&configs[at - 1], config) {
+                places.push(places[at - 1].clone());
+            } else {
+                let model = self.by_name[&(config.model.clone(), config.revision.clone())];
+                let tasks = self.evaluation(&config.eval, &folder, context)?;
+                let data = if trains { self.encoded(config, model, &folder, context)? } else { 0 };
+                places.push(Places { model, data, tasks });
+            }
+            // Settings that block are the same for many cells; the set keeps each once.
+            self.blockers.extend(Blocker::of_settings(config, trains));
+        }
+        Ok(places)
+    }
+
+    pub(super) fn model(
+        &mut self,
+        name: &str,
+        revision: Option<&str>,
+        context: &mut PlanContext<'_>,
+    ) -> Result<usize, PlanError> {
+        let key = (name.to_owned(), revision.map(str::to_owned));
+        if let Some(known) = self.by_name.get(&key) {
+            return Ok(*known);
+        }
+        let model = PlannedModel::find(name, revision, &self.folder, context.digests)?;
+        if model.local.is_none() {
+            self.blockers.insert(Blocker::Model { name: name.to_owned() });
+        }
+        self.models.push(model);
+        self.by_name.insert(key, self.models.len() - 1);
+        Ok(self.models.len() - 1)
+    }
+
+    /// The places of an evaluation's tasks.
+    fn evaluation(
+        &mut self,
+        eval: &EvalConfig,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<Rc<[usize]>, PlanError> {
+        if let Some(places) = self.by_eval.get(eval) {
+            return Ok(Rc::clone(places));
+        }
+        let mut places = Vec::new();
+        for name in &eval.tasks {
+            let same = |task: &PlannedTask| task.task.name == *name && task.facts == score_facts(eval);
+            if let Some(place) = self.tasks.iter().position(same) {
+                places.push(place);
+                continue;
+            }
+            let task = PlannedTask::find(name, eval, folder, &self.models, context)?;
+            if task.documents.is_none() {
+                let (task, name) = (task.task.name.clone(), task.task.documents_name.clone());
+                self.blockers.insert(Blocker::Documents { task, name });
+            }
+            self.tasks.push(task);
+            places.push(self.tasks.len() - 1);
+        }
+        let places: Rc<[usize]> = places.into();
+        self.by_eval.insert(eval.clone(), Rc::clone(&places));
+        Ok(places)
+    }
+
+    /// The place of a job's data.
+    fn encoded(
+        &mut self,
+        config: &JobConfig,
+        model: usize,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<usize, PlanError> {
+        let train = &config.train;
+        let (data, template) = (config.data.clone(), config.template.clone());
+        let way =
+            (data, template, model, train.max_seq_length, train.labels.as_str(), train.overlong.as_str());
+        if let Some(place) = self.by_way.get(&way) {
+            return Ok(*place);
+        }
+        let data = PlannedData::find(config, &self.models[model], folder, context)?;
+        if data.encoded.is_none() && self.models[model].local.is_some() {
+            self.blockers.insert(Blocker::Data { name: config.data.clone() });
+        }
+        self.data.push(data);
+        self.by_way.insert(way, self.data.len() - 1);
+        Ok(self.data.len() - 1)
+    }
+}

@@ -220,3 +220,21 @@ fn the_engine_of_a_killed_orchestrator_dies_and_its_job_runs_again() {
     assert!(lab.run(None, &[]).status.success());
     assert!(lab.rows().iter().all(|row| row["state"] == "done"));
 }
+
+#[test]
+fn a_reference_that_is_the_base_itself_is_one_row() {
+    let lab = Lab::new(&format!("reference = [\"model\", \"./model\"]\n{GRID}"));
+    let output = lab.run(None, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(lab.rows().len(), 3);
+}
+
+#[test]
+fn one_task_with_two_limits_is_scored_with_both() {
+    let rest = "eval = [\"two_digit_subtraction\"]\n[zip.a]\n\"lora.rank\" = [2, 4]\nlimit = [5, 10]\n";
+    let lab = Lab::new(rest);
+    let output = lab.run(None, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(lab.count("SELECT COUNT(*) FROM documents"), 5 + 10 + 5 + 10);
+    assert!(lab.rows().iter().all(|row| row["state"] == "done"));
+}

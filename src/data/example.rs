@@ -130,14 +130,15 @@ fn encode_parts(
         end = if number + 1 == parts.len() {
             tokens.len()
         } else {
-            tokenizer.encode(&before, special)?.len().min(tokens.len())
+            // A longer text can have fewer tokens where the seam merges: a part is then empty, never negative.
+            tokenizer.encode(&before, special)?.len().clamp(start, tokens.len())
         };
         let wanted = match labels {
             Labels::All => false,
             Labels::Response => Some(number) == last_turn,
             Labels::Assistant => part.assistant,
         };
-        let turn = &tokens[start.min(end)..end];
+        let turn = &tokens[start..end];
         let own_end = tokenizer.eos().and_then(|eos| turn.iter().position(|token| *token == eos));
         if part.assistant {
             turn_ends = own_end.is_some();

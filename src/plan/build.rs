@@ -1,6 +1,6 @@
 //! The plan of a sweep.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -67,6 +67,9 @@ impl Plan {
         let references = builder.references(context)?;
         let mut jobs = builder.bases(&configs, &places, &expansion.cells);
         jobs.extend(references);
+        // A model that is named twice, or under two paths, is one row.
+        let mut seen = HashSet::new();
+        jobs.retain(|job| seen.insert(job.subject));
         if spec.trains {
             jobs.extend(builder.grid(configs, &places, expansion.cells)?);
         }

@@ -189,10 +189,13 @@ impl<'a> RunningJob<'a> {
     }
 
     async fn store_scores(&mut self, subject: Digest, store: &Store) -> Result<AttemptEnd, StoreError> {
+        let mut rest = self.documents.as_slice();
         for (planned, key) in self.missing() {
-            let of_task = |score: &DocumentScore| score.task == planned.task.name;
+            // Tasks are scored one after another in the order's order, and one task may stand there with two limits.
+            let next = rest.iter().take(planned.documents.unwrap_or_default() as usize);
             let documents: Vec<DocumentScore> =
-                self.documents.iter().filter(|s| of_task(s)).cloned().collect();
+                next.take_while(|score| score.task == planned.task.name).cloned().collect();
+            rest = &rest[documents.len()..];
             let wanted = planned.documents.unwrap_or_default();
             if documents.len() as u64 != wanted {
                 let (name, found) = (&planned.task.name, documents.len());

@@ -39,7 +39,7 @@ impl FileDigests for RememberedDigests {
 }
 
 /// The SHA-256 of a file's content. Error: the system's.
-pub fn hash_file(path: &Path) -> std::io::Result<Digest> {
+fn hash_file(path: &Path) -> std::io::Result<Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

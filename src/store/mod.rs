@@ -9,7 +9,7 @@ mod read;
 mod results;
 mod sweeps;
 
-pub use digests::{RememberedDigests, hash_file};
+pub use digests::RememberedDigests;
 pub use error::StoreError;
 pub use jobs::{Attempt, AttemptEnd, Owner};
 pub use open::Store;

@@ -51,7 +51,7 @@ pub(super) fn backward(
         loss += chunk.double_value(&[]);
         let head: Vec<&Tensor> = std::iter::once(&head_input).chain(head_leaves(adapter)).collect();
         let mut gradients = Tensor::run_backward(&[&chunk], &head, false, false);
-        add_head_gradients(adapter, &gradients.split_off(1), gradient);
+        add_head_gradients(&gradients.split_off(1), gradient);
         state_gradients.push(gradients.swap_remove(0).narrow(0, start, length));
     }
     // The gradient of (states × g).sum() with respect to the states is g itself.
@@ -123,7 +123,7 @@ fn add_block_gradients(gradients: &[Tensor], flat: &mut Tensor) {
 }
 
 /// The head's matrices lie last in the flat buffer.
-fn add_head_gradients(_adapter: &Adapter, gradients: &[Tensor], flat: &mut Tensor) {
+fn add_head_gradients(gradients: &[Tensor], flat: &mut Tensor) {
     let size: i64 = gradients.iter().map(|g| g.numel() as i64).sum();
     let start = flat.numel() as i64 - size;
     add_from(gradients, start, flat);

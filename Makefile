@@ -33,9 +33,9 @@ quickstart: build ## run a real sweep on a real model, ending with its leaderboa
 test: setup ## every test that needs no GPU
 	cargo test $(CARGO_FLAGS)
 
-test-parity: setup ## what transformers, PEFT and lm_eval answer, and what the engine answers
+test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
-	cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
+	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
 
 fuzz: setup ## damage sweep files at random for SECONDS=60
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture

@@ -1,19 +1,24 @@
-//! Gives `loragrid-engine`, and only it, the run path of libtorch.
+//! Builds the engine's C++ shim and gives `loragrid-engine`, and only it, the shim and the run path of libtorch.
 //!
 //! `rustc-link-arg-bin` keeps the orchestrator free of libtorch; see ARCHITECTURE.md, "Two programs".
 
+#[cfg(feature = "engine")]
 use std::path::Path;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=migrations");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
-    if std::env::var_os("CARGO_FEATURE_ENGINE").is_none() {
-        return;
-    }
+    #[cfg(feature = "engine")]
+    engine();
+}
+
+#[cfg(feature = "engine")]
+fn engine() {
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
         return;
     };
+    build_shim(Path::new(&lib));
     link_engine("-Wl,--disable-new-dtags");
     link_engine(&format!("-Wl,-rpath,{lib}"));
     // The CUDA kernels register themselves when their library is loaded, and nothing in the program names a
@@ -25,6 +30,31 @@ fn main() {
     }
 }
 
+/// Compiles `shim.cpp` against the headers beside libtorch, as an archive that only the engine links.
+#[cfg(feature = "engine")]
+fn build_shim(lib: &Path) {
+    let source = "src/engine/shim/shim.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    let include = lib.with_file_name("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(3)
+        .warnings(false)
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .file(source)
+        .cargo_metadata(false)
+        .compile("loragrid_shim");
+    let out = std::env::var("OUT_DIR").unwrap_or_default();
+    link_engine(&format!("{out}/libloragrid_shim.a"));
+    // What the archive needs beside what the Rust half already links.
+    for name in ["torch_cpu", "c10", "stdc++"] {
+        link_engine(&format!("-l{name}"));
+    }
+}
+
+#[cfg(feature = "engine")]
 fn link_engine(argument: &str) {
     println!("cargo:rustc-link-arg-bin=loragrid-engine={argument}");
 }

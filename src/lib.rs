@@ -9,6 +9,7 @@ pub mod data;
 pub mod job;
 pub mod passes;
 pub mod protocol;
+pub mod quant;
 pub mod task;
 
 // The orchestrator, from the sweep file to the terminal.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use loragrid::checkpoint::{LayerName, ModelConfig, write_safetensors};
+use loragrid::checkpoint::{LayerName, LlamaSizes, ModelConfig, write_safetensors};
 use loragrid::passes::random::{Purpose, Stream};
 use serde_json::{Value as Json, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -67,7 +67,7 @@ pub(crate) fn sweep(rest: &str) -> String {
 pub(crate) fn tiny_model(scratch: &Scratch) {
     let folder = scratch.path().join("model");
     std::fs::create_dir(&folder).unwrap();
-    let config = ModelConfig {
+    let config = ModelConfig::llama(LlamaSizes {
         vocab_size: 258,
         hidden_size: 16,
         intermediate_size: 24,
@@ -75,23 +75,18 @@ pub(crate) fn tiny_model(scratch: &Scratch) {
         heads: 2,
         kv_heads: 1,
         head_dim: 8,
-        norm_eps: 1e-5,
-        rope_theta: 1e4,
-        max_positions: 256,
-        tied_head: false,
-    };
+    });
     let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = config
-        .tensors()
+        .layer_names()
         .into_iter()
         .enumerate()
         .map(|(number, name)| {
             let shape: Vec<usize> = config.shape(name).iter().map(|&n| n as usize).collect();
             let stream = Stream::new(7, Purpose::Init, number as u64);
             let size = shape.iter().product::<usize>() as u64;
-            let is_norm =
-                matches!(name, LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_));
+            let is_norm = matches!(name, LayerName::FinalNorm | LayerName::Norm(..));
             let value = |n| if is_norm { 1.0 } else { (stream.uniform(n) - 0.5) as f32 * 0.4 };
-            (name.weight(), shape, (0..size).map(value).collect())
+            (format!("{}.weight", config.place(name).module), shape, (0..size).map(value).collect())
         })
         .collect();
     write_safetensors(&folder.join("model.safetensors"), &tensors, HashMap::new()).unwrap();

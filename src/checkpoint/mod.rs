@@ -2,24 +2,33 @@
 //! is hostile until parsed: sizes are checked against the file before anything is allocated.
 
 mod architecture;
+mod bnb;
 mod catalogue;
+mod config_json;
 mod error;
 mod folder;
 pub mod gguf;
+mod gguf_config;
 mod names;
 mod open;
 mod parameters;
+mod place;
 mod safetensors_file;
 mod tensor;
 mod tokenizer;
 
-pub use architecture::ModelConfig;
+pub use architecture::{
+    Activation, Biases, BlockForm, Family, LayerForm, LlamaSizes, ModelConfig, Norm, QkvRows, QueryKeyNorm,
+    Rope, RopeScaling,
+};
+pub use bnb::StoredFourBit;
 pub use catalogue::{KnownModel, find_known};
+pub use config_json::read_config;
 pub use error::CheckpointError;
-pub use folder::read_config;
-pub use names::{ATTENTION_AND_MLP, LayerName, Projection};
-pub use open::{Checkpoint, FileDigests};
+pub use names::{LayerName, NormPlace, Part, Projection};
+pub use open::{Checkpoint, FileDigests, Stored};
 pub use parameters::trainable_parameters;
+pub use place::Place;
 pub use safetensors_file::{SafetensorsFile, write_safetensors};
 pub use tensor::{Elements, TensorData, TensorInfo};
 pub use tokenizer::{ModelTokenizer, TokenizerError};

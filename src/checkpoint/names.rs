@@ -1,4 +1,4 @@
-//! The names of tensors, once: Hugging Face's spelling, GGUF's spelling, and which kind of layer each one is.
+//! The parts of a model by name, whatever their checkpoint calls them.
 
 use crate::job::LayerKind;
 
@@ -21,17 +21,6 @@ pub enum Projection {
     Down,
 }
 
-/// The matrices of a block, in the order in which the forward pass meets them.
-pub const ATTENTION_AND_MLP: [Projection; 7] = [
-    Projection::Query,
-    Projection::Key,
-    Projection::Value,
-    Projection::Output,
-    Projection::Gate,
-    Projection::Up,
-    Projection::Down,
-];
-
 impl Projection {
     /// The kind of layer, in the study's words.
     pub fn kind(self) -> LayerKind {
@@ -44,86 +33,59 @@ impl Projection {
         }
     }
 
-    /// PEFT's target name: `q_proj`.
-    pub fn target(self) -> &'static str {
-        match self {
-            Self::Query => "q_proj",
-            Self::Key => "k_proj",
-            Self::Value => "v_proj",
-            Self::Output => "o_proj",
-            Self::Gate => "gate_proj",
-            Self::Up => "up_proj",
-            Self::Down => "down_proj",
-        }
-    }
-
-    /// The part of the block that it is in: `self_attn` or `mlp`.
-    fn part(self) -> &'static str {
-        match self {
-            Self::Query | Self::Key | Self::Value | Self::Output => "self_attn",
-            Self::Gate | Self::Up | Self::Down => "mlp",
-        }
-    }
-
-    fn gguf(self) -> &'static str {
-        match self {
-            Self::Query => "attn_q",
-            Self::Key => "attn_k",
-            Self::Value => "attn_v",
-            Self::Output => "attn_output",
-            Self::Gate => "ffn_gate",
-            Self::Up => "ffn_up",
-            Self::Down => "ffn_down",
-        }
+    /// Whether it makes queries, keys or values.
+    pub fn is_qkv(self) -> bool {
+        matches!(self, Self::Query | Self::Key | Self::Value)
     }
 }
 
-/// The place of a tensor in the model.
+/// A norm of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NormPlace {
+    /// Of the states that attention reads.
+    BeforeAttention,
+    /// Of what attention adds.
+    AfterAttention,
+    /// Of the states that the feed-forward part reads.
+    BeforeMlp,
+    /// Of what the feed-forward part adds.
+    AfterMlp,
+    /// Of queries.
+    Query,
+    /// Of keys.
+    Key,
+}
+
+/// The place of a layer in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerName {
     /// The token embedding `[vocab, hidden]`.
     Embedding,
+    /// A block's norm.
+    Norm(usize, NormPlace),
+    /// A block's matrix.
+    Block(usize, Projection),
     /// The last norm `[hidden]`.
     FinalNorm,
     /// The head `[vocab, hidden]`.
     Head,
-    /// A block's norm before attention `[hidden]`.
-    AttentionNorm(usize),
-    /// A block's norm before the feed-forward part `[hidden]`.
-    MlpNorm(usize),
-    /// A block's matrix.
-    Block(usize, Projection),
 }
 
-impl LayerName {
-    /// The module's name in Hugging Face's Llama: `model.layers.0.self_attn.q_proj`.
-    pub fn module(self) -> String {
-        match self {
-            Self::Embedding => "model.embed_tokens".to_owned(),
-            Self::FinalNorm => "model.norm".to_owned(),
-            Self::Head => "lm_head".to_owned(),
-            Self::AttentionNorm(n) => format!("model.layers.{n}.input_layernorm"),
-            Self::MlpNorm(n) => format!("model.layers.{n}.post_attention_layernorm"),
-            Self::Block(n, projection) => {
-                format!("model.layers.{n}.{}.{}", projection.part(), projection.target())
-            }
-        }
-    }
+/// One of the two tensors of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// A matrix `[out, in]`, or a norm's factors.
+    Weight,
+    /// A vector `[out]`.
+    Bias,
+}
 
-    /// The weight's name in a Hugging Face checkpoint.
-    pub fn weight(self) -> String {
-        format!("{}.weight", self.module())
-    }
-
-    /// The weight's name in a GGUF file.
-    pub fn gguf_weight(self) -> String {
+impl Part {
+    /// Its ending in checkpoints.
+    pub fn suffix(self) -> &'static str {
         match self {
-            Self::Embedding => "token_embd.weight".to_owned(),
-            Self::FinalNorm => "output_norm.weight".to_owned(),
-            Self::Head => "output.weight".to_owned(),
-            Self::AttentionNorm(n) => format!("blk.{n}.attn_norm.weight"),
-            Self::MlpNorm(n) => format!("blk.{n}.ffn_norm.weight"),
-            Self::Block(n, projection) => format!("blk.{n}.{}.weight", projection.gguf()),
+            Self::Weight => "weight",
+            Self::Bias => "bias",
         }
     }
 }

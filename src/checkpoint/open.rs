@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use half::bf16;
 
 use super::architecture::ModelConfig;
+use super::bnb::{self, StoredFourBit};
+use super::config_json::read_config;
 use super::error::CheckpointError;
 use super::folder;
-use super::gguf::{Gguf, MetaValue};
-use super::names::{LayerName, Projection};
+use super::gguf::Gguf;
+use super::gguf_config::{as_hugging_face, gguf_config, gguf_name};
+use super::names::{LayerName, Part};
 use super::safetensors_file::SafetensorsFile;
 use super::tensor::{Elements, TensorData, TensorInfo};
 use crate::job::{Digest, ModelIdentity, canonical_json};
@@ -27,6 +30,15 @@ enum Source {
     Folder(Vec<SafetensorsFile>),
 }
 
+/// A tensor as a checkpoint has it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stored {
+    /// Numbers.
+    Dense(TensorData),
+    /// 4-bit codes that bitsandbytes made.
+    FourBit(StoredFourBit),
+}
+
 /// Gives the SHA-256 of a file, from memory where it is known. Error: the system's.
 pub trait FileDigests {
     /// The digest of the file's content.
@@ -38,7 +50,7 @@ impl Checkpoint {
     /// the weights is read. Errors: see [`CheckpointError`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let (config, source) = if path.is_dir() {
-            (folder::read_config(path)?, Source::Folder(folder::open_files(path)?))
+            (read_config(path)?, Source::Folder(folder::open_files(path)?))
         } else if path.is_file() {
             if path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth" || e == "ckpt") {
                 let name = "pickle".to_owned();
@@ -72,9 +84,17 @@ impl Checkpoint {
         }
     }
 
-    /// Every tensor of the model in Hugging Face's names, in forward order.
+    /// Every stored tensor that the model uses, in Hugging Face's names and forward order; a matrix that several
+    /// layers share is named once.
     pub fn tensors(&self) -> Result<Vec<TensorInfo>, CheckpointError> {
-        self.config.tensors().into_iter().map(|name| self.info(name)).collect()
+        let mut infos: Vec<TensorInfo> = Vec::new();
+        for (name, part) in self.config.tensors() {
+            let info = self.info(name, part)?;
+            if !infos.iter().rev().take(8).any(|known| known.name == info.name) {
+                infos.push(info);
+            }
+        }
+        Ok(infos)
     }
 
     /// Bytes of the files.
@@ -82,15 +102,35 @@ impl Checkpoint {
         self.files().iter().filter_map(|file| std::fs::metadata(file).ok()).map(|meta| meta.len()).sum()
     }
 
-    /// A tensor of the model. Elements of a GGUF file are dequantised in f32 and rounded once to bf16, which is the
-    /// checkpoint that transformers would write from it; other elements are as stored.
-    pub fn read(&self, name: LayerName) -> Result<TensorData, CheckpointError> {
+    /// A tensor of the model as it is stored; a layer that shares its matrix with others has its own rows. Elements of
+    /// a GGUF file are dequantised in f32 and rounded once to bf16, which is the checkpoint that transformers would
+    /// write from it. Errors: absent, of a type that is not read.
+    pub fn read(&self, name: LayerName, part: Part) -> Result<Stored, CheckpointError> {
         match &self.source {
-            Source::Gguf(gguf) => self.read_gguf(gguf, name),
-            Source::Folder(files) => {
-                let weight = name.weight();
-                let file = files.iter().find(|file| file.contains(&weight));
-                file.ok_or_else(|| self.no_tensor(weight.clone()))?.read(&weight)
+            Source::Gguf(gguf) => {
+                let (tensor, values) = gguf.dequantise(&gguf_name(name, part))?;
+                let values = match part {
+                    Part::Weight => as_hugging_face(&self.config, name, values),
+                    Part::Bias => values,
+                };
+                let elements = Elements::Bf16(values.into_iter().map(bf16::from_f32).collect());
+                Ok(Stored::Dense(TensorData { shape: tensor.shape, elements }))
+            }
+            Source::Folder(_) => {
+                let (file, tensor) = self.find(name, part)?;
+                let place = self.config.place(name);
+                if part == Part::Weight && bnb::is_four_bit(file, &tensor) {
+                    let whole = bnb::read(file, &tensor, &self.module_shape(name))?;
+                    return Ok(Stored::FourBit(match &place.rows {
+                        Some(rows) => whole.rows(rows, file.path())?,
+                        None => whole,
+                    }));
+                }
+                let whole = file.read(&tensor)?;
+                Ok(Stored::Dense(match &place.rows {
+                    Some(rows) => whole.rows(rows),
+                    None => whole,
+                }))
             }
         }
     }
@@ -122,128 +162,73 @@ impl Checkpoint {
         }
     }
 
-    fn info(&self, name: LayerName) -> Result<TensorInfo, CheckpointError> {
-        let weight = name.weight();
+    /// The file of a folder that has a tensor, and the tensor's name.
+    fn find(&self, name: LayerName, part: Part) -> Result<(&SafetensorsFile, String), CheckpointError> {
+        let tensor = format!("{}.{}", self.config.place(name).module, part.suffix());
+        let files = match &self.source {
+            Source::Folder(files) => files.as_slice(),
+            Source::Gguf(_) => &[],
+        };
+        match files.iter().find(|file| file.contains(&tensor)) {
+            Some(file) => Ok((file, tensor)),
+            None => Err(CheckpointError::NoTensor { path: self.path.clone(), name: tensor }),
+        }
+    }
+
+    /// Shape of the matrix that a layer's module stores.
+    fn module_shape(&self, name: LayerName) -> Vec<u64> {
+        let mut shape = self.config.shape(name);
+        if self.config.place(name).rows.is_some() {
+            shape[0] = self.config.layers_of_module(name).into_iter().map(|n| self.config.shape(n)[0]).sum();
+        }
+        shape
+    }
+
+    fn info(&self, name: LayerName, part: Part) -> Result<TensorInfo, CheckpointError> {
         match &self.source {
             Source::Gguf(gguf) => {
-                let tensor = gguf.tensors().get(&name.gguf_weight());
-                let tensor = tensor.ok_or_else(|| self.no_tensor(name.gguf_weight()))?;
+                let stored = gguf_name(name, part);
+                let tensor = gguf.tensors().get(&stored);
+                let tensor = tensor.ok_or_else(|| CheckpointError::NoTensor {
+                    path: self.path.clone(),
+                    name: stored.clone(),
+                })?;
+                let name = format!("{}.{}", self.config.place(name).module, part.suffix());
                 let stored_as = tensor.block_type.to_string();
-                Ok(TensorInfo { name: weight, shape: tensor.shape.clone(), stored_as })
+                Ok(TensorInfo { name, shape: tensor.shape.clone(), stored_as })
             }
-            Source::Folder(files) => {
-                let mut all = files.iter().flat_map(SafetensorsFile::tensors);
-                all.find(|info| info.name == weight).ok_or_else(|| self.no_tensor(weight))
+            Source::Folder(_) => {
+                let (file, tensor) = self.find(name, part)?;
+                if part == Part::Weight && bnb::is_four_bit(file, &tensor) {
+                    let (shape, stored_as) = bnb::describe(file, &tensor)?;
+                    return Ok(TensorInfo { name: tensor, shape, stored_as });
+                }
+                file.info(&tensor)
             }
         }
     }
 
-    fn no_tensor(&self, name: String) -> CheckpointError {
-        CheckpointError::NoTensor { path: self.path.clone(), name }
-    }
-
     fn check_shapes(&self) -> Result<(), CheckpointError> {
-        for name in self.config.tensors() {
-            let (found, expected) = (self.info(name)?.shape, self.config.shape(name));
+        for (name, part) in self.config.tensors() {
+            let mut expected = match self.source {
+                Source::Gguf(_) => self.config.shape(name),
+                Source::Folder(_) => self.module_shape(name),
+            };
+            if part == Part::Bias {
+                expected.truncate(1);
+            }
+            let TensorInfo { name, shape: found, .. } = self.info(name, part)?;
             if found != expected {
-                return Err(CheckpointError::Shape {
-                    path: self.path.clone(),
-                    name: name.weight(),
-                    found,
-                    expected,
-                });
+                return Err(CheckpointError::Shape { path: self.path.clone(), name, found, expected });
             }
         }
         Ok(())
     }
-
-    fn read_gguf(&self, gguf: &Gguf, name: LayerName) -> Result<TensorData, CheckpointError> {
-        let (tensor, mut values) = gguf.dequantise(&name.gguf_weight())?;
-        let heads = match name {
-            LayerName::Block(_, Projection::Query) => Some(self.config.heads),
-            LayerName::Block(_, Projection::Key) => Some(self.config.kv_heads),
-            _ => None,
-        };
-        if let Some(heads) = heads {
-            values = halves_from_pairs(&values, heads as usize, self.config.head_dim as usize);
-        }
-        let elements = Elements::Bf16(values.into_iter().map(bf16::from_f32).collect());
-        Ok(TensorData { shape: tensor.shape, elements })
-    }
-}
-
-/// GGUF's llama files order the rows of a head so that rotary pairs are neighbours (0, d/2, 1, d/2+1, …); Hugging
-/// Face keeps the two halves apart. `values` is `[heads × head_dim, in]`.
-fn halves_from_pairs(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
-    let width = values.len() / (heads * head_dim);
-    let mut out = Vec::with_capacity(values.len());
-    for head in 0..heads {
-        for row in 0..head_dim {
-            let (half, pair) = (row / (head_dim / 2), row % (head_dim / 2));
-            let from = (head * head_dim + 2 * pair + half) * width;
-            out.extend_from_slice(&values[from..from + width]);
-        }
-    }
-    out
-}
-
-/// The configuration that a GGUF file's metadata states. Errors: another architecture, a missing key.
-fn gguf_config(gguf: &Gguf) -> Result<ModelConfig, CheckpointError> {
-    let path = gguf.path().to_owned();
-    let architecture = match gguf.meta("general.architecture") {
-        Some(MetaValue::Text(name)) => name.as_str(),
-        _ => "none named",
-    };
-    if architecture != "llama" {
-        let name = architecture.to_owned();
-        return Err(CheckpointError::Unsupported { path, what: "architecture", name });
-    }
-    let malformed = |reason: String| CheckpointError::Malformed { path: path.clone(), reason };
-    let optional = |key: &str| match gguf.meta(&format!("llama.{key}")) {
-        Some(MetaValue::Integer(n)) => u64::try_from(*n).ok(),
-        _ => None,
-    };
-    let integer =
-        |key: &str| optional(key).ok_or_else(|| malformed(format!("metadata 'llama.{key}' is missing")));
-    let float = |key: &str| match gguf.meta(&format!("llama.{key}")) {
-        Some(MetaValue::Float(x)) => Some(*x),
-        _ => None,
-    };
-    if gguf.tensors().contains_key("rope_freqs.weight") {
-        let name = "rope_freqs".to_owned();
-        return Err(CheckpointError::Unsupported { path: path.clone(), what: "rotary scaling", name });
-    }
-    let embedding = gguf.tensors().get("token_embd.weight").ok_or_else(|| CheckpointError::NoTensor {
-        path: path.clone(),
-        name: "token_embd.weight".to_owned(),
-    })?;
-    let (hidden_size, heads) = (integer("embedding_length")?, integer("attention.head_count")?);
-    let config = ModelConfig {
-        vocab_size: embedding.shape.first().copied().unwrap_or_default(),
-        hidden_size,
-        intermediate_size: integer("feed_forward_length")?,
-        layers: integer("block_count")?,
-        heads,
-        kv_heads: optional("attention.head_count_kv").unwrap_or(heads),
-        head_dim: optional("attention.key_length")
-            .unwrap_or_else(|| hidden_size.checked_div(heads).unwrap_or_default()),
-        norm_eps: float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5),
-        rope_theta: float("rope.freq_base").unwrap_or(1e4),
-        max_positions: integer("context_length")?,
-        tied_head: !gguf.tensors().contains_key("output.weight"),
-    };
-    config.contradiction().map_or(Ok(config), |reason| Err(malformed(reason)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rotary_pairs_become_halves_within_each_head() {
-        let rows: Vec<f32> = (0..8).map(|n| n as f32).collect(); // two heads of four rows, width 1
-        assert_eq!(halves_from_pairs(&rows, 2, 4), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
-    }
 
     #[test]
     fn a_pickle_is_refused_by_name() {

@@ -1,10 +1,10 @@
-//! Parameter counts from the configuration alone.
+//! Tensors, shapes and parameter counts from the configuration alone.
 
 use std::collections::BTreeSet;
 
-use super::architecture::ModelConfig;
-use super::names::{ATTENTION_AND_MLP, LayerName, Projection};
-use crate::job::{LayerKind, LoraConfig};
+use super::architecture::{ModelConfig, Norm, QueryKeyNorm};
+use super::names::{LayerName, NormPlace, Part, Projection};
+use crate::job::{LayerKind, LoraConfig, Variant};
 
 impl ModelConfig {
     /// Shape `[out, in]` of a block's matrix.
@@ -19,25 +19,42 @@ impl ModelConfig {
         }
     }
 
-    /// Shape of any tensor of the model.
+    /// Shape `[out, in]` of a layer's matrix, `[width]` of a norm.
     pub fn shape(&self, name: LayerName) -> Vec<u64> {
         match name {
             LayerName::Embedding | LayerName::Head => vec![self.vocab_size, self.hidden_size],
-            LayerName::FinalNorm | LayerName::AttentionNorm(_) | LayerName::MlpNorm(_) => {
-                vec![self.hidden_size]
+            LayerName::Norm(_, place @ (NormPlace::Query | NormPlace::Key)) => {
+                let heads = if place == NormPlace::Query { self.heads } else { self.kv_heads };
+                let whole = self.query_key_norm == QueryKeyNorm::Whole;
+                vec![if whole { heads * self.head_dim } else { self.head_dim }]
             }
+            LayerName::FinalNorm | LayerName::Norm(..) => vec![self.hidden_size],
             LayerName::Block(_, projection) => self.projection_shape(projection).to_vec(),
         }
     }
 
-    /// Every tensor that the model has, a tied head left out.
-    pub fn tensors(&self) -> Vec<LayerName> {
-        let mut names = vec![LayerName::Embedding];
-        for n in 0..self.layers as usize {
-            names.push(LayerName::AttentionNorm(n));
-            names.extend(ATTENTION_AND_MLP.map(|projection| LayerName::Block(n, projection)));
-            names.push(LayerName::MlpNorm(n));
+    /// Whether a layer has a bias.
+    pub fn has_bias(&self, name: LayerName) -> bool {
+        match name {
+            LayerName::Embedding => false,
+            LayerName::Head => self.biases.head,
+            LayerName::FinalNorm | LayerName::Norm(..) => self.norm == Norm::Layer,
+            LayerName::Block(_, Projection::Output) => self.biases.output,
+            LayerName::Block(_, projection) if projection.is_qkv() => self.biases.query_key_value,
+            LayerName::Block(..) => self.biases.mlp,
         }
+    }
+
+    /// Every layer of one block.
+    fn block_layers(&self, n: usize) -> Vec<LayerName> {
+        let norms = self.norms().into_iter().map(|place| LayerName::Norm(n, place));
+        norms.chain(self.projections().iter().map(|p| LayerName::Block(n, *p))).collect()
+    }
+
+    /// Every layer with tensors of its own: a tied head is left out.
+    pub fn layer_names(&self) -> Vec<LayerName> {
+        let mut names = vec![LayerName::Embedding];
+        names.extend((0..self.layers as usize).flat_map(|n| self.block_layers(n)));
         names.push(LayerName::FinalNorm);
         if !self.tied_head {
             names.push(LayerName::Head);
@@ -45,21 +62,33 @@ impl ModelConfig {
         names
     }
 
+    /// Every tensor of the model.
+    pub fn tensors(&self) -> Vec<(LayerName, Part)> {
+        let parts = |name| {
+            let bias = self.has_bias(name).then_some((name, Part::Bias));
+            std::iter::once((name, Part::Weight)).chain(bias)
+        };
+        self.layer_names().into_iter().flat_map(parts).collect()
+    }
+
+    fn size(&self, name: LayerName) -> u64 {
+        let shape = self.shape(name);
+        shape.iter().product::<u64>() + if self.has_bias(name) { shape[0] } else { 0 }
+    }
+
     /// Parameters of the model; a tied head counts once.
     pub fn parameters(&self) -> u64 {
-        let matrices = ATTENTION_AND_MLP.iter().map(|p| self.projection_shape(*p).iter().product::<u64>());
-        let block = matrices.sum::<u64>() + 2 * self.hidden_size;
-        let vocabulary = self.vocab_size * self.hidden_size;
-        let ends = if self.tied_head { vocabulary } else { 2 * vocabulary };
-        self.layers * block + self.hidden_size + ends
+        let block: u64 = self.block_layers(0).into_iter().map(|name| self.size(name)).sum();
+        let head = if self.tied_head { 0 } else { self.size(LayerName::Head) };
+        self.layers * block + self.size(LayerName::Embedding) + self.size(LayerName::FinalNorm) + head
     }
 
     /// The matrices that carry an adapter when these kinds do, in forward order.
     pub fn adapted(&self, kinds: &BTreeSet<LayerKind>) -> Vec<LayerName> {
         let mut names = Vec::new();
         for n in 0..self.layers as usize {
-            let chosen = ATTENTION_AND_MLP.into_iter().filter(|p| kinds.contains(&p.kind()));
-            names.extend(chosen.map(|p| LayerName::Block(n, p)));
+            let chosen = self.projections().iter().filter(|p| kinds.contains(&p.kind()));
+            names.extend(chosen.map(|p| LayerName::Block(n, *p)));
         }
         if kinds.contains(&LayerKind::Head) {
             names.push(LayerName::Head);
@@ -68,13 +97,15 @@ impl ModelConfig {
     }
 }
 
-/// Parameters of an adapter: rank × (in + out) for each adapted matrix.
+/// Parameters of an adapter: rank × (in + out) for each adapted matrix, and out more for DoRA's magnitudes.
 pub fn trainable_parameters(config: &ModelConfig, lora: &LoraConfig) -> u64 {
-    let chosen = ATTENTION_AND_MLP.iter().filter(|projection| lora.layers.contains(&projection.kind()));
-    let block: u64 = chosen.map(|projection| config.projection_shape(*projection).iter().sum::<u64>()).sum();
-    let head =
-        if lora.layers.contains(&LayerKind::Head) { config.vocab_size + config.hidden_size } else { 0 };
-    lora.rank * (block * config.layers + head)
+    let size = |[out, width]: [u64; 2]| {
+        lora.rank * (out + width) + if lora.variant == Variant::Dora { out } else { 0 }
+    };
+    let chosen = config.projections().iter().filter(|projection| lora.layers.contains(&projection.kind()));
+    let block: u64 = chosen.map(|projection| size(config.projection_shape(*projection))).sum();
+    let has_head = lora.layers.contains(&LayerKind::Head);
+    block * config.layers + if has_head { size([config.vocab_size, config.hidden_size]) } else { 0 }
 }
 
 #[cfg(test)]
@@ -83,7 +114,7 @@ mod tests {
     use crate::checkpoint::find_known;
 
     fn llama_2_7b() -> ModelConfig {
-        find_known("meta-llama/Llama-2-7b-hf").unwrap().config.unwrap()
+        find_known("meta-llama/Llama-2-7b-hf").unwrap().config
     }
 
     fn lora(rank: u64, layers: &[LayerKind]) -> LoraConfig {
@@ -95,13 +126,19 @@ mod tests {
         let mut config = llama_2_7b();
         for tied_head in [false, true] {
             config.tied_head = tied_head;
-            let sizes = config.tensors().into_iter().map(|name| config.shape(name).iter().product::<u64>());
+            let sizes = config.layer_names().into_iter().map(|name| config.size(name));
             assert_eq!(config.parameters(), sizes.sum::<u64>());
         }
-        let lora = lora(8, &[LayerKind::Query, LayerKind::Mlp, LayerKind::Head]);
-        let sizes =
-            config.adapted(&lora.layers).into_iter().map(|name| config.shape(name).iter().sum::<u64>());
-        assert_eq!(trainable_parameters(&config, &lora), 8 * sizes.sum::<u64>());
+        let mut lora = lora(8, &[LayerKind::Query, LayerKind::Mlp, LayerKind::Head]);
+        let sum = |size: &dyn Fn(&[u64]) -> u64, lora: &LoraConfig| {
+            config.adapted(&lora.layers).into_iter().map(|name| size(&config.shape(name))).sum::<u64>()
+        };
+        assert_eq!(trainable_parameters(&config, &lora), sum(&|shape| 8 * (shape[0] + shape[1]), &lora));
+        lora.variant = Variant::Dora;
+        assert_eq!(
+            trainable_parameters(&config, &lora),
+            sum(&|shape| 8 * (shape[0] + shape[1]) + shape[0], &lora)
+        );
     }
 
     #[test]

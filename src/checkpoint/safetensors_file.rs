@@ -63,6 +63,21 @@ impl SafetensorsFile {
         self.metadata.info(name).is_some()
     }
 
+    /// Name, shape and type of one tensor. Error: absent.
+    pub fn info(&self, name: &str) -> Result<TensorInfo, CheckpointError> {
+        let (shape, dtype, _) = self.bytes(name)?;
+        Ok(TensorInfo { name: name.to_owned(), shape, stored_as: format!("{dtype:?}") })
+    }
+
+    /// A tensor of bytes. Errors: absent, or of another type.
+    pub fn read_bytes(&self, name: &str) -> Result<(Vec<u64>, &[u8]), CheckpointError> {
+        let (shape, dtype, bytes) = self.bytes(name)?;
+        match dtype {
+            Dtype::U8 => Ok((shape, bytes)),
+            other => Err(self.unsupported(other)),
+        }
+    }
+
     /// A floating-point tensor. Errors: absent, or of another type.
     pub fn read(&self, name: &str) -> Result<TensorData, CheckpointError> {
         let (shape, dtype, bytes) = self.bytes(name)?;

@@ -1,5 +1,7 @@
 //! Tensors as a file stores them, before any device sees them.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 /// Name, shape and type of a stored tensor. `stored_as` is the file's own word (`Q4_1`, `BF16`).
@@ -31,4 +33,24 @@ pub struct TensorData {
     pub shape: Vec<u64>,
     /// The elements, row-major.
     pub elements: Elements,
+}
+
+impl TensorData {
+    /// Some of its rows, in the order given. The ranges must lie inside.
+    pub fn rows(self, rows: &[Range<u64>]) -> Self {
+        let width = self.shape[1..].iter().product::<u64>();
+        fn pick<T: Copy>(values: &[T], width: u64, rows: &[Range<u64>]) -> Vec<T> {
+            let part =
+                |range: &Range<u64>| &values[(range.start * width) as usize..(range.end * width) as usize];
+            rows.iter().flat_map(part).copied().collect()
+        }
+        let elements = match &self.elements {
+            Elements::F32(values) => Elements::F32(pick(values, width, rows)),
+            Elements::F16(values) => Elements::F16(pick(values, width, rows)),
+            Elements::Bf16(values) => Elements::Bf16(pick(values, width, rows)),
+        };
+        let mut shape = self.shape;
+        shape[0] = rows.iter().map(|range| range.end - range.start).sum();
+        Self { shape, elements }
+    }
 }

@@ -219,11 +219,6 @@ impl From<PlanError> for Failure {
                 message,
                 "name a task of eval, or one of its metrics as task:metric".to_owned(),
             ),
-            PlanError::Family { .. } => Self::new(
-                ExitCode::Model,
-                message,
-                "train = false evaluates it; Llama-style models can be trained".to_owned(),
-            ),
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
     }

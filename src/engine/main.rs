@@ -13,6 +13,7 @@ mod optimizer;
 mod parity;
 mod score;
 mod serve;
+mod shim;
 mod tensor;
 mod train;
 

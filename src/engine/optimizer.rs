@@ -3,27 +3,42 @@
 use loragrid::job::{self, TrainConfig};
 use tch::{Kind, Tensor};
 
+use crate::tensor::wide;
+
 /// The optimizer of a run.
-pub(crate) enum Optimizer {
+pub(crate) struct Optimizer {
+    rule: Rule,
+    weight_decay: f64,
+    /// Factors of the learning rate `[parameters]`; none where all are 1.
+    rates: Option<Tensor>,
+}
+
+enum Rule {
     AdamW(AdamW),
     Sgd(Sgd),
 }
 
 impl Optimizer {
     /// A fresh state for this buffer.
-    pub(crate) fn new(parameters: &Tensor, train: &TrainConfig) -> Self {
-        match train.optimizer {
-            job::Optimizer::Adamw => Self::AdamW(AdamW::new(parameters, train)),
-            job::Optimizer::Sgd => Self::Sgd(Sgd::new(train)),
-        }
+    pub(crate) fn new(parameters: &Tensor, train: &TrainConfig, rates: Option<Tensor>) -> Self {
+        let rule = match train.optimizer {
+            job::Optimizer::Adamw => Rule::AdamW(AdamW::new(parameters, train)),
+            job::Optimizer::Sgd => Rule::Sgd(Sgd { velocity: None, momentum: train.momentum }),
+        };
+        Self { rule, weight_decay: train.weight_decay, rates }
     }
 
-    /// One step.
+    /// One step. Parameters of fewer bits than single precision are moved in single precision and rounded once, as are
+    /// the moments, which have the parameters' dtype.
     pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
-        match self {
-            Self::AdamW(adamw) => adamw.step(parameters, gradient, learning_rate),
-            Self::Sgd(sgd) => sgd.step(parameters, gradient, learning_rate),
-        }
+        tch::no_grad(|| {
+            let rate = self.rates.as_ref().map(|rates| rates * learning_rate);
+            let rate = rate.unwrap_or_else(|| Tensor::from(learning_rate).to_kind(wide(parameters.kind())));
+            match &mut self.rule {
+                Rule::AdamW(adamw) => adamw.step(parameters, gradient, &rate, self.weight_decay),
+                Rule::Sgd(sgd) => sgd.step(parameters, gradient, &rate, self.weight_decay),
+            }
+        });
     }
 }
 
@@ -40,46 +55,35 @@ pub(crate) fn clip(gradient: &mut Tensor, norm: f64) {
 
 /// Stochastic gradient descent with momentum, in the order of operations of torch's own: weight decay is part of the
 /// gradient, the first momentum is the first gradient.
-pub(crate) struct Sgd {
+struct Sgd {
     velocity: Option<Tensor>,
     momentum: f64,
-    weight_decay: f64,
 }
 
 impl Sgd {
-    fn new(train: &TrainConfig) -> Self {
-        Self { velocity: None, momentum: train.momentum, weight_decay: train.weight_decay }
-    }
-
-    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
-        tch::no_grad(|| {
-            let gradient = gradient + &*parameters * self.weight_decay;
-            let direction = match &mut self.velocity {
-                _ if self.momentum == 0.0 => gradient,
-                None => {
-                    self.velocity = Some(gradient.copy());
-                    gradient
-                }
-                Some(velocity) => {
-                    let _ = velocity.g_mul_scalar_(self.momentum);
-                    *velocity += gradient;
-                    velocity.shallow_clone()
-                }
-            };
-            *parameters -= direction * learning_rate;
-        });
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Tensor, weight_decay: f64) {
+        let (kind, own) = (parameters.kind(), wide(parameters.kind()));
+        let current = parameters.to_kind(own);
+        let gradient = gradient.to_kind(own) + &current * weight_decay;
+        let direction = match &self.velocity {
+            Some(velocity) => velocity.to_kind(own) * self.momentum + &gradient,
+            None => gradient,
+        };
+        parameters.copy_(&(current - &direction * rate));
+        if self.momentum > 0.0 {
+            self.velocity = Some(direction.to_kind(kind));
+        }
     }
 }
 
 /// AdamW (Loshchilov and Hutter 2019), in the order of operations of torch's own.
-pub(crate) struct AdamW {
+struct AdamW {
     /// Mean of gradients `[parameters]`.
     first: Tensor,
     /// Mean of squared gradients `[parameters]`.
     second: Tensor,
     betas: [f64; 2],
     eps: f64,
-    weight_decay: f64,
     /// Steps made.
     steps: i32,
 }
@@ -91,24 +95,24 @@ impl AdamW {
             second: parameters.zeros_like(),
             betas: train.betas,
             eps: train.eps,
-            weight_decay: train.weight_decay,
             steps: 0,
         }
     }
 
-    /// One step: decays `parameters` by lr × weight_decay, then moves them by the bias-corrected moments.
-    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
+    /// One step: decays `parameters` by rate × weight_decay, then moves them by the bias-corrected moments.
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Tensor, weight_decay: f64) {
         self.steps += 1;
         let [beta1, beta2] = self.betas;
-        tch::no_grad(|| {
-            let _ = parameters.g_mul_scalar_(1.0 - learning_rate * self.weight_decay);
-            let _ = self.first.lerp_(gradient, 1.0 - beta1);
-            let _ = self.second.g_mul_scalar_(beta2);
-            self.second += gradient.square() * (1.0 - beta2);
-            let correction1 = 1.0 - beta1.powi(self.steps);
-            let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
-            let denominator = self.second.sqrt() / correction2 + self.eps;
-            *parameters -= &self.first / denominator * (learning_rate / correction1);
-        });
+        let own = wide(parameters.kind());
+        let gradient = gradient.to_kind(own);
+        let first = self.first.to_kind(own).lerp(&gradient, 1.0 - beta1);
+        let second = self.second.to_kind(own) * beta2 + gradient.square() * (1.0 - beta2);
+        let correction1 = 1.0 - beta1.powi(self.steps);
+        let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
+        let denominator = second.sqrt() / correction2 + self.eps;
+        let decayed = parameters.to_kind(own) * (1.0 - rate * weight_decay);
+        parameters.copy_(&(decayed - &first / denominator * (rate / correction1)));
+        self.first.copy_(&first);
+        self.second.copy_(&second);
     }
 }

@@ -88,7 +88,7 @@ fn score_pass(
 ) -> Result<(), EngineError> {
     let sequences: Vec<&[u32]> = rows.iter().map(|(input, _)| *input).collect();
     let batch = Batch::new(&sequences, Device::Cpu);
-    let active = adapter.map(|adapter| Active { adapter, masks: None });
+    let active = adapter.map(Active::of);
     let states = model.hidden_states(&batch, active.as_ref());
     let (mut positions, mut targets, mut owners) = (Vec::new(), Vec::new(), Vec::new());
     let mut end = 0;

@@ -7,16 +7,16 @@ use std::time::Instant;
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer};
 use loragrid::data::read_encoded;
-use loragrid::job::{Seconds, Tokens};
+use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use loragrid::protocol::{
     self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame,
     write_frame,
 };
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::failure::EngineError;
 use crate::lora::{Adapter, read_adapter, write_adapter};
-use crate::model::{Model, load};
+use crate::model::{Model, Storage, load};
 use crate::score::score_task;
 use crate::tensor::{kind, wide};
 use crate::train::{Run, train};
@@ -70,9 +70,9 @@ impl Engine {
         self.loaded = None;
         let checkpoint = Checkpoint::open(&order.model)?;
         let tokenizer = ModelTokenizer::open(&checkpoint)?;
-        let model = load(&checkpoint, kind(order.dtype), Device::Cpu)?;
+        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), Device::Cpu)?;
         let parameters = model.config.parameters();
-        tracing::info!("loaded {} ({parameters} parameters, {:?})", order.model.display(), order.dtype);
+        tracing::info!("loaded {} ({parameters} parameters, {:?})", order.model.display(), order.form);
         self.loaded = Some(Loaded { model, tokenizer });
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Loaded { parameters, seconds })?;
@@ -88,7 +88,7 @@ impl Engine {
         let examples = encoded.examples;
         tracing::info!("training on {} rows: {:?} {:?}", examples.len(), order.train, order.lora);
         let mut adapter =
-            Adapter::initialised(&model.config, &order.lora, order.seed, wide(model.kind), Device::Cpu);
+            Adapter::initialised(model, &order.lora, order.seed, adapter_kind(order.lora.dtype, model.kind));
         let run = Run {
             train: &order.train,
             lora: &order.lora,
@@ -107,7 +107,7 @@ impl Engine {
             );
             Ok(write_frame(events, &Event::Step(report))?)
         })?;
-        write_adapter(&order.adapter, &adapter, &order.lora, &order.base_name)?;
+        write_adapter(&order.adapter, &adapter, model, &order.lora, &order.base_name)?;
         self.send(&Event::Trained(trained))?;
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Engine {
         redirect_output(&order.log)?;
         let started = Instant::now();
         let Loaded { model, tokenizer } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
-        let read = |folder| read_adapter(folder, model, Device::Cpu);
+        let read = |folder| read_adapter(folder, model);
         let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
         let mut tokens = 0;
@@ -130,6 +130,20 @@ impl Engine {
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Scored { seconds, tokens: Tokens(tokens) })?;
         Ok(())
+    }
+}
+
+/// How the model's matrices are held.
+fn storage(form: BaseForm) -> Storage {
+    let BaseForm { quantize, quantize_head, dequantise, .. } = form;
+    Storage { quantize, quantize_head, dequantise }
+}
+
+/// The kind of an adapter over a model of this kind.
+fn adapter_kind(dtype: AdapterDType, model: Kind) -> Kind {
+    match dtype {
+        AdapterDType::Fp32 => wide(model),
+        AdapterDType::Compute => model,
     }
 }
 

@@ -42,6 +42,16 @@ words! {
 }
 
 words! {
+    /// When 4-bit matrices are dequantised. The numbers are the same.
+    Dequantise {
+        /// Again in every forward and backward pass: the least memory.
+        EachPass = "each_pass",
+        /// Once, and kept in the compute dtype: the speed of an unquantised model.
+        Keep = "keep",
+    }
+}
+
+words! {
     /// Rules in which the systems differ, set together.
     Profile {
         /// PEFT with transformers' trainer.

@@ -15,6 +15,8 @@ pub struct TrainConfig {
     pub quantize: Quantize,
     /// Whether the head is quantised too.
     pub quantize_head: bool,
+    /// When 4-bit matrices are dequantised.
+    pub dequantise: Dequantise,
     /// Compute dtype of the frozen model.
     pub dtype: DType,
     /// Micro-batches to train on.
@@ -63,11 +65,44 @@ pub struct TrainConfig {
     pub validate_every: Option<u64>,
     /// Seconds between checkpoints.
     pub checkpoint_every: u64,
+    /// Whether a block is computed again in backward.
+    pub gradient_checkpointing: bool,
     /// Deterministic kernels only.
     pub strict: bool,
 }
 
+/// How a base model is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseForm {
+    /// Compute dtype.
+    pub dtype: DType,
+    /// Storage of the block matrices.
+    pub quantize: Quantize,
+    /// Whether the head is quantised too.
+    pub quantize_head: bool,
+    /// When 4-bit matrices are dequantised.
+    pub dequantise: Dequantise,
+}
+
+impl BaseForm {
+    /// Everything in the compute dtype.
+    pub fn dense(dtype: DType) -> Self {
+        Self { dtype, quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass }
+    }
+}
+
 impl TrainConfig {
+    /// How the base model is held.
+    pub fn base_form(&self) -> BaseForm {
+        let Self { dtype, quantize, quantize_head, dequantise, .. } = *self;
+        BaseForm { dtype, quantize, quantize_head, dequantise }
+    }
+
+    /// Rows of a data set that are kept for validation; at least one is left to train on.
+    pub fn validation_rows(&self, rows: u64) -> u64 {
+        ((self.validation_split * rows as f64).round() as u64).min(rows.saturating_sub(1))
+    }
+
     /// Micro-batches of one optimizer step.
     pub fn window(&self) -> u64 {
         self.batch_size / self.micro_batch_size
@@ -249,6 +284,7 @@ impl<'a> Reader<'a> {
         Ok(TrainConfig {
             quantize: self.word("train.quantize", Quantize::parse)?,
             quantize_head: self.bool("train.quantize_head")?,
+            dequantise: self.word("train.dequantise", Dequantise::parse)?,
             dtype: DType::parse(dtype).unwrap_or(auto),
             iterations: if let Length::Iterations(iterations) = length { iterations } else { 0 },
             batch_size: self.integer("train.batch_size")?,
@@ -273,6 +309,7 @@ impl<'a> Reader<'a> {
             validation_split: self.number("train.validation_split")?,
             validate_every: self.optional("train.validate_every"),
             checkpoint_every: self.integer("train.checkpoint_every")?,
+            gradient_checkpointing: self.bool("train.gradient_checkpointing")?,
             strict: self.bool("train.strict")?,
         })
     }

@@ -11,10 +11,10 @@ mod value;
 mod words;
 
 pub use choices::{
-    AdapterDType, DType, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
+    AdapterDType, DType, Dequantise, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
     PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Variant,
 };
-pub use config::{EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
+pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
 pub use key::{
     Digest, ModelIdentity, ScoreFacts, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json,

@@ -6,5 +6,5 @@ pub mod random;
 pub mod schedule;
 mod window;
 
-pub use order::RowSequence;
+pub use order::{RowSequence, split_rows};
 pub use window::{Pass, PlannedRow, plan_passes, token_weights};

@@ -48,9 +48,30 @@ impl RowSequence {
     }
 }
 
+/// Splits the rows of a data set into those to train on and `validation` of them to validate on, each ascending. The
+/// choice is one for every seed, so that cells are compared on the same rows.
+pub fn split_rows(rows: usize, validation: usize) -> (Vec<usize>, Vec<usize>) {
+    let mut shuffled = Stream::new(0, Purpose::Validation, 0).permutation(rows);
+    let mut train = shuffled.split_off(validation.min(rows));
+    shuffled.sort_unstable();
+    train.sort_unstable();
+    (train, shuffled)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_split_has_every_row_once() {
+        let (train, validation) = split_rows(100, 10);
+        assert_eq!((train.len(), validation.len()), (90, 10));
+        let mut all = [train.clone(), validation].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<_>>());
+        assert_ne!(train, (10..100).collect::<Vec<_>>());
+        assert_eq!(split_rows(3, 0), (vec![0, 1, 2], vec![]));
+    }
 
     #[test]
     fn every_epoch_has_each_row_once_and_another_order() {

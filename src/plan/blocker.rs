@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::job::{AdapterDType, JobConfig, PromptProfile, Quantize, Variant};
+use crate::job::{JobConfig, PromptProfile};
 
 /// What keeps a plan from running.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,7 @@ impl fmt::Display for Blocker {
             Self::Model { name } => write!(f, "the model {name} is not here"),
             Self::Data { name } => write!(f, "the rows of {name} are not here"),
             Self::Documents { task, name } => write!(f, "the documents of {task} ({name}) are not here"),
-            Self::Setting { path, value } => write!(f, "this version does not train with {path} = {value}"),
+            Self::Setting { path, value } => write!(f, "this version does not score with {path} = {value}"),
         }
     }
 }
@@ -57,8 +57,8 @@ impl Blocker {
     }
 
     /// The settings of a job that the engine of this version does not carry out.
-    pub(super) fn of_settings(config: &JobConfig, trains: bool) -> Vec<Self> {
-        let (train, lora, eval) = (&config.train, &config.lora, &config.eval);
+    pub(super) fn of_settings(config: &JobConfig) -> Vec<Self> {
+        let eval = &config.eval;
         let mut blockers = Vec::new();
         let mut block = |blocks: bool, path: &'static str, value: &dyn fmt::Display| {
             if blocks {
@@ -68,11 +68,6 @@ impl Blocker {
         let shots = eval.num_fewshot.unwrap_or(0);
         block(shots > 0, "num_fewshot", &shots);
         block(eval.prompt_profile != PromptProfile::LmEval, "prompt_profile", &eval.prompt_profile.as_str());
-        block(trains && train.quantize != Quantize::None, "train.quantize", &train.quantize.as_str());
-        block(trains && train.validation_split > 0.0, "train.validation_split", &train.validation_split);
-        block(trains && lora.variant != Variant::Lora, "lora.variant", &lora.variant.as_str());
-        block(trains && lora.plus_ratio != 1.0, "lora.plus_ratio", &lora.plus_ratio);
-        block(trains && lora.dtype != AdapterDType::Fp32, "lora.dtype", &lora.dtype.as_str());
         blockers
     }
 }

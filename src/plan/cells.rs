@@ -126,8 +126,9 @@ impl Builder<'_> {
         axes: &[&'static str],
     ) -> Result<PlannedJob, PlanError> {
         let (model, data) = (&self.models[places.model], &self.data[places.data]);
-        let shape = model.config.as_ref().ok_or_else(|| PlanError::Family { name: model.name.clone() })?;
-        config.train.iterations = config.length.iterations(data.rows, config.train.micro_batch_size);
+        let shape = &model.config;
+        let rows = data.rows - config.train.validation_rows(data.rows);
+        config.train.iterations = config.length.iterations(rows, config.train.micro_batch_size);
         let (dtype, iterations) = (config.train.dtype, config.train.iterations);
         let (identity, template) = (model.identity, data.template.as_str());
         let facts = TrainingFacts { model: identity, data: data.identity, template, dtype, iterations };

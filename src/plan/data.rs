@@ -51,7 +51,7 @@ impl PlannedData {
         };
         let rows = source.rows()?;
         let template = Template::resolve(&config.template, rows.first(), &local.tokenizer, folder)?;
-        let longest = model.config.as_ref().map_or(u64::MAX, |config| config.max_positions);
+        let longest = model.config.max_positions;
         let encoding = Encoding {
             labels: config.train.labels,
             max_tokens: config.train.max_seq_length.min(longest) as usize,

@@ -25,12 +25,6 @@ pub enum PlanError {
     /// A task.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// A model of a family that is not trained.
-    #[error("the model {name} is of a family that loragrid does not train")]
-    Family {
-        /// Its name.
-        name: String,
-    },
     /// Two cells that resolve to the same training.
     #[error(
         "cell {first_position} ({first}) and cell {second_position} ({second}) are the same job: they resolve to equal settings"

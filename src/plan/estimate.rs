@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::checkpoint::{ATTENTION_AND_MLP, ModelConfig, trainable_parameters};
+use crate::checkpoint::{ModelConfig, trainable_parameters};
 use crate::job::{AdapterDType, Bytes, LoraConfig, Optimizer, Quantize, Seconds, TrainConfig};
 
 /// A kind of device by what its passes hold.
@@ -82,7 +82,7 @@ fn weights(model: &ModelConfig, train: &TrainConfig) -> Bytes {
         Quantize::Nf4Double | Quantize::Fp4Double => 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0),
     };
     let block: u64 =
-        ATTENTION_AND_MLP.iter().map(|p| model.projection_shape(*p).iter().product::<u64>()).sum();
+        model.projections().iter().map(|p| model.projection_shape(*p).iter().product::<u64>()).sum();
     let head = if train.quantize_head && !model.tied_head { model.vocab_size * model.hidden_size } else { 0 };
     let quantised = block * model.layers + head;
     Bytes((quantised as f64 * per_element) as u64 + (model.parameters() - quantised) * train.dtype.bytes())
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_studys_memory_comes_out_in_the_right_order() {
-        let model = find_known("meta-llama/Llama-2-7b-hf").unwrap().config.unwrap();
+        let model = find_known("meta-llama/Llama-2-7b-hf").unwrap().config;
         let mut settings = Settings::new();
         settings.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
         settings.fill_defaults(Profile::LitGpt2023);

@@ -60,7 +60,7 @@ impl Builder<'_> {
                 places.push(Places { model, data, tasks });
             }
             // Settings that block are the same for many cells; the set keeps each once.
-            self.blockers.extend(Blocker::of_settings(config, trains));
+            self.blockers.extend(Blocker::of_settings(config));
         }
         Ok(places)
     }

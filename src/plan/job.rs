@@ -1,7 +1,7 @@
 //! A job of a plan.
 
 use super::estimate::Estimate;
-use crate::job::{DType, JobConfig, JobId, ScoreKey, Settings, SubjectKey};
+use crate::job::{BaseForm, DType, JobConfig, JobId, ScoreKey, Settings, SubjectKey};
 
 /// What a job does.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,14 @@ pub struct PlannedJob {
 }
 
 impl PlannedJob {
+    /// How its base model is held; untrained models are never quantised.
+    pub fn base_form(&self) -> BaseForm {
+        match &self.work {
+            Work::Base => BaseForm::dense(self.dtype),
+            Work::Train { config, .. } => config.train.base_form(),
+        }
+    }
+
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
         !self.train_missing && self.missing.is_empty()

@@ -13,8 +13,8 @@ use crate::job::{Digest, ModelIdentity, canonical_json};
 pub struct PlannedModel {
     /// As the sweep file names it.
     pub name: String,
-    /// Its shape, where it is a family that loragrid trains.
-    pub config: Option<ModelConfig>,
+    /// Its shape.
+    pub config: ModelConfig,
     /// All its parameters.
     pub parameters: u64,
     /// What it is; of a model that is not here, only its name.
@@ -49,7 +49,7 @@ impl PlannedModel {
             return Ok(Self {
                 name: name.to_owned(),
                 parameters: config.parameters(),
-                config: Some(config),
+                config,
                 identity: ModelIdentity(identity),
                 local: None,
             });
@@ -60,7 +60,7 @@ impl PlannedModel {
                 name: name.to_owned(),
                 parameters: checkpoint.config().parameters(),
                 identity: checkpoint.identity(digests)?,
-                config: Some(checkpoint.config().clone()),
+                config: checkpoint.config().clone(),
                 local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path }),
             });
         }
@@ -68,8 +68,8 @@ impl PlannedModel {
         let identity = Digest::of(format!("hub {name}@{}", revision.unwrap_or("main")).as_bytes());
         Ok(Self {
             name: name.to_owned(),
+            parameters: known.config.parameters(),
             config: known.config,
-            parameters: known.parameters,
             identity: ModelIdentity(identity),
             local: None,
         })

@@ -48,7 +48,7 @@ impl PlannedTask {
         let content = source.identity(context.digests).map_err(read)?;
         let documents = build_documents(&task, facts.limit)?;
         let mut inputs = BTreeSet::new();
-        let local = models.iter().find_map(|model| Some((model.local.as_ref()?, model.config.as_ref()?)));
+        let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
             for request in documents.iter().flat_map(|document| &document.requests) {
                 inputs

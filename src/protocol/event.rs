@@ -60,6 +60,8 @@ pub struct StepReport {
     /// Loss of the step's window before the step. NaN travels as `null`.
     #[serde(with = "nullable")]
     pub loss: f64,
+    /// Mean loss of the rows that are kept for validation, after the step; none where it was not asked for.
+    pub validation_loss: Option<f64>,
     /// Learning rate of the step.
     pub learning_rate: f64,
     /// Tokens that went through the model so far.
@@ -77,6 +79,11 @@ pub struct Trained {
     pub tokens: Tokens,
     /// How long training took, without loading.
     pub seconds: Seconds,
+    /// Mean loss of the last tenth of the steps, at least one.
+    #[serde(with = "nullable")]
+    pub last_losses: f64,
+    /// Loss of the rows that are kept for validation, after the last step.
+    pub validation_loss: Option<f64>,
     /// Parameters of the adapter.
     pub trainable: u64,
     /// Largest resident memory of the process so far.

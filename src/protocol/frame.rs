@@ -90,7 +90,15 @@ mod tests {
 
     fn step(loss: f64) -> Event {
         let (tokens, seconds) = (Tokens(9), Seconds(0.5));
-        Event::Step(StepReport { step: 1, steps: 2, loss, learning_rate: 1e-4, tokens, seconds })
+        Event::Step(StepReport {
+            step: 1,
+            steps: 2,
+            loss,
+            validation_loss: None,
+            learning_rate: 1e-4,
+            tokens,
+            seconds,
+        })
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub use frame::{FrameError, MAX_FRAME, encode_frame, read_frame, split_frame, wr
 pub use order::{LoadOrder, Order, ScoreOrder, TrainOrder};
 
 /// Version of orders and events together; both sides refuse another one. Raise it when a field changes its meaning.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The descriptor on which the engine writes events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

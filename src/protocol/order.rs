@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{DType, LoraConfig, TrainConfig};
+use crate::job::{BaseForm, LoraConfig, TrainConfig};
 use crate::task::Task;
 
 /// Something that the engine is to do. It does one after another.
@@ -26,8 +26,8 @@ pub enum Order {
 pub struct LoadOrder {
     /// A GGUF file or a checkpoint folder.
     pub model: PathBuf,
-    /// Compute dtype.
-    pub dtype: DType,
+    /// Compute dtype and storage.
+    pub form: BaseForm,
     /// Threads of one operation.
     pub threads: usize,
 }

@@ -29,6 +29,8 @@ pub struct BoardRow {
     pub seconds: Option<f64>,
     /// Mean loss of the last window.
     pub last_loss: Option<f64>,
+    /// Whether the loss of every job of the row fell by more than a tenth; none for the base.
+    pub converged: Option<bool>,
     /// Why jobs of the row failed or diverged.
     pub reasons: Vec<String>,
     /// The best finished row by the objective, the base model aside.
@@ -130,6 +132,7 @@ fn board_row(board: &Leaderboard, cell: &[&BoardJob], columns: &[(String, Metric
         scores: columns.iter().map(|(task, metric)| score_cell(cell, task, *metric)).collect(),
         seconds: mean(&seconds),
         last_loss: mean(&losses),
+        converged: cell.iter().filter_map(|job| job.converged).reduce(|all, own| all && own),
         reasons: cell.iter().filter_map(|job| job.reason.clone()).collect(),
         best: false,
     }
@@ -176,7 +179,7 @@ pub fn board_table(board: &Leaderboard, rows: &[BoardRow]) -> Table {
     columns.push(Column::number("loss", None).weighing(3));
     columns.push(Column::number("time", Some("s")).weighing(2));
     // Where every row is done the state says nothing.
-    let told = rows.iter().any(|row| row.state != JobState::Done);
+    let told = rows.iter().any(|row| row.state != JobState::Done || row.converged == Some(false));
     columns.push(Column::text("state").weighing(if told { 5 } else { 1 }));
     let cells = |row: &BoardRow| {
         let mark = if row.best { " *" } else { "" };
@@ -188,7 +191,8 @@ pub fn board_table(board: &Leaderboard, rows: &[BoardRow]) -> Table {
         }));
         cells.push(Cell::maybe_number(row.last_loss, 3));
         cells.push(Cell::maybe_number(row.seconds, 1));
-        cells.push(Cell::Text(row.state.as_str().to_owned()));
+        let doubt = if row.converged == Some(false) { ", not converged" } else { "" };
+        cells.push(Cell::Text(format!("{}{doubt}", row.state.as_str())));
         cells
     };
     Table { columns, rows: rows.iter().map(cells).collect() }
@@ -222,6 +226,7 @@ mod tests {
             trainable: 1000 * rank as u64,
             seconds: Some(10.0),
             losses: Some((2.0, 0.5)),
+            converged: Some(true),
             scores: value.map(score).into_iter().collect(),
         }
     }

@@ -87,7 +87,7 @@ pub fn settings_table(settings: &Settings) -> Table {
 /// The parts of a job's memory on each kind of device.
 pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
     let Work::Train { config, .. } = &job.work else { return None };
-    let shape = plan.models[job.model].config.as_ref()?;
+    let shape = &plan.models[job.model].config;
     let columns = [Column::text("device")].into_iter().chain(
         ["weights", "adapter", "optimizer", "activations", "logits", "runtime", "all"]
             .map(|part| Column::number(part, None)),
@@ -184,9 +184,9 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         (key.path.to_owned(), json!({ "value": setting.value, "from": setting.origin.to_string() }))
     });
     let model = &plan.models[job.model];
-    let memory = |device| match (&job.work, &model.config) {
-        (Work::Train { config, .. }, Some(shape)) => {
-            Some(MemoryEstimate::of(shape, &config.train, &config.lora, device).total())
+    let memory = |device| match &job.work {
+        Work::Train { config, .. } => {
+            Some(MemoryEstimate::of(&model.config, &config.train, &config.lora, device).total())
         }
         _ => None,
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Progress;
-use crate::job::{DType, Digest, ScoreKey};
+use crate::job::{BaseForm, Digest, ScoreKey};
 use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{
     DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TrainOrder,
@@ -78,9 +78,9 @@ impl<'a> RunningJob<'a> {
         Self { plan, job, attempt, log, adapter, tokens, token_budget, phase, steps, losses: None, documents }
     }
 
-    /// Its model's place in the plan and its dtype.
-    pub(super) fn model(&self) -> (usize, DType) {
-        (self.job.model, self.job.dtype)
+    /// Its model's place in the plan and how it is held.
+    pub(super) fn model(&self) -> (usize, BaseForm) {
+        (self.job.model, self.job.base_form())
     }
 
     pub(super) fn label(&self) -> &str {
@@ -101,7 +101,7 @@ impl<'a> RunningJob<'a> {
             (_, Phase::Loading) => {
                 let local = self.plan.models[self.job.model].local.as_ref();
                 let model = local.map(|local| local.path.clone()).unwrap_or_default();
-                Order::Load(LoadOrder { model, dtype: self.job.dtype, threads })
+                Order::Load(LoadOrder { model, form: self.job.base_form(), threads })
             }
             (Work::Train { config, .. }, Phase::Training) => Order::Train(Box::new(TrainOrder {
                 log: self.log.clone(),

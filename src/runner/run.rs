@@ -273,7 +273,7 @@ impl Running<'_, '_> {
             tokens: self.tokens(job)?,
             log: log.clone(),
         };
-        let wanted = (job.model, job.dtype);
+        let wanted = (job.model, job.base_form());
         let loaded = self.engines.get(&slot).is_some_and(|engine| engine.loaded == Some(wanted));
         let running = RunningJob::new(self.plan, job, attempt, files, here.token_budget, loaded);
         if !loaded {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio::sync::{mpsc, watch};
 
-use crate::job::DType;
+use crate::job::BaseForm;
 use crate::protocol::Event;
 use crate::scheduler::SlotId;
 use crate::worker::{Death, Engine, EngineHandle, WorkerError};
@@ -22,8 +22,8 @@ pub(super) enum SlotMessage {
 pub(super) struct SlotEngine {
     pub(super) handle: EngineHandle,
     pub(super) log: watch::Sender<Option<PathBuf>>,
-    /// The model and dtype that it has loaded.
-    pub(super) loaded: Option<(usize, DType)>,
+    /// The model that it has loaded.
+    pub(super) loaded: Option<(usize, BaseForm)>,
 }
 
 impl SlotEngine {

@@ -49,6 +49,8 @@ pub struct BoardJob {
     pub seconds: Option<f64>,
     /// Loss of the first and of the last window.
     pub losses: Option<(f64, f64)>,
+    /// Whether its loss fell by more than a tenth; none where it was not trained.
+    pub converged: Option<bool>,
     /// The scores that are there.
     pub scores: Vec<BoardScore>,
 }
@@ -86,6 +88,10 @@ pub struct StoredJob {
     pub first_loss: Option<f64>,
     /// Loss of the last window.
     pub last_loss: Option<f64>,
+    /// Whether its loss fell by more than a tenth; none where it was not trained.
+    pub converged: Option<bool>,
+    /// Loss on the rows that are kept for validation, after the last step.
+    pub validation_loss: Option<f64>,
     /// Its scores.
     pub scores: Vec<BoardScore>,
 }
@@ -147,7 +153,8 @@ impl Store {
     pub async fn job(&self, prefix: &str) -> Result<StoredJob, StoreError> {
         let query = sqlx::query(
             "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
-                    t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss
+                    t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss,
+                    t.last_losses, t.validation_loss
              FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE substr(j.id, 1, length($1)) = $1",
         );
         let rows = query.bind(prefix).fetch_all(&self.pool).await?;
@@ -177,6 +184,8 @@ impl Store {
             peak_memory: row.try_get(12)?,
             first_loss: row.try_get(13)?,
             last_loss: row.try_get(14)?,
+            converged: has_converged(row.try_get(13)?, row.try_get(15)?),
+            validation_loss: row.try_get(16)?,
             scores: scores.iter().map(|row| read_score(row, 0)).collect::<Result<_, _>>()?,
         })
     }
@@ -230,7 +239,7 @@ impl Store {
     async fn board_jobs(&self, sweep: i64, version: i64) -> Result<Vec<BoardJob>, StoreError> {
         let query = sqlx::query(
             "SELECT j.id, j.kind, s.label, j.state, j.reason, j.settings, j.trainable, t.seconds,
-                    t.first_loss, t.last_loss
+                    t.first_loss, t.last_loss, t.last_losses
              FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id LEFT JOIN trainings t ON t.subject = j.subject
              WHERE s.sweep_id = $1 AND s.version = $2 ORDER BY s.position",
         );
@@ -257,6 +266,11 @@ impl Store {
     }
 }
 
+/// Whether the mean loss of the last tenth of a training is at most 0.9 × that of its first window.
+fn has_converged(first: Option<f64>, last_losses: Option<f64>) -> Option<bool> {
+    Some(last_losses? <= 0.9 * first?)
+}
+
 fn read_board_job(
     row: &SqliteRow,
     scores: &mut BTreeMap<JobId, Vec<BoardScore>>,
@@ -265,6 +279,7 @@ fn read_board_job(
     let settings: BTreeMap<String, (Value, String)> = read_json(row, 5)?;
     let trainable: i64 = row.try_get(6)?;
     let losses: (Option<f64>, Option<f64>) = (row.try_get(8)?, row.try_get(9)?);
+    let converged = has_converged(losses.0, row.try_get(10)?);
     Ok(BoardJob {
         is_base: row.try_get::<String, _>(1)? == "base",
         label: row.try_get(2)?,
@@ -273,6 +288,7 @@ fn read_board_job(
         settings: settings.into_iter().map(|(path, (value, _))| (path, value)).collect(),
         trainable: trainable as u64,
         seconds: row.try_get(7)?,
+        converged,
         losses: losses.0.zip(losses.1),
         scores: scores.remove(&id).unwrap_or_default(),
         id,

@@ -39,10 +39,11 @@ impl Store {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for point in points {
             let insert = sqlx::query(
-                "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds)
-                 VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds, validation_loss)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)
                  ON CONFLICT (subject, step) DO UPDATE SET loss = excluded.loss,
-                     learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds",
+                     learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds,
+                     validation_loss = excluded.validation_loss",
             );
             insert
                 .bind(subject.to_string())
@@ -51,6 +52,7 @@ impl Store {
                 .bind(point.learning_rate)
                 .bind(point.tokens.0 as i64)
                 .bind(point.seconds.0)
+                .bind(point.validation_loss.filter(|loss| loss.is_finite()))
                 .execute(&mut *tx)
                 .await?;
         }
@@ -63,8 +65,9 @@ impl Store {
         let TrainingRecord { adapter, trained, losses } = record;
         let insert = sqlx::query(
             "INSERT INTO trainings
-                 (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (subject) DO NOTHING",
+                 (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms,
+                  last_losses, validation_loss)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (subject) DO NOTHING",
         );
         insert
             .bind(subject.to_string())
@@ -76,6 +79,8 @@ impl Store {
             .bind(losses.map(|(first, _)| first))
             .bind(losses.map(|(_, last)| last))
             .bind(now_ms())
+            .bind(trained.last_losses)
+            .bind(trained.validation_loss.filter(|loss| loss.is_finite()))
             .execute(&self.pool)
             .await?;
         Ok(())

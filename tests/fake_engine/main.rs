@@ -66,6 +66,7 @@ fn train(events: &mut File, order: &TrainOrder) {
         send(
             events,
             &Event::Step(StepReport {
+                validation_loss: None,
                 step,
                 steps: STEPS,
                 loss,
@@ -83,7 +84,15 @@ fn train(events: &mut File, order: &TrainOrder) {
     let (tokens, seconds) = (Tokens(STEPS * 10), Seconds(STEPS as f64));
     send(
         events,
-        &Event::Trained(Trained { steps: STEPS, tokens, seconds, trainable: 1, peak_memory: Bytes(1) }),
+        &Event::Trained(Trained {
+            steps: STEPS,
+            tokens,
+            seconds,
+            last_losses: 0.5,
+            validation_loss: None,
+            trainable: 1,
+            peak_memory: Bytes(1),
+        }),
     );
 }
 

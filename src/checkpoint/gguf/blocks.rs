@@ -4,6 +4,8 @@ use std::fmt;
 
 use half::{bf16, f16};
 
+use super::k_quants;
+
 /// How a tensor's elements are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockType {
@@ -17,20 +19,26 @@ pub enum BlockType {
     Q4_0,
     /// 32 elements: a half scale, a half minimum, 16 bytes of nibbles; value = scale × nibble + minimum.
     Q4_1,
+    /// 32 elements: a half scale, 4 bytes of fifth bits, 16 bytes of nibbles; value = scale × (5-bit − 16).
+    Q5_0,
+    /// 32 elements: a half scale, a half minimum, 4 bytes of fifth bits, 16 bytes of nibbles;
+    /// value = scale × 5-bit + minimum.
+    Q5_1,
     /// 32 elements: a half scale, 32 signed bytes; value = scale × byte.
     Q8_0,
+    /// 256 elements in 4 bits with 6-bit scales and minimums.
+    Q4K,
+    /// 256 elements in 5 bits with 6-bit scales and minimums.
+    Q5K,
+    /// 256 elements in 6 bits with 8-bit scales.
+    Q6K,
 }
 
 /// Names of the types that ggml numbers, for the refusal of those that are not read.
 const TYPE_NAMES: &[(u32, &str)] = &[
-    (6, "Q5_0"),
-    (7, "Q5_1"),
     (9, "Q8_1"),
     (10, "Q2_K"),
     (11, "Q3_K"),
-    (12, "Q4_K"),
-    (13, "Q5_K"),
-    (14, "Q6_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
@@ -54,7 +62,12 @@ impl BlockType {
             1 => Self::F16,
             2 => Self::Q4_0,
             3 => Self::Q4_1,
+            6 => Self::Q5_0,
+            7 => Self::Q5_1,
             8 => Self::Q8_0,
+            12 => Self::Q4K,
+            13 => Self::Q5K,
+            14 => Self::Q6K,
             30 => Self::Bf16,
             other => {
                 let known = TYPE_NAMES.iter().find(|(n, _)| *n == other);
@@ -67,7 +80,8 @@ impl BlockType {
     pub fn elements(self) -> u64 {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q4_1 | Self::Q8_0 => 32,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
+            Self::Q4K | Self::Q5K | Self::Q6K => k_quants::ELEMENTS as u64,
         }
     }
 
@@ -78,7 +92,12 @@ impl BlockType {
             Self::F16 | Self::Bf16 => 2,
             Self::Q4_0 => 18,
             Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
             Self::Q8_0 => 34,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
         }
     }
 
@@ -98,6 +117,17 @@ impl BlockType {
                     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
                     nibbles(&block[4..], &mut out, |n| f32::from(n) * scale + minimum);
                 }
+                Self::Q5_0 => {
+                    let scale = half_at(block, 0);
+                    fives(&block[2..6], &block[6..], &mut out, |n| (f32::from(n) - 16.0) * scale);
+                }
+                Self::Q5_1 => {
+                    let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
+                    fives(&block[4..8], &block[8..], &mut out, |n| f32::from(n) * scale + minimum);
+                }
+                Self::Q4K => k_quants::q4_k(block, &mut out),
+                Self::Q5K => k_quants::q5_k(block, &mut out),
+                Self::Q6K => k_quants::q6_k(block, &mut out),
                 Self::Q8_0 => {
                     let scale = half_at(block, 0);
                     out.extend(block[2..].iter().map(|&byte| f32::from(byte as i8) * scale));
@@ -116,12 +146,17 @@ impl fmt::Display for BlockType {
             Self::Bf16 => "BF16",
             Self::Q4_0 => "Q4_0",
             Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
             Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
         })
     }
 }
 
-fn half_at(block: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
@@ -131,9 +166,31 @@ fn nibbles(bytes: &[u8], out: &mut Vec<f32>, value: impl Fn(u8) -> f32) {
     out.extend(bytes.iter().map(|byte| value(byte >> 4)));
 }
 
+/// As [`nibbles`] with a fifth bit: bit n of the four bytes belongs to element n.
+fn fives(bits: &[u8], bytes: &[u8], out: &mut Vec<f32>, value: impl Fn(u8) -> f32) {
+    let high = |n: usize| (bits[n / 8] >> (n % 8) & 1) << 4;
+    out.extend(bytes.iter().enumerate().map(|(n, byte)| value(byte & 0x0F | high(n))));
+    out.extend(bytes.iter().enumerate().map(|(n, byte)| value(byte >> 4 | high(n + 16))));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::{Elements, SafetensorsFile};
+
+    #[test]
+    fn blocks_have_the_values_of_the_python_package_to_the_bit() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference");
+        let file = SafetensorsFile::open(&folder.join("gguf_blocks.safetensors")).unwrap();
+        for tag in [2, 3, 6, 7, 8, 12, 13, 14] {
+            let kind = BlockType::from_tag(tag).unwrap();
+            let (_, blocks) = file.read_bytes(&format!("{kind}.blocks")).unwrap();
+            let Elements::F32(expected) = file.read(&format!("{kind}.values")).unwrap().elements else {
+                panic!("values are in single precision")
+            };
+            assert_eq!(kind.dequantise(blocks), expected, "{kind}");
+        }
+    }
 
     #[test]
     fn q4_1_reads_low_nibbles_first_then_high_ones() {
@@ -160,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_type_that_is_not_read_is_refused_by_name() {
-        assert_eq!(BlockType::from_tag(12), Err("Q4_K".to_owned()));
+        assert_eq!(BlockType::from_tag(10), Err("Q2_K".to_owned()));
         assert_eq!(BlockType::from_tag(999), Err("number 999".to_owned()));
     }
 }

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod header;
+mod k_quants;
 mod metadata;
 mod reader;
 

@@ -45,8 +45,10 @@ fn heading(job: &StoredJob) -> String {
         ));
     }
     if let (Some(first), Some(last)) = (job.first_loss, job.last_loss) {
-        lines.push(format!("loss: {first:.3} in the first window, {last:.3} in the last"));
+        let doubt = if job.converged == Some(false) { " (not converged: it hardly fell)" } else { "" };
+        lines.push(format!("loss: {first:.3} in the first window, {last:.3} in the last{doubt}"));
     }
+    lines.extend(job.validation_loss.map(|loss| format!("validation loss: {loss:.3} after the last step")));
     lines.extend(job.adapter.as_ref().map(|folder| format!("adapter: {folder}")));
     lines.join("\n")
 }

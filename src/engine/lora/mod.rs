@@ -1,72 +1,112 @@
-//! Low-rank adapters (Hu et al. 2021): y = x·Wᵀ + (alpha / r) · dropout(x)·Aᵀ·Bᵀ, with A `[r, in]` and B `[out, r]`.
+//! Low-rank adapters: their matrices in one flat buffer, and their part of a layer's output.
 
+mod active;
 mod dropout;
 mod peft;
 
 use std::collections::BTreeMap;
 
 use loragrid::checkpoint::{LayerName, ModelConfig};
-use loragrid::job::{Init, LoraConfig};
+use loragrid::job::{Init, LoraConfig, Variant};
 use loragrid::passes::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
+pub(crate) use active::Active;
 pub(crate) use dropout::{MaskedRow, RowMasks};
 #[cfg(test)]
-pub(crate) use peft::read_lora;
+pub(crate) use peft::read_form;
 pub(crate) use peft::{read_adapter, write_adapter};
 
-/// The two matrices of one layer; leaves that take gradients.
+use crate::model::{Model, row_norms};
+
+/// The form of one layer's adapter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PairForm {
+    pub(crate) name: LayerName,
+    pub(crate) rank: i64,
+    /// alpha / r, or alpha / √r.
+    pub(crate) scaling: f64,
+    /// Whether it has magnitudes.
+    pub(crate) dora: bool,
+}
+
+/// The matrices of one layer; leaves that take gradients.
 pub(crate) struct Pair {
     /// `[r, in]`
     pub(crate) a: Tensor,
     /// `[out, r]`
     pub(crate) b: Tensor,
+    /// `[out]`, of DoRA.
+    pub(crate) magnitude: Option<Tensor>,
+    /// What its output is multiplied by.
+    pub(crate) scaling: f64,
+}
+
+impl Pair {
+    /// Its tensors in the order in which they lie in the flat buffer.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &Tensor> {
+        [&self.a, &self.b].into_iter().chain(&self.magnitude)
+    }
+
+    /// What it adds to W: scaling · B·A `[out, in]`, in the adapter's dtype.
+    pub(crate) fn product(&self) -> Tensor {
+        self.b.detach().matmul(&self.a.detach()) * self.scaling
+    }
 }
 
 /// An adapter whose matrices are views of one flat buffer, so that an optimizer step is a handful of operations.
 pub(crate) struct Adapter {
     /// `[parameters]`
     pub(crate) flat: Tensor,
-    /// The layers in forward order: A, then B of each lie one after another in `flat`.
+    /// The layers in forward order: A, B and magnitudes of each lie one after another in `flat`.
     pub(crate) pairs: Vec<(LayerName, Pair)>,
     index: BTreeMap<LayerName, usize>,
-    /// alpha / r
-    pub(crate) scaling: f64,
+    /// A head `[vocab, hidden]` that was trained whole and replaces the model's.
+    pub(crate) head: Option<Tensor>,
+}
+
+/// The forms of the layers that a configuration names, in forward order.
+pub(crate) fn forms(model: &ModelConfig, lora: &LoraConfig) -> Vec<PairForm> {
+    let dora = lora.variant == Variant::Dora;
+    let form = |name| PairForm { name, rank: lora.rank as i64, scaling: lora.scale(), dora };
+    model.adapted(&lora.layers).into_iter().map(form).collect()
 }
 
 impl Adapter {
-    /// An adapter of zeros for the layers that the configuration names.
-    pub(crate) fn zeros(model: &ModelConfig, lora: &LoraConfig, kind: Kind, device: Device) -> Self {
-        let rank = lora.rank as i64;
-        let names = model.adapted(&lora.layers);
-        let size = |name: &LayerName| rank * model.shape(*name).iter().sum::<u64>() as i64;
-        let flat = Tensor::zeros([names.iter().map(size).sum::<i64>()], (kind, device));
+    /// An adapter of zeros.
+    pub(crate) fn zeros(model: &ModelConfig, forms: &[PairForm], kind: Kind, device: Device) -> Self {
+        let shapes = |form: &PairForm| {
+            let shape = model.shape(form.name);
+            (shape[0] as i64, shape[1] as i64)
+        };
+        let size = |form: &PairForm| {
+            let (out, width) = shapes(form);
+            form.rank * (out + width) + if form.dora { out } else { 0 }
+        };
+        let flat = Tensor::zeros([forms.iter().map(size).sum::<i64>()], (kind, device));
         let mut start = 0;
-        let mut view = |rows: i64, columns: i64| {
-            let part = flat.narrow(0, start, rows * columns).view([rows, columns]).detach();
-            start += rows * columns;
+        let mut view = |shape: &[i64]| {
+            let size = shape.iter().product::<i64>();
+            let part = flat.narrow(0, start, size).view(shape).detach();
+            start += size;
             part.set_requires_grad(true)
         };
         let mut pairs = Vec::new();
-        for name in names {
-            let shape = model.shape(name);
-            let (out, width) = (shape[0] as i64, shape[1] as i64);
-            pairs.push((name, Pair { a: view(rank, width), b: view(out, rank) }));
+        for form in forms {
+            let (out, width) = shapes(form);
+            let (a, b) = (view(&[form.rank, width]), view(&[out, form.rank]));
+            let magnitude = form.dora.then(|| view(&[out]));
+            pairs.push((form.name, Pair { a, b, magnitude, scaling: form.scaling }));
         }
         let index = pairs.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
-        Self { flat, pairs, index, scaling: lora.scale() }
+        Self { flat, pairs, index, head: None }
     }
 
-    /// A new adapter: A uniform in ±1/√in or normal with 1/r, B zero, as PEFT initialises; a function of the seed alone.
-    pub(crate) fn initialised(
-        model: &ModelConfig,
-        lora: &LoraConfig,
-        seed: u64,
-        kind: Kind,
-        device: Device,
-    ) -> Self {
-        let adapter = Self::zeros(model, lora, kind, device);
-        for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
+    /// A new adapter: A uniform in ±1/√in or normal with 1/r, B zero, magnitudes the norms of W's rows, as PEFT
+    /// initialises; A is a function of the seed alone.
+    pub(crate) fn initialised(model: &Model, lora: &LoraConfig, seed: u64, kind: Kind) -> Self {
+        let adapter = Self::zeros(&model.config, &forms(&model.config, lora), kind, model.device());
+        for (number, (name, pair)) in adapter.pairs.iter().enumerate() {
             let stream = Stream::new(seed, Purpose::Init, number as u64);
             let bound = 1.0 / (pair.a.size()[1] as f64).sqrt();
             let value = |n: u64| match lora.init {
@@ -75,6 +115,9 @@ impl Adapter {
             };
             let values: Vec<f64> = (0..pair.a.numel() as u64).map(value).collect();
             adapter.fill(&pair.a, &Tensor::from_slice(&values));
+            if let (Some(magnitude), Some(linear)) = (&pair.magnitude, model.linear(*name)) {
+                adapter.fill(magnitude, &row_norms(&linear.weight.dense()));
+            }
         }
         adapter
     }
@@ -89,7 +132,7 @@ impl Adapter {
 
     /// Every matrix, in the order in which they lie in `flat`.
     pub(crate) fn leaves(&self) -> Vec<&Tensor> {
-        self.pairs.iter().flat_map(|(_, pair)| [&pair.a, &pair.b]).collect()
+        self.pairs.iter().flat_map(|(_, pair)| pair.leaves()).collect()
     }
 
     /// Parameters of the adapter.
@@ -97,35 +140,34 @@ impl Adapter {
         self.flat.numel() as u64
     }
 
+    /// Factors of the learning rate, `[parameters]`: 1 for A, `ratio` for B and magnitudes, which is PEFT's grouping for
+    /// LoRA+ (Hayou et al. 2024). None where all are 1.
+    pub(crate) fn rates(&self, ratio: f64) -> Option<Tensor> {
+        if ratio == 1.0 {
+            return None;
+        }
+        let part = |leaf: &Tensor, rate: f64| {
+            Tensor::full([leaf.numel() as i64], rate, (self.flat.kind(), self.flat.device()))
+        };
+        let parts: Vec<Tensor> = self
+            .pairs
+            .iter()
+            .flat_map(|(_, pair)| {
+                pair.leaves().enumerate().map(|(n, leaf)| part(leaf, if n == 0 { 1.0 } else { ratio }))
+            })
+            .collect();
+        Some(Tensor::cat(&parts, 0))
+    }
+
+    /// Whether it leaves every output as it is: no B has a number other than zero, and no head was trained.
+    pub(crate) fn is_no_op(&self) -> bool {
+        let zero = |pair: &Pair| pair.b.count_nonzero(None::<i64>).int64_value(&[]) == 0;
+        self.head.is_none() && self.pairs.iter().all(|(_, pair)| zero(pair) && pair.magnitude.is_none())
+    }
+
     /// The matrices of a layer and the layer's number in forward order.
-    fn pair(&self, name: LayerName) -> Option<(usize, &Pair)> {
+    pub(crate) fn pair(&self, name: LayerName) -> Option<(usize, &Pair)> {
         let at = *self.index.get(&name)?;
         Some((at, &self.pairs[at].1))
-    }
-}
-
-/// An adapter in use by a pass, with the pass's dropout masks while training.
-pub(crate) struct Active<'a> {
-    /// The adapter.
-    pub(crate) adapter: &'a Adapter,
-    /// Masks of the pass's rows; none outside training or at p = 0.
-    pub(crate) masks: Option<RowMasks>,
-}
-
-impl Active<'_> {
-    /// Adds the layer's low-rank part to x·Wᵀ, if the layer has one. Computed in the adapter's own dtype, with the sum
-    /// rounded once to the compute dtype, as PEFT does with single-precision adapters.
-    pub(crate) fn add(&self, name: LayerName, x: &Tensor, frozen: Tensor) -> Tensor {
-        let Some((number, pair)) = self.adapter.pair(name) else { return frozen };
-        let kind = self.adapter.flat.kind();
-        let mut input = x.to_kind(kind);
-        if let Some(masks) = &self.masks {
-            let mask = masks.mask(number, x.size()[1] as usize, name == LayerName::Head, kind);
-            // Not in place: where no conversion was needed `input` is `x` itself.
-            input = input.g_mul(&mask);
-        }
-        let low_rank = input.linear(&pair.a, None::<&Tensor>).linear(&pair.b, None::<&Tensor>);
-        let result = frozen.kind();
-        (frozen.to_kind(kind) + low_rank * self.adapter.scaling).to_kind(result)
     }
 }

@@ -1,14 +1,25 @@
-//! Causal attention within each sequence, never across a join.
+//! Attention within each sequence, never across a join.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::batch::Run;
+use crate::tensor::wide;
+
+/// The rules of one layer's attention.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// What scores are multiplied by.
+    pub(super) scale: f64,
+    /// Scores are capped as c · tanh(s / c).
+    pub(super) cap: Option<f64>,
+    /// Positions that a query sees, itself included.
+    pub(super) window: Option<i64>,
+}
 
 /// Attention output `[tokens, heads × head_dim]` for queries `[tokens, heads, head_dim]` and keys and values
 /// `[tokens, kv_heads, head_dim]`. Neighbouring sequences of equal length are one batched call.
-pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run]) -> Tensor {
-    let (_, heads, head_dim) = query.size3().unwrap_or_default();
-    let grouped = key.size()[1] != heads;
+pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run], rules: Rules) -> Tensor {
+    let (heads, head_dim) = (query.size()[1], query.size()[2]);
     let mut parts = Vec::with_capacity(runs.len());
     let mut start = 0;
     for run in runs {
@@ -18,16 +29,26 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run])
             let part = x.narrow(0, start, tokens);
             part.view([run.count, run.length, -1, head_dim]).transpose(1, 2)
         };
-        let attended = Tensor::scaled_dot_product_attention(
-            &sequences(query),
-            &sequences(key),
-            &sequences(value),
-            None::<&Tensor>,
-            0.0,
-            true,
-            None,
-            grouped,
-        );
+        let (query, key, value) = (sequences(query), sequences(key), sequences(value));
+        let mask = rules.window.filter(|window| *window < run.length);
+        let mask = mask.map(|window| visible(run.length, window, query.device()));
+        let attended = if rules.cap.is_some() {
+            let mask = mask.unwrap_or_else(|| visible(run.length, run.length, query.device()));
+            capped(&query, &key, &value, Some(&mask), rules)
+        } else {
+            let is_causal = mask.is_none();
+            let grouped = key.size()[1] != heads;
+            Tensor::scaled_dot_product_attention(
+                &query,
+                &key,
+                &value,
+                mask,
+                0.0,
+                is_causal,
+                rules.scale,
+                grouped,
+            )
+        };
         parts.push(attended.transpose(1, 2).reshape([tokens, heads * head_dim]));
         start += tokens;
     }
@@ -35,4 +56,44 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run])
         1 => parts.swap_remove(0),
         _ => Tensor::cat(&parts, 0),
     }
+}
+
+/// Attention output `[1, heads × head_dim]` of one more token, for all keys and values before it and its own
+/// `[tokens, kv_heads, head_dim]`.
+pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: Rules) -> Tensor {
+    let (heads, head_dim) = (query.size()[1], query.size()[2]);
+    let known = keys.size()[0];
+    let seen = rules.window.map_or(known, |window| window.min(known));
+    let sequence = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
+    let last = |x: &Tensor| sequence(&x.narrow(0, known - seen, seen));
+    let (query, key, value) = (sequence(query), last(keys), last(values));
+    let attended = if rules.cap.is_some() {
+        capped(&query, &key, &value, None, rules)
+    } else {
+        let grouped = key.size()[1] != heads;
+        let no_mask = None::<&Tensor>;
+        Tensor::scaled_dot_product_attention(&query, &key, &value, no_mask, 0.0, false, rules.scale, grouped)
+    };
+    attended.transpose(1, 2).reshape([1, heads * head_dim])
+}
+
+/// Which keys each query sees, `[length, length]`: itself and the `window − 1` before it.
+fn visible(length: i64, window: i64, device: Device) -> Tensor {
+    Tensor::ones([length, length], (Kind::Bool, device)).tril(0).triu(1 - window)
+}
+
+/// Attention with capped scores (Gemma 2), which no fused kernel has: products in the compute dtype, softmax in single
+/// precision. All `[count, heads, length, head_dim]`.
+fn capped(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, rules: Rules) -> Tensor {
+    let groups = query.size()[1] / key.size()[1];
+    let spread = |x: &Tensor| x.repeat_interleave_self_int(groups, Some(1), None);
+    let mut scores = query.matmul(&spread(key).transpose(2, 3)) * rules.scale;
+    if let Some(cap) = rules.cap {
+        scores = (scores / cap).tanh() * cap;
+    }
+    if let Some(mask) = mask {
+        scores = scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY);
+    }
+    let weights = scores.softmax(-1, wide(scores.kind())).to_kind(query.kind());
+    weights.matmul(&spread(value))
 }

@@ -42,4 +42,11 @@ impl Batch {
             runs,
         }
     }
+
+    /// One sequence's next tokens, after `start` of them.
+    pub(crate) fn following(start: i64, tokens: &[u32], device: Device) -> Self {
+        let mut batch = Self::new(&[tokens], device);
+        batch.positions += start;
+        batch
+    }
 }

@@ -1,42 +1,95 @@
-//! From a checkpoint to a model, one tensor at a time.
+//! From a checkpoint to a model, one tensor at a time: each is converted or quantised before the next is read, so that
+//! no second copy of the model stands beside it.
 
-use loragrid::checkpoint::{Checkpoint, LayerName, Projection};
+use loragrid::checkpoint::{Checkpoint, LayerName, Part};
+use loragrid::job::Quantize;
 use tch::{Device, Kind, Tensor};
 
-use super::rope::Rope;
-use super::{Block, Model};
+use super::Model;
+use super::block::Block;
+use super::linear::{Linear, Matrix, Storage, vector};
+use super::norm::NormWeights;
+use super::rope::Frequencies;
 use crate::failure::EngineError;
-use crate::tensor::from_stored;
 
-/// Loads every weight in the given compute dtype. Errors: the checkpoint's.
-pub(crate) fn load(checkpoint: &Checkpoint, kind: Kind, device: Device) -> Result<Model, EngineError> {
+/// Loads every weight in the given compute dtype, matrices as `storage` says. Errors: the checkpoint's.
+pub(crate) fn load(
+    checkpoint: &Checkpoint,
+    storage: Storage,
+    kind: Kind,
+    device: Device,
+) -> Result<Model, EngineError> {
     let config = checkpoint.config().clone();
-    let read = |name: LayerName| -> Result<Tensor, EngineError> {
-        Ok(from_stored(&checkpoint.read(name)?, kind, device))
+    let reader = Reader { checkpoint, storage, kind, device };
+    let embedding = vector(checkpoint.read(LayerName::Embedding, Part::Weight)?, kind, device)?;
+    let blocks: Vec<Block> =
+        (0..config.layers as usize).map(|n| reader.block(n)).collect::<Result<_, _>>()?;
+    let final_norm = reader.norm(LayerName::FinalNorm)?;
+    let quantize_head = if storage.quantize_head { storage.quantize } else { Quantize::None };
+    let head = if !config.tied_head {
+        reader.linear(LayerName::Head, quantize_head)?
+    } else {
+        // A tied head in 4 bits is a copy of its own; the embedding stays as it is.
+        let stored = checkpoint.read(LayerName::Embedding, Part::Weight)?;
+        let weight = match quantize_head {
+            Quantize::None => Matrix::Dense(embedding.shallow_clone()),
+            quantize => Matrix::load(stored, quantize, storage.dequantise, kind, device)?,
+        };
+        Linear { weight, bias: None }
     };
-    let block = |n: usize| -> Result<Block, EngineError> {
-        let matrix = |projection| read(LayerName::Block(n, projection));
-        Ok(Block {
-            attention_norm: read(LayerName::AttentionNorm(n))?,
-            query: matrix(Projection::Query)?,
-            key: matrix(Projection::Key)?,
-            value: matrix(Projection::Value)?,
-            output: matrix(Projection::Output)?,
-            mlp_norm: read(LayerName::MlpNorm(n))?,
-            gate: matrix(Projection::Gate)?,
-            up: matrix(Projection::Up)?,
-            down: matrix(Projection::Down)?,
-        })
-    };
-    let embedding = read(LayerName::Embedding)?;
-    let head = if config.tied_head { embedding.shallow_clone() } else { read(LayerName::Head)? };
+    // √hidden rounded to the compute dtype, as transformers' buffer of the embedding.
+    let scale = Tensor::from((config.hidden_size as f64).sqrt()).to_kind(kind).to_device(device);
     Ok(Model {
-        kind,
-        blocks: (0..config.layers as usize).map(block).collect::<Result<_, _>>()?,
-        final_norm: read(LayerName::FinalNorm)?,
-        rope: Rope::new(&config, device),
-        embedding,
-        head,
+        embedding_scale: config.scaled_embedding.then_some(scale),
+        frequencies: Frequencies::new(&config, device),
         config,
+        kind,
+        embedding,
+        blocks,
+        final_norm,
+        head,
     })
+}
+
+struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
+    storage: Storage,
+    kind: Kind,
+    device: Device,
+}
+
+impl Reader<'_> {
+    fn bias(&self, name: LayerName) -> Result<Option<Tensor>, EngineError> {
+        if !self.checkpoint.config().has_bias(name) {
+            return Ok(None);
+        }
+        vector(self.checkpoint.read(name, Part::Bias)?, self.kind, self.device).map(Some)
+    }
+
+    fn linear(&self, name: LayerName, quantize: Quantize) -> Result<Linear, EngineError> {
+        let stored = self.checkpoint.read(name, Part::Weight)?;
+        let weight = Matrix::load(stored, quantize, self.storage.dequantise, self.kind, self.device)?;
+        Ok(Linear { weight, bias: self.bias(name)? })
+    }
+
+    fn norm(&self, name: LayerName) -> Result<NormWeights, EngineError> {
+        let weight = vector(self.checkpoint.read(name, Part::Weight)?, self.kind, self.device)?;
+        Ok(NormWeights { weight, bias: self.bias(name)? })
+    }
+
+    fn block(&self, number: usize) -> Result<Block, EngineError> {
+        let config = self.checkpoint.config();
+        let norms = config.norms().into_iter();
+        let matrices = config.projections().iter();
+        Ok(Block {
+            number,
+            form: config.layer_forms[number],
+            norms: norms
+                .map(|place| Ok((place, self.norm(LayerName::Norm(number, place))?)))
+                .collect::<Result<_, EngineError>>()?,
+            matrices: matrices
+                .map(|p| Ok((*p, self.linear(LayerName::Block(number, *p), self.storage.quantize)?)))
+                .collect::<Result<_, EngineError>>()?,
+        })
+    }
 }

@@ -1,16 +1,26 @@
-//! The decoder: weights, one block for every layer, hidden states and logits of a pass.
+//! The decoder: weights, one block for every layer of every family, hidden states and logits of a pass.
 
 mod attention;
 mod batch;
+mod block;
+mod cache;
+mod linear;
 mod load;
+mod norm;
 mod rope;
 
-use loragrid::checkpoint::{LayerName, ModelConfig, Projection};
-use tch::{Kind, Tensor};
+use loragrid::checkpoint::{LayerName, ModelConfig};
+use tch::{Device, Kind, Tensor};
 
 pub(crate) use batch::Batch;
+use block::{Block, PassContext, apply};
+pub(crate) use cache::Cache;
+#[cfg(test)]
+pub(crate) use linear::FourBitMatrix;
+pub(crate) use linear::{Linear, Storage, row_norms};
 pub(crate) use load::load;
-use rope::Rope;
+use norm::NormWeights;
+use rope::{Frequencies, Turn};
 
 use crate::lora::Active;
 use crate::tensor::wide;
@@ -18,82 +28,117 @@ use crate::tensor::wide;
 /// A loaded base model; nothing in it takes a gradient.
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
-    /// Compute dtype of every weight.
+    /// Compute dtype.
     pub(crate) kind: Kind,
     /// `[vocab, hidden]`
     embedding: Tensor,
+    /// What embeddings are multiplied by, if by anything.
+    embedding_scale: Option<Tensor>,
     blocks: Vec<Block>,
-    /// `[hidden]`
-    final_norm: Tensor,
-    /// `[vocab, hidden]`; the embedding itself where the head is tied.
-    head: Tensor,
-    rope: Rope,
+    final_norm: NormWeights,
+    /// `[vocab, hidden]`; the embedding itself where the head is tied and not quantised.
+    head: Linear,
+    frequencies: Frequencies,
 }
 
-/// The weights of one block; matrices are `[out, in]`, norms `[hidden]`.
-struct Block {
-    attention_norm: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    output: Tensor,
-    mlp_norm: Tensor,
-    gate: Tensor,
-    up: Tensor,
-    down: Tensor,
+/// A pass on its way through the blocks.
+pub(crate) struct Passage<'a> {
+    model: &'a Model,
+    turns: Vec<Turn>,
+    batch: &'a Batch,
+    adapter: Option<&'a Active<'a>>,
 }
 
 impl Model {
+    /// Where its weights are.
+    pub(crate) fn device(&self) -> Device {
+        self.embedding.device()
+    }
+
     /// Hidden states `[tokens, hidden]` after the last norm, for sequences laid end to end.
     pub(crate) fn hidden_states(&self, batch: &Batch, adapter: Option<&Active>) -> Tensor {
-        let mut states = self.embedding.index_select(0, &batch.tokens);
-        let (cos, sin) = self.rope.at(&batch.positions, self.kind);
-        for (number, block) in self.blocks.iter().enumerate() {
-            let linear = |x: &Tensor, weight: &Tensor, projection| {
-                apply(x, weight, LayerName::Block(number, projection), adapter)
-            };
-            let x = self.norm(&states, &block.attention_norm);
-            let heads = |x: Tensor, count: u64| x.view([-1, count as i64, self.config.head_dim as i64]);
-            let query = heads(linear(&x, &block.query, Projection::Query), self.config.heads);
-            let key = heads(linear(&x, &block.key, Projection::Key), self.config.kv_heads);
-            let value = heads(linear(&x, &block.value, Projection::Value), self.config.kv_heads);
-            let query = rope::rotate(&query, &cos, &sin);
-            let key = rope::rotate(&key, &cos, &sin);
-            let attended = attention::causal(&query, &key, &value, &batch.runs);
-            states = states.g_add(&linear(&attended, &block.output, Projection::Output));
-            let x = self.norm(&states, &block.mlp_norm);
-            let gate = linear(&x, &block.gate, Projection::Gate).silu();
-            let up = linear(&x, &block.up, Projection::Up);
-            states = states.g_add(&linear(&(gate * up), &block.down, Projection::Down));
+        let passage = self.passage(batch, adapter);
+        let mut states = passage.embedded();
+        for number in 0..self.blocks.len() {
+            states = passage.block(number, &states);
         }
-        self.norm(&states, &self.final_norm)
+        self.last_norm(&states)
+    }
+
+    /// Hidden states `[tokens, hidden]` of tokens that follow those in the cache: a whole prompt when it is empty, one
+    /// token afterwards.
+    pub(crate) fn continue_with(
+        &self,
+        tokens: &[u32],
+        cache: &mut Cache,
+        adapter: Option<&Active>,
+    ) -> Tensor {
+        let batch = Batch::following(cache.tokens, tokens, self.device());
+        let passage = self.passage(&batch, adapter);
+        let mut states = passage.embedded();
+        for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
+            states = block.forward(&states, &passage.context(), Some(layer));
+        }
+        cache.tokens += tokens.len() as i64;
+        self.last_norm(&states)
+    }
+
+    /// A pass block by block.
+    pub(crate) fn passage<'a>(&'a self, batch: &'a Batch, adapter: Option<&'a Active<'a>>) -> Passage<'a> {
+        Passage { model: self, turns: self.frequencies.at(&batch.positions, self.kind), batch, adapter }
+    }
+
+    /// The last norm of states `[tokens, hidden]`.
+    pub(crate) fn last_norm(&self, states: &Tensor) -> Tensor {
+        self.final_norm.forward(states, self.config.norm, self.config.norm_eps)
     }
 
     /// Logits `[rows, vocab]` of hidden states `[rows, hidden]`, in single or double precision.
     pub(crate) fn logits(&self, states: &Tensor, adapter: Option<&Active>) -> Tensor {
-        apply(states, &self.head, LayerName::Head, adapter).to_kind(wide(self.kind))
+        let logits = apply(states, &self.head, LayerName::Head, adapter).to_kind(wide(self.kind));
+        match self.config.logit_cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
+    }
+
+    /// A layer that can carry an adapter.
+    pub(crate) fn linear(&self, name: LayerName) -> Option<&Linear> {
+        match name {
+            LayerName::Head => Some(&self.head),
+            LayerName::Block(n, projection) => self.blocks.get(n)?.matrices.get(&projection),
+            _ => None,
+        }
     }
 
     /// Whether a tensor is this model's head, to the bit.
     pub(crate) fn has_head(&self, head: &Tensor) -> bool {
-        self.head.size() == head.size() && self.head.equal(head)
-    }
-
-    /// RMS norm (Zhang and Sennrich 2019) as transformers computes it: the root mean square in single precision, one
-    /// rounding to the compute dtype, then the weight.
-    fn norm(&self, x: &Tensor, weight: &Tensor) -> Tensor {
-        let wide_x = x.to_kind(wide(self.kind));
-        let mean_square = wide_x.square().mean_dim(-1, true, wide(self.kind));
-        let normed = &wide_x * (mean_square + self.config.norm_eps).rsqrt();
-        normed.to_kind(self.kind) * weight
+        let own = self.head.weight.dense();
+        own.size() == head.size() && own.equal(head)
     }
 }
 
-/// x·Wᵀ for x `[rows, in]` and W `[out, in]`, plus the adapter's part where the layer has one.
-fn apply(x: &Tensor, weight: &Tensor, name: LayerName, adapter: Option<&Active>) -> Tensor {
-    let frozen = x.linear(weight, None::<&Tensor>);
-    match adapter {
-        Some(active) => active.add(name, x, frozen),
-        None => frozen,
+impl Passage<'_> {
+    fn context(&self) -> PassContext<'_> {
+        PassContext {
+            config: &self.model.config,
+            turns: &self.turns,
+            runs: &self.batch.runs,
+            adapter: self.adapter,
+        }
+    }
+
+    /// States `[tokens, hidden]` before the first block.
+    pub(crate) fn embedded(&self) -> Tensor {
+        let states = self.model.embedding.index_select(0, &self.batch.tokens);
+        match &self.model.embedding_scale {
+            Some(scale) => states * scale,
+            None => states,
+        }
+    }
+
+    /// States after a block.
+    pub(crate) fn block(&self, number: usize, states: &Tensor) -> Tensor {
+        self.model.blocks[number].forward(states, &self.context(), None)
     }
 }

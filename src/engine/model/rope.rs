@@ -1,37 +1,76 @@
-//! Rotary positions (Su et al. 2021), in Hugging Face's layout: the two halves of a head are the pair's members.
+//! Rotary positions (Su et al. 2021), in Hugging Face's layout: the two halves of what is turned are the pair's members.
 
-use loragrid::checkpoint::ModelConfig;
+use loragrid::checkpoint::{ModelConfig, Rope, RopeScaling};
 use tch::{Device, Kind, Tensor};
 
-/// Cosines and sines of every position, `[max_positions, head_dim]`, computed in single precision whatever the model's
-/// dtype (a bf16 phase is wrong by up to 0.9 within 2,000 positions).
-pub(super) struct Rope {
+/// Frequencies of every table of a model, `[rotary_dim / 2]` each, in single precision whatever the model's dtype (a bf16
+/// phase is wrong by up to 0.9 within 2,000 positions).
+pub(super) struct Frequencies(Vec<Tensor>);
+
+/// Cosines and sines `[tokens, 1, rotary_dim]` in the compute dtype.
+pub(super) struct Turn {
     cos: Tensor,
     sin: Tensor,
 }
 
-impl Rope {
+impl Frequencies {
     pub(super) fn new(config: &ModelConfig, device: Device) -> Self {
-        let exponents = Tensor::arange_start_step(0, config.head_dim as i64, 2, (Kind::Float, device));
-        let exponents = exponents / config.head_dim as f64;
-        let frequencies =
-            Tensor::from(config.rope_theta as f32).to_device(device).pow(&exponents).reciprocal();
-        let positions = Tensor::arange(config.max_positions as i64, (Kind::Float, device));
-        let half = positions.outer(&frequencies);
-        let phase = Tensor::cat(&[&half, &half], -1);
-        Self { cos: phase.cos(), sin: phase.sin() }
+        let table = |rope: &Rope| {
+            let frequencies = frequencies(rope, config.rotary_dim as i64);
+            frequencies.to_device(device)
+        };
+        Self(config.ropes.iter().map(table).collect())
     }
 
-    /// Cosines and sines `[tokens, 1, head_dim]` of these positions, in the compute dtype.
-    pub(super) fn at(&self, positions: &Tensor, kind: Kind) -> (Tensor, Tensor) {
-        let pick = |table: &Tensor| table.index_select(0, positions).to_kind(kind).unsqueeze(1);
-        (pick(&self.cos), pick(&self.sin))
+    /// The turns of these positions `[tokens]` by each table.
+    pub(super) fn at(&self, positions: &Tensor, kind: Kind) -> Vec<Turn> {
+        let positions = positions.to_kind(Kind::Float);
+        let turn = |frequencies: &Tensor| {
+            let half = positions.outer(frequencies);
+            let phase = Tensor::cat(&[&half, &half], -1).unsqueeze(1);
+            Turn { cos: phase.cos().to_kind(kind), sin: phase.sin().to_kind(kind) }
+        };
+        self.0.iter().map(turn).collect()
     }
 }
 
-/// Rotates x `[tokens, heads, head_dim]`.
-pub(super) fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Tensor {
-    let halves = x.chunk(2, -1);
-    let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
-    x * cos + turned * sin
+/// θ^(−2i/d), then scaled for longer contexts as transformers' `modeling_rope_utils` does.
+fn frequencies(rope: &Rope, turned: i64) -> Tensor {
+    let exponents = Tensor::arange_start_step(0, turned, 2, (Kind::Float, Device::Cpu)) / turned as f64;
+    let plain = Tensor::from(rope.theta as f32).pow(&exponents).reciprocal();
+    match &rope.scaling {
+        RopeScaling::None => plain,
+        RopeScaling::Linear { factor } => plain / *factor,
+        RopeScaling::Divisors { divisors } => plain / Tensor::from_slice(divisors),
+        RopeScaling::Llama3 { factor, low_factor, high_factor, original_positions } => {
+            let lengths = plain.reciprocal() * (2.0 * std::f64::consts::PI);
+            let (low, high) = (original_positions / low_factor, original_positions / high_factor);
+            let smooth =
+                (lengths.reciprocal() * *original_positions - *low_factor) / (high_factor - low_factor);
+            let divided = &plain / *factor;
+            let between = (1.0 - &smooth) * &divided + &smooth * &plain;
+            let long = lengths.gt(low);
+            let short = lengths.lt(high);
+            divided.where_self(&long, &plain.where_self(&short, &between))
+        }
+    }
+}
+
+impl Turn {
+    /// Turns the first features of each head of x `[tokens, heads, head_dim]`.
+    pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
+        let turned = *self.cos.size().last().unwrap_or(&0);
+        let width = x.size()[2];
+        if turned == width {
+            return self.rotate_whole(x);
+        }
+        let parts = x.split_with_sizes([turned, width - turned], -1);
+        Tensor::cat(&[&self.rotate_whole(&parts[0]), &parts[1]], -1)
+    }
+
+    fn rotate_whole(&self, x: &Tensor) -> Tensor {
+        let halves = x.chunk(2, -1);
+        let turned = Tensor::cat(&[&halves[1].neg(), &halves[0]], -1);
+        x * &self.cos + turned * &self.sin
+    }
 }

@@ -13,6 +13,10 @@ pub enum Purpose {
     Dropout = 3,
     /// Rows of a generated data set.
     Data = 4,
+    /// Rows that are kept for validation.
+    Validation = 5,
+    /// Sampled tokens; the step is the token's place.
+    Sample = 6,
 }
 
 /// The stream of one (seed, purpose, step): SplitMix64's output function (Steele, Lea and Flood 2014) over a counter

@@ -1,0 +1,300 @@
+//! `adapter_config.json`: which modules carry an adapter, of which rank and scale.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fancy_regex::Regex;
+use loragrid::checkpoint::{LayerName, ModelConfig};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::{CONFIG, modules, unfit};
+use crate::failure::EngineError;
+use crate::lora::PairForm;
+
+/// The part of the file that is read.
+#[derive(Deserialize)]
+pub(super) struct ConfigFile {
+    peft_type: String,
+    r: i64,
+    lora_alpha: f64,
+    #[serde(default)]
+    target_modules: Option<Names>,
+    #[serde(default)]
+    exclude_modules: Option<Names>,
+    #[serde(default)]
+    layers_to_transform: Option<Layers>,
+    #[serde(default)]
+    layers_pattern: Option<Names>,
+    #[serde(default)]
+    rank_pattern: BTreeMap<String, i64>,
+    #[serde(default)]
+    alpha_pattern: BTreeMap<String, f64>,
+    #[serde(default)]
+    modules_to_save: Option<Vec<String>>,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    bias: Option<String>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Json>,
+}
+
+/// A regular expression over whole module names, or endings of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Names {
+    One(String),
+    Several(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Layers {
+    One(usize),
+    Several(Vec<usize>),
+}
+
+/// Options of PEFT that change what an adapter computes and are not carried out here.
+const UNKNOWN_FORMS: &[&str] = &[
+    "fan_in_fan_out",
+    "layer_replication",
+    "trainable_token_indices",
+    "lora_bias",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "velora_config",
+    "monteclora_config",
+];
+
+/// What an adapter's folder says of its form.
+pub(crate) struct Form {
+    /// The modules that carry an adapter, each with its layers, rank and scaling.
+    pub(super) modules: Vec<AdaptedModule>,
+    /// Whether they have magnitudes.
+    pub(super) dora: bool,
+    /// Whether the head was trained whole.
+    pub(super) saved_head: bool,
+}
+
+/// A module with an adapter.
+pub(super) struct AdaptedModule {
+    pub(super) module: String,
+    pub(super) layers: Vec<LayerName>,
+    pub(super) rank: i64,
+    pub(super) scaling: f64,
+}
+
+impl Form {
+    /// The forms of the layers, as PEFT has them: layers that share a matrix share its rank.
+    #[cfg(test)]
+    pub(crate) fn pairs(&self) -> Vec<PairForm> {
+        let pair = |module: &AdaptedModule, name| PairForm {
+            name,
+            rank: module.rank,
+            scaling: module.scaling,
+            dora: self.dora,
+        };
+        self.modules.iter().flat_map(|m| m.layers.iter().map(move |name| pair(m, *name))).collect()
+    }
+}
+
+/// Reads what an adapter's folder says of its form, for this model. Errors: unreadable, another kind of adapter, an
+/// option that is not carried out, targets that the model lacks.
+pub(crate) fn read_form(folder: &Path, model: &ModelConfig) -> Result<Form, EngineError> {
+    let fail = |reason: String| unfit(folder, reason);
+    let text = std::fs::read_to_string(folder.join(CONFIG)).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
+    let config: ConfigFile = serde_json::from_str(&text).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
+    config.form(model).map_err(fail)
+}
+
+impl ConfigFile {
+    fn form(&self, model: &ModelConfig) -> Result<Form, String> {
+        if self.peft_type != "LORA" {
+            return Err(format!("its kind is {}, not LORA", self.peft_type));
+        }
+        if self.bias.as_deref().is_some_and(|bias| bias != "none") {
+            return Err("it trains biases".to_owned());
+        }
+        let set = |value: &Json| !matches!(value, Json::Null | Json::Bool(false));
+        if let Some(option) = UNKNOWN_FORMS.iter().find(|name| self.rest.get(**name).is_some_and(set)) {
+            return Err(format!("its option '{option}' is not carried out"));
+        }
+        let saved = self.modules_to_save.as_deref().unwrap_or_default();
+        let head = model.place(LayerName::Head).module;
+        if let Some(other) = saved.iter().find(|name| **name != head) {
+            return Err(format!("it has '{other}' trained whole; only the head ('{head}') can be"));
+        }
+        let mut adapted = Vec::new();
+        for (module, layers) in modules(model) {
+            if saved.contains(&module) || !self.targets(&module, &head)? {
+                continue;
+            }
+            let rank = pattern(&self.rank_pattern, &module)?.unwrap_or(self.r);
+            let alpha = pattern(&self.alpha_pattern, &module)?.unwrap_or(self.lora_alpha);
+            if !(1..=1 << 16).contains(&rank) || !alpha.is_finite() {
+                return Err(format!("rank {rank} and alpha {alpha} of '{module}' are no adapter's"));
+            }
+            let divisor = if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
+            adapted.push(AdaptedModule { module, layers, rank, scaling: alpha / divisor });
+        }
+        self.check_names(&adapted)?;
+        if adapted.is_empty() && saved.is_empty() {
+            return Err("none of its targets is a layer of this model".to_owned());
+        }
+        Ok(Form { modules: adapted, dora: self.use_dora, saved_head: !saved.is_empty() })
+    }
+
+    /// PEFT's rule for one module.
+    fn targets(&self, module: &str, head: &str) -> Result<bool, String> {
+        if let Some(excluded) = &self.exclude_modules
+            && excluded.match_module(module)?
+        {
+            return Ok(false);
+        }
+        let chosen = match &self.target_modules {
+            None => return Err("it names no target modules".to_owned()),
+            Some(Names::One(all)) if all.eq_ignore_ascii_case("all-linear") => module != head,
+            Some(names) => names.match_module(module)?,
+        };
+        match &self.layers_to_transform {
+            Some(layers) if chosen => self.is_transformed(module, layers),
+            _ => Ok(chosen),
+        }
+    }
+
+    /// Whether the number of the module's layer is among those that are transformed.
+    fn is_transformed(&self, module: &str, layers: &Layers) -> Result<bool, String> {
+        let patterns = match &self.layers_pattern {
+            None => vec![r"[^.]*".to_owned()],
+            Some(Names::One(pattern)) => vec![pattern.clone()],
+            Some(Names::Several(patterns)) if patterns.is_empty() => vec![r"[^.]*".to_owned()],
+            Some(Names::Several(patterns)) => patterns.clone(),
+        };
+        for pattern in patterns {
+            let regex = compile(&format!(r"^.*\.(?:{pattern})\.(\d+)\."))?;
+            let Some(captures) = regex.captures(module).map_err(|e| e.to_string())? else { continue };
+            let number = captures.get(1).and_then(|digits| digits.as_str().parse::<usize>().ok());
+            return Ok(number.is_some_and(|n| match layers {
+                Layers::One(layer) => n == *layer,
+                Layers::Several(layers) => layers.contains(&n),
+            }));
+        }
+        Ok(false)
+    }
+
+    /// Every target of a list must be there.
+    fn check_names(&self, adapted: &[AdaptedModule]) -> Result<(), String> {
+        let Some(Names::Several(names)) = &self.target_modules else { return Ok(()) };
+        let unused = |name: &&String| !adapted.iter().any(|module| ends_with(&module.module, name));
+        match names.iter().find(unused) {
+            Some(name) => Err(format!("target '{name}' is no layer of this model")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Names {
+    fn match_module(&self, module: &str) -> Result<bool, String> {
+        match self {
+            Self::One(pattern) => {
+                let regex = compile(&format!("^(?:{pattern})$"))?;
+                regex.is_match(module).map_err(|e| e.to_string())
+            }
+            Self::Several(names) => Ok(names.iter().any(|name| ends_with(module, name))),
+        }
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    Regex::new(pattern).map_err(|e| format!("the pattern '{pattern}': {e}"))
+}
+
+fn ends_with(module: &str, name: &str) -> bool {
+    module == name || module.strip_suffix(name).is_some_and(|front| front.ends_with('.'))
+}
+
+/// The value of the first key that matches the end of a module's name, as PEFT looks patterns up.
+fn pattern<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Result<Option<T>, String> {
+    for (key, value) in patterns {
+        let regex = compile(&format!(r"^(?:.*\.)?(?:{key})$"))?;
+        if regex.is_match(module).map_err(|e| e.to_string())? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use loragrid::checkpoint::LlamaSizes;
+
+    use super::*;
+
+    fn model() -> ModelConfig {
+        ModelConfig::llama(LlamaSizes {
+            vocab_size: 32,
+            hidden_size: 8,
+            intermediate_size: 16,
+            layers: 3,
+            heads: 2,
+            kv_heads: 2,
+            head_dim: 4,
+        })
+    }
+
+    fn form(rest: &str) -> Result<Vec<(String, i64, f64)>, String> {
+        let text = format!(r#"{{"peft_type":"LORA","r":4,"lora_alpha":8{rest}}}"#);
+        let config: ConfigFile = serde_json::from_str(&text).unwrap();
+        let form = config.form(&model())?;
+        Ok(form.modules.into_iter().map(|m| (m.module, m.rank, m.scaling)).collect())
+    }
+
+    #[test]
+    fn a_regular_expression_covers_whole_names_and_layers_can_be_chosen() {
+        let regex = form(r#","target_modules":".*\\.[02]\\..*(q|v)_proj""#).unwrap();
+        let list = form(r#","target_modules":["q_proj","v_proj"],"layers_to_transform":[0,2]"#).unwrap();
+        assert_eq!(regex.len(), 4);
+        assert_eq!(regex, list);
+        assert_eq!(
+            form(r#","target_modules":"all-linear","exclude_modules":["down_proj"]"#).unwrap().len(),
+            18
+        );
+    }
+
+    #[test]
+    fn patterns_give_modules_their_own_rank_and_scale() {
+        let modules = form(
+            r#","target_modules":["q_proj","v_proj"],"rank_pattern":{"layers.1.self_attn.q_proj":16},"alpha_pattern":{"v_proj":2}"#,
+        )
+        .unwrap();
+        let find = |name: &str| {
+            let found = modules.iter().find(|(module, ..)| module.ends_with(name)).unwrap();
+            (found.1, found.2)
+        };
+        assert_eq!(find("layers.0.self_attn.q_proj"), (4, 2.0));
+        assert_eq!(find("layers.1.self_attn.q_proj"), (16, 0.5));
+        assert_eq!(find("layers.2.self_attn.v_proj"), (4, 0.5));
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_refused() {
+        for (rest, word) in [
+            (r#","target_modules":["q_proj","query_key_value"]"#, "query_key_value"),
+            (r#","target_modules":["q_proj"],"bias":"all""#, "biases"),
+            (r#","target_modules":["q_proj"],"trainable_token_indices":[1]"#, "trainable_token_indices"),
+            (r#","target_modules":["q_proj"],"modules_to_save":["embed_tokens"]"#, "embed_tokens"),
+            (r#","target_modules":"(""#, "pattern"),
+            (r#","target_modules":["q_proj"],"rank_pattern":{"q_proj":0}"#, "rank 0"),
+        ] {
+            let error = form(rest).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! An adapter as PEFT would have written it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use loragrid::checkpoint::{LayerName, write_safetensors};
+use loragrid::job::{Init, LoraConfig, Scaling, Variant};
+use serde_json::{Map, json};
+use tch::{Kind, Tensor};
+
+use super::{A, B, CONFIG, MAGNITUDE, WEIGHTS, modules, tensor_name};
+use crate::failure::EngineError;
+use crate::lora::{Adapter, Pair};
+use crate::model::{Model, row_norms};
+use crate::tensor::to_f32;
+
+/// Writes an adapter's folder beside `folder` and renames it, so that it appears whole or not at all. Layers that share
+/// a matrix become one adapter of it: summed rank, alpha scaled so that the product stays, A stacked, B in blocks at each
+/// layer's rows. Errors: the system's.
+pub(crate) fn write_adapter(
+    folder: &Path,
+    adapter: &Adapter,
+    model: &Model,
+    lora: &LoraConfig,
+    base_name: &str,
+) -> Result<(), EngineError> {
+    let io = |what: &str| {
+        let what = format!("{what} {}", folder.display());
+        move |source| EngineError::Io { what, source }
+    };
+    let beside = folder.with_extension("partial");
+    match std::fs::remove_dir_all(&beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("clearing")(error)),
+        _ => {}
+    }
+    std::fs::create_dir_all(&beside).map_err(io("creating"))?;
+    let mut tensors = Vec::new();
+    let mut targets: Vec<String> = Vec::new();
+    let (mut ranks, mut alphas) = (Map::new(), Map::new());
+    for (module, layers) in modules(&model.config) {
+        let pairs: Vec<(LayerName, &Pair)> =
+            layers.iter().filter_map(|name| Some((*name, adapter.pair(*name)?.1))).collect();
+        if pairs.is_empty() {
+            continue;
+        }
+        let target = module.rsplit('.').next().unwrap_or(&module).to_owned();
+        if pairs.len() > 1 {
+            let count = pairs.len() as f64;
+            let factor = if lora.scaling == Scaling::RankStabilised { count.sqrt() } else { count };
+            ranks.insert(target.clone(), json!(lora.rank * pairs.len() as u64));
+            alphas.insert(target.clone(), json!(lora.alpha * factor));
+        }
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+        for (name, tensor) in joined(model, &layers, &pairs) {
+            let shape = tensor.size().iter().map(|&n| n as usize).collect();
+            tensors.push((tensor_name(&module, name), shape, to_f32(&tensor)?));
+        }
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_safetensors(&beside.join(WEIGHTS), &tensors, metadata).map_err(io("writing"))?;
+    let config = json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": targets,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "init_lora_weights": match lora.init {
+            Init::Kaiming => json!(true),
+            Init::Gaussian => json!("gaussian"),
+        },
+        "inference_mode": true,
+        "modules_to_save": null,
+        "use_rslora": lora.scaling == Scaling::RankStabilised,
+        "use_dora": lora.variant == Variant::Dora,
+    });
+    let text = serde_json::to_string_pretty(&config).unwrap_or_default();
+    std::fs::write(beside.join(CONFIG), text).map_err(io("writing"))?;
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("replacing")(error)),
+        _ => {}
+    }
+    std::fs::rename(&beside, folder).map_err(io("renaming"))
+}
+
+/// A, B and magnitudes of a module from those of its layers.
+fn joined(model: &Model, layers: &[LayerName], pairs: &[(LayerName, &Pair)]) -> Vec<(&'static str, Tensor)> {
+    let config = &model.config;
+    if let ([only], [(_, pair)]) = (layers, pairs)
+        && config.place(*only).rows.is_none()
+    {
+        let magnitude = pair.magnitude.as_ref().map(|magnitude| (MAGNITUDE, magnitude.detach()));
+        return [(A, pair.a.detach()), (B, pair.b.detach())].into_iter().chain(magnitude).collect();
+    }
+    let out = layers.iter().map(|layer| config.shape(*layer)[0]).sum::<u64>() as i64;
+    let stacked: Vec<Tensor> = pairs.iter().map(|(_, pair)| pair.a.detach()).collect();
+    let a = Tensor::cat(&stacked, 0);
+    let b = Tensor::zeros([out, a.size()[0]], (a.kind(), a.device()));
+    let mut column = 0;
+    // PEFT's magnitudes cover every row; those of layers without an adapter are the norms of W, which change nothing.
+    let has_magnitudes = pairs.iter().any(|(_, pair)| pair.magnitude.is_some());
+    let mut magnitudes = has_magnitudes.then(|| Tensor::zeros([out], (a.kind(), a.device())));
+    for layer in layers {
+        let rows: Vec<i64> =
+            config.place(*layer).rows.into_iter().flatten().flatten().map(|row| row as i64).collect();
+        let rows = Tensor::from_slice(&rows).to_device(a.device());
+        let pair = pairs.iter().find(|(name, _)| name == layer).map(|(_, pair)| *pair);
+        if let Some(pair) = pair {
+            let rank = pair.b.size()[1];
+            let _ = b.narrow(1, column, rank).index_copy_(0, &rows, &pair.b.detach());
+            column += rank;
+        }
+        if let Some(magnitudes) = &mut magnitudes {
+            let own = pair.and_then(|pair| pair.magnitude.as_ref()).map(Tensor::detach);
+            let norms = || model.linear(*layer).map(|linear| row_norms(&linear.weight.dense()));
+            if let Some(own) = own.or_else(norms) {
+                let _ = magnitudes.index_copy_(0, &rows, &own.to_kind(Kind::Float).to_kind(a.kind()));
+            }
+        }
+    }
+    [(A, a), (B, b)].into_iter().chain(magnitudes.map(|magnitudes| (MAGNITUDE, magnitudes))).collect()
+}

@@ -1,0 +1,249 @@
+//! Frozen matrices, in the compute dtype or in 4 bits.
+
+use loragrid::checkpoint::{Stored, StoredFourBit};
+use loragrid::job::{Dequantise, Quantize};
+use loragrid::quant::{Code, FourBit, NestedAbsmax, quantise};
+use tch::{Device, Kind, Tensor};
+
+use crate::failure::EngineError;
+use crate::shim::{self, FourBitParts};
+use crate::tensor::{from_stored, to_f32, wide};
+
+/// How frozen matrices are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Storage {
+    /// 4-bit form of the blocks' matrices.
+    pub(crate) quantize: Quantize,
+    /// Whether the head is quantised too.
+    pub(crate) quantize_head: bool,
+    /// When 4-bit matrices are dequantised.
+    pub(crate) dequantise: Dequantise,
+}
+
+impl Storage {
+    /// Everything in the compute dtype.
+    pub(crate) const DENSE: Self =
+        Self { quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass };
+}
+
+/// A frozen matrix `[out, in]`.
+pub(crate) enum Matrix {
+    Dense(Tensor),
+    FourBit(FourBitMatrix),
+}
+
+/// A matrix in 4 bits.
+pub(crate) struct FourBitMatrix {
+    packed: Tensor,
+    absmax: Magnitudes,
+    /// `[256, 2]`: the two values of every byte.
+    table: Tensor,
+    rows: i64,
+    columns: i64,
+    /// Kind that it is dequantised to.
+    kind: Kind,
+}
+
+/// The magnitudes of blocks.
+enum Magnitudes {
+    /// `[blocks]`
+    Plain(Tensor),
+    /// Codes `[blocks]`, their values `[256]`, magnitudes `[blocks / 256]`, mean.
+    Nested { codes: Tensor, values: Tensor, absmax: Tensor, offset: f64 },
+}
+
+/// A linear layer with frozen weights.
+pub(crate) struct Linear {
+    pub(crate) weight: Matrix,
+    /// `[out]`
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// x·Wᵀ + b for x `[tokens, in]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        match &self.weight {
+            Matrix::Dense(weight) => x.linear(weight, self.bias.as_ref()),
+            Matrix::FourBit(matrix) => {
+                let product = matrix.forward(x);
+                match &self.bias {
+                    Some(bias) => product + bias,
+                    None => product,
+                }
+            }
+        }
+    }
+}
+
+impl Linear {
+    /// x·Wᵀ.
+    pub(crate) fn weight_only(&self, x: &Tensor) -> Tensor {
+        match &self.weight {
+            Matrix::Dense(weight) => x.linear(weight, None::<&Tensor>),
+            Matrix::FourBit(matrix) => matrix.forward(x),
+        }
+    }
+
+    /// An output of this layer less its bias.
+    pub(crate) fn without_bias(&self, output: &Tensor) -> Tensor {
+        match &self.bias {
+            Some(bias) => output - bias,
+            None => output.shallow_clone(),
+        }
+    }
+}
+
+impl Matrix {
+    /// A stored matrix in the compute dtype, or quantised from there as transformers does.
+    pub(crate) fn load(
+        stored: Stored,
+        quantize: Quantize,
+        dequantise: Dequantise,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self, EngineError> {
+        let matrix = match stored {
+            Stored::FourBit(stored) => FourBitMatrix::stored(stored, kind, device),
+            Stored::Dense(data) => {
+                let dense = from_stored(&data, kind, device);
+                drop(data);
+                match form(quantize) {
+                    None => return Ok(Self::Dense(dense)),
+                    Some((code, double)) => FourBitMatrix::quantise(&dense, code, double)?,
+                }
+            }
+        };
+        Ok(match dequantise {
+            Dequantise::EachPass => Self::FourBit(matrix),
+            Dequantise::Keep => Self::Dense(matrix.dense(kind)),
+        })
+    }
+
+    /// The matrix in the compute dtype.
+    pub(crate) fn dense(&self) -> Tensor {
+        match self {
+            Self::Dense(weight) => weight.shallow_clone(),
+            Self::FourBit(matrix) => matrix.dense(matrix.kind),
+        }
+    }
+
+    /// `[out, in]`
+    pub(crate) fn size(&self) -> [i64; 2] {
+        match self {
+            Self::Dense(weight) => [weight.size()[0], weight.size()[1]],
+            Self::FourBit(matrix) => [matrix.rows, matrix.columns],
+        }
+    }
+}
+
+/// The code of a setting, and whether magnitudes are quantised too.
+pub(crate) fn form(quantize: Quantize) -> Option<(Code, bool)> {
+    match quantize {
+        Quantize::None => None,
+        Quantize::Nf4 => Some((Code::Nf4, false)),
+        Quantize::Nf4Double => Some((Code::Nf4, true)),
+        Quantize::Fp4 => Some((Code::Fp4, false)),
+        Quantize::Fp4Double => Some((Code::Fp4, true)),
+    }
+}
+
+impl FourBitMatrix {
+    /// Quantises a dense matrix. Magnitudes' mean is libtorch's, so that it is bitsandbytes' to the bit.
+    pub(crate) fn quantise(dense: &Tensor, code: Code, double: bool) -> Result<Self, EngineError> {
+        let data = quantise(&to_f32(dense)?, code);
+        let nested = double.then(|| {
+            let mean = Tensor::from_slice(&data.absmax).mean(Kind::Float).double_value(&[]) as f32;
+            NestedAbsmax::quantise(&data.absmax, mean)
+        });
+        let (rows, columns) = (dense.size()[0], dense.size()[1]);
+        Ok(Self::new(&data, nested.as_ref(), code, [rows, columns], dense.kind(), dense.device()))
+    }
+
+    fn stored(stored: StoredFourBit, kind: Kind, device: Device) -> Self {
+        let size = [stored.shape[0] as i64, stored.shape[1] as i64];
+        Self::new(&stored.data, stored.nested.as_ref(), stored.code, size, kind, device)
+    }
+
+    fn new(
+        data: &FourBit,
+        nested: Option<&NestedAbsmax>,
+        code: Code,
+        [rows, columns]: [i64; 2],
+        kind: Kind,
+        device: Device,
+    ) -> Self {
+        let values = code.values();
+        let pairs: Vec<f32> = (0..256).flat_map(|byte| [values[byte >> 4], values[byte & 0x0F]]).collect();
+        let absmax = match nested {
+            None => Magnitudes::Plain(Tensor::from_slice(&data.absmax).to_device(device)),
+            Some(nested) => Magnitudes::Nested {
+                codes: Tensor::from_slice(&nested.codes).to_device(device),
+                values: Tensor::from_slice(&nested.code).to_device(device),
+                absmax: Tensor::from_slice(&nested.absmax).to_device(device),
+                offset: nested.offset.into(),
+            },
+        };
+        Self {
+            packed: Tensor::from_slice(&data.packed).to_device(device),
+            absmax,
+            table: Tensor::from_slice(&pairs).to_device(device),
+            rows,
+            columns,
+            kind,
+        }
+    }
+
+    fn magnitudes(&self) -> Tensor {
+        match &self.absmax {
+            Magnitudes::Plain(absmax) => absmax.shallow_clone(),
+            Magnitudes::Nested { codes, values, absmax, offset } => tch::no_grad(|| {
+                let spread =
+                    absmax.repeat_interleave_self_int(loragrid::quant::NESTED_BLOCK as i64, None, None);
+                let own = values.index_select(0, &codes.to_kind(Kind::Int));
+                own * spread.narrow(0, 0, codes.size()[0]) + *offset
+            }),
+        }
+    }
+
+    fn with_parts<T>(&self, run: impl FnOnce(&FourBitParts<'_>) -> T) -> T {
+        let (rows, columns) = (self.rows, self.columns);
+        let absmax = self.magnitudes();
+        run(&FourBitParts { packed: &self.packed, absmax: &absmax, table: &self.table, rows, columns })
+    }
+
+    /// The matrix in this kind.
+    pub(crate) fn dense(&self, kind: Kind) -> Tensor {
+        // Parts that do not fit are refused when they are read: libtorch can only lack memory here, as in any product.
+        self.with_parts(|parts| shim::dequantise(parts, kind)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.with_parts(|parts| shim::frozen_linear(x, parts)).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Its codes, for comparison with other systems.
+    #[cfg(test)]
+    pub(crate) fn packed(&self) -> &Tensor {
+        &self.packed
+    }
+}
+
+/// A vector of a stored layer.
+pub(crate) fn vector(stored: Stored, kind: Kind, device: Device) -> Result<Tensor, EngineError> {
+    match stored {
+        Stored::Dense(data) => Ok(from_stored(&data, kind, device)),
+        Stored::FourBit(_) => Err(EngineError::Adapter {
+            path: "the checkpoint".to_owned(),
+            reason: "a norm or bias is in 4 bits".to_owned(),
+        }),
+    }
+}
+
+/// Row norms `[out]` of W in single precision, or double where everything is double.
+pub(crate) fn row_norms(weight: &Tensor) -> Tensor {
+    weight
+        .to_kind(wide(weight.kind()))
+        .square()
+        .sum_dim_intlist([1i64].as_slice(), false, None::<Kind>)
+        .sqrt()
+}

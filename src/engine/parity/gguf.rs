@@ -1,0 +1,1 @@
+//! GGUF files against the Python package `gguf`.

@@ -1,0 +1,111 @@
+//! What transformers, PEFT, bitsandbytes and lm_eval answer on given inputs, and what the engine answers.
+//!
+//! Reference values are in folders of one layout: the project's own small ones in `tests/reference`, and those in the
+//! folder that `LORAGRID_REFERENCE` names (documents in `LORAGRID_DATA`, the real model in `LORAGRID_TEST_MODEL`);
+//! without it a test says that it was skipped. `make test-parity` fails if it read nothing there.
+
+mod adapters;
+mod four_bit;
+mod gguf;
+mod lm_eval;
+mod logits;
+mod training;
+
+use std::path::{Path, PathBuf};
+
+use loragrid::checkpoint::{Checkpoint, SafetensorsFile};
+use tch::{Device, Kind, Tensor};
+
+use crate::lora::{Active, Adapter};
+use crate::model::{Batch, Model, Storage, load};
+use crate::tensor::from_stored;
+
+/// A path inside the folder that a variable names, or a word that the test was skipped.
+fn outside(variable: &str, inside: &str) -> Option<PathBuf> {
+    let root = std::env::var_os(variable).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    let path = root.as_ref().map(|root| if inside.is_empty() { root.clone() } else { root.join(inside) });
+    match path {
+        Some(path) if path.exists() => Some(path),
+        _ => {
+            eprintln!("skipped: {inside}: {variable} names no such folder or file");
+            None
+        }
+    }
+}
+
+fn reference(inside: &str) -> Option<PathBuf> {
+    outside("LORAGRID_REFERENCE", inside)
+}
+
+/// The project's own reference values.
+fn own() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
+}
+
+/// Every folder with this file: the project's own and those of `LORAGRID_REFERENCE`, whatever their names; a known one
+/// that is absent is skipped by its name.
+fn folders_with(file: &str, known: &[&str]) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    let outside = outside("LORAGRID_REFERENCE", "");
+    for name in known {
+        if outside.as_ref().is_some_and(|root| !root.join(name).is_dir()) {
+            eprintln!("skipped: {name}: LORAGRID_REFERENCE has no such folder");
+        }
+    }
+    for root in std::iter::once(own()).chain(outside) {
+        let Ok(entries) = std::fs::read_dir(&root) else { continue };
+        folders.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| path.join(file).is_file()));
+    }
+    folders.sort();
+    folders
+}
+
+fn name_of(folder: &Path) -> String {
+    let part = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    format!("{}/{}", folder.parent().map(part).unwrap_or_default(), part(folder))
+}
+
+fn model(folder: &Path, kind: Kind) -> Model {
+    model_in(folder, Storage::DENSE, kind)
+}
+
+fn model_in(folder: &Path, storage: Storage, kind: Kind) -> Model {
+    let checkpoint = Checkpoint::open(folder).unwrap_or_else(|error| panic!("{error}"));
+    load(&checkpoint, storage, kind, Device::Cpu).unwrap()
+}
+
+/// Logits `[rows, tokens, vocab]` of equally long sequences.
+fn logits(model: &Model, adapter: Option<&Adapter>, input_ids: &(Vec<u64>, Vec<i64>)) -> Tensor {
+    let (shape, ids) = input_ids;
+    let tokens: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
+    let rows: Vec<&[u32]> = tokens.chunks(shape[1] as usize).collect();
+    tch::no_grad(|| {
+        let active = adapter.map(Active::of);
+        let states = model.hidden_states(&Batch::new(&rows, Device::Cpu), active.as_ref());
+        model.logits(&states, active.as_ref()).view([shape[0] as i64, shape[1] as i64, -1])
+    })
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+fn read(file: &SafetensorsFile, name: &str) -> Tensor {
+    from_stored(&file.read(name).unwrap(), Kind::Float, Device::Cpu)
+}
+
+fn open(path: &Path) -> SafetensorsFile {
+    SafetensorsFile::open(path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// `make test-parity` says so: then there must be something to read.
+#[test]
+fn the_reference_folder_has_something_to_read() {
+    if std::env::var_os("LORAGRID_PARITY").is_none() {
+        return;
+    }
+    let root = reference("").expect("LORAGRID_REFERENCE names a folder");
+    let found = |file| folders_with(file, &[]).iter().filter(|path| path.starts_with(&root)).count();
+    let read = found("expected.safetensors") + found("trajectory.safetensors");
+    assert!(read > 0 || root.join("quant4.safetensors").is_file(), "nothing to read in {}", root.display());
+}

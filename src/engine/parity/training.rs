@@ -1,0 +1,196 @@
+//! Trajectories of trainings against PEFT.
+
+use loragrid::data::Example;
+use loragrid::job::{
+    DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, Quantize, RowOrder, Settings,
+    TrainConfig, find_key,
+};
+use tch::{Device, Kind, Tensor};
+
+use super::*;
+use crate::lora::{PairForm, read_form};
+use crate::tensor::to_f32;
+use crate::train::{Run, train};
+
+const KNOWN: &[&str] = &[
+    "lora_adamw",
+    "lora_sgd",
+    "lora_token_loss",
+    "lora_clip",
+    "rslora",
+    "dora",
+    "loraplus",
+    "qlora_nf4",
+    "qlora_nf4_dq",
+    "qlora_fp4",
+];
+
+/// The defaults of a training.
+fn defaults() -> TrainConfig {
+    let mut settings = Settings::new();
+    settings.set(find_key("model").unwrap(), "m".into(), Origin::Default);
+    settings.fill_defaults(Profile::Peft);
+    JobConfig::from_settings(&settings, DType::Fp32).unwrap().train
+}
+
+/// The steps of a trajectory folder as one run: rows in order, labels as given.
+pub(super) struct Trajectory {
+    pub(super) folder: PathBuf,
+    base: PathBuf,
+    file: SafetensorsFile,
+    examples: Vec<Example>,
+    forms: Vec<PairForm>,
+    lora: LoraConfig,
+    train: TrainConfig,
+}
+
+impl Trajectory {
+    pub(super) fn open(folder: &Path) -> Self {
+        let file = open(&folder.join("trajectory.safetensors"));
+        let (shape, ids) = file.read_integers("input_ids").unwrap();
+        let (_, labels) = file.read_integers("labels").unwrap();
+        let length = shape[2] as usize;
+        let example = |(ids, labels): (&[i64], &[i64])| Example {
+            tokens: ids.iter().map(|&id| id as u32).collect(),
+            scored: labels.iter().map(|&label| label != -100).collect(),
+        };
+        let examples = ids.chunks(length).zip(labels.chunks(length)).map(example).collect();
+        let mut trajectory = Self {
+            folder: folder.to_owned(),
+            base: folder.with_file_name("llama"),
+            file,
+            examples,
+            forms: Vec::new(),
+            lora: LoraConfig::plain(1, []),
+            train: defaults(),
+        };
+        trajectory.train.iterations = shape[0] * shape[1];
+        trajectory.train.batch_size = shape[1];
+        trajectory.train.warmup_steps = 0;
+        trajectory.train.order = RowOrder::Sequential;
+        trajectory.read_train();
+        let config = Checkpoint::open(&trajectory.base).unwrap().config().clone();
+        trajectory.forms = read_form(folder, &config).unwrap().pairs();
+        trajectory
+    }
+
+    /// What `train.json` says; the two oldest folders have none, and their README says it instead.
+    fn read_train(&mut self) {
+        let oldest = if self.folder.ends_with("lora_sgd") {
+            r#"{"optimizer":"sgd","lr":0.1,"momentum":0.9,"weight_decay":0.0,"loss":"micro_batch"}"#
+        } else {
+            r#"{"optimizer":"adamw","lr":3e-3,"weight_decay":0.01,"loss":"micro_batch"}"#
+        };
+        let text = std::fs::read_to_string(self.folder.join("train.json"));
+        let json: serde_json::Value = serde_json::from_str(&text.unwrap_or_else(|_| oldest.into())).unwrap();
+        let number = |name: &str| json[name].as_f64();
+        let train = &mut self.train;
+        train.optimizer = Optimizer::parse(json["optimizer"].as_str().unwrap()).unwrap();
+        train.loss = Loss::parse(json["loss"].as_str().unwrap()).unwrap();
+        train.learning_rate = number("lr").unwrap();
+        train.weight_decay = number("weight_decay").unwrap();
+        train.momentum = number("momentum").unwrap_or(0.0);
+        train.clip_norm = number("clip").or(number("clip_norm")).or(number("max_grad_norm")).unwrap_or(0.0);
+        self.lora.plus_ratio = number("loraplus_ratio").unwrap_or(1.0);
+        if let Some(base) = json["base"].as_str() {
+            self.base = self.folder.with_file_name(base);
+        }
+        if let Some(quantize) = json["quantize"].as_str() {
+            train.quantize = Quantize::parse(quantize).unwrap();
+        }
+    }
+
+    /// PEFT's name of a matrix in `init.*` and `final.*`.
+    fn matrices<'a>(&self, model: &Model, adapter: &'a Adapter) -> Vec<(String, &'a Tensor)> {
+        let mut all = Vec::new();
+        for (layer, pair) in &adapter.pairs {
+            let parts = ["lora_A", "lora_B", "lora_magnitude_vector"];
+            let module = model.config.place(*layer).module;
+            all.extend(pair.leaves().zip(parts).map(|(leaf, part)| (format!("{module}.{part}"), leaf)));
+        }
+        all
+    }
+
+    fn find(&self, prefix: &str, matrix: &str) -> Tensor {
+        let infos = self.file.tensors();
+        let found = infos.iter().find(|info| info.name.starts_with(prefix) && info.name.contains(matrix));
+        let info = found.unwrap_or_else(|| panic!("no {prefix}{matrix} among {:?}", infos[0]));
+        from_stored(&self.file.read(&info.name).unwrap(), Kind::Float, Device::Cpu)
+    }
+
+    pub(super) fn model(&self, kind: Kind) -> Model {
+        model_in(&self.base, Storage { quantize: self.train.quantize, ..Storage::DENSE }, kind)
+    }
+
+    /// Trains from the given start; the losses and the adapter.
+    fn run(&self, model: &Model, token_budget: usize) -> (Vec<f64>, Adapter) {
+        let mut adapter = Adapter::zeros(&model.config, &self.forms, model.kind, Device::Cpu);
+        for (name, matrix) in self.matrices(model, &adapter) {
+            adapter.fill(matrix, &self.find("init.", &name));
+        }
+        let run =
+            Run { train: &self.train, lora: &self.lora, seed: 1, examples: &self.examples, token_budget };
+        let mut losses = Vec::new();
+        train(model, &mut adapter, &run, |report| {
+            losses.push(report.loss);
+            Ok(())
+        })
+        .unwrap();
+        (losses, adapter)
+    }
+
+    /// Quantised runs of the reference have a wider tolerance.
+    fn tolerance(&self) -> f64 {
+        if self.train.quantize == Quantize::None { 1e-5 } else { 1e-4 }
+    }
+}
+
+fn all() -> Vec<Trajectory> {
+    folders_with("trajectory.safetensors", KNOWN).iter().map(|folder| Trajectory::open(folder)).collect()
+}
+
+#[test]
+fn trajectories_equal_pefts_losses_and_weights() {
+    for trajectory in all() {
+        let (name, tolerance) = (name_of(&trajectory.folder), trajectory.tolerance());
+        let model = trajectory.model(Kind::Float);
+        let (losses, adapter) = trajectory.run(&model, 1);
+        let expected = to_f32(&read(&trajectory.file, "losses")).unwrap();
+        assert_eq!(losses.len(), expected.len());
+        for (step, (own, theirs)) in losses.iter().zip(&expected).enumerate() {
+            let difference = (own - f64::from(*theirs)).abs();
+            assert!(difference <= tolerance, "{name}, step {step}: {own} against {theirs}");
+        }
+        let mut worst: f64 = 0.0;
+        for (matrix_name, matrix) in trajectory.matrices(&model, &adapter) {
+            let difference = largest_difference(&matrix.detach(), &trajectory.find("final.", &matrix_name));
+            assert!(difference <= tolerance, "{name}, {matrix_name}: {difference}");
+            worst = worst.max(difference);
+        }
+        eprintln!("{name}: weights differ by {worst:.1e}");
+    }
+}
+
+/// In double precision: any token budget, blocks kept or computed again, dropout or not.
+#[test]
+fn a_trajectory_does_not_depend_on_how_a_window_is_cut_or_what_is_kept() {
+    for mut trajectory in all() {
+        for dropout in [0.0, 0.3] {
+            trajectory.lora.dropout = dropout;
+            let model = trajectory.model(Kind::Double);
+            let (_, row_by_row) = trajectory.run(&model, 1);
+            let mut others = vec![trajectory.run(&model, 50), trajectory.run(&model, 4096)];
+            trajectory.train.gradient_checkpointing = true;
+            others.push(trajectory.run(&model, 4096));
+            trajectory.train.gradient_checkpointing = false;
+            for (_, other) in others {
+                let difference = largest_difference(&row_by_row.flat, &other.flat);
+                assert!(
+                    difference < 1e-10,
+                    "{}, dropout {dropout}: {difference}",
+                    name_of(&trajectory.folder)
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Values to codes and back.
+
+use super::BLOCK;
+use super::codebook::Code;
+
+/// A quantised tensor of any shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FourBit {
+    /// Two codes a byte, the even element in the high nibble; an odd last element is followed by the code of zero.
+    pub packed: Vec<u8>,
+    /// Largest magnitude of each block of 64 elements.
+    pub absmax: Vec<f32>,
+}
+
+/// Quantises a flat tensor as bitsandbytes 0.50 does on every shape: whole blocks are multiplied by the reciprocal of
+/// their magnitude, a part of a block at the end is divided by it.
+pub fn quantise(values: &[f32], code: Code) -> FourBit {
+    let bounds = code.bounds();
+    let mut packed = vec![0u8; values.len().div_ceil(2)];
+    let mut absmax = Vec::with_capacity(values.len().div_ceil(BLOCK));
+    for (block, bytes) in values.chunks(BLOCK).zip(packed.chunks_mut(BLOCK / 2)) {
+        let largest = block.iter().fold(0.0f32, |most, x| if x.is_nan() { *x } else { most.max(x.abs()) });
+        let floor = largest.max(1e-38);
+        let whole = block.len() == BLOCK;
+        absmax.push(if whole { largest } else { floor });
+        let reciprocal = 1.0 / floor;
+        let index = |x: f32| {
+            let scaled = if whole { x * reciprocal } else { x / floor }.clamp(-1.0, 1.0);
+            code.nth(bounds.iter().filter(|bound| **bound < scaled).count())
+        };
+        for (pair, byte) in block.chunks(2).zip(bytes) {
+            let odd = pair.get(1).copied().unwrap_or(0.0);
+            *byte = index(pair[0]) << 4 | index(odd);
+        }
+    }
+    FourBit { packed, absmax }
+}
+
+/// The first `len` values, each one product in single precision.
+pub fn dequantise(packed: &[u8], absmax: &[f32], code: Code, len: usize) -> Vec<f32> {
+    let values = code.values();
+    let mut out = Vec::with_capacity(packed.len() * 2);
+    for (bytes, scale) in packed.chunks(BLOCK / 2).zip(absmax) {
+        for byte in bytes {
+            out.push(values[usize::from(byte >> 4)] * scale);
+            out.push(values[usize::from(byte & 0x0F)] * scale);
+        }
+    }
+    out.truncate(len);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn values_that_codes_stand_for_come_back_to_the_bit(
+            codes in proptest::collection::vec(0u8..16, 1..200),
+            scale in 1e-3f32..1e3,
+        ) {
+            for code in [Code::Nf4, Code::Fp4] {
+                // Each block's first element is the largest magnitude, so that its scale comes out.
+                let mut values: Vec<f32> = codes.iter().map(|c| code.values()[usize::from(*c)] * scale).collect();
+                values.iter_mut().step_by(BLOCK).for_each(|x| *x = scale);
+                let quantised = quantise(&values, code);
+                prop_assert_eq!(quantised.packed.len(), values.len().div_ceil(2));
+                prop_assert_eq!(dequantise(&quantised.packed, &quantised.absmax, code, values.len()), values);
+            }
+        }
+    }
+
+    #[test]
+    fn an_odd_last_element_shares_its_byte_with_a_zero() {
+        let quantised = quantise(&[0.5, -1.0, 1.0], Code::Nf4);
+        assert_eq!(quantised.packed, [0xC0, 0xF7]);
+        assert_eq!(dequantise(&quantised.packed, &quantised.absmax, Code::Nf4, 3)[1..], [-1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_block_of_zeros_stays_zero() {
+        for code in [Code::Nf4, Code::Fp4] {
+            let quantised = quantise(&[0.0; 70], code);
+            assert_eq!(quantised.absmax[0], 0.0);
+            assert_eq!(dequantise(&quantised.packed, &quantised.absmax, code, 70), [0.0; 70]);
+        }
+    }
+}

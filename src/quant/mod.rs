@@ -1,0 +1,18 @@
+//! 4-bit weights in plain Rust: the reference form of bitsandbytes' nf4 and fp4 (Dettmers et al. 2023), to the bit.
+//!
+//! A tensor is flat, cut into blocks of [`BLOCK`] elements, each with its largest magnitude; two elements share a byte,
+//! the even one in the high nibble. With double quantisation the magnitudes, less their mean, are 8-bit codes in blocks
+//! of [`NESTED_BLOCK`].
+
+mod codebook;
+mod double;
+mod four_bit;
+
+pub use codebook::{Code, FP4, NF4, dynamic_code};
+pub use double::NestedAbsmax;
+pub use four_bit::{FourBit, dequantise, quantise};
+
+/// Elements that share a magnitude.
+pub const BLOCK: usize = 64;
+/// Magnitudes that share a magnitude of their own.
+pub const NESTED_BLOCK: usize = 256;

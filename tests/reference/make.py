@@ -183,6 +183,108 @@ def write_blocks():
     save_file(file, OUT / "gguf_blocks.safetensors")
 
 
+GGUF_NAMES = {"input_layernorm": "attn_norm", "q_proj": "attn_q", "k_proj": "attn_k", "v_proj": "attn_v", "o_proj": "attn_output",
+              "gate_proj": "ffn_gate", "up_proj": "ffn_up", "down_proj": "ffn_down", "q_norm": "attn_q_norm", "k_norm": "attn_k_norm",
+              "post_feedforward_layernorm": "post_ffw_norm", "pre_feedforward_layernorm": "ffn_norm"}
+
+
+def gguf_name(name, gemma):
+    parts = name.split(".")
+    if parts[1] == "layers":
+        layer = GGUF_NAMES.get(parts[-2]) or ("post_attention_norm" if gemma else "ffn_norm")
+        return f"blk.{parts[2]}.{layer}.{parts[-1]}"
+    return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}[name]
+
+
+def write_gguf(name, architecture, config, seed, rope_divisors=None):
+    """A GGUF file of mixed types, and the logits of transformers on the weights that it stands for."""
+    torch.manual_seed(seed)
+    model = tf.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    noise(model, seed)
+    (OUT / name).mkdir(exist_ok=True)
+    writer = gguf.GGUFWriter(OUT / name / "model.gguf", architecture)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_key_length(head_dim)
+    parameters = config.rope_parameters
+    writer.add_rope_freq_base(parameters.get("full_attention", parameters)["rope_theta"])
+    if architecture == "gemma3":
+        writer.add_sliding_window(config.sliding_window)
+    if rope_divisors is not None:
+        writer.add_tensor("rope_freqs.weight", rope_divisors)
+    kinds = iter(["Q8_0", "F16", "Q4_0", "Q5_1", "BF16", "F32"] * 100)
+    for key, parameter in model.named_parameters():
+        data = parameter.detach().numpy().astype(np.float32)
+        kind = gguf.GGMLQuantizationType.F32 if data.ndim == 1 else gguf.GGMLQuantizationType[next(kinds)]
+        plus_one = architecture == "gemma3" and key.endswith("norm.weight")
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(key.split(".")[-2])
+        if architecture == "llama" and heads and data.ndim == 2:
+            data = data.reshape(heads, 2, head_dim // 2, -1).swapaxes(1, 2).reshape(data.shape)
+        if plus_one:
+            data = data + 1
+        raw = gguf.quants.quantize(data, kind)
+        writer.add_tensor(gguf_name(key, architecture == "gemma3"), raw, raw_dtype=kind)
+        values = gguf.quants.dequantize(raw, kind).reshape(data.shape)
+        if architecture == "llama" and heads and data.ndim == 2:
+            values = values.reshape(heads, head_dim // 2, 2, -1).swapaxes(1, 2).reshape(data.shape)
+        values = torch.from_numpy(np.ascontiguousarray(values - 1 if plus_one else values))
+        with torch.no_grad():
+            parameter.copy_(values.to(torch.bfloat16).float())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    ids = torch.randint(0, VOCAB, (2, 16), generator=torch.Generator().manual_seed(seed + 1))
+    with torch.no_grad():
+        save_file({"input_ids": ids, "logits": model(ids).logits.float()}, OUT / name / "gguf_expected.safetensors")
+
+
+def write_ggufs():
+    sizes = dict(COMMON, intermediate_size=64, num_key_value_heads=2)
+    llama3 = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+              "original_max_position_embeddings": 32}
+    # What llama.cpp's converter writes for Llama 3: the divisor of each frequency.
+    inverse = 1 / 5e5 ** (np.arange(0, 8, 2) / 8)
+    scaled, _ = tf.modeling_rope_utils.ROPE_INIT_FUNCTIONS["llama3"](tf.LlamaConfig(**sizes, rope_parameters=llama3), "cpu")
+    write_gguf("gguf_llama", "llama", tf.LlamaConfig(**sizes, rope_parameters=llama3), 200, (inverse / scaled.numpy()).astype(np.float32))
+    write_gguf("gguf_qwen2", "qwen2", tf.Qwen2Config(**sizes, tie_word_embeddings=True), 201)
+    write_gguf("gguf_qwen3", "qwen3", tf.Qwen3Config(**sizes, head_dim=16), 202)
+    write_gguf("gguf_gemma3", "gemma3", tf.Gemma3TextConfig(
+        **dict(sizes, num_hidden_layers=6), head_dim=16, sliding_window=5, query_pre_attn_scalar=16), 203)
+
+
+def write_sentence_piece(name, space_prefix):
+    """A small SentencePiece BPE, and how it encodes some texts."""
+    import io
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2 as proto
+    corpus = Path(__file__).read_text().splitlines() + Path(tf.__file__).read_text().splitlines()[:1500]
+    buffer = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus), model_writer=buffer, model_type="bpe", vocab_size=460, byte_fallback=True,
+        add_dummy_prefix=space_prefix, remove_extra_whitespaces=False, normalization_rule_name="identity",
+        user_defined_symbols=[] if space_prefix else ["\n\n", "▁▁▁▁", "▁▁", "<div>"], minloglevel=2)
+    model = proto.ModelProto()
+    model.ParseFromString(buffer.getvalue())
+    processor = sentencepiece.SentencePieceProcessor(model_proto=buffer.getvalue())
+    types = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6}
+    texts = ["Hello world", " two  spaces   and    more     ", "def main():\n\n    return 42\n", "naïve café — 日本語 🙂", "a\tb\r\nc",
+             "The quick brown fox <div>jumps</div>", "1234567890 + 0.5", "x", "", "▁ already", "self.model.from_pretrained(name)"]
+    texts = [text for text in texts if not (space_prefix and "▁" in text)]
+    facts = {
+        "tokens": [piece.piece for piece in model.pieces], "scores": [piece.score for piece in model.pieces],
+        "types": [types[piece.type] for piece in model.pieces], "space_prefix": space_prefix,
+        "texts": [[text, processor.encode(text)] for text in texts if processor.decode(processor.encode(text)) == text],
+    }
+    (OUT / f"{name}.json").write_text(json.dumps(facts, ensure_ascii=False))
+
+
 def main():
     for seed, (name, config) in enumerate(families()):
         write_model(name, config, 100 + seed)
@@ -202,6 +304,10 @@ def main():
     write_four_bit("llama_in_nf4", "llama", "nf4", False)
     write_four_bit("mistral_in_fp4_dq", "mistral", "fp4", True)
     write_blocks()
+    write_ggufs()
+    write_sentence_piece("sentence_piece_prefix", True)
+    write_sentence_piece("sentence_piece_plain", False)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,18 +1,16 @@
 //! The model's own tokenizer: `tokenizer.json` of a folder, or built from a GGUF file's metadata.
 
+mod gguf;
+mod sentence_piece;
+
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
 use super::gguf::{Gguf, MetaValue};
 use super::open::Checkpoint;
-
-/// GGUF's token types that are special: unknown and control.
-const SPECIAL_TYPES: [i64; 2] = [2, 3];
-/// GGUF's token type that is matched as a whole but is not special.
-const USER_DEFINED: i64 = 4;
 
 /// A tokenizer that cannot be built or used.
 #[derive(Debug, Error)]
@@ -94,53 +92,28 @@ impl ModelTokenizer {
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
-        let path = gguf.path().to_owned();
-        let unsupported = |what, name: &str| {
-            Err(TokenizerError::Unsupported { path: path.clone(), what, name: name.to_owned() })
-        };
-        let text = |key: &str| match gguf.meta(key) {
-            Some(MetaValue::Text(text)) => text.as_str(),
-            _ => "none named",
-        };
-        match text("tokenizer.ggml.model") {
-            "gpt2" => {}
-            "none named" => return Err(TokenizerError::None { path }),
-            other => return unsupported("tokenizer model", other),
-        }
-        match text("tokenizer.ggml.pre") {
-            "smollm" => {}
-            other => return unsupported("pre-tokenizer", other),
-        }
-        let malformed =
-            |reason: &str| TokenizerError::Malformed { path: path.clone(), reason: reason.to_owned() };
-        let (
-            Some(MetaValue::Texts(tokens)),
-            Some(MetaValue::Texts(merges)),
-            Some(MetaValue::Integers(types)),
-        ) = (
-            gguf.meta("tokenizer.ggml.tokens"),
-            gguf.meta("tokenizer.ggml.merges"),
-            gguf.meta("tokenizer.ggml.token_type"),
-        )
-        else {
-            return Err(malformed("tokens, merges or token types are missing"));
-        };
-        if tokens.len() != types.len() {
-            return Err(malformed("there are not as many token types as tokens"));
-        }
-        let description =
-            byte_level_bpe(tokens, merges, types).ok_or_else(|| malformed("a merge is no pair"))?;
-        let inner = description.to_string().parse::<Tokenizer>().map_err(|e| malformed(&e.to_string()))?;
-        let id = |key: &str| match gguf.meta(key) {
-            Some(MetaValue::Integer(n)) => u32::try_from(*n).ok().filter(|id| (*id as usize) < tokens.len()),
-            _ => None,
-        };
-        let (bos, eos) = (id("tokenizer.ggml.bos_token_id"), id("tokenizer.ggml.eos_token_id"));
+        let description = gguf::describe(gguf)?.to_string();
+        let inner = description.parse::<Tokenizer>().map_err(|e| TokenizerError::Malformed {
+            path: gguf.path().to_owned(),
+            reason: e.to_string(),
+        })?;
+        let id = |name: &str| gguf::token_id(gguf, name, inner.get_vocab_size(true));
+        let (bos, eos) = (id("bos"), id("eos"));
         let chat_template = match gguf.meta("tokenizer.chat_template") {
             Some(MetaValue::Text(template)) => Some(template.clone()),
             _ => None,
         };
         Ok(Self { inner, bos, eos, chat_template })
+    }
+
+    /// The tokenizer in the form of `tokenizer.json`. Error: the library's.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.inner.to_string(true).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
+    }
+
+    /// The text of a token; none for a number that is no token's.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
     }
 
     /// The tokens of a text, with the special tokens that the tokenizer itself adds if `special` is set.
@@ -173,43 +146,4 @@ impl ModelTokenizer {
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(tokens, false).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
     }
-}
-
-/// A byte-level BPE in the form of `tokenizer.json`. `smollm` splits every digit from its neighbours before GPT-2's
-/// own splitting. `None`: a merge that is not two parts.
-fn byte_level_bpe(tokens: &[String], merges: &[String], types: &[i64]) -> Option<Json> {
-    let vocab: serde_json::Map<String, Json> =
-        tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
-    let merges: Vec<(&str, &str)> =
-        merges.iter().map(|merge| merge.split_once(' ')).collect::<Option<_>>()?;
-    let added: Vec<Json> = tokens
-        .iter()
-        .zip(types)
-        .enumerate()
-        .filter(|(_, (_, kind))| SPECIAL_TYPES.contains(kind) || **kind == USER_DEFINED)
-        .map(|(id, (token, kind))| {
-            json!({
-                "id": id, "content": token, "special": SPECIAL_TYPES.contains(kind),
-                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-            })
-        })
-        .collect();
-    let byte_level =
-        json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
-    Some(json!({
-        "version": "1.0",
-        "added_tokens": added,
-        "normalizer": null,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [{ "type": "Digits", "individual_digits": true }, byte_level],
-        },
-        "post_processor": null,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab, "merges": merges,
-        },
-    }))
 }

@@ -37,7 +37,7 @@ test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, 
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
 	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
 
-fuzz: setup ## damage sweep files at random for SECONDS=60
+fuzz: setup ## damage sweep files, GGUF and safetensors headers at random for SECONDS=60 each
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture
 
 lint: setup ## formatting, clippy, documentation; warnings are errors

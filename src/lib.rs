@@ -6,6 +6,7 @@
 // The floor: everything without a tensor that both programs know.
 pub mod checkpoint;
 pub mod data;
+pub mod hub;
 pub mod job;
 pub mod passes;
 pub mod protocol;

@@ -11,6 +11,7 @@ const ORDER: &[&str] = &[
     "passes",
     "quant",
     "checkpoint",
+    "hub",
     "data",
     "task",
     "protocol", // the floor
@@ -26,7 +27,7 @@ const ORDER: &[&str] = &[
     "cli",
 ];
 /// What the engine may use of the library.
-const FLOOR: &[&str] = &["job", "passes", "quant", "checkpoint", "data", "task", "protocol"];
+const FLOOR: &[&str] = &["job", "passes", "quant", "checkpoint", "hub", "data", "task", "protocol"];
 /// Rooms that may use less than the order allows.
 const NARROW: &[(&str, &[&str])] =
     &[("scheduler", &["job"]), ("stats", &[]), ("worker", &["protocol"]), ("spec", &["job"])];

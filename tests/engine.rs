@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Scratch, stderr, sweep, tiny_model};
+use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
 
 #[test]
 fn loragrid_does_not_need_libtorch() {
@@ -74,4 +74,82 @@ fn two_runs_of_one_seed_are_equal_to_the_bit() {
         })
         .collect();
     assert_eq!(adapters[0], adapters[1]);
+}
+
+/// The adapter of a sweep with these lines, and the scratch folder that it lies in.
+fn adapter_of(rest: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep(rest));
+    let output = scratch.run(&["run", "sweep.toml", "--engine", ENGINE]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut folders = std::fs::read_dir(scratch.path().join("results/adapters")).unwrap();
+    let folder = folders.next().unwrap().unwrap().path();
+    (scratch, folder.display().to_string())
+}
+
+const ENGINE: &str = env!("CARGO_BIN_EXE_loragrid-engine");
+const SHORT: &str = "[train]\niterations = 32\nbatch_size = 8\nwarmup_steps = 0\nlearning_rate = 0.05\n";
+
+#[test]
+fn a_merged_model_is_the_adapter_beside_its_base_and_the_base_is_not() {
+    let (scratch, adapter) = adapter_of(&format!("{SHORT}[lora]\nlayers = \"all\"\n"));
+    let fp32 = ["--engine", ENGINE, "--dtype", "fp32", "--json"];
+    let merge = ["merge", "model", "--adapter", &adapter, "--out", "merged"];
+    let merged = scratch.json(&[&merge[..], &fp32].concat());
+    assert_eq!(merged["changed"], 15);
+    assert!(merged["difference"]["kl"].as_f64().unwrap() < 1e-9, "{merged}");
+    let same = scratch.json(&[&["verify", "model", "merged", "--adapter-a", &adapter], &fp32[..]].concat());
+    assert_eq!(same["within"], true);
+    assert_eq!(same["difference"]["top1"], 1.0);
+    let apart = scratch.run(&[&["verify", "model", "merged", "--max-kl", "1e-6"], &fp32[..]].concat());
+    assert_eq!(apart.status.code(), Some(12), "{}", stderr(&apart));
+}
+
+#[test]
+fn qlora_dora_and_loraplus_train_and_validate() {
+    let rest = "eval = [\"two_digit_subtraction\"]\nlimit = 3\n".to_owned()
+        + SHORT
+        + "quantize = \"bnb.nf4-dq\"\nquantize_head = true\nvalidation_split = 0.01\nvalidate_every = 2\n\
+           gradient_checkpointing = true\n[lora]\nvariant = \"dora\"\nplus_ratio = 4.0\ndtype = \"compute\"\n";
+    let (scratch, adapter) = adapter_of(&rest);
+    let config = std::fs::read_to_string(std::path::Path::new(&adapter).join("adapter_config.json")).unwrap();
+    assert!(config.contains("\"use_dora\": true"), "{config}");
+    let board = scratch.json(&["top", "--json"]);
+    let job = board["rows"][1]["jobs"][0].as_str().unwrap();
+    let shown = scratch.run(&["show", job]);
+    assert!(stdout(&shown).contains("validation loss:"), "{}", stdout(&shown));
+    let plan = scratch.run(&["plan", "sweep.toml", "--set", "seed=2"]);
+    assert!(stdout(&plan).contains("bnb.nf4-dq: dequantised again in every pass"), "{}", stdout(&plan));
+}
+
+#[test]
+fn kept_and_again_dequantised_weights_train_the_same_adapter() {
+    let train = |dequantise: &str| {
+        let lines =
+            format!("{SHORT}dtype = \"fp32\"\nquantize = \"bnb.fp4\"\ndequantise = \"{dequantise}\"\n");
+        let (_scratch, adapter) = adapter_of(&lines);
+        std::fs::read(std::path::Path::new(&adapter).join("adapter_model.safetensors")).unwrap()
+    };
+    assert!(train("each_pass") == train("keep"));
+}
+
+#[test]
+fn a_text_is_continued_the_same_way_twice_and_a_chat_answers_each_line() {
+    use std::io::Write;
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    let generate =
+        ["generate", "model", "--prompt", "1 + 1 =", "--max-new-tokens", "12", "--engine", ENGINE, "--json"];
+    let first = scratch.json(&generate);
+    assert_eq!(first["text"], scratch.json(&generate)["text"]);
+    let tokens = first["tokens"].as_u64().unwrap();
+    assert!((1..=12).contains(&tokens), "{first}");
+    let mut chat = scratch.command(&["chat", "model", "--max-new-tokens", "3", "--engine", ENGINE]);
+    let mut child =
+        chat.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n\nonce more\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("tokens/s").count(), 2, "{}", stderr(&output));
 }

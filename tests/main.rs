@@ -6,6 +6,8 @@ mod architecture;
 mod engine;
 mod errors;
 mod fuzz;
+#[cfg(feature = "fake-engine")]
+mod hub;
 mod planning;
 #[cfg(feature = "fake-engine")]
 mod runs;

@@ -31,10 +31,21 @@ impl Scratch {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loragrid"));
         command.args(arguments).current_dir(self.path());
-        for variable in ["LORAGRID_DB", "LORAGRID_ENGINE", "LORAGRID_DATA", "LORAGRID_LOG", "COLUMNS"] {
+        for variable in [
+            "HF_HOME",
+            "HF_TOKEN",
+            "HF_ENDPOINT",
+            "HF_HUB_CACHE",
+            "HF_HUB_OFFLINE",
+            "LORAGRID_DB",
+            "LORAGRID_ENGINE",
+            "LORAGRID_DATA",
+            "LORAGRID_LOG",
+            "COLUMNS",
+        ] {
             command.env_remove(variable);
         }
-        command.env("PATH", "/nowhere");
+        command.env("PATH", "/nowhere").env("HOME", self.path());
         command
     }
 

@@ -119,7 +119,7 @@ impl StoredFourBit {
     /// Some of the rows. Error: rows that do not end with a block.
     pub(super) fn rows(self, rows: &[Range<u64>], path: &Path) -> Result<Self, CheckpointError> {
         let width = self.shape[1];
-        if width as usize % BLOCK != 0 {
+        if !(width as usize).is_multiple_of(BLOCK) {
             let name = format!("shared by layers, with rows of {width}");
             return Err(CheckpointError::Unsupported { path: path.to_owned(), what: "4-bit matrix", name });
         }

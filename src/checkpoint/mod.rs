@@ -16,6 +16,7 @@ mod place;
 mod safetensors_file;
 mod tensor;
 mod tokenizer;
+mod writer;
 
 pub use architecture::{
     Activation, Biases, BlockForm, Family, LayerForm, LlamaSizes, ModelConfig, Norm, QkvRows, QueryKeyNorm,
@@ -32,3 +33,4 @@ pub use place::Place;
 pub use safetensors_file::{SafetensorsFile, write_safetensors};
 pub use tensor::{Elements, TensorData, TensorInfo};
 pub use tokenizer::{ModelTokenizer, TokenizerError};
+pub use writer::{FolderWriter, write_model_files};

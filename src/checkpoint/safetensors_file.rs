@@ -127,19 +127,41 @@ fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec
     bytes.chunks_exact(N).map(convert).collect()
 }
 
-/// Writes f32 tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole
-/// or not at all. Error: the system's.
+/// Writes f32 tensors as a safetensors file; see [`write_tensors`].
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],
     metadata: HashMap<String, String>,
 ) -> std::io::Result<()> {
-    let bytes: Vec<Vec<u8>> =
-        tensors.iter().map(|(_, _, values)| values.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let data = |(name, shape, values): &(String, Vec<usize>, Vec<f32>)| {
+        let shape = shape.iter().map(|&n| n as u64).collect();
+        (name.clone(), TensorData { shape, elements: Elements::F32(values.clone()) })
+    };
+    write_tensors(path, &tensors.iter().map(data).collect::<Vec<_>>(), metadata)
+}
+
+/// Writes tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole or not
+/// at all. Error: the system's.
+pub(super) fn write_tensors(
+    path: &Path,
+    tensors: &[(String, TensorData)],
+    metadata: HashMap<String, String>,
+) -> std::io::Result<()> {
+    let bytes: Vec<(Dtype, Vec<u8>)> = tensors
+        .iter()
+        .map(|(_, tensor)| match &tensor.elements {
+            Elements::F32(values) => (Dtype::F32, values.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            Elements::F16(values) => (Dtype::F16, values.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            Elements::Bf16(values) => (Dtype::BF16, values.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        })
+        .collect();
     let views = tensors
         .iter()
         .zip(&bytes)
-        .map(|((name, shape, _), data)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), data)?)))
+        .map(|((name, tensor), (dtype, data))| {
+            let shape = tensor.shape.iter().map(|&n| n as usize).collect();
+            Ok((name, TensorView::new(*dtype, shape, data)?))
+        })
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(std::io::Error::other)?;
     let beside = path.with_extension("partial");

@@ -36,6 +36,15 @@ pub struct TensorData {
 }
 
 impl TensorData {
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        match &self.elements {
+            Elements::F32(values) => 4 * values.len() as u64,
+            Elements::F16(values) => 2 * values.len() as u64,
+            Elements::Bf16(values) => 2 * values.len() as u64,
+        }
+    }
+
     /// Some of its rows, in the order given. The ranges must lie inside.
     pub fn rows(self, rows: &[Range<u64>]) -> Self {
         let width = self.shape[1..].iter().product::<u64>();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub(super) use super::model_arguments::*;
+
 use clap::{Args, Parser, Subcommand};
 
 /// Run a sweep of LoRA finetunings as one program.
@@ -9,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
@@ -41,6 +43,17 @@ pub(super) enum Command {
     /// Look at training data: lengths, or the tokens and labels of a row
     #[command(subcommand)]
     Data(DataCommand),
+    /// Bring a model from a hub, or look at one
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Write a model with an adapter added to its weights, as a Hugging Face folder
+    Merge(MergeArguments),
+    /// Compare what two models say of the same texts; fails over a bound
+    Verify(VerifyArguments),
+    /// Continue one prompt
+    Generate(GenerateArguments),
+    /// Talk with a model, with or without an adapter
+    Chat(ChatArguments),
     /// Write a commented sweep file to start from
     Init(InitArguments),
     /// List every key of a sweep file with its range and default
@@ -63,7 +76,12 @@ impl Command {
             Self::Data(DataCommand::Stats(command)) => command.json,
             Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
-            Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
+            Self::Model(ModelCommand::Pull(command)) => command.json,
+            Self::Model(ModelCommand::Show(command)) => command.json,
+            Self::Merge(command) => command.json,
+            Self::Verify(command) => command.json,
+            Self::Generate(command) => command.json,
+            Self::Chat(_) | Self::Init(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }

@@ -6,6 +6,7 @@ use super::arguments::Arguments;
 use super::failure::Failure;
 use crate::data::DataRoots;
 use crate::device::auto_dtype;
+use crate::hub::Hub;
 use crate::plan::{Known, Plan, PlanContext};
 use crate::spec::SweepSpec;
 use crate::store::{RememberedDigests, Store};
@@ -14,12 +15,14 @@ use crate::store::{RememberedDigests, Store};
 pub(super) struct Environment {
     pub(super) db: PathBuf,
     pub(super) roots: DataRoots,
+    pub(super) hub: Hub,
 }
 
 impl Environment {
     pub(super) fn read(arguments: &Arguments) -> Self {
         let local = std::env::var_os("LORAGRID_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
-        Self { db: arguments.db.clone(), roots: DataRoots { local, ..DataRoots::default() } }
+        let roots = DataRoots { local, ..DataRoots::default() };
+        Self { db: arguments.db.clone(), roots, hub: Hub::from_environment() }
     }
 
     /// The folder of the database, for adapters and logs.
@@ -46,7 +49,9 @@ impl Environment {
         digests: &mut RememberedDigests,
     ) -> Result<Plan, Failure> {
         let cache = Some(self.results().join("cache")).filter(|folder| folder.is_dir());
-        let mut context = PlanContext { roots: self.roots.clone(), digests, auto_dtype: auto_dtype(), cache };
+        let models = self.hub.cache.clone();
+        let mut context =
+            PlanContext { roots: self.roots.clone(), digests, auto_dtype: auto_dtype(), models, cache };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 

@@ -28,6 +28,8 @@ pub enum ExitCode {
     NotFound = 10,
     /// The engine does not start or is not understood.
     Engine = 11,
+    /// Two models are further apart than the bound.
+    Apart = 12,
     /// The user stopped it.
     Interrupted = 130,
 }
@@ -48,6 +50,7 @@ impl ExitCode {
             Self::Database => "database",
             Self::NotFound => "not_found",
             Self::Engine => "engine",
+            Self::Apart => "apart",
             Self::Interrupted => "interrupted",
         }
     }

@@ -8,7 +8,9 @@ use serde_json::{Value as Json, json};
 
 use super::exit_code::ExitCode;
 use super::output::write_error;
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::hub::HubError;
 use crate::plan::{Blocker, PlanError};
 use crate::runner::RunError;
 use crate::spec::{Problem, SourceText, SpecError};
@@ -205,9 +207,7 @@ impl From<PlanError> for Failure {
             PlanError::Spec(error) => error.into(),
             PlanError::Data(error) => error.into(),
             PlanError::Task(error) => error.into(),
-            PlanError::Checkpoint(error) => {
-                Self::new(ExitCode::Model, message, error.help().to_owned()).at(error.path().to_owned(), None)
-            }
+            PlanError::Checkpoint(error) => error.into(),
             PlanError::Tokenizer(_) => {
                 Self::new(ExitCode::Model, message, "use a checkpoint with its tokenizer".to_owned())
             }
@@ -219,8 +219,27 @@ impl From<PlanError> for Failure {
                 message,
                 "name a task of eval, or one of its metrics as task:metric".to_owned(),
             ),
+            PlanError::NotPulled { name } => Self::new(
+                ExitCode::Model,
+                message,
+                format!("`loragrid model pull {name}` brings it, and so does `loragrid run`; or name a path"),
+            ),
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        let help = error.help();
+        Self::new(ExitCode::Model, error.to_string(), help)
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        let (help, path) = (error.help().to_owned(), error.path().to_owned());
+        Self::new(ExitCode::Model, error.to_string(), help).at(path, None)
     }
 }
 

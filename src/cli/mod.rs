@@ -5,8 +5,11 @@ mod commands;
 mod environment;
 mod exit_code;
 mod failure;
+mod model_arguments;
+mod models;
 mod output;
 mod progress;
+mod session;
 
 pub use exit_code::ExitCode;
 
@@ -35,6 +38,11 @@ pub fn main() -> std::process::ExitCode {
         Command::Status(command) => commands::status::run(command, &environment),
         Command::Show(command) => commands::show::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
+        Command::Model(command) => commands::model::run(command, &environment),
+        Command::Merge(command) => commands::merge::run(command, &environment),
+        Command::Verify(command) => commands::verify::run(command, &environment),
+        Command::Generate(command) => commands::generate::run(command, &environment),
+        Command::Chat(command) => commands::chat::run(command, &environment),
         Command::Init(command) => commands::init::run(command),
         Command::Keys(command) => commands::keys::run(command),
         Command::Completions(command) => commands::completions::run(command),

@@ -13,6 +13,15 @@ pub(super) fn write_line(text: &str) -> std::io::Result<()> {
     }
 }
 
+/// Writes a part of a line to standard output at once. Error: as [`write_line`].
+pub(super) fn write_part(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// Writes one JSON value, indented, to standard output.
 pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
     write_line(&serde_json::to_string_pretty(value)?)

@@ -129,6 +129,23 @@ impl Template {
         matches!(self, Self::Chat(_))
     }
 
+    /// The text before the next answer in a chat of (role, content) pairs. The fixed forms know no history: they ask the
+    /// last message of the user. Error: a template that fails.
+    pub fn prompt(&self, messages: &[(String, String)]) -> Result<String, RenderError> {
+        if let Self::Chat(chat) = self {
+            let message =
+                |(role, content): &(String, String)| Message { role: role.clone(), content: content.clone() };
+            return chat.text(&messages.iter().map(message).collect::<Vec<_>>(), true);
+        }
+        let asked = messages.iter().rev().find(|(role, _)| role == "user");
+        let asked = asked.map(|(_, content)| content.clone()).ok_or(RenderError::Column("messages"))?;
+        let name = if matches!(self, Self::Alpaca) { "instruction" } else { "question" };
+        let row = [(name, asked), ("output", String::new()), ("answer", String::new())];
+        let row: Row = row.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        let parts = self.render(&row)?;
+        Ok(parts.into_iter().filter(|part| !part.assistant).map(|part| part.text).collect())
+    }
+
     /// The parts of a row, one after another the whole text. Error: a missing column, a template that fails.
     pub fn render(&self, row: &Row) -> Result<Vec<Part>, RenderError> {
         let pair = |prompt: String, response: &str| {

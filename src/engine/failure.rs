@@ -27,6 +27,8 @@ pub(crate) enum EngineError {
     LossNotFinite { step: u64, loss: f64 },
     #[error("task '{task}', document {document}: a log-likelihood is {value}")]
     LikelihoodNotFinite { task: String, document: usize, value: f64 },
+    #[error("the logits are not finite")]
+    LogitsNotFinite,
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     #[error("{what}: {source}")]
@@ -44,7 +46,9 @@ impl EngineError {
             | Self::Data(_)
             | Self::Task(_)
             | Self::Adapter { .. } => FailureKind::BadInput,
-            Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } => FailureKind::Diverged,
+            Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } | Self::LogitsNotFinite => {
+                FailureKind::Diverged
+            }
             Self::NoRows { .. } | Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) => {
                 FailureKind::Internal
             }

@@ -5,12 +5,15 @@
 //! library's print can break a frame.
 
 mod failure;
+mod generate;
 mod lora;
 mod memory;
+mod merge;
 mod model;
 mod optimizer;
 #[cfg(test)]
 mod parity;
+mod probe;
 mod score;
 mod serve;
 mod shim;

@@ -5,18 +5,21 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
-use loragrid::checkpoint::{Checkpoint, ModelTokenizer};
+use loragrid::checkpoint::{Checkpoint, ModelTokenizer, TokenizerError};
 use loragrid::data::read_encoded;
 use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use loragrid::protocol::{
-    self, Event, FrameError, LoadOrder, Order, PROTOCOL_VERSION, ScoreOrder, TrainOrder, read_frame,
-    write_frame,
+    self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, ProbeOrder,
+    ScoreOrder, TrainOrder, read_frame, write_frame,
 };
 use tch::{Device, Kind};
 
 use crate::failure::EngineError;
+use crate::generate::generate;
 use crate::lora::{Adapter, read_adapter, write_adapter};
+use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
+use crate::probe::probe;
 use crate::score::score_task;
 use crate::tensor::{kind, wide};
 use crate::train::{Run, train};
@@ -34,6 +37,9 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
             Order::Load(order) => engine.load(&order),
             Order::Train(order) => engine.train(&order),
             Order::Score(order) => engine.score(&order),
+            Order::Generate(order) => engine.generate(&order),
+            Order::Merge(order) => engine.merge(&order),
+            Order::Probe(order) => engine.probe(&order),
             Order::Shutdown => return Ok(()),
         };
         match result {
@@ -55,8 +61,9 @@ struct Engine {
 
 /// The base model with its tokenizer.
 struct Loaded {
+    checkpoint: Checkpoint,
     model: Model,
-    tokenizer: ModelTokenizer,
+    tokenizer: Option<ModelTokenizer>,
 }
 
 impl Engine {
@@ -69,11 +76,12 @@ impl Engine {
         tch::set_num_threads(order.threads as i32);
         self.loaded = None;
         let checkpoint = Checkpoint::open(&order.model)?;
-        let tokenizer = ModelTokenizer::open(&checkpoint)?;
+        // Merging and comparing need none; scoring says that it is missing.
+        let tokenizer = ModelTokenizer::open(&checkpoint).ok();
         let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), Device::Cpu)?;
         let parameters = model.config.parameters();
         tracing::info!("loaded {} ({parameters} parameters, {:?})", order.model.display(), order.form);
-        self.loaded = Some(Loaded { model, tokenizer });
+        self.loaded = Some(Loaded { checkpoint, model, tokenizer });
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Loaded { parameters, seconds })?;
         Ok(())
@@ -115,7 +123,9 @@ impl Engine {
     fn score(&mut self, order: &ScoreOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
         let started = Instant::now();
-        let Loaded { model, tokenizer } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let Loaded { model, tokenizer, checkpoint } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let none = || TokenizerError::None { path: checkpoint.path().to_owned() };
+        let tokenizer = tokenizer.as_ref().ok_or_else(none)?;
         let read = |folder| read_adapter(folder, model);
         let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
@@ -130,6 +140,32 @@ impl Engine {
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Scored { seconds, tokens: Tokens(tokens) })?;
         Ok(())
+    }
+}
+
+impl Engine {
+    fn generate(&mut self, order: &GenerateOrder) -> Result<(), EngineError> {
+        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let adapter = order.adapter.as_deref().map(|folder| read_adapter(folder, model)).transpose()?;
+        let events = &mut self.events;
+        let ended = generate(model, adapter.as_ref(), order, |token| {
+            Ok(write_frame(events, &Event::Token { token })?)
+        })?;
+        Ok(self.send(&ended)?)
+    }
+
+    fn merge(&mut self, order: &MergeOrder) -> Result<(), EngineError> {
+        let Loaded { checkpoint, model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let adapter = read_adapter(&order.adapter, model)?;
+        let Merged { changed, size } = merge(checkpoint, model, &adapter, order)?;
+        Ok(self.send(&Event::Merged { changed, size })?)
+    }
+
+    fn probe(&mut self, order: &ProbeOrder) -> Result<(), EngineError> {
+        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let adapter = order.adapter.as_deref().map(|folder| read_adapter(folder, model)).transpose()?;
+        let difference = probe(model, adapter.as_ref(), order)?;
+        Ok(self.send(&Event::Probed { difference })?)
     }
 }
 

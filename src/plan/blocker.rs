@@ -48,7 +48,9 @@ impl Blocker {
     /// What the user can do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            Self::Model { .. } => "download it and name its folder or .gguf file as model",
+            Self::Model { .. } => {
+                "`loragrid model pull` or `loragrid run` brings it; or name a folder or a .gguf file as model"
+            }
             Self::Data { .. } | Self::Documents { .. } => {
                 "set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]"
             }

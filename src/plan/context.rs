@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::FileDigests;
 use crate::data::DataRoots;
+use crate::hub::Cache;
 use crate::job::{DType, Digest, JobId};
 
 /// What a plan needs to know of its surroundings.
@@ -15,6 +16,8 @@ pub struct PlanContext<'a> {
     pub digests: &'a mut dyn FileDigests,
     /// What `train.dtype = "auto"` means here.
     pub auto_dtype: DType,
+    /// Models that a hub gave.
+    pub models: Cache,
     /// Folder of encoded rows, if it is there.
     pub cache: Option<PathBuf>,
 }

@@ -25,6 +25,12 @@ pub enum PlanError {
     /// A task.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// A hub id that was never pulled and of which nothing is known.
+    #[error("the model {name} is not here")]
+    NotPulled {
+        /// The id.
+        name: String,
+    },
     /// Two cells that resolve to the same training.
     #[error(
         "cell {first_position} ({first}) and cell {second_position} ({second}) are the same job: they resolve to equal settings"

@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use crate::checkpoint::{ModelConfig, trainable_parameters};
-use crate::job::{AdapterDType, Bytes, LoraConfig, Optimizer, Quantize, Seconds, TrainConfig};
+use crate::job::{
+    AdapterDType, Bytes, DType, Dequantise, LoraConfig, Optimizer, Quantize, Seconds, TrainConfig,
+};
 
 /// A kind of device by what its passes hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -59,7 +61,7 @@ impl MemoryEstimate {
         };
         let widths = 12 * model.hidden_size + 5 * model.intermediate_size;
         Self {
-            weights: weights(model, train),
+            weights: weight_bytes(model, kept(train), train.quantize_head, train.dtype),
             adapter: Bytes(trainable * 2 * adapter),
             optimizer: Bytes(trainable * moments * adapter),
             activations: Bytes(2 * device.token_budget() * model.layers * widths * compute),
@@ -75,17 +77,26 @@ impl MemoryEstimate {
     }
 }
 
-fn weights(model: &ModelConfig, train: &TrainConfig) -> Bytes {
-    let per_element = match train.quantize {
-        Quantize::None => return Bytes(model.parameters() * train.dtype.bytes()),
+/// The form that stands in memory: matrices that are kept dequantised are in the compute dtype.
+fn kept(train: &TrainConfig) -> Quantize {
+    match train.dequantise {
+        Dequantise::EachPass => train.quantize,
+        Dequantise::Keep => Quantize::None,
+    }
+}
+
+/// Bytes of a base model's weights; see [`MemoryEstimate::weights`].
+pub fn weight_bytes(model: &ModelConfig, quantize: Quantize, quantize_head: bool, dtype: DType) -> Bytes {
+    let per_element = match quantize {
+        Quantize::None => return Bytes(model.parameters() * dtype.bytes()),
         Quantize::Nf4 | Quantize::Fp4 => 0.5 + 4.0 / 64.0,
         Quantize::Nf4Double | Quantize::Fp4Double => 0.5 + 1.0 / 64.0 + 4.0 / (64.0 * 256.0),
     };
     let block: u64 =
         model.projections().iter().map(|p| model.projection_shape(*p).iter().product::<u64>()).sum();
-    let head = if train.quantize_head && !model.tied_head { model.vocab_size * model.hidden_size } else { 0 };
+    let head = if quantize_head && !model.tied_head { model.vocab_size * model.hidden_size } else { 0 };
     let quantised = block * model.layers + head;
-    Bytes((quantised as f64 * per_element) as u64 + (model.parameters() - quantised) * train.dtype.bytes())
+    Bytes((quantised as f64 * per_element) as u64 + (model.parameters() - quantised) * dtype.bytes())
 }
 
 /// How fast tokens go through training, and how that is known.

@@ -75,7 +75,7 @@ impl Builder<'_> {
         if let Some(known) = self.by_name.get(&key) {
             return Ok(*known);
         }
-        let model = PlannedModel::find(name, revision, &self.folder, context.digests)?;
+        let model = PlannedModel::find(name, revision, &self.folder, context)?;
         if model.local.is_none() {
             self.blockers.insert(Blocker::Model { name: name.to_owned() });
         }

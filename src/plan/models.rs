@@ -1,12 +1,15 @@
 //! The models of a sweep.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::context::PlanContext;
 use super::error::PlanError;
-use crate::checkpoint::{
-    Checkpoint, CheckpointError, FileDigests, ModelConfig, ModelTokenizer, find_known, read_config,
-};
-use crate::job::{Digest, ModelIdentity, canonical_json};
+use super::expand::expand;
+use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, ModelTokenizer, find_known, read_config};
+use crate::hub::ModelId;
+use crate::job::{Digest, ModelIdentity, Value, canonical_json};
+use crate::spec::{SpecError, SweepSpec};
 
 /// A model of a sweep: on this machine, or only known by its published shape.
 #[derive(Debug)]
@@ -40,9 +43,16 @@ impl PlannedModel {
         name: &str,
         revision: Option<&str>,
         folder: &Path,
-        digests: &mut dyn FileDigests,
+        context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
-        let path = folder.join(name);
+        let mut path = folder.join(name);
+        let id = ModelId::new(name, revision.unwrap_or("main"));
+        let pulled = || context.models.find(id.as_ref()?);
+        if !path.exists()
+            && let Some(snapshot) = pulled()
+        {
+            path = snapshot;
+        }
         if path.join("config.json").is_file() && !has_weights(&path) {
             let config = read_config(&path)?;
             let identity = Digest::of(format!("shape {}", canonical_json(&config)).as_bytes());
@@ -59,12 +69,15 @@ impl PlannedModel {
             return Ok(Self {
                 name: name.to_owned(),
                 parameters: checkpoint.config().parameters(),
-                identity: checkpoint.identity(digests)?,
+                identity: checkpoint.identity(context.digests)?,
                 config: checkpoint.config().clone(),
                 local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path }),
             });
         }
-        let known = find_known(name).ok_or(CheckpointError::Missing { path })?;
+        let known = find_known(name).ok_or_else(|| match id {
+            Some(_) if name.contains('/') => PlanError::NotPulled { name: name.to_owned() },
+            _ => CheckpointError::Missing { path }.into(),
+        })?;
         let identity = Digest::of(format!("hub {name}@{}", revision.unwrap_or("main")).as_bytes());
         Ok(Self {
             name: name.to_owned(),
@@ -80,6 +93,22 @@ impl PlannedModel {
         let last = self.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&self.name);
         last.strip_suffix(".gguf").unwrap_or(last)
     }
+}
+
+/// The hub ids that a sweep names, as models or references, and that no path shadows. Errors: as [`expand`].
+pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<ModelId>, SpecError> {
+    let folder = spec.folder();
+    let mut named: BTreeSet<(String, Option<String>)> = BTreeSet::new();
+    let text = |value: Option<&Value>| value.and_then(Value::as_text).map(str::to_owned);
+    for cell in expand(spec)?.cells {
+        named.extend(text(cell.value("model")).map(|model| (model, text(cell.value("revision")))));
+    }
+    if let Some(Value::List(references)) = spec.settings.value("reference") {
+        named.extend(references.iter().filter_map(|name| Some((text(Some(name))?, None))));
+    }
+    // A name without an organisation is a folder that is not there more often than a model of a hub.
+    let from_hub = named.into_iter().filter(|(name, _)| name.contains('/') && !folder.join(name).exists());
+    Ok(from_hub.filter_map(|(name, at)| ModelId::new(&name, at.as_deref().unwrap_or("main"))).collect())
 }
 
 /// Whether a folder has any safetensors or an index of them.

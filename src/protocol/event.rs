@@ -38,6 +38,30 @@ pub enum Event {
         /// Tokens that went through the model.
         tokens: Tokens,
     },
+    /// A token was generated.
+    Token {
+        /// Its number.
+        token: u32,
+    },
+    /// The text ended.
+    Generated {
+        /// Tokens that were added.
+        tokens: Tokens,
+        /// How long it took, the prompt included.
+        seconds: Seconds,
+    },
+    /// The merged model is on disk.
+    Merged {
+        /// Matrices that the adapter changed.
+        changed: u64,
+        /// Bytes of the weights.
+        size: Bytes,
+    },
+    /// The log-probabilities are on disk, or compared.
+    Probed {
+        /// What the comparison found.
+        difference: Option<Difference>,
+    },
     /// The order failed; the engine goes on with the next.
     Failed(EngineFailure),
 }
@@ -101,6 +125,21 @@ pub struct DocumentScore {
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics, in their order.
     pub metrics: Vec<f64>,
+}
+
+/// How far two models are apart on the same texts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Largest difference of two logits, each less the mean over its vocabulary.
+    #[serde(with = "nullable")]
+    pub largest_logit: f64,
+    /// Mean over positions of the Kullback-Leibler divergence of the second model from the first, in nats.
+    #[serde(with = "nullable")]
+    pub kl: f64,
+    /// Part of the positions where both have the same likeliest token.
+    pub top1: f64,
+    /// Positions.
+    pub positions: u64,
 }
 
 /// Why an order failed.

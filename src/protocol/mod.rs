@@ -4,9 +4,11 @@ mod event;
 mod frame;
 mod order;
 
-pub use event::{Device, DocumentScore, EngineFailure, Event, FailureKind, StepReport, Trained};
+pub use event::{Device, Difference, DocumentScore, EngineFailure, Event, FailureKind, StepReport, Trained};
 pub use frame::{FrameError, MAX_FRAME, encode_frame, read_frame, split_frame, write_frame};
-pub use order::{LoadOrder, Order, ScoreOrder, TrainOrder};
+pub use order::{
+    GenerateOrder, LoadOrder, MergeBase, MergeOrder, Order, ProbeOrder, Sampling, ScoreOrder, TrainOrder,
+};
 
 /// Version of orders and events together; both sides refuse another one. Raise it when a field changes its meaning.
 pub const PROTOCOL_VERSION: u32 = 2;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BaseForm, LoraConfig, TrainConfig};
+use crate::job::{BaseForm, LoraConfig, Quantize, TrainConfig};
 use crate::task::Task;
 
 /// Something that the engine is to do. It does one after another.
@@ -17,6 +17,12 @@ pub enum Order {
     Train(Box<TrainOrder>),
     /// Score the base model or an adapter.
     Score(ScoreOrder),
+    /// Continue a text.
+    Generate(GenerateOrder),
+    /// Write a model with an adapter added to its weights.
+    Merge(MergeOrder),
+    /// Compute the log-probabilities of texts, and compare them with those that are kept.
+    Probe(ProbeOrder),
     /// Exit.
     Shutdown,
 }
@@ -64,4 +70,66 @@ pub struct ScoreOrder {
     pub tasks: Vec<(Task, Option<u64>)>,
     /// Most tokens of one pass.
     pub token_budget: usize,
+}
+
+/// A text to continue.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerateOrder {
+    /// The adapter's folder; none for the base model.
+    pub adapter: Option<PathBuf>,
+    /// The prompt's tokens, at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens that end the text.
+    pub stop: Vec<u32>,
+    /// Most tokens to add.
+    pub max_new_tokens: u64,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// Divisor of logits; 0: always the likeliest token.
+    pub temperature: f64,
+    /// Only the k likeliest tokens; 0: all.
+    pub top_k: usize,
+    /// Only the likeliest tokens that together have this probability.
+    pub top_p: f64,
+    /// Seed.
+    pub seed: u64,
+}
+
+/// What an adapter is added to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeBase {
+    /// The weights as they are stored.
+    Stored,
+    /// The weights after they went through this 4-bit form and back.
+    Dequantised(Quantize),
+}
+
+/// A model to write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MergeOrder {
+    /// The adapter's folder.
+    pub adapter: PathBuf,
+    /// What it is added to.
+    pub base: MergeBase,
+    /// Folder for the result, which appears whole or not at all.
+    pub out: PathBuf,
+}
+
+/// Texts whose log-probabilities are wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOrder {
+    /// The adapter's folder; none for the base model.
+    pub adapter: Option<PathBuf>,
+    /// The texts' tokens.
+    pub sequences: Vec<Vec<u32>>,
+    /// File for the log-probabilities, or with them.
+    pub file: PathBuf,
+    /// Whether the file is compared with instead of written.
+    pub compare: bool,
 }

@@ -175,7 +175,12 @@ impl<'a> RunningJob<'a> {
                 self.phase = first_phase(self.job);
                 Ok(Next::Send)
             }
-            Event::Hello { .. } => Ok(Next::Wait),
+            // Answers to orders that a job never sends.
+            Event::Hello { .. }
+            | Event::Token { .. }
+            | Event::Generated { .. }
+            | Event::Merged { .. }
+            | Event::Probed { .. } => Ok(Next::Wait),
         }
     }
 

@@ -31,6 +31,10 @@ fn main() {
             Order::Load(_) => send(&mut events, &Event::Loaded { parameters: 1, seconds: Seconds(0.0) }),
             Order::Train(order) => train(&mut events, &order),
             Order::Score(order) => score(&mut events, &order),
+            Order::Generate(_) | Order::Merge(_) | Order::Probe(_) => {
+                let message = "the fake engine only trains and scores".to_owned();
+                send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));
+            }
             Order::Shutdown => return,
         }
     }

@@ -1,10 +1,12 @@
 //! `config.json` of Hugging Face folders, in the old spelling (`rope_theta`, `rope_scaling`, `torch_dtype`) and in the
 //! new one (`rope_parameters`). What a file leaves out has the default of transformers' own configuration class.
 
+mod describe;
 mod families;
 
 use std::path::Path;
 
+pub(super) use describe::describe;
 use serde::Deserialize;
 use serde_json::Value as Json;
 

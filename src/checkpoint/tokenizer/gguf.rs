@@ -25,7 +25,8 @@ pub(super) fn describe(gguf: &Gguf) -> Result<Json, TokenizerError> {
         Some(MetaValue::Text(text)) => text.as_str(),
         _ => "none named",
     };
-    let malformed = |reason: &str| TokenizerError::Malformed { path: path.clone(), reason: reason.to_owned() };
+    let malformed =
+        |reason: &str| TokenizerError::Malformed { path: path.clone(), reason: reason.to_owned() };
     let unsupported =
         |what, name: &str| TokenizerError::Unsupported { path: path.clone(), what, name: name.to_owned() };
     let model = text("tokenizer.ggml.model");
@@ -117,12 +118,8 @@ impl Splitting {
     }
 
     fn pre_tokenizer(self) -> Json {
-        let byte_level = |use_regex: bool| {
-            json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex })
-        };
-        let split = |pattern: &str| {
-            json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
-        };
+        let byte_level = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex });
+        let split = |pattern: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false });
         let parts = match self {
             Self::Gpt2 => vec![byte_level(true)],
             Self::Smollm => vec![json!({ "type": "Digits", "individual_digits": true }), byte_level(true)],
@@ -151,7 +148,8 @@ pub(super) fn added_tokens(tokens: &[String], types: &[i64], normalized: bool) -
 
 /// A byte-level BPE. `None`: a merge that is not two parts.
 fn byte_level_bpe(tokens: &[String], merges: &[String], types: &[i64], split: Splitting) -> Option<Json> {
-    let vocab: BTreeMap<&str, usize> = tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
+    let vocab: BTreeMap<&str, usize> =
+        tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
     let merges: Vec<(&str, &str)> =
         merges.iter().map(|merge| merge.split_once(' ')).collect::<Option<_>>()?;
     let normalizer = (split == Splitting::Qwen2).then(|| json!({ "type": "NFC" }));

@@ -93,10 +93,9 @@ impl ModelTokenizer {
 
     fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
         let description = gguf::describe(gguf)?.to_string();
-        let inner = description.parse::<Tokenizer>().map_err(|e| TokenizerError::Malformed {
-            path: gguf.path().to_owned(),
-            reason: e.to_string(),
-        })?;
+        let inner = description
+            .parse::<Tokenizer>()
+            .map_err(|e| TokenizerError::Malformed { path: gguf.path().to_owned(), reason: e.to_string() })?;
         let id = |name: &str| gguf::token_id(gguf, name, inner.get_vocab_size(true));
         let (bos, eos) = (id("bos"), id("eos"));
         let chat_template = match gguf.meta("tokenizer.chat_template") {
@@ -130,6 +129,15 @@ impl ModelTokenizer {
     /// The end-of-sequence token.
     pub fn eos(&self) -> Option<u32> {
         self.eos
+    }
+
+    /// The tokens that end an answer: EOS, and the end-of-turn tokens of published chat templates where they are there.
+    pub fn stops(&self) -> Vec<u32> {
+        let turns = ["<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"];
+        let ends = turns.iter().filter_map(|token| self.inner.token_to_id(token));
+        let mut stops: Vec<u32> = self.eos.into_iter().chain(ends).collect();
+        stops.dedup();
+        stops
     }
 
     /// The tokenizer's own chat template, in Jinja.

@@ -1,12 +1,17 @@
 //! One file per command.
 
+pub(super) mod chat;
 pub(super) mod completions;
 pub(super) mod data;
+pub(super) mod generate;
 pub(super) mod init;
 pub(super) mod keys;
 pub(super) mod man;
+pub(super) mod merge;
+pub(super) mod model;
 pub(super) mod plan;
 pub(super) mod run;
 pub(super) mod show;
 pub(super) mod status;
 pub(super) mod top;
+pub(super) mod verify;

@@ -1,11 +1,13 @@
 //! `loragrid plan`
 
+use std::collections::BTreeSet;
+
 use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{terminal_width, write_error, write_json, write_line};
-use crate::job::{Bytes, Seconds};
+use crate::job::{Bytes, Dequantise, Quantize, Seconds};
 use crate::plan::{Plan, PlannedJob, Throughput};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
@@ -60,6 +62,29 @@ fn find_job<'a>(plan: &'a Plan, wanted: &str) -> Result<&'a PlannedJob, Failure>
     })
 }
 
+/// The 4-bit forms of the jobs, and when they are dequantised.
+fn four_bit(plan: &Plan) -> Vec<String> {
+    let mut forms = BTreeSet::new();
+    for job in &plan.jobs {
+        let form = job.base_form();
+        if form.quantize != Quantize::None {
+            forms.insert((form.quantize.as_str(), form.dequantise == Dequantise::Keep));
+        }
+    }
+    let line = |(form, keep): (&str, bool)| {
+        if keep {
+            format!(
+                "{form}: dequantised once and kept in the compute dtype: the numbers of 4 bits, the memory of none"
+            )
+        } else {
+            format!(
+                "{form}: dequantised again in every pass; train.dequantise = \"keep\" is faster and takes the memory of none"
+            )
+        }
+    };
+    forms.into_iter().map(line).collect()
+}
+
 /// The lines below the table.
 pub(in crate::cli) fn summary(plan: &Plan) -> String {
     let (all, left) = (plan.jobs.len(), plan.to_run().count());
@@ -80,6 +105,7 @@ pub(in crate::cli) fn summary(plan: &Plan) -> String {
             Cell::Count(model.parameters).show()
         ));
     }
+    lines.extend(four_bit(plan));
     for data in &plan.data {
         let template = if data.template.contains("{%") { "chat" } else { &data.template };
         let cut =

@@ -8,15 +8,20 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::RunArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::models::pull;
 use crate::cli::output::{write_error, write_line};
 use crate::cli::progress::Display;
 use crate::device::cpu_slots;
+use crate::plan::hub_models;
 use crate::runner::{RunSummary, Runner};
 use crate::store::Store;
 use crate::worker::find_engine;
 
 pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let spec = environment.spec(&arguments.sweep)?;
+    for id in hub_models(&spec)?.iter().filter(|id| environment.hub.cache.find(id).is_none()) {
+        pull(id, environment)?;
+    }
     block_on(async {
         // Everything that can be wrong with the request is found before the database is touched.
         let (store, known, mut digests) = environment.known().await?;

@@ -61,6 +61,16 @@ fn rescaled(pair: &Pair, magnitude: &Tensor, linear: &Linear, base: &Tensor, low
     (&factor - 1.0) * base.to_kind(magnitude.kind()) + factor * low_rank
 }
 
+/// W with the adapter added, in the adapter's dtype: W + s·B·A, its rows rescaled to the magnitudes of DoRA.
+pub(crate) fn merged_weight(pair: &Pair, weight: &Tensor) -> Tensor {
+    let weight = weight.to_kind(pair.a.kind());
+    let sum = &weight + pair.product();
+    match &pair.magnitude {
+        None => sum,
+        Some(magnitude) => sum * (magnitude.detach() / adapted_norms(pair, &weight)).unsqueeze(1),
+    }
+}
+
 /// Norms `[out]` of the rows of W + s·B·A, without the sum itself: ‖w‖² + 2s·⟨w, b·A⟩ + s²·b·(A·Aᵀ)·bᵀ.
 pub(super) fn adapted_norms(pair: &Pair, weight: &Tensor) -> Tensor {
     let kind = wide(weight.kind());

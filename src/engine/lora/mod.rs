@@ -11,7 +11,7 @@ use loragrid::job::{Init, LoraConfig, Variant};
 use loragrid::passes::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use active::Active;
+pub(crate) use active::{Active, merged_weight};
 pub(crate) use dropout::{MaskedRow, RowMasks};
 #[cfg(test)]
 pub(crate) use peft::read_form;
@@ -131,6 +131,7 @@ impl Adapter {
     }
 
     /// Every matrix, in the order in which they lie in `flat`.
+    #[cfg(test)]
     pub(crate) fn leaves(&self) -> Vec<&Tensor> {
         self.pairs.iter().flat_map(|(_, pair)| pair.leaves()).collect()
     }

@@ -22,6 +22,7 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Everything in the compute dtype.
+    #[cfg(test)]
     pub(crate) const DENSE: Self =
         Self { quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass };
 }
@@ -126,18 +127,10 @@ impl Matrix {
             Self::FourBit(matrix) => matrix.dense(matrix.kind),
         }
     }
-
-    /// `[out, in]`
-    pub(crate) fn size(&self) -> [i64; 2] {
-        match self {
-            Self::Dense(weight) => [weight.size()[0], weight.size()[1]],
-            Self::FourBit(matrix) => [matrix.rows, matrix.columns],
-        }
-    }
 }
 
 /// The code of a setting, and whether magnitudes are quantised too.
-pub(crate) fn form(quantize: Quantize) -> Option<(Code, bool)> {
+fn form(quantize: Quantize) -> Option<(Code, bool)> {
     match quantize {
         Quantize::None => None,
         Quantize::Nf4 => Some((Code::Nf4, false)),
@@ -225,6 +218,14 @@ impl FourBitMatrix {
     #[cfg(test)]
     pub(crate) fn packed(&self) -> &Tensor {
         &self.packed
+    }
+}
+
+/// A dense matrix after it went through a 4-bit form and back, in its own kind.
+pub(crate) fn dequantised(dense: &Tensor, quantize: Quantize) -> Result<Tensor, EngineError> {
+    match form(quantize) {
+        None => Ok(dense.shallow_clone()),
+        Some((code, double)) => Ok(FourBitMatrix::quantise(dense, code, double)?.dense(dense.kind())),
     }
 }
 

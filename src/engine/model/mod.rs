@@ -17,7 +17,7 @@ use block::{Block, PassContext, apply};
 pub(crate) use cache::Cache;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
-pub(crate) use linear::{Linear, Storage, row_norms};
+pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
 use rope::{Frequencies, Turn};

@@ -1,10 +1,15 @@
 //! PEFT's own adapter folders.
 
-use loragrid::job::Quantize;
-use tch::Kind;
+use loragrid::checkpoint::write_safetensors;
+use loragrid::job::{LayerKind, LoraConfig, Quantize, Scaling, Variant};
+use loragrid::passes::random::{Purpose, Stream};
+use loragrid::protocol::{MergeBase, MergeOrder};
+use tch::{Kind, Tensor};
 
 use super::*;
-use crate::lora::read_adapter;
+use crate::lora::{read_adapter, write_adapter};
+use crate::merge::merge;
+use crate::tensor::wide;
 
 /// The model that `train.json` names, held as it says.
 pub(super) fn base_of(folder: &Path) -> Model {
@@ -29,4 +34,139 @@ fn pefts_adapter_folders_load_and_give_its_logits() {
             assert!(difference <= 1e-4, "{}, {file}: {difference}", name_of(&folder));
         }
     }
+}
+
+/// An adapter on every layer with random matrices, as training leaves them.
+fn trained(model: &Model, lora: &LoraConfig) -> Adapter {
+    let adapter = Adapter::initialised(model, lora, 3, wide(model.kind));
+    for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
+        let stream = Stream::new(4, Purpose::Init, number as u64);
+        let values: Vec<f64> = (0..pair.b.numel() as u64).map(|n| 0.2 * stream.normal(n)).collect();
+        adapter.fill(&pair.b, &Tensor::from_slice(&values));
+        if let Some(magnitude) = &pair.magnitude {
+            adapter.fill(magnitude, &(magnitude.detach() * 1.1));
+        }
+    }
+    adapter
+}
+
+fn every_layer(variant: Variant, scaling: Scaling) -> LoraConfig {
+    use LayerKind::*;
+    LoraConfig { variant, scaling, ..LoraConfig::plain(3, [Query, Value, Projection, Mlp, Head]) }
+}
+
+const FORMS: [(Variant, Scaling); 3] = [
+    (Variant::Lora, Scaling::Standard),
+    (Variant::Lora, Scaling::RankStabilised),
+    (Variant::Dora, Scaling::Standard),
+];
+
+/// Layers that share a matrix become one adapter of it, and come back as they were.
+#[test]
+fn an_adapter_that_is_written_in_pefts_form_is_the_same_when_it_is_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = (vec![2, 9], (2..20).collect());
+    for folder in folders_with("expected.safetensors", &[]) {
+        let model = model(&folder, Kind::Float);
+        for (variant, scaling) in FORMS {
+            let lora = every_layer(variant, scaling);
+            let adapter = trained(&model, &lora);
+            let path = scratch.path().join("adapter");
+            write_adapter(&path, &adapter, &model, &lora, "base").unwrap();
+            let read =
+                read_adapter(&path, &model).unwrap_or_else(|error| panic!("{}: {error}", name_of(&folder)));
+            let (own, other) = (logits(&model, Some(&adapter), &input), logits(&model, Some(&read), &input));
+            let difference = largest_difference(&own, &other);
+            assert!(difference < 1e-4, "{} {variant:?} {scaling:?}: {difference}", name_of(&folder));
+            assert!(largest_difference(&own, &logits(&model, None, &input)) > 1e-2, "it changes nothing");
+        }
+    }
+}
+
+#[test]
+fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = (vec![2, 9], (2..20).collect());
+    let out = scratch.path().join("merged");
+    for (file, gguf) in [("expected.safetensors", false), ("gguf_expected.safetensors", true)] {
+        for folder in folders_with(file, &[]) {
+            let path = if gguf { folder.join("model.gguf") } else { folder.clone() };
+            let checkpoint = Checkpoint::open(&path).unwrap();
+            let model = model(&path, Kind::Float);
+            for (variant, scaling) in FORMS {
+                let lora = every_layer(variant, scaling);
+                let adapter = trained(&model, &lora);
+                let path = scratch.path().join("adapter");
+                write_adapter(&path, &adapter, &model, &lora, "base").unwrap();
+                let order = MergeOrder { adapter: path, base: MergeBase::Stored, out: out.clone() };
+                merge(&checkpoint, &model, &adapter, &order).unwrap();
+                let merged = super::model(&out, Kind::Float);
+                assert!(!merged.config.tied_head, "a head with an adapter is untied");
+                let (own, other) = (logits(&model, Some(&adapter), &input), logits(&merged, None, &input));
+                let difference = largest_difference(&own, &other);
+                // Weights of a GGUF file are rounded to bf16 once more.
+                let bound = if gguf { 0.05 * own.abs().max().double_value(&[]) } else { 1e-4 };
+                assert!(difference < bound, "{} {variant:?}: {difference}", name_of(&folder));
+            }
+        }
+    }
+}
+
+/// What a 4-bit adapter was trained on is the dequantised base: only there its merged form has its logits.
+#[test]
+fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
+    let scratch = tempfile::tempdir().unwrap();
+    let input = (vec![2, 9], (2..20).collect());
+    for folder in folders_with("four_bit.json", &[]) {
+        let text = std::fs::read_to_string(folder.join("four_bit.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let quantize = Quantize::parse(json["quantize"].as_str().unwrap()).unwrap();
+        let base = folder.with_file_name(json["base"].as_str().unwrap());
+        let model = model_in(&base, Storage { quantize, ..Storage::DENSE }, Kind::Float);
+        let lora = every_layer(Variant::Lora, Scaling::Standard);
+        let adapter = trained(&model, &lora);
+        let own = logits(&model, Some(&adapter), &input);
+        let mut differences = Vec::new();
+        for merge_base in [MergeBase::Dequantised(quantize), MergeBase::Stored] {
+            let order = MergeOrder {
+                adapter: scratch.path().join("unused"),
+                base: merge_base,
+                out: scratch.path().join("merged"),
+            };
+            merge(&Checkpoint::open(&base).unwrap(), &model, &adapter, &order).unwrap();
+            let merged = super::model(&order.out, Kind::Float);
+            differences.push(largest_difference(&own, &logits(&merged, None, &input)));
+        }
+        assert!(differences[0] < 1e-4 && differences[1] > 1e-2, "{}: {differences:?}", name_of(&folder));
+    }
+}
+
+#[test]
+fn missing_unknown_and_transposed_tensors_are_errors() {
+    let folder = own().join("qwen2_dora_nf4");
+    let model = base_of(&folder);
+    let file = open(&folder.join("adapter_model.safetensors"));
+    let scratch = tempfile::tempdir().unwrap();
+    let config = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+    std::fs::write(scratch.path().join("adapter_config.json"), config).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = file
+        .tensors()
+        .iter()
+        .map(|info| {
+            let shape = info.shape.iter().map(|&n| n as usize).collect();
+            (info.name.clone(), shape, crate::tensor::to_f32(&read(&file, &info.name)).unwrap())
+        })
+        .collect();
+    let error = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+        let mut changed = tensors.clone();
+        change(&mut changed);
+        let path = scratch.path().join("adapter_model.safetensors");
+        write_safetensors(&path, &changed, Default::default()).unwrap();
+        read_adapter(scratch.path(), &model).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(error(&|_| {}), "");
+    assert!(error(&|tensors| drop(tensors.remove(0))).contains("has no tensor"));
+    assert!(error(&|tensors| tensors[0].1.reverse()).contains("transposed"));
+    let unknown = error(&|tensors| tensors.push(("base_model.model.other".into(), vec![1], vec![0.0])));
+    assert!(unknown.contains("base_model.model.other"), "{unknown}");
 }

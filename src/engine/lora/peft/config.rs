@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use super::{CONFIG, modules, unfit};
 use crate::failure::EngineError;
+#[cfg(test)]
 use crate::lora::PairForm;
 
 /// The part of the file that is read.

@@ -1,14 +1,12 @@
-//! Sweep files that were damaged at random: whatever comes, an answer and never a panic.
-//!
-//! A second by default; `make fuzz SECONDS=600` for longer. The seed is printed, so that a failure can be repeated with
-//! `LORAGRID_FUZZ_SEED`.
+//! Sweep files.
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::passes::random::Stream;
 use loragrid::plan::expand;
 use loragrid::spec::{SourceText, SweepSpec};
+
+use super::fuzz;
 
 /// Pieces that a sweep file is made of, and some that break it.
 const PIECES: &[&str] = &[
@@ -80,23 +78,16 @@ fn damaged(text: &str, random: Stream) -> String {
 
 #[test]
 fn no_damaged_sweep_file_makes_the_program_panic() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seconds = number("LORAGRID_FUZZ_SECONDS").unwrap_or(1);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = number("LORAGRID_FUZZ_SEED").unwrap_or(now);
-    eprintln!("fuzzing sweep files for {seconds} s, LORAGRID_FUZZ_SEED={seed}");
-    let (corpus, begin) = (corpus(), Instant::now());
-    let (mut tries, mut good) = (0, 0);
-    while begin.elapsed() < Duration::from_secs(seconds) {
-        let random = Stream::new(seed, Purpose::Data, tries);
+    let corpus = corpus();
+    let mut good = 0;
+    let tries = fuzz("sweep files", |random| {
         let text = damaged(&corpus[random.below(99, corpus.len() as u64) as usize], random);
         if let Ok(spec) = SweepSpec::parse(SourceText::new(Path::new("fuzz.toml"), &text)) {
             let again = SweepSpec::parse(SourceText::new(Path::new("fuzz.toml"), &spec.to_toml()));
             assert!(again.is_ok(), "what was printed does not parse: {again:?}\n{text}");
             good += u64::from(expand(&spec).is_ok());
         }
-        tries += 1;
-    }
+    });
     eprintln!("{tries} files, {good} of them sweeps");
     assert!(tries > 100 && good > 0, "{tries} files, {good} sweeps");
 }

@@ -1,0 +1,62 @@
+//! `loragrid chat`
+
+use std::io::{BufRead, IsTerminal};
+
+use super::generate::{encode, generate_order, stream};
+use crate::cli::ExitCode;
+use crate::cli::arguments::ChatArguments;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::models::local_model;
+use crate::cli::output::{write_error, write_part};
+use crate::cli::session::{Session, tokenizer};
+use crate::data::{RenderError, Template};
+
+/// Each line of standard input is a message; the end of input ends the talk.
+pub(in crate::cli) fn run(arguments: &ChatArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let model = local_model(&arguments.model, environment)?;
+    let tokenizer = tokenizer(&model)?;
+    let own = if tokenizer.chat_template().is_some() { "chat" } else { "alpaca" };
+    let name = arguments.template.as_deref().unwrap_or(own);
+    let template = Template::resolve(name, None, &tokenizer, std::path::Path::new("."))
+        .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), None))?;
+    let adapter = arguments.adapter.as_deref().map(std::path::absolute).transpose()?;
+    let terminal = std::io::stdin().is_terminal();
+    if terminal {
+        write_error("a line is a message; Ctrl-D ends the talk");
+    }
+    let message = |role: &str, content: &str| (role.to_owned(), content.to_owned());
+    let mut messages: Vec<(String, String)> =
+        arguments.system.iter().map(|system| message("system", system)).collect();
+    block_on(async {
+        let mut session = Session::start(&arguments.load)?;
+        session.load(&model, Session::form(&arguments.load, arguments.load.quantize)).await?;
+        let mut lines = std::io::stdin().lock().lines();
+        loop {
+            if terminal {
+                write_part("> ")?;
+            }
+            let Some(line) = lines.next().transpose()? else { break };
+            if line.trim().is_empty() {
+                continue;
+            }
+            messages.push(message("user", line.trim()));
+            let text = template.prompt(&messages).map_err(unrendered)?;
+            let prompt = encode(&tokenizer, &text, !template.has_special_tokens())?;
+            let order = generate_order(&arguments.sampling, &tokenizer, prompt, adapter.clone());
+            let answer = stream(&mut session, &tokenizer, order, true).await?;
+            write_part("\n")?;
+            write_error(&answer.speed());
+            messages.push(message("assistant", answer.text.trim()));
+        }
+        Ok(ExitCode::Success)
+    })
+}
+
+fn unrendered(error: RenderError) -> Failure {
+    let reason = match error {
+        RenderError::Column(name) => format!("it wants '{name}'"),
+        RenderError::Template(reason) => reason,
+    };
+    Failure::new(ExitCode::Model, format!("the chat template fails: {reason}"), None)
+}

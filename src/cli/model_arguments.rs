@@ -1,0 +1,167 @@
+//! Flags of the commands on single models.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::job::{DType, Quantize};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Bring a model's safetensors, configuration and tokenizer into the cache; continues what was cut off
+    Pull(PullArguments),
+    /// Show a model's shape, parameters, memory by quantisation, and chat template
+    Show(ModelShowArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PullArguments {
+    /// The model, such as HuggingFaceTB/SmolLM2-135M@main
+    #[arg(value_name = "ID[@REVISION]")]
+    pub(crate) id: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelShowArguments {
+    /// A .gguf file, a checkpoint folder, or a hub id in the cache
+    pub(crate) model: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A model as the engine loads it.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArguments {
+    /// Compute dtype: bf16 or fp32 [default: bf16 where the processor has it]
+    #[arg(long, value_parser = dtype, value_name = "DTYPE")]
+    pub(crate) dtype: Option<DType>,
+    /// Storage of the block matrices: none, bnb.nf4, bnb.nf4-dq, bnb.fp4 or bnb.fp4-dq
+    #[arg(long, value_parser = quantize, value_name = "FORM", default_value = "none")]
+    pub(crate) quantize: Quantize,
+    /// The engine [default: loragrid-engine beside this program, or in PATH]
+    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) engine: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArguments {
+    /// The base model
+    pub(crate) model: String,
+    /// The adapter's folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: PathBuf,
+    /// The folder to write
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Add the adapter to the weights after they went through the form of --quantize and back, which is what a 4-bit
+    /// adapter was trained on; without it, to the weights as they are stored
+    #[arg(long)]
+    pub(crate) dequantised: bool,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// The first model
+    pub(crate) a: String,
+    /// The second model
+    pub(crate) b: String,
+    /// An adapter of the first model
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter_a: Option<PathBuf>,
+    /// An adapter of the second model
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter_b: Option<PathBuf>,
+    /// Texts to compare on, one a line [default: some built-in ones]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) texts: Option<PathBuf>,
+    /// Largest mean divergence in nats
+    #[arg(long, value_name = "NATS", default_value_t = 0.01)]
+    pub(crate) max_kl: f64,
+    /// Largest difference of two logits [default: any]
+    #[arg(long, value_name = "X")]
+    pub(crate) max_logit: Option<f64>,
+    /// Storage of the second model's block matrices [default: that of the first]
+    #[arg(long, value_parser = quantize, value_name = "FORM")]
+    pub(crate) quantize_b: Option<Quantize>,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Args)]
+pub(crate) struct SamplingArguments {
+    /// Divisor of logits; 0: always the likeliest token
+    #[arg(long, default_value_t = 0.7)]
+    pub(crate) temperature: f64,
+    /// Only the k likeliest tokens; 0: all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) top_k: usize,
+    /// Only the likeliest tokens that together have this probability
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) top_p: f64,
+    /// Seed of the choices
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_new_tokens: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// The base model
+    pub(crate) model: String,
+    /// The text to continue, as it stands
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// An adapter's folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArguments,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArguments {
+    /// The base model
+    pub(crate) model: String,
+    /// An adapter's folder
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// The template that the adapter was trained with: alpaca, question-answer, chat, or a .jinja file [default: the
+    /// tokenizer's own chat template, alpaca where it has none]
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// What the model is told first
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArguments,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+}
+
+fn dtype(text: &str) -> Result<DType, String> {
+    DType::parse(text).ok_or_else(|| format!("one of {}", DType::WORDS.join(", ")))
+}
+
+fn quantize(text: &str) -> Result<Quantize, String> {
+    Quantize::parse(text).ok_or_else(|| format!("one of {}", Quantize::WORDS.join(", ")))
+}

@@ -1,0 +1,94 @@
+//! An engine for one command: one order after another, their events handed on.
+
+use std::path::{Path, PathBuf};
+
+use super::exit_code::ExitCode;
+use super::failure::Failure;
+use super::model_arguments::LoadArguments;
+use crate::checkpoint::{Checkpoint, ModelTokenizer};
+use crate::device::{auto_dtype, cpu_slots};
+use crate::job::{BaseForm, Quantize};
+use crate::protocol::{Event, FailureKind, LoadOrder, Order};
+use crate::worker::{Engine, EngineHandle, find_engine};
+
+/// A running engine.
+pub(super) struct Session {
+    engine: Engine,
+    handle: EngineHandle,
+    threads: usize,
+    log: PathBuf,
+    _scratch: tempfile::TempDir,
+}
+
+impl Session {
+    /// Starts the engine. Errors: there is none, it does not start.
+    pub(super) fn start(load: &LoadArguments) -> Result<Self, Failure> {
+        let program = std::env::current_exe().ok();
+        let path = std::env::var_os("PATH");
+        let program = find_engine(load.engine.as_deref(), program.as_deref(), path.as_deref())?;
+        let scratch = tempfile::tempdir()?;
+        let log = scratch.path().join("engine.log");
+        let failed =
+            |error: crate::worker::WorkerError| Failure::new(ExitCode::Engine, error.to_string(), None);
+        let (engine, handle) = Engine::start(&program, &log).map_err(failed)?;
+        let threads = cpu_slots().first().map_or(1, |slot| slot.threads);
+        Ok(Self { engine, handle, threads, log, _scratch: scratch })
+    }
+
+    /// A folder for the command's own files, removed with the session.
+    pub(super) fn scratch(&self) -> &Path {
+        self._scratch.path()
+    }
+
+    /// How the arguments hold a model.
+    pub(super) fn form(load: &LoadArguments, quantize: Quantize) -> BaseForm {
+        BaseForm { quantize, ..BaseForm::dense(load.dtype.unwrap_or_else(auto_dtype)) }
+    }
+
+    /// Loads a model.
+    pub(super) async fn load(&mut self, model: &Path, form: BaseForm) -> Result<(), Failure> {
+        let order = LoadOrder { model: model.to_owned(), form, threads: self.threads };
+        self.carry_out(&Order::Load(order), |_| Ok(())).await.map(drop)
+    }
+
+    /// Sends an order and waits for its last event, which is returned; those before it go to `watch`. Errors: the
+    /// engine's, of `watch`, a dead engine.
+    pub(super) async fn carry_out(
+        &mut self,
+        order: &Order,
+        mut watch: impl FnMut(&Event) -> Result<(), Failure>,
+    ) -> Result<Event, Failure> {
+        let broken = |error: String| Failure::new(ExitCode::Engine, error, None);
+        self.handle.send(order).await.map_err(|error| broken(error.to_string()))?;
+        loop {
+            match self.engine.next_event().await.map_err(|error| broken(error.to_string()))? {
+                Some(Event::Failed(failure)) => {
+                    let code = match failure.kind {
+                        FailureKind::BadInput => ExitCode::Model,
+                        FailureKind::Diverged | FailureKind::Internal => ExitCode::Engine,
+                    };
+                    return Err(Failure::new(code, failure.message, None));
+                }
+                Some(
+                    event @ (Event::Hello { .. } | Event::Step(_) | Event::Document(_) | Event::Token { .. }),
+                ) => {
+                    watch(&event)?;
+                }
+                Some(event) => return Ok(event),
+                None => {
+                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                    let words = log.lines().last().unwrap_or("it said nothing").to_owned();
+                    return Err(broken(format!("the engine ended: {words}")));
+                }
+            }
+        }
+    }
+}
+
+/// A model's tokenizer. Errors: the checkpoint's, it has none.
+pub(super) fn tokenizer(model: &Path) -> Result<ModelTokenizer, Failure> {
+    let checkpoint = Checkpoint::open(model)?;
+    ModelTokenizer::open(&checkpoint).map_err(|error| {
+        Failure::new(ExitCode::Model, error.to_string(), "use a checkpoint with its tokenizer".to_owned())
+    })
+}

@@ -1,0 +1,80 @@
+//! The cache: `models--ORG--NAME/` with `blobs/` by hash, `snapshots/COMMIT/` of links to them, `refs/` from revisions to
+//! commits.
+
+use std::path::{Path, PathBuf};
+
+use super::model_id::ModelId;
+
+/// Marks a snapshot that is whole.
+const COMPLETE: &str = ".loragrid-complete";
+
+/// A cache of models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// The cache in this folder, which need not be there yet.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder of a model's snapshot, if it is whole: it was pulled to its end, or another client brought a
+    /// configuration and weights.
+    pub fn find(&self, id: &ModelId) -> Option<PathBuf> {
+        let folder = self.folder(id);
+        let named = std::fs::read_to_string(folder.join("refs").join(id.revision()));
+        let commit = named.map_or_else(|_| id.revision().to_owned(), |text| text.trim().to_owned());
+        if commit.contains(['/', '.']) {
+            return None;
+        }
+        let snapshot = folder.join("snapshots").join(commit);
+        let has = |name: &str| snapshot.join(name).is_file();
+        let foreign = has("config.json") && (has("model.safetensors") || shards_are_there(&snapshot));
+        (has(COMPLETE) || foreign).then_some(snapshot)
+    }
+
+    pub(super) fn folder(&self, id: &ModelId) -> PathBuf {
+        self.root.join(id.folder())
+    }
+
+    pub(super) fn blob(&self, id: &ModelId, hash: &str) -> PathBuf {
+        self.folder(id).join("blobs").join(hash)
+    }
+
+    pub(super) fn snapshot(&self, id: &ModelId, commit: &str) -> PathBuf {
+        self.folder(id).join("snapshots").join(commit)
+    }
+
+    /// Links a snapshot's file to its blob. Error: the system's.
+    pub(super) fn link(&self, id: &ModelId, commit: &str, file: &str, hash: &str) -> std::io::Result<()> {
+        let path = self.snapshot(id, commit).join(file);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), path)
+    }
+
+    /// Says that a snapshot is whole, and that the id's revision means it. Error: the system's.
+    pub(super) fn complete(&self, id: &ModelId, commit: &str) -> std::io::Result<()> {
+        std::fs::write(self.snapshot(id, commit).join(COMPLETE), "")?;
+        let named = self.folder(id).join("refs").join(id.revision());
+        if let Some(folder) = named.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(named, commit)
+    }
+}
+
+fn shards_are_there(snapshot: &Path) -> bool {
+    let text = std::fs::read_to_string(snapshot.join("model.safetensors.index.json")).unwrap_or_default();
+    let index: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let shards: Option<Vec<&str>> =
+        index["weight_map"].as_object().and_then(|map| map.values().map(|name| name.as_str()).collect());
+    shards.is_some_and(|names| !names.is_empty() && names.iter().all(|name| snapshot.join(name).is_file()))
+}

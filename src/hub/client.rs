@@ -1,0 +1,135 @@
+//! Requests. Redirects are followed here and not by the library, so that the token stays with the endpoint's host.
+
+use std::time::Duration;
+
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body};
+
+use super::environment::Hub;
+use super::error::HubError;
+use super::model_id::ModelId;
+
+/// Redirects of one request.
+const MAX_REDIRECTS: usize = 5;
+/// Tries of one request that is not answered.
+const MAX_TRIES: u32 = 4;
+/// Longest wait that a 429 may ask for.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// Sends requests for one model.
+pub(super) struct Client<'a> {
+    hub: &'a Hub,
+    id: &'a ModelId,
+    agent: Agent,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(hub: &'a Hub, id: &'a ModelId) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(Duration::from_secs(20)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .user_agent(concat!("loragrid/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Self { hub, id, agent: Agent::new_with_config(config) }
+    }
+
+    /// A GET of a path below the endpoint, from byte `start`. Success is 200, 206 or 416. Errors: other statuses, no
+    /// answer.
+    pub(super) fn get(&self, path: &str, start: u64) -> Result<Response<Body>, HubError> {
+        let url = format!("{}/{path}", self.hub.endpoint);
+        for attempt in 0.. {
+            let last = attempt + 1 >= MAX_TRIES;
+            match self.follow(&url, start) {
+                Ok(response) => match response.status().as_u16() {
+                    429 if !last => std::thread::sleep(asked_wait(&response).min(MAX_WAIT)),
+                    status if status >= 500 && !last => std::thread::sleep(pause(attempt)),
+                    200 | 206 | 416 => return Ok(response),
+                    status => return Err(self.refusal(status, path, &response)),
+                },
+                Err(error) if last => return Err(error),
+                Err(_) => std::thread::sleep(pause(attempt)),
+            }
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    fn follow(&self, url: &str, start: u64) -> Result<Response<Body>, HubError> {
+        let home = host(url);
+        let mut url = url.to_owned();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = self.agent.get(&url);
+            if let Some(token) = self.hub.token.as_ref().filter(|_| home.is_some() && host(&url) == home) {
+                request = request.header("Authorization", token.header());
+            }
+            if start > 0 {
+                request = request.header("Range", format!("bytes={start}-"));
+            }
+            let response = request.call().map_err(|error| HubError::Network {
+                url: without_query(&url).to_owned(),
+                reason: error.to_string(),
+            })?;
+            let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+            match location {
+                Some(location) if response.status().is_redirection() => url = join(&url, location),
+                _ => return Ok(response),
+            }
+        }
+        Err(HubError::Network {
+            url: without_query(&url).to_owned(),
+            reason: "it redirects in circles".to_owned(),
+        })
+    }
+
+    fn refusal(&self, status: u16, path: &str, response: &Response<Body>) -> HubError {
+        let id = self.id.name().to_owned();
+        let code =
+            response.headers().get("x-error-code").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match status {
+            401 | 403 if code == "GatedRepo" || status == 403 => {
+                HubError::Gated { page: format!("{}/{id}", self.hub.endpoint), id }
+            }
+            401 => HubError::Unauthorised { id },
+            404 => {
+                let what = match code {
+                    "RevisionNotFound" => format!("revision '{}' of it", self.id.revision()),
+                    "EntryNotFound" => format!("file {}", path.rsplit('/').next().unwrap_or(path)),
+                    _ => "such model".to_owned(),
+                };
+                HubError::NotFound { id, what }
+            }
+            429 => HubError::Busy { id, wait: asked_wait(response).as_secs() },
+            status => HubError::Status { url: format!("{}/{path}", self.hub.endpoint), status },
+        }
+    }
+}
+
+fn asked_wait(response: &Response<Body>) -> Duration {
+    let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2))
+}
+
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis(200 << attempt.min(5))
+}
+
+/// Scheme, host and port: what a token belongs to.
+fn host(url: &str) -> Option<(String, String)> {
+    let uri: Uri = url.parse().ok()?;
+    Some((uri.scheme_str()?.to_owned(), uri.authority()?.to_string()))
+}
+
+/// Links to storage carry signatures in their query, which belong in no message.
+fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
+/// A location, absolute or relative to the place that named it.
+fn join(from: &str, location: &str) -> String {
+    match host(from) {
+        Some((scheme, authority)) if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
+        _ => location.to_owned(),
+    }
+}

@@ -1,0 +1,27 @@
+//! Files that were damaged at random: whatever comes, an answer and never a panic.
+//!
+//! A second of each kind by default; `make fuzz SECONDS=600` for longer. The seed is printed, so that a failure can be
+//! repeated with `LORAGRID_FUZZ_SEED`.
+
+mod checkpoints;
+mod sweeps;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use loragrid::passes::random::{Purpose, Stream};
+
+/// Calls `run` with one stream after another until the time is over; how many there were.
+fn fuzz(what: &str, mut run: impl FnMut(Stream)) -> u64 {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seconds = number("LORAGRID_FUZZ_SECONDS").unwrap_or(1);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = number("LORAGRID_FUZZ_SEED").unwrap_or(now);
+    eprintln!("fuzzing {what} for {seconds} s, LORAGRID_FUZZ_SEED={seed}");
+    let begin = Instant::now();
+    let mut tries = 0;
+    while begin.elapsed() < Duration::from_secs(seconds) {
+        run(Stream::new(seed, Purpose::Data, tries));
+        tries += 1;
+    }
+    tries
+}

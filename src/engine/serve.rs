@@ -17,6 +17,7 @@ use tch::{Device, Kind};
 use crate::failure::EngineError;
 use crate::generate::generate;
 use crate::lora::{Adapter, read_adapter, write_adapter};
+use crate::memory::peak_resident;
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
@@ -80,7 +81,9 @@ impl Engine {
         let tokenizer = ModelTokenizer::open(&checkpoint).ok();
         let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), Device::Cpu)?;
         let parameters = model.config.parameters();
-        tracing::info!("loaded {} ({parameters} parameters, {:?})", order.model.display(), order.form);
+        let peak = peak_resident();
+        let model_name = order.model.display();
+        tracing::info!("loaded {model_name} ({parameters} parameters, {:?}), peak memory {peak}", order.form);
         self.loaded = Some(Loaded { checkpoint, model, tokenizer });
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Loaded { parameters, seconds })?;

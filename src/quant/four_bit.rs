@@ -16,21 +16,29 @@ pub struct FourBit {
 /// their magnitude, a part of a block at the end is divided by it.
 pub fn quantise(values: &[f32], code: Code) -> FourBit {
     let bounds = code.bounds();
+    let codes: [u8; 16] = std::array::from_fn(|n| code.nth(n));
     let mut packed = vec![0u8; values.len().div_ceil(2)];
     let mut absmax = Vec::with_capacity(values.len().div_ceil(BLOCK));
     for (block, bytes) in values.chunks(BLOCK).zip(packed.chunks_mut(BLOCK / 2)) {
-        let largest = block.iter().fold(0.0f32, |most, x| if x.is_nan() { *x } else { most.max(x.abs()) });
+        let largest = block.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let floor = largest.max(1e-38);
-        let whole = block.len() == BLOCK;
-        absmax.push(if whole { largest } else { floor });
-        let reciprocal = 1.0 / floor;
-        let index = |x: f32| {
-            let scaled = if whole { x * reciprocal } else { x / floor }.clamp(-1.0, 1.0);
-            code.nth(bounds.iter().filter(|bound| **bound < scaled).count())
-        };
-        for (pair, byte) in block.chunks(2).zip(bytes) {
-            let odd = pair.get(1).copied().unwrap_or(0.0);
-            *byte = index(pair[0]) << 4 | index(odd);
+        let mut scaled = [0.0f32; BLOCK];
+        if block.len() == BLOCK {
+            absmax.push(largest);
+            let reciprocal = 1.0 / floor;
+            scaled.iter_mut().zip(block).for_each(|(to, x)| *to = (x * reciprocal).clamp(-1.0, 1.0));
+        } else {
+            absmax.push(floor);
+            scaled.iter_mut().zip(block).for_each(|(to, x)| *to = (x / floor).clamp(-1.0, 1.0));
+        }
+        // A value's place among the codes is the number of bounds below it. Bound by bound over the whole block, so that
+        // the comparisons are vector instructions.
+        let mut places = [0u32; BLOCK];
+        for bound in bounds {
+            places.iter_mut().zip(&scaled).for_each(|(place, x)| *place += u32::from(bound < *x));
+        }
+        for (byte, pair) in bytes.iter_mut().zip(places.chunks_exact(2)) {
+            *byte = codes[pair[0] as usize] << 4 | codes[pair[1] as usize];
         }
     }
     FourBit { packed, absmax }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use loragrid::passes::random::{Purpose, Stream};
 
 /// Calls `run` with one stream after another until the time is over; how many there were.
+#[expect(clippy::print_stderr, reason = "the seed of a failure must be seen")]
 fn fuzz(what: &str, mut run: impl FnMut(Stream)) -> u64 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seconds = number("LORAGRID_FUZZ_SECONDS").unwrap_or(1);

@@ -73,6 +73,50 @@ def write_model(name, config, seed):
     save_file(expected, OUT / name / "expected.safetensors")
 
 
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(z):
+    """SplitMix64's output function, on numpy's unsigned numbers."""
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def one(number):
+    return np.array([number & MASK], dtype=np.uint64)
+
+
+class ReplayedDropout(torch.nn.Module):
+    """loragrid's dropout: a function of seed, place of the row in the run, layer, position and feature."""
+
+    place = 0
+
+    def __init__(self, p, layer):
+        super().__init__()
+        self.p, self.layer = p, layer
+
+    def forward(self, x):
+        key = one(0)
+        for word in (1, 3, ReplayedDropout.place):
+            key = mix(one(int(key[0]) + GOLDEN) ^ mix(one(word + GOLDEN)))
+        key = mix(key ^ mix(one(self.layer + GOLDEN)))
+        with np.errstate(over="ignore"):
+            bits = mix(key + np.arange(x[0].numel(), dtype=np.uint64) * np.uint64(GOLDEN))
+        kept = (bits >> np.uint64(32)) >= np.uint64(int(self.p * 2**32))
+        return x * torch.from_numpy(kept.reshape(x.shape[1:])).float() / (1 - self.p)
+
+
+def replay_dropout(model, p):
+    """Puts loragrid's masks where PEFT draws its own; layers count in the order of the forward pass."""
+    order = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    adapted = [(int(name.split(".")[-3]), order.index(name.split(".")[-1]), module) for name, module in model.named_modules() if hasattr(module, "lora_A")]
+    for number, (_, _, module) in enumerate(sorted(adapted, key=lambda entry: entry[:2])):
+        module.lora_dropout["default"] = ReplayedDropout(p, number)
+
+
 def write_trajectory(name, base, lora, train, quantize=None, steps=3, length=12):
     """PEFT's losses and weights over steps of 4 micro-batches of 1, and its logits."""
     torch.manual_seed(5)
@@ -100,11 +144,14 @@ def write_trajectory(name, base, lora, train, quantize=None, steps=3, length=12)
               {"params": [p for n, p in weights.items() if "lora_A" not in n], "lr": train["lr"] * train.get("loraplus_ratio", 1)}]
     optimizer = torch.optim.AdamW(groups, weight_decay=train["weight_decay"])
     losses = []
+    if "dropout" in train:
+        replay_dropout(model, train["dropout"])
     model.train()
     for step in range(steps):
         counts = [(labels[step, row, 1:] != -100).sum() for row in range(4)]
         total = 0.0
         for row in range(4):
+            ReplayedDropout.place = 4 * step + row
             logits = model(ids[step, row : row + 1]).logits[0, :-1].float()
             loss = torch.nn.functional.cross_entropy(logits, labels[step, row, 1:], ignore_index=-100, reduction="sum")
             loss = loss / (sum(counts) if train["loss"] == "token" else 4 * counts[row])
@@ -117,6 +164,9 @@ def write_trajectory(name, base, lora, train, quantize=None, steps=3, length=12)
     file |= {"input_ids": ids, "labels": labels, "losses": torch.tensor(losses)}
     # In 4 bits the evaluation mode has other kernels; without dropout both modes are the same function.
     model.train(bool(quantize))
+    for module in model.modules():
+        if hasattr(module, "lora_A"):
+            module.lora_dropout["default"] = torch.nn.Identity()
     model.save_pretrained(OUT / name)
     (OUT / name / "README.md").unlink(missing_ok=True)
     # Layers that share a matrix share A in PEFT and have their own here: such adapters are read and written, their
@@ -298,6 +348,8 @@ def main():
     write_trajectory("gemma3_layers", "gemma3", dict(
         every, target_modules=["q_proj", "v_proj", "down_proj"], layers_to_transform=[0, 2], use_rslora=True),
         dict(base, lr=1e-4, loraplus_ratio=4))
+    write_trajectory("lora_dropout", "qwen2", dict(every, target_modules=["q_proj", "v_proj", "down_proj"]), dict(base, dropout=0.5))
+    write_trajectory("dora_dropout", "olmo2", dict(every, target_modules=["k_proj", "up_proj"], use_dora=True), dict(base, dropout=0.25))
     write_trajectory("qwen2_dora_nf4", "qwen2_wide", dict(every, target_modules=["q_proj", "up_proj"], use_dora=True),
                      dict(base, loss="micro_batch"), quantize=("nf4", True))
     write_quant4()

@@ -10,6 +10,7 @@ use super::blocks::BlockType;
 use super::metadata::MetaValue;
 use super::reader::Reader;
 use crate::checkpoint::CheckpointError;
+use crate::checkpoint::safetensors_file::release;
 
 /// Longest number of dimensions that ggml knows.
 const MAX_DIMENSIONS: u32 = 4;
@@ -96,7 +97,9 @@ impl Gguf {
             .get(name)
             .ok_or_else(|| CheckpointError::NoTensor { path: self.path.clone(), name: name.to_owned() })?;
         let bytes = &self.map[tensor.start as usize..(tensor.start + tensor.len) as usize];
-        Ok((tensor.clone(), tensor.block_type.dequantise(bytes)))
+        let values = tensor.block_type.dequantise(bytes);
+        release(&self.map, tensor.start as usize, tensor.len as usize);
+        Ok((tensor.clone(), values))
     }
 }
 

@@ -11,6 +11,7 @@ use super::linear::{Linear, Matrix, Storage, vector};
 use super::norm::NormWeights;
 use super::rope::Frequencies;
 use crate::failure::EngineError;
+use crate::memory::give_back;
 
 /// Loads every weight in the given compute dtype, matrices as `storage` says. Errors: the checkpoint's.
 pub(crate) fn load(
@@ -22,8 +23,11 @@ pub(crate) fn load(
     let config = checkpoint.config().clone();
     let reader = Reader { checkpoint, storage, kind, device };
     let embedding = vector(checkpoint.read(LayerName::Embedding, Part::Weight)?, kind, device)?;
-    let blocks: Vec<Block> =
-        (0..config.layers as usize).map(|n| reader.block(n)).collect::<Result<_, _>>()?;
+    let mut blocks = Vec::new();
+    for number in 0..config.layers as usize {
+        blocks.push(reader.block(number)?);
+        give_back();
+    }
     let final_norm = reader.norm(LayerName::FinalNorm)?;
     let quantize_head = if storage.quantize_head { storage.quantize } else { Quantize::None };
     let head = if !config.tied_head {

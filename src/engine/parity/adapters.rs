@@ -141,6 +141,9 @@ fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
     }
 }
 
+/// Names, shapes and values.
+type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
+
 #[test]
 fn missing_unknown_and_transposed_tensors_are_errors() {
     let folder = own().join("qwen2_dora_nf4");
@@ -149,7 +152,7 @@ fn missing_unknown_and_transposed_tensors_are_errors() {
     let scratch = tempfile::tempdir().unwrap();
     let config = std::fs::read_to_string(folder.join("adapter_config.json")).unwrap();
     std::fs::write(scratch.path().join("adapter_config.json"), config).unwrap();
-    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = file
+    let tensors: Tensors = file
         .tensors()
         .iter()
         .map(|info| {
@@ -157,7 +160,7 @@ fn missing_unknown_and_transposed_tensors_are_errors() {
             (info.name.clone(), shape, crate::tensor::to_f32(&read(&file, &info.name)).unwrap())
         })
         .collect();
-    let error = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+    let error = |change: &dyn Fn(&mut Tensors)| {
         let mut changed = tensors.clone();
         change(&mut changed);
         let path = scratch.path().join("adapter_model.safetensors");

@@ -1,5 +1,6 @@
 //! Trajectories of trainings against PEFT.
 
+use loragrid::checkpoint::LayerName;
 use loragrid::data::Example;
 use loragrid::job::{
     DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, Quantize, RowOrder, Settings,
@@ -91,6 +92,7 @@ impl Trajectory {
         train.weight_decay = number("weight_decay").unwrap();
         train.momentum = number("momentum").unwrap_or(0.0);
         train.clip_norm = number("clip").or(number("clip_norm")).or(number("max_grad_norm")).unwrap_or(0.0);
+        self.lora.dropout = number("dropout").unwrap_or(0.0);
         self.lora.plus_ratio = number("loraplus_ratio").unwrap_or(1.0);
         if let Some(base) = json["base"].as_str() {
             self.base = self.folder.with_file_name(base);
@@ -105,7 +107,11 @@ impl Trajectory {
         let mut all = Vec::new();
         for (layer, pair) in &adapter.pairs {
             let parts = ["lora_A", "lora_B", "lora_magnitude_vector"];
-            let module = model.config.place(*layer).module;
+            let module = if *layer == LayerName::Head {
+                "lm_head".to_owned()
+            } else {
+                model.config.place(*layer).module
+            };
             all.extend(pair.leaves().zip(parts).map(|(leaf, part)| (format!("{module}.{part}"), leaf)));
         }
         all
@@ -122,21 +128,38 @@ impl Trajectory {
         model_in(&self.base, Storage { quantize: self.train.quantize, ..Storage::DENSE }, kind)
     }
 
-    /// Trains from the given start; the losses and the adapter.
-    fn run(&self, model: &Model, token_budget: usize) -> (Vec<f64>, Adapter) {
-        let mut adapter = Adapter::zeros(&model.config, &self.forms, model.kind, Device::Cpu);
+    /// The adapter at the start.
+    fn start(&self, model: &Model) -> Adapter {
+        let adapter = Adapter::zeros(&model.config, &self.forms, model.kind, Device::Cpu);
         for (name, matrix) in self.matrices(model, &adapter) {
             adapter.fill(matrix, &self.find("init.", &name));
         }
+        adapter
+    }
+
+    /// Trains from the given start; the losses and the adapter.
+    fn run(&self, model: &Model, token_budget: usize) -> (Vec<f64>, Adapter) {
+        let mut adapter = self.start(model);
+        let losses = self.train(model, &mut adapter, token_budget);
+        (losses, adapter)
+    }
+
+    /// Trains an adapter; the losses and its parameters afterwards.
+    fn train_from(&self, model: &Model, adapter: &mut Adapter) -> (Vec<f64>, Tensor) {
+        let losses = self.train(model, adapter, 4096);
+        (losses, adapter.flat.copy())
+    }
+
+    fn train(&self, model: &Model, adapter: &mut Adapter, token_budget: usize) -> Vec<f64> {
         let run =
             Run { train: &self.train, lora: &self.lora, seed: 1, examples: &self.examples, token_budget };
         let mut losses = Vec::new();
-        train(model, &mut adapter, &run, |report| {
+        train(model, adapter, &run, |report| {
             losses.push(report.loss);
             Ok(())
         })
         .unwrap();
-        (losses, adapter)
+        losses
     }
 
     /// Quantised runs of the reference have a wider tolerance.
@@ -168,6 +191,52 @@ fn trajectories_equal_pefts_losses_and_weights() {
             worst = worst.max(difference);
         }
         eprintln!("{name}: weights differ by {worst:.1e}");
+    }
+}
+
+/// In double precision: the gradient that the backward pass computes is the slope of the loss, with half of the adapter's
+/// input dropped. A mask that differed between the two passes would show at once.
+#[test]
+fn gradients_under_dropout_are_finite_differences_of_the_loss() {
+    for mut trajectory in all() {
+        trajectory.lora.dropout = 0.5;
+        trajectory.train.optimizer = Optimizer::Sgd;
+        (trajectory.train.momentum, trajectory.train.weight_decay) = (0.0, 0.0);
+        (trajectory.train.clip_norm, trajectory.train.learning_rate) = (0.0, 1.0);
+        (trajectory.train.quantize, trajectory.lora.plus_ratio) = (Quantize::None, 1.0);
+        trajectory.train.iterations = trajectory.train.batch_size;
+        let model = trajectory.model(Kind::Double);
+        let start = trajectory.start(&model);
+        if start.pairs[0].1.magnitude.is_some() {
+            // DoRA's row norms take no gradient by its definition, though the loss depends on them.
+            continue;
+        }
+        // One step of rate 1 moves by the gradient.
+        let loss_at = |flat: &Tensor| {
+            let mut adapter = trajectory.start(&model);
+            tch::no_grad(|| adapter.flat.copy_(flat));
+            let (losses, after) = trajectory.train_from(&model, &mut adapter);
+            (losses[0], flat - after)
+        };
+        let (_, gradient) = loss_at(&start.flat);
+        let direction = Tensor::from_slice(
+            &(0..start.flat.numel() as u64)
+                .map(|n| {
+                    loragrid::passes::random::Stream::new(5, loragrid::passes::random::Purpose::Init, 0)
+                        .normal(n)
+                })
+                .collect::<Vec<f64>>(),
+        );
+        let step = 1e-6;
+        let slope = (loss_at(&(&start.flat + &direction * step)).0
+            - loss_at(&(&start.flat - &direction * step)).0)
+            / (2.0 * step);
+        let own = (gradient * &direction).sum(Kind::Double).double_value(&[]);
+        assert!(
+            (own - slope).abs() <= 1e-6 * slope.abs().max(1.0),
+            "{}: {own} {slope}",
+            name_of(&trajectory.folder)
+        );
     }
 }
 

@@ -8,7 +8,7 @@ use loragrid::checkpoint::{LayerName, ModelConfig};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{CONFIG, modules, unfit};
+use super::{CONFIG, HEAD, OLD_HEAD, modules, unfit};
 use crate::failure::EngineError;
 #[cfg(test)]
 use crate::lora::PairForm;
@@ -82,6 +82,8 @@ pub(crate) struct Form {
     pub(super) dora: bool,
     /// Whether the head was trained whole.
     pub(super) saved_head: bool,
+    /// The head's module.
+    pub(super) head: &'static str,
 }
 
 /// A module with an adapter.
@@ -128,13 +130,13 @@ impl ConfigFile {
             return Err(format!("its option '{option}' is not carried out"));
         }
         let saved = self.modules_to_save.as_deref().unwrap_or_default();
-        let head = model.place(LayerName::Head).module;
-        if let Some(other) = saved.iter().find(|name| **name != head) {
+        let head = if self.names_old_head() { OLD_HEAD } else { HEAD };
+        if let Some(other) = saved.iter().find(|name| *name != head) {
             return Err(format!("it has '{other}' trained whole; only the head ('{head}') can be"));
         }
         let mut adapted = Vec::new();
-        for (module, layers) in modules(model) {
-            if saved.contains(&module) || !self.targets(&module, &head)? {
+        for (module, layers) in modules(model, head) {
+            if saved.contains(&module) || !self.targets(&module, head)? {
                 continue;
             }
             let rank = pattern(&self.rank_pattern, &module)?.unwrap_or(self.r);
@@ -149,7 +151,17 @@ impl ConfigFile {
         if adapted.is_empty() && saved.is_empty() {
             return Err("none of its targets is a layer of this model".to_owned());
         }
-        Ok(Form { modules: adapted, dora: self.use_dora, saved_head: !saved.is_empty() })
+        Ok(Form { modules: adapted, dora: self.use_dora, saved_head: !saved.is_empty(), head })
+    }
+
+    fn names_old_head(&self) -> bool {
+        let saved = self.modules_to_save.iter().flatten();
+        let targets: &[String] = match &self.target_modules {
+            Some(Names::One(name)) => std::slice::from_ref(name),
+            Some(Names::Several(names)) => names,
+            None => &[],
+        };
+        saved.chain(targets).any(|name| name.contains(OLD_HEAD))
     }
 
     /// PEFT's rule for one module.

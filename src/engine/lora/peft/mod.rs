@@ -32,13 +32,17 @@ const A: &str = "lora_A.weight";
 const B: &str = "lora_B.weight";
 const MAGNITUDE: &str = "lora_magnitude_vector";
 
+/// What transformers calls the head's module; checkpoints of GPT-NeoX, and transformers before 5, call it `embed_out`.
+const HEAD: &str = "lm_head";
+const OLD_HEAD: &str = "embed_out";
+
 /// The modules of a model that can carry an adapter, each with the layers that its matrix holds, in forward order.
-fn modules(model: &ModelConfig) -> Vec<(String, Vec<LayerName>)> {
+fn modules(model: &ModelConfig, head: &str) -> Vec<(String, Vec<LayerName>)> {
     let mut modules: Vec<(String, Vec<LayerName>)> = Vec::new();
     let blocks = (0..model.layers as usize)
         .flat_map(|n| model.projections().iter().map(move |p| LayerName::Block(n, *p)));
     for name in blocks.chain([LayerName::Head]) {
-        let module = model.place(name).module;
+        let module = if name == LayerName::Head { head.to_owned() } else { model.place(name).module };
         match modules.last_mut().filter(|(last, _)| *last == module) {
             Some((_, layers)) => layers.push(name),
             None => modules.push((module, vec![name])),

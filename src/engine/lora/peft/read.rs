@@ -24,14 +24,13 @@ pub(crate) fn read_adapter(folder: &Path, model: &Model) -> Result<Adapter, Engi
     for module in &form.modules {
         parts.extend(reader.module(module, form.dora)?);
     }
-    let head_module = model.config.place(LayerName::Head).module;
     let head = if form.saved_head {
         let shape: Vec<u64> = model.config.shape(LayerName::Head);
-        Some(reader.tensor(&head_module, "weight", &shape)?.to_kind(model.kind))
+        Some(reader.tensor(form.head, "weight", &shape)?.to_kind(model.kind))
     } else {
         None
     };
-    let base_head = tensor_name(&head_module, "base_layer.weight");
+    let base_head = tensor_name(form.head, "base_layer.weight");
     for info in file.tensors().iter().filter(|info| !reader.known.contains(&info.name)) {
         // PEFT saves the frozen head beside an adapter on it; it must be this model's.
         let stored = (info.name == base_head).then(|| file.read(&base_head)).transpose()?;

@@ -8,7 +8,7 @@ use loragrid::job::{Init, LoraConfig, Scaling, Variant};
 use serde_json::{Map, json};
 use tch::{Kind, Tensor};
 
-use super::{A, B, CONFIG, MAGNITUDE, WEIGHTS, modules, tensor_name};
+use super::{A, B, CONFIG, HEAD, MAGNITUDE, WEIGHTS, modules, tensor_name};
 use crate::failure::EngineError;
 use crate::lora::{Adapter, Pair};
 use crate::model::{Model, row_norms};
@@ -37,7 +37,7 @@ pub(crate) fn write_adapter(
     let mut tensors = Vec::new();
     let mut targets: Vec<String> = Vec::new();
     let (mut ranks, mut alphas) = (Map::new(), Map::new());
-    for (module, layers) in modules(&model.config) {
+    for (module, layers) in modules(&model.config, HEAD) {
         let pairs: Vec<(LayerName, &Pair)> =
             layers.iter().filter_map(|name| Some((*name, adapter.pair(*name)?.1))).collect();
         if pairs.is_empty() {

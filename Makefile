@@ -38,6 +38,8 @@ test: setup ## every test that needs no GPU
 test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
 	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
+	cargo test $(CARGO_FLAGS) --lib schedule -- --nocapture
+	cargo test $(CARGO_FLAGS) --lib task -- --nocapture
 
 peer: ## a Python with PEFT, transformers and bitsandbytes in .deps/peer (3 GB)
 	@test -x $(PEER)/bin/python || $(PYTHON) -m venv $(PEER)

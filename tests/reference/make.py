@@ -171,7 +171,7 @@ def write_trajectory(name, base, lora, train, quantize=None, steps=3, length=12)
     (OUT / name / "README.md").unlink(missing_ok=True)
     # Layers that share a matrix share A in PEFT and have their own here: such adapters are read and written, their
     # training is not compared.
-    if "fused" not in name:
+    if "fused" not in name and "modules_to_save" not in lora:
         save_file({k: v.contiguous() for k, v in file.items()}, OUT / name / "trajectory.safetensors")
     probe = ids[0, :2].contiguous()
     expected = {"input_ids": probe, "logits": model(probe).logits.detach().float()}
@@ -352,6 +352,7 @@ def main():
     write_trajectory("dora_dropout", "olmo2", dict(every, target_modules=["k_proj", "up_proj"], use_dora=True), dict(base, dropout=0.25))
     write_trajectory("qwen2_dora_nf4", "qwen2_wide", dict(every, target_modules=["q_proj", "up_proj"], use_dora=True),
                      dict(base, loss="micro_batch"), quantize=("nf4", True))
+    write_trajectory("llama_whole_head", "llama", dict(every, target_modules=["q_proj"], modules_to_save=["lm_head"]), base)
     write_quant4()
     write_four_bit("llama_in_nf4", "llama", "nf4", False)
     write_four_bit("mistral_in_fp4_dq", "mistral", "fp4", True)

@@ -21,7 +21,7 @@ use crate::memory::peak_resident;
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
-use crate::score::score_task;
+use crate::score::score_tasks;
 use crate::tensor::{kind, wide};
 use crate::train::{Run, train};
 
@@ -132,14 +132,11 @@ impl Engine {
         let read = |folder| read_adapter(folder, model);
         let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
-        let mut tokens = 0;
-        for (task, limit) in &order.tasks {
-            tracing::info!("scoring {}", task.name);
-            let budget = order.token_budget;
-            tokens += score_task(model, tokenizer, adapter.as_ref(), task, *limit, budget, |score| {
-                Ok(write_frame(events, &Event::Document(score))?)
-            })?;
-        }
+        let names: Vec<&str> = order.tasks.iter().map(|(task, _)| task.name.as_str()).collect();
+        tracing::info!("scoring {}", names.join(", "));
+        let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |score| {
+            Ok(write_frame(events, &Event::Document(score))?)
+        })?;
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Scored { seconds, tokens: Tokens(tokens) })?;
         Ok(())

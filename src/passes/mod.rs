@@ -4,6 +4,7 @@
 mod order;
 pub mod random;
 pub mod schedule;
+pub mod trie;
 mod window;
 
 pub use order::{RowSequence, split_rows};

@@ -70,6 +70,8 @@ pub struct ScoreOrder {
     pub tasks: Vec<(Task, Option<u64>)>,
     /// Most tokens of one pass.
     pub token_budget: usize,
+    /// One request at a time, no prefix shared.
+    pub exact: bool,
 }
 
 /// A text to continue.

@@ -118,6 +118,7 @@ impl<'a> RunningJob<'a> {
                 adapter: matches!(work, Work::Train { .. }).then(|| self.adapter.clone()),
                 tasks: self.missing().map(|(task, _)| (task.task.clone(), task.facts.limit)).collect(),
                 token_budget: self.token_budget,
+                exact: false,
             }),
         }
     }

@@ -5,6 +5,7 @@ mod definition;
 mod error;
 mod metric;
 mod prompt;
+pub mod python;
 mod request;
 mod score;
 

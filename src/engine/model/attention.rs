@@ -7,13 +7,53 @@ use crate::tensor::wide;
 
 /// The rules of one layer's attention.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// What scores are multiplied by.
     pub(super) scale: f64,
     /// Scores are capped as c · tanh(s / c).
     pub(super) cap: Option<f64>,
     /// Positions that a query sees, itself included.
     pub(super) window: Option<i64>,
+}
+
+/// What each token of a pass sees.
+pub(crate) trait Attend {
+    /// Attention output `[tokens, heads × head_dim]` of layer `layer` for queries `[tokens, heads, head_dim]` and keys and
+    /// values `[tokens, kv_heads, head_dim]`.
+    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor;
+}
+
+/// Sequences laid end to end, each token seeing those before it in its own.
+pub(super) struct Sequences<'a>(pub(super) &'a [Run]);
+
+impl Attend for Sequences<'_> {
+    fn attend(&mut self, _: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor {
+        causal(query, key, value, self.0, rules)
+    }
+}
+
+/// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values `[known,
+/// kv_heads, head_dim]` where the mask `[tokens, known]` is true.
+pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
+    let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
+    let one = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
+    let (query, key, value) = (one(query), one(key), one(value));
+    let attended = if rules.cap.is_some() {
+        capped(&query, &key, &value, Some(mask), rules)
+    } else {
+        let grouped = key.size()[1] != heads;
+        Tensor::scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            Some(mask),
+            0.0,
+            false,
+            rules.scale,
+            grouped,
+        )
+    };
+    attended.transpose(1, 2).reshape([tokens, heads * head_dim])
 }
 
 /// Attention output `[tokens, heads × head_dim]` for queries `[tokens, heads, head_dim]` and keys and values

@@ -7,9 +7,7 @@ use loragrid::checkpoint::{
 };
 use tch::Tensor;
 
-use super::attention::{self, Rules};
-use super::batch::Run;
-use super::cache::LayerCache;
+use super::attention::{Attend, Rules};
 use super::linear::Linear;
 use super::norm::NormWeights;
 use super::rope::Turn;
@@ -28,41 +26,35 @@ pub(super) struct PassContext<'a> {
     pub(super) config: &'a ModelConfig,
     /// One for each of the configuration's rotary tables.
     pub(super) turns: &'a [Turn],
-    pub(super) runs: &'a [Run],
     pub(super) adapter: Option<&'a Active<'a>>,
 }
 
 impl Block {
-    /// States `[tokens, hidden]` after this block. With a cache, the tokens continue what it holds.
-    pub(super) fn forward(
-        &self,
-        states: &Tensor,
-        pass: &PassContext<'_>,
-        cache: Option<&mut LayerCache>,
-    ) -> Tensor {
+    /// States `[tokens, hidden]` after this block; `attend` knows what each token sees.
+    pub(super) fn forward(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         use NormPlace::*;
         let norm = |place, x: &Tensor| self.norm(place, x, pass);
         match pass.config.block {
             BlockForm::PreNorm => {
-                let states = states + self.attention(&norm(BeforeAttention, states), pass, cache);
+                let states = states + self.attention(&norm(BeforeAttention, states), pass, attend);
                 &states + self.mlp(&norm(BeforeMlp, &states), pass)
             }
             BlockForm::PostNorm => {
-                let states = states + norm(AfterAttention, &self.attention(states, pass, cache));
+                let states = states + norm(AfterAttention, &self.attention(states, pass, attend));
                 &states + norm(AfterMlp, &self.mlp(&states, pass))
             }
             BlockForm::Sandwich => {
-                let attended = self.attention(&norm(BeforeAttention, states), pass, cache);
+                let attended = self.attention(&norm(BeforeAttention, states), pass, attend);
                 let states = states + norm(AfterAttention, &attended);
                 let fed = self.mlp(&norm(BeforeMlp, &states), pass);
                 &states + norm(AfterMlp, &fed)
             }
             BlockForm::Parallel => {
                 let x = norm(BeforeAttention, states);
-                self.attention(&x, pass, cache) + self.mlp(&x, pass) + states
+                self.attention(&x, pass, attend) + self.mlp(&x, pass) + states
             }
             BlockForm::ParallelTwoNorms => {
-                let attended = self.attention(&norm(BeforeAttention, states), pass, cache);
+                let attended = self.attention(&norm(BeforeAttention, states), pass, attend);
                 attended + self.mlp(&norm(BeforeMlp, states), pass) + states
             }
         }
@@ -78,7 +70,7 @@ impl Block {
         apply(x, linear, LayerName::Block(self.number, projection), pass.adapter)
     }
 
-    fn attention(&self, x: &Tensor, pass: &PassContext<'_>, cache: Option<&mut LayerCache>) -> Tensor {
+    fn attention(&self, x: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         let config = pass.config;
         let heads = |x: Tensor, count: u64| x.view([-1, count as i64, config.head_dim as i64]);
         let mut query = self.linear(Projection::Query, x, pass);
@@ -102,16 +94,7 @@ impl Block {
             cap: config.attention_cap,
             window: self.form.window.map(|window| window as i64),
         };
-        let attended = match cache {
-            Some(cache) => {
-                let continues = cache.extend(&key, &value);
-                match continues {
-                    Some((keys, values)) => attention::next_token(&query, keys, values, rules),
-                    None => attention::causal(&query, &key, &value, pass.runs, rules),
-                }
-            }
-            None => attention::causal(&query, &key, &value, pass.runs, rules),
-        };
+        let attended = attend.attend(self.number, &query, &key, &value, rules);
         self.linear(Projection::Output, &attended, pass)
     }
 

@@ -2,9 +2,13 @@
 
 use tch::Tensor;
 
+use super::attention::{Attend, Rules, causal, next_token};
+use super::batch::Run;
+
 /// The cache of a whole model.
 pub(crate) struct Cache {
-    pub(super) layers: Vec<LayerCache>,
+    /// Keys and values of each layer, `[tokens, kv_heads, head_dim]`; none before the first tokens.
+    layers: Vec<Option<(Tensor, Tensor)>>,
     /// Tokens that it holds.
     pub(super) tokens: i64,
 }
@@ -12,23 +16,29 @@ pub(crate) struct Cache {
 impl Cache {
     /// An empty one.
     pub(crate) fn new(layers: usize) -> Self {
-        Self { layers: (0..layers).map(|_| LayerCache { known: None }).collect(), tokens: 0 }
+        Self { layers: (0..layers).map(|_| None).collect(), tokens: 0 }
     }
 }
 
-/// Keys and values of one layer, `[tokens, kv_heads, head_dim]`.
-pub(crate) struct LayerCache {
-    known: Option<(Tensor, Tensor)>,
+/// Tokens that follow those in a cache: a whole prompt when it is empty, one token afterwards.
+pub(super) struct Following<'a> {
+    pub(super) cache: &'a mut Cache,
+    pub(super) runs: &'a [Run],
 }
 
-impl LayerCache {
-    /// Appends keys and values; all of them, if there were any before.
-    pub(super) fn extend(&mut self, key: &Tensor, value: &Tensor) -> Option<(&Tensor, &Tensor)> {
-        let continues = self.known.is_some();
-        self.known = Some(match self.known.take() {
-            None => (key.shallow_clone(), value.shallow_clone()),
-            Some((keys, values)) => (Tensor::cat(&[&keys, key], 0), Tensor::cat(&[&values, value], 0)),
-        });
-        self.known.as_ref().filter(|_| continues).map(|(keys, values)| (keys, values))
+impl Attend for Following<'_> {
+    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor {
+        match self.cache.layers[layer].take() {
+            None => {
+                self.cache.layers[layer] = Some((key.shallow_clone(), value.shallow_clone()));
+                causal(query, key, value, self.runs, rules)
+            }
+            Some((keys, values)) => {
+                let (keys, values) = (Tensor::cat(&[&keys, key], 0), Tensor::cat(&[&values, value], 0));
+                let attended = next_token(query, &keys, &values, rules);
+                self.cache.layers[layer] = Some((keys, values));
+                attended
+            }
+        }
     }
 }

@@ -8,19 +8,23 @@ mod linear;
 mod load;
 mod norm;
 mod rope;
+mod tree;
 
 use loragrid::checkpoint::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
 
+use attention::{Attend, Sequences};
 pub(crate) use batch::Batch;
 use block::{Block, PassContext, apply};
 pub(crate) use cache::Cache;
+use cache::Following;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
 pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
 use rope::{Frequencies, Turn};
+pub(crate) use tree::{Branch, Kept, Tree};
 
 use crate::lora::Active;
 use crate::tensor::wide;
@@ -74,12 +78,18 @@ impl Model {
         adapter: Option<&Active>,
     ) -> Tensor {
         let batch = Batch::following(cache.tokens, tokens, self.device());
-        let passage = self.passage(&batch, adapter);
-        let mut states = passage.embedded();
-        for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-            states = block.forward(&states, &passage.context(), Some(layer));
-        }
+        let states = self.walk(&batch, adapter, &mut Following { cache, runs: &batch.runs });
         cache.tokens += tokens.len() as i64;
+        states
+    }
+
+    /// Hidden states `[tokens, hidden]` after the last norm, of tokens that see what `attend` lets them see.
+    pub(crate) fn walk(&self, batch: &Batch, adapter: Option<&Active>, attend: &mut dyn Attend) -> Tensor {
+        let passage = self.passage(batch, adapter);
+        let mut states = passage.embedded();
+        for block in &self.blocks {
+            states = block.forward(&states, &passage.context(), attend);
+        }
         self.last_norm(&states)
     }
 
@@ -120,12 +130,7 @@ impl Model {
 
 impl Passage<'_> {
     fn context(&self) -> PassContext<'_> {
-        PassContext {
-            config: &self.model.config,
-            turns: &self.turns,
-            runs: &self.batch.runs,
-            adapter: self.adapter,
-        }
+        PassContext { config: &self.model.config, turns: &self.turns, adapter: self.adapter }
     }
 
     /// States `[tokens, hidden]` before the first block.
@@ -139,6 +144,7 @@ impl Passage<'_> {
 
     /// States after a block.
     pub(crate) fn block(&self, number: usize, states: &Tensor) -> Tensor {
-        self.model.blocks[number].forward(states, &self.context(), None)
+        let mut attend = Sequences(&self.batch.runs);
+        self.model.blocks[number].forward(states, &self.context(), &mut attend)
     }
 }

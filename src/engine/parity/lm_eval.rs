@@ -1,11 +1,11 @@
 //! Log-likelihoods of the real model against lm_eval.
 
 use loragrid::checkpoint::ModelTokenizer;
-use loragrid::task::{Request, RequestScore, encode_request};
+use loragrid::task::{EncodedRequest, Request, RequestScore, encode_request};
 use tch::{Device, Kind};
 
 use super::*;
-use crate::score::score_requests;
+use crate::score::{score_exactly, score_requests};
 
 #[test]
 fn the_real_models_log_likelihoods_equal_lm_evals() {
@@ -17,7 +17,8 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
     let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
-    for task in ["arithmetic_2ds", "blimp_causative"] {
+    let tasks = json["tasks"].as_object().unwrap();
+    for (task, _) in tasks {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         for document in json["tasks"][task]["docs"].as_array().unwrap() {
             for (index, pair) in document["requests"].as_array().unwrap().iter().enumerate() {
@@ -30,7 +31,9 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
                 });
             }
         }
-        let (scores, _) = score_requests(&model, None, &requests, 1024).unwrap();
+        let (scores, tokens) = score_requests(&model, None, &requests, 1024).unwrap();
+        let all: usize = requests.iter().map(|request| request.input.len()).sum();
+        eprintln!("{task}: {tokens} tokens computed of {all}");
         let mut worst: f64 = 0.0;
         for (own, theirs) in scores.iter().zip(&expected) {
             worst = worst.max((own.log_likelihood - theirs.log_likelihood).abs());
@@ -38,4 +41,63 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
         }
         assert!(worst <= 1e-3, "{task}: {worst}");
     }
+}
+
+/// In double precision: any token budget, prefixes shared or not.
+#[test]
+fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
+    for folder in folders_with("expected.safetensors", &[]) {
+        let model = model(&folder, Kind::Double);
+        // Prefixes of prefixes, equal requests, one that ends inside another, runs longer than a window.
+        let requests: Vec<EncodedRequest> = (0..60u32)
+            .map(|n| {
+                let shared = (3..3 + n % 23).collect::<Vec<u32>>();
+                let own = [n % 3, n % 7 + 2, 5, n % 2];
+                let input = [&[1], shared.as_slice(), &own[..(n % 5) as usize]].concat();
+                let targets = (0..1 + (n % 4) as usize % input.len()).map(|t| t as u32 + n % 11).collect();
+                EncodedRequest { input, targets }
+            })
+            .collect();
+        let (exact, all) = score_exactly(&model, None, &requests).unwrap();
+        for budget in [1, 17, 1024] {
+            let (walked, tokens) = score_requests(&model, None, &requests, budget).unwrap();
+            assert!(tokens < all / 4, "{tokens} of {all}");
+            for (own, other) in walked.iter().zip(&exact) {
+                let difference = (own.log_likelihood - other.log_likelihood).abs();
+                assert!(difference < 1e-10, "{}: {difference}", name_of(&folder));
+                assert_eq!(own.is_greedy, other.is_greedy, "{}", name_of(&folder));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_real_models_scores_are_those_of_one_request_at_a_time() {
+    let (Some(path), Some(file)) = (outside("LORAGRID_TEST_MODEL", ""), reference("lm_eval_smollm2.json"))
+    else {
+        return;
+    };
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
+    let mut requests = Vec::new();
+    for task in json["tasks"].as_object().unwrap().values() {
+        for document in task["docs"].as_array().unwrap().iter().take(2) {
+            for pair in document["requests"].as_array().unwrap() {
+                let text = |side: usize| pair[side].as_str().unwrap().to_owned();
+                let request = Request { context: text(0), continuation: text(1) };
+                requests.push(encode_request(&tokenizer, &request, 8192).unwrap());
+            }
+        }
+    }
+    let (exact, _) = score_exactly(&model, None, &requests).unwrap();
+    let (walked, _) = score_requests(&model, None, &requests, 1024).unwrap();
+    let mut worst: f64 = 0.0;
+    for (own, other) in walked.iter().zip(&exact) {
+        worst = worst.max((own.log_likelihood - other.log_likelihood).abs());
+        assert_eq!(own.is_greedy, other.is_greedy);
+    }
+    eprintln!("{} requests differ by at most {worst:.1e}", walked.len());
+    assert!(worst <= 1e-4, "{worst}");
 }

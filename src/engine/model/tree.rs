@@ -1,0 +1,128 @@
+//! Runs of tokens that branch: each sees the runs on its way from the root, whose keys and values are kept, and itself.
+
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::attention::{Attend, Rules, masked};
+
+/// Keys and values of every layer from the root to a run's end, `[tokens, kv_heads, head_dim]` each.
+pub(crate) struct Kept {
+    layers: Vec<(Tensor, Tensor)>,
+    tokens: i64,
+}
+
+impl Kept {
+    /// Bytes of a token that is kept, for a model of this form.
+    pub(crate) fn bytes_per_token(config: &loragrid::checkpoint::ModelConfig, kind: Kind) -> u64 {
+        let element = match kind {
+            Kind::Double => 8,
+            Kind::Float => 4,
+            _ => 2,
+        };
+        2 * config.layers * config.kv_width() * element
+    }
+}
+
+/// Runs of a pass that follow the same kept run; they lie end to end in the pass.
+pub(crate) struct Branch {
+    /// What they follow; none at the root.
+    pub(crate) after: Option<Rc<Kept>>,
+    /// Tokens of each.
+    pub(crate) lengths: Vec<i64>,
+    /// Whether the keys and values of each are kept for runs after it.
+    pub(crate) keep: Vec<bool>,
+}
+
+impl Branch {
+    fn tokens(&self) -> i64 {
+        self.lengths.iter().sum()
+    }
+
+    fn known(&self) -> i64 {
+        self.after.as_ref().map_or(0, |kept| kept.tokens)
+    }
+
+    /// `[tokens, known + tokens]`: each token sees the kept run and those before it in its own, itself included, the last
+    /// `window` of them.
+    fn mask(&self, window: Option<i64>, device: Device) -> Tensor {
+        let (known, tokens) = (self.known(), self.tokens());
+        let (mut run, mut place) = (Vec::new(), Vec::new());
+        for (number, &length) in self.lengths.iter().enumerate() {
+            run.extend(std::iter::repeat_n(number as i64, length as usize));
+            place.extend(known..known + length);
+        }
+        let (run, place) = (Tensor::from_slice(&run), Tensor::from_slice(&place));
+        let earlier = Tensor::arange(known, (Kind::Int64, Device::Cpu));
+        let key_place = Tensor::cat(&[&earlier, &place], 0);
+        let own = run.unsqueeze(1).eq_tensor(&run.unsqueeze(0));
+        let before = Tensor::ones([tokens, known], (Kind::Bool, Device::Cpu));
+        let distance = place.unsqueeze(1) - key_place.unsqueeze(0);
+        let mut mask = Tensor::cat(&[before, own], 1).logical_and(&distance.ge(0));
+        if let Some(window) = window {
+            mask = mask.logical_and(&distance.lt(window));
+        }
+        mask.to_device(device)
+    }
+}
+
+/// The attention of a pass of branches. After the pass, [`Tree::kept`] has what was asked to be kept.
+pub(crate) struct Tree {
+    branches: Vec<Branch>,
+    /// Masks by branch: without a window, and with the model's.
+    masks: Vec<[Option<Tensor>; 2]>,
+    /// Keys and values of the runs that are kept, by branch and run.
+    growing: Vec<Vec<(Tensor, Tensor)>>,
+}
+
+impl Tree {
+    /// Branches in the order in which their runs lie in the pass.
+    pub(crate) fn new(branches: Vec<Branch>) -> Self {
+        let kept = branches.iter().map(|branch| branch.keep.iter().filter(|keep| **keep).count()).sum();
+        let masks = branches.iter().map(|_| [None, None]).collect();
+        Self { branches, masks, growing: (0..kept).map(|_| Vec::new()).collect() }
+    }
+
+    /// What each run that is kept has seen and is, in the order of the pass.
+    pub(crate) fn kept(self) -> Vec<Rc<Kept>> {
+        let whole = |layers: Vec<(Tensor, Tensor)>| {
+            let tokens = layers.first().map_or(0, |(key, _)| key.size()[0]);
+            Rc::new(Kept { layers, tokens })
+        };
+        self.growing.into_iter().map(whole).collect()
+    }
+}
+
+impl Attend for Tree {
+    fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor {
+        let mut parts = Vec::with_capacity(self.branches.len());
+        let (mut start, mut grown) = (0, 0);
+        for (branch, masks) in self.branches.iter().zip(&mut self.masks) {
+            let tokens = branch.tokens();
+            let own = |x: &Tensor| x.narrow(0, start, tokens);
+            let (own_key, own_value) = (own(key), own(value));
+            let earlier = branch.after.as_ref().map(|kept| &kept.layers[layer]);
+            let (keys, values) = match earlier {
+                Some((k, v)) => (Tensor::cat(&[k, &own_key], 0), Tensor::cat(&[v, &own_value], 0)),
+                None => (own_key.shallow_clone(), own_value.shallow_clone()),
+            };
+            let mask = masks[usize::from(rules.window.is_some())]
+                .get_or_insert_with(|| branch.mask(rules.window, query.device()));
+            parts.push(masked(&own(query), &keys, &values, mask, rules));
+            let mut at = 0;
+            for (&length, keep) in branch.lengths.iter().zip(&branch.keep) {
+                if *keep {
+                    let run = |whole: &Tensor, own: &Tensor| {
+                        let own = own.narrow(0, at, length);
+                        Tensor::cat(&[whole.narrow(0, 0, branch.known()), own], 0)
+                    };
+                    self.growing[grown].push((run(&keys, &own_key), run(&values, &own_value)));
+                    grown += 1;
+                }
+                at += length;
+            }
+            start += tokens;
+        }
+        Tensor::cat(&parts, 0)
+    }
+}

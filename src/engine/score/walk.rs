@@ -1,0 +1,192 @@
+//! All requests as one trie: each prefix is computed once, depth first, branches together up to the token budget, logits
+//! only where a token is asked for.
+
+use std::rc::Rc;
+
+use loragrid::passes::trie::{Query, Trie, Want};
+use loragrid::task::{EncodedRequest, RequestScore};
+use tch::{Kind, Tensor};
+
+use crate::failure::EngineError;
+use crate::lora::{Active, Adapter};
+use crate::model::{Batch, Branch, Kept, Model, Tree};
+
+/// Rows of logits that are in memory at one time.
+const HEAD_CHUNK: usize = 256;
+/// Bytes of kept keys and values above which passes take one run at a time, so that the walk goes down and not wide.
+const KEPT_BOUND: u64 = 1 << 30;
+
+/// The scores of requests, in their order, and the tokens that went through the model.
+pub(crate) fn score_requests(
+    model: &Model,
+    adapter: Option<&Adapter>,
+    requests: &[EncodedRequest],
+    token_budget: usize,
+) -> Result<(Vec<RequestScore>, u64), EngineError> {
+    let queries: Vec<Query<'_>> =
+        requests.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
+    let trie = Trie::new(&queries);
+    let mut walk = Walk {
+        model,
+        active: adapter.map(Active::of),
+        trie: &trie,
+        waiting: vec![Waiting { node: 0, after: None }],
+        kept_bytes: 0,
+        scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
+    };
+    if !requests.is_empty() {
+        while !walk.waiting.is_empty() {
+            tch::no_grad(|| walk.pass(token_budget))?;
+        }
+    }
+    let scores = walk.scores;
+    Ok((scores, trie.tokens() as u64))
+}
+
+/// A node whose parents are computed.
+struct Waiting {
+    node: usize,
+    after: Option<Rc<Kept>>,
+}
+
+struct Walk<'a> {
+    model: &'a Model,
+    active: Option<Active<'a>>,
+    trie: &'a Trie,
+    /// The deepest last.
+    waiting: Vec<Waiting>,
+    /// Keys and values of nodes with children that wait.
+    kept_bytes: u64,
+    scores: Vec<RequestScore>,
+}
+
+impl Walk<'_> {
+    /// Computes the deepest nodes that wait, and puts their children on top.
+    fn pass(&mut self, token_budget: usize) -> Result<(), EngineError> {
+        let chosen = self.choose(token_budget);
+        let nodes: Vec<usize> = chosen.iter().map(|waiting| waiting.node).collect();
+        let branches = self.branches(chosen);
+        let runs: Vec<(usize, &[u32])> = nodes
+            .iter()
+            .map(|&node| (self.trie.nodes[node].depth, self.trie.nodes[node].tokens.as_slice()))
+            .collect();
+        let batch = Batch::branches(&runs, self.model.device());
+        let mut tree = Tree::new(branches);
+        let states = self.model.walk(&batch, self.active.as_ref(), &mut tree);
+        self.ask(&nodes, &states)?;
+        let mut kept = tree.kept().into_iter();
+        for &node in &nodes {
+            let children = &self.trie.nodes[node].children;
+            if children.is_empty() {
+                continue;
+            }
+            let after = kept.next();
+            self.kept_bytes += self.bytes(node);
+            self.waiting.extend(children.iter().map(|&node| Waiting { node, after: after.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the keys and values from the root to a node's end.
+    fn bytes(&self, node: usize) -> u64 {
+        let node = &self.trie.nodes[node];
+        let tokens = (node.depth + node.tokens.len()) as u64;
+        tokens * Kept::bytes_per_token(&self.model.config, self.model.kind)
+    }
+
+    /// Takes nodes from the top up to the budget; an empty root gives way to its children.
+    fn choose(&mut self, token_budget: usize) -> Vec<Waiting> {
+        let mut chosen: Vec<Waiting> = Vec::new();
+        let mut tokens = 0;
+        while let Some(next) = self.waiting.last() {
+            let node = &self.trie.nodes[next.node];
+            let narrow = self.kept_bytes > KEPT_BOUND;
+            if !chosen.is_empty() && (narrow || tokens + node.tokens.len() > token_budget) {
+                break;
+            }
+            let Some(waiting) = self.waiting.pop() else { break };
+            if node.tokens.is_empty() {
+                self.waiting.extend(node.children.iter().map(|&node| Waiting { node, after: None }));
+                continue;
+            }
+            tokens += node.tokens.len();
+            if let Some(parent) = node.parent
+                && waiting.after.as_ref().is_some_and(|after| Rc::strong_count(after) == 1)
+            {
+                // The last child of its parent.
+                self.kept_bytes = self.kept_bytes.saturating_sub(self.bytes(parent));
+            }
+            chosen.push(waiting);
+        }
+        chosen
+    }
+
+    /// Neighbours after the same run are one branch.
+    fn branches(&self, chosen: Vec<Waiting>) -> Vec<Branch> {
+        let mut branches: Vec<Branch> = Vec::new();
+        for Waiting { node, after } in chosen {
+            let node = &self.trie.nodes[node];
+            let (length, keep) = (node.tokens.len() as i64, !node.children.is_empty());
+            let same = |branch: &&mut Branch| match (&branch.after, &after) {
+                (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                _ => false,
+            };
+            match branches.last_mut().filter(same) {
+                Some(branch) => {
+                    branch.lengths.push(length);
+                    branch.keep.push(keep);
+                }
+                None => branches.push(Branch { after, lengths: vec![length], keep: vec![keep] }),
+            }
+        }
+        branches
+    }
+
+    /// Adds the log-probabilities of the tokens that are asked for at the nodes' positions.
+    fn ask(&mut self, nodes: &[usize], states: &Tensor) -> Result<(), EngineError> {
+        let mut asked: Vec<(i64, Want)> = Vec::new();
+        let mut start = 0;
+        for &node in nodes {
+            let node = &self.trie.nodes[node];
+            asked.extend(node.wants.iter().map(|want| ((start + want.offset) as i64, *want)));
+            start += node.tokens.len();
+        }
+        let mut rows: Vec<i64> = asked.iter().map(|(row, _)| *row).collect();
+        rows.dedup();
+        let mut rest = asked.as_slice();
+        for rows in rows.chunks(HEAD_CHUNK) {
+            let last = rows[rows.len() - 1];
+            let count = rest.iter().take_while(|(row, _)| *row <= last).count();
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            self.ask_rows(rows, own, states)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Walk::ask`] for rows of hidden states that are few enough for their logits.
+    fn ask_rows(&mut self, rows: &[i64], asked: &[(i64, Want)], states: &Tensor) -> Result<(), EngineError> {
+        let device = states.device();
+        let states = states.index_select(0, &Tensor::from_slice(rows).to_device(device));
+        let logits = self.model.logits(&states, self.active.as_ref());
+        let place = |row: &i64| rows.binary_search(row).map_or(0, |at| at as i64);
+        let places: Vec<i64> = asked.iter().map(|(row, _)| place(row)).collect();
+        let tokens: Vec<i64> = asked.iter().map(|(_, want)| want.token.into()).collect();
+        let places = Tensor::from_slice(&places).to_device(device);
+        let tokens = Tensor::from_slice(&tokens).to_device(device);
+        // log softmax at the asked tokens alone: the logit less the logarithm of the row's sum.
+        let logits = logits.to_kind(Kind::Double);
+        let sums = logits.logsumexp([-1i64].as_slice(), false).index_select(0, &places);
+        let vocabulary = logits.size()[1];
+        let picked = logits.view([-1]).index_select(0, &(&places * vocabulary + &tokens)) - sums;
+        let greedy = logits.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
+        let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
+        let greedy = Vec::<bool>::try_from(greedy)?;
+        for ((_, want), (value, greedy)) in asked.iter().zip(values.into_iter().zip(greedy)) {
+            let score = &mut self.scores[want.query];
+            score.log_likelihood += value;
+            score.is_greedy &= greedy;
+        }
+        Ok(())
+    }
+}

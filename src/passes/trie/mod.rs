@@ -1,0 +1,179 @@
+//! Token sequences as one trie, so that a prefix that several of them have is computed once.
+
+use std::collections::BTreeMap;
+
+/// A sequence with what is asked of it: its last `targets.len()` positions predict `targets`.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// The tokens that the model reads.
+    pub input: &'a [u32],
+    /// The tokens that are scored; no more than there are in `input`.
+    pub targets: &'a [u32],
+}
+
+/// A token that is asked for at a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Want {
+    /// The position, counted from the node's first token.
+    pub offset: usize,
+    /// The token whose probability is wanted.
+    pub token: u32,
+    /// The query that wants it.
+    pub query: usize,
+}
+
+/// A run of tokens that every sequence through it has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Node {
+    /// The run before it.
+    pub parent: Option<usize>,
+    /// The runs after it.
+    pub children: Vec<usize>,
+    /// Tokens before it in its sequences.
+    pub depth: usize,
+    /// Its tokens; of the root alone there may be none.
+    pub tokens: Vec<u32>,
+    /// What is asked at its positions, by offset.
+    pub wants: Vec<Want>,
+}
+
+/// The trie of some sequences; node 0 is its root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trie {
+    /// The nodes, each after its parent.
+    pub nodes: Vec<Node>,
+}
+
+impl Trie {
+    /// The trie of all queries.
+    pub fn new(queries: &[Query<'_>]) -> Self {
+        let mut by_input: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
+        for (at, query) in queries.iter().enumerate() {
+            by_input.entry(query.input).or_default().push(at);
+        }
+        let sorted: Vec<&[u32]> = by_input.keys().copied().collect();
+        let mut trie = Self { nodes: Vec::new() };
+        let ends = trie.grow(&sorted);
+        for (end, owners) in ends.into_iter().zip(by_input.values()) {
+            for &owner in owners {
+                trie.ask(end, owner, &queries[owner]);
+            }
+        }
+        trie.nodes.iter_mut().for_each(|node| node.wants.sort_unstable());
+        trie
+    }
+
+    /// Tokens of all nodes: what a walk computes.
+    pub fn tokens(&self) -> usize {
+        self.nodes.iter().map(|node| node.tokens.len()).sum()
+    }
+
+    /// Makes the nodes of ascending, distinct sequences; the node in which each of them ends.
+    fn grow(&mut self, sorted: &[&[u32]]) -> Vec<usize> {
+        let mut ends = vec![0; sorted.len()];
+        // Sequences that share `depth` tokens, and the node that those tokens end in.
+        let mut work = vec![(0..sorted.len(), 0, None)];
+        while let Some((range, depth, parent)) = work.pop() {
+            let (Some(first), Some(last)) = (sorted[range.clone()].first(), sorted[range.clone()].last())
+            else {
+                self.nodes.push(Node::default());
+                continue;
+            };
+            // In ascending order what the first and the last share, all share.
+            let shared =
+                depth + first[depth..].iter().zip(&last[depth..]).take_while(|(a, b)| a == b).count();
+            let number = self.nodes.len();
+            self.nodes.push(Node { parent, depth, tokens: first[depth..shared].to_vec(), ..Node::default() });
+            if let Some(parent) = parent {
+                let parent: usize = parent;
+                self.nodes[parent].children.push(number);
+            }
+            let mut start = range.start;
+            if first.len() == shared {
+                ends[start] = number;
+                start += 1;
+            }
+            while start < range.end {
+                let token = sorted[start][shared];
+                let count = sorted[start..range.end].iter().take_while(|own| own[shared] == token).count();
+                work.push((start..start + count, shared, Some(number)));
+                start += count;
+            }
+        }
+        ends
+    }
+
+    /// Notes what a query wants on the way from its end to the root.
+    fn ask(&mut self, end: usize, query: usize, asked: &Query<'_>) {
+        let first = asked.input.len() - asked.targets.len();
+        let mut at = Some(end);
+        while let Some(number) = at {
+            let node = &mut self.nodes[number];
+            // Positions of this node that are scored.
+            for position in node.depth.max(first)..(node.depth + node.tokens.len()).min(asked.input.len()) {
+                let token = asked.targets[position - first];
+                node.wants.push(Want { offset: position - node.depth, token, query });
+            }
+            at = if node.depth > first { node.parent } else { None };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The tokens from the root to a node's end.
+    fn path(trie: &Trie, mut number: usize) -> Vec<u32> {
+        let mut tokens = trie.nodes[number].tokens.clone();
+        while let Some(parent) = trie.nodes[number].parent {
+            tokens = [trie.nodes[parent].tokens.clone(), tokens].concat();
+            number = parent;
+        }
+        tokens
+    }
+
+    proptest! {
+        #[test]
+        fn every_query_is_asked_once_at_each_of_its_positions_and_no_prefix_is_there_twice(
+            inputs in proptest::collection::vec((proptest::collection::vec(0u32..3, 1..8), 1usize..8), 0..20),
+        ) {
+            let inputs: Vec<(Vec<u32>, Vec<u32>)> = inputs
+                .into_iter()
+                .map(|(input, n)| {
+                    let targets = (0..n.min(input.len()) as u32).collect();
+                    (input, targets)
+                })
+                .collect();
+            let queries: Vec<Query> = inputs.iter().map(|(input, targets)| Query { input, targets }).collect();
+            let trie = Trie::new(&queries);
+            let mut asked: Vec<Vec<(usize, u32)>> = vec![Vec::new(); queries.len()];
+            let mut prefixes = std::collections::BTreeSet::new();
+            for (number, node) in trie.nodes.iter().enumerate() {
+                let whole = path(&trie, number);
+                prop_assert_eq!(node.depth + node.tokens.len(), whole.len());
+                for end in node.depth..whole.len() {
+                    prop_assert!(prefixes.insert(whole[..=end].to_vec()), "a prefix is there twice");
+                }
+                for want in &node.wants {
+                    prop_assert!(inputs[want.query].0.starts_with(&whole[..=node.depth + want.offset]));
+                    asked[want.query].push((node.depth + want.offset, want.token));
+                }
+            }
+            for (own, (input, targets)) in asked.iter_mut().zip(&inputs) {
+                own.sort_unstable();
+                let first = input.len() - targets.len();
+                let expected: Vec<(usize, u32)> =
+                    targets.iter().enumerate().map(|(n, token)| (first + n, *token)).collect();
+                prop_assert_eq!(&*own, &expected);
+            }
+            let distinct: std::collections::BTreeSet<&[u32]> = inputs
+                .iter()
+                .flat_map(|(input, _)| (1..=input.len()).map(move |end| &input[..end]))
+                .collect();
+            prop_assert_eq!(trie.tokens(), distinct.len());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! How Python prints values.
+
+use serde_json::Value;
+
+/// `str(value)`: texts as they are, everything else as [`python_repr`].
+pub fn python_str(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => python_repr(other),
+    }
+}
+
+/// `repr(value)`.
+pub fn python_repr(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) => python_float(float),
+            None => number.to_string(),
+        },
+        Value::String(text) => quoted(text),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(python_repr).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let items: Vec<String> =
+                map.iter().map(|(key, value)| format!("{}: {}", quoted(key), python_repr(value))).collect();
+            format!("{{{}}}", items.join(", "))
+        }
+    }
+}
+
+/// The shortest digits that read back, with an exponent outside 1e-4 … 1e16 as Python has it.
+pub(super) fn python_float(float: f64) -> String {
+    let magnitude = float.abs();
+    if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
+        let text = format!("{float:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, number) = match exponent.strip_prefix('-') {
+            Some(number) => ('-', number),
+            None => ('+', exponent),
+        };
+        return format!("{digits}e{sign}{number:0>2}");
+    }
+    if float == float.trunc() { format!("{float:.1}") } else { float.to_string() }
+}
+
+/// Single quotes, unless the text has some and no double ones.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out += "\\n",
+            '\t' => out += "\\t",
+            '\r' => out += "\\r",
+            '\\' => out += "\\\\",
+            c if c == quote => out.extend(['\\', c]),
+            c if (c as u32) < 0x20 || (0x7F..0xA0).contains(&(c as u32)) || c == '\u{AD}' => {
+                out += &format!("\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_are_spelled_as_python_does() {
+        for (value, text) in [
+            (json!(["a0", "The b."]), "['a0', 'The b.']"),
+            (json!({ "a": true, "b": null }), "{'a': True, 'b': None}"),
+            (json!("it's"), "\"it's\""),
+            (json!("it's \"x\"\n\u{1}"), "'it\\'s \"x\"\\n\\x01'"),
+            (json!([1.0, 0.1, 1e20, 1e-7, 3]), "[1.0, 0.1, 1e+20, 1e-07, 3]"),
+        ] {
+            assert_eq!(python_repr(&value), text);
+        }
+        assert_eq!(python_str(&json!("x")), "x");
+    }
+}

@@ -1,6 +1,6 @@
 //! Attention within each sequence, never across a join.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::batch::Run;
 use crate::tensor::wide;
@@ -33,7 +33,7 @@ impl Attend for Sequences<'_> {
 }
 
 /// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values `[known,
-/// kv_heads, head_dim]` where the mask `[tokens, known]` is true.
+/// kv_heads, head_dim]` with the additive mask `[tokens, known]`.
 pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
     let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
     let one = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
@@ -71,9 +71,9 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run],
         };
         let (query, key, value) = (sequences(query), sequences(key), sequences(value));
         let mask = rules.window.filter(|window| *window < run.length);
-        let mask = mask.map(|window| visible(run.length, window, query.device()));
+        let mask = mask.map(|window| visible(run.length, window, &query));
         let attended = if rules.cap.is_some() {
-            let mask = mask.unwrap_or_else(|| visible(run.length, run.length, query.device()));
+            let mask = mask.unwrap_or_else(|| visible(run.length, run.length, &query));
             capped(&query, &key, &value, Some(&mask), rules)
         } else {
             let is_causal = mask.is_none();
@@ -117,9 +117,16 @@ pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: 
     attended.transpose(1, 2).reshape([1, heads * head_dim])
 }
 
-/// Which keys each query sees, `[length, length]`: itself and the `window − 1` before it.
-fn visible(length: i64, window: i64, device: Device) -> Tensor {
-    Tensor::ones([length, length], (Kind::Bool, device)).tril(0).triu(1 - window)
+/// Which keys each query sees, `[length, length]`: itself and the `window − 1` before it; in the queries' kind.
+fn visible(length: i64, window: i64, query: &Tensor) -> Tensor {
+    let seen = Tensor::ones([length, length], (Kind::Bool, query.device())).tril(0).triu(1 - window);
+    additive(&seen, query.kind())
+}
+
+/// 0 where the mask is true and −∞ elsewhere, to be added to scores.
+pub(super) fn additive(mask: &Tensor, kind: Kind) -> Tensor {
+    Tensor::zeros(mask.size().as_slice(), (kind, mask.device()))
+        .masked_fill(&mask.logical_not(), f64::NEG_INFINITY)
 }
 
 /// Attention with capped scores (Gemma 2), which no fused kernel has: products in the compute dtype, softmax in single
@@ -132,7 +139,7 @@ fn capped(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, r
         scores = (scores / cap).tanh() * cap;
     }
     if let Some(mask) = mask {
-        scores = scores.masked_fill(&mask.logical_not(), f64::NEG_INFINITY);
+        scores = scores + mask;
     }
     let weights = scores.softmax(-1, wide(scores.kind())).to_kind(query.kind());
     weights.matmul(&spread(value))

@@ -1,26 +1,44 @@
 //! Runs of tokens that branch: each sees the runs on its way from the root, whose keys and values are kept, and itself.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Attend, Rules, masked};
+use super::attention::{Attend, Rules, additive, masked};
 
 /// Keys and values of every layer from the root to a run's end, `[tokens, kv_heads, head_dim]` each.
 pub(crate) struct Kept {
     layers: Vec<(Tensor, Tensor)>,
     tokens: i64,
+    bytes: u64,
+    account: Account,
+}
+
+/// Bytes of all that is kept by one walk.
+#[derive(Clone, Default)]
+pub(crate) struct Account(Rc<Cell<u64>>);
+
+impl Account {
+    /// Bytes now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.get()
+    }
 }
 
 impl Kept {
-    /// Bytes of a token that is kept, for a model of this form.
-    pub(crate) fn bytes_per_token(config: &loragrid::checkpoint::ModelConfig, kind: Kind) -> u64 {
-        let element = match kind {
-            Kind::Double => 8,
-            Kind::Float => 4,
-            _ => 2,
-        };
-        2 * config.layers * config.kv_width() * element
+    fn new(layers: Vec<(Tensor, Tensor)>, account: &Account) -> Self {
+        let size = |x: &Tensor| x.numel() as u64 * x.kind().elt_size_in_bytes() as u64;
+        let bytes = layers.iter().map(|(key, value)| size(key) + size(value)).sum();
+        account.0.set(account.0.get() + bytes);
+        let tokens = layers.first().map_or(0, |(key, _)| key.size()[0]);
+        Self { layers, tokens, bytes, account: account.clone() }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.account.0.set(self.account.0.get() - self.bytes);
     }
 }
 
@@ -35,7 +53,8 @@ pub(crate) struct Branch {
 }
 
 impl Branch {
-    fn tokens(&self) -> i64 {
+    /// Tokens of all its runs.
+    pub(crate) fn tokens(&self) -> i64 {
         self.lengths.iter().sum()
     }
 
@@ -44,8 +63,8 @@ impl Branch {
     }
 
     /// `[tokens, known + tokens]`: each token sees the kept run and those before it in its own, itself included, the last
-    /// `window` of them.
-    fn mask(&self, window: Option<i64>, device: Device) -> Tensor {
+    /// `window` of them. Additive, in the queries' kind.
+    fn mask(&self, window: Option<i64>, query: &Tensor) -> Tensor {
         let (known, tokens) = (self.known(), self.tokens());
         let (mut run, mut place) = (Vec::new(), Vec::new());
         for (number, &length) in self.lengths.iter().enumerate() {
@@ -62,7 +81,7 @@ impl Branch {
         if let Some(window) = window {
             mask = mask.logical_and(&distance.lt(window));
         }
-        mask.to_device(device)
+        additive(&mask, query.kind()).to_device(query.device())
     }
 }
 
@@ -84,12 +103,8 @@ impl Tree {
     }
 
     /// What each run that is kept has seen and is, in the order of the pass.
-    pub(crate) fn kept(self) -> Vec<Rc<Kept>> {
-        let whole = |layers: Vec<(Tensor, Tensor)>| {
-            let tokens = layers.first().map_or(0, |(key, _)| key.size()[0]);
-            Rc::new(Kept { layers, tokens })
-        };
-        self.growing.into_iter().map(whole).collect()
+    pub(crate) fn kept(self, account: &Account) -> Vec<Rc<Kept>> {
+        self.growing.into_iter().map(|layers| Rc::new(Kept::new(layers, account))).collect()
     }
 }
 
@@ -107,7 +122,7 @@ impl Attend for Tree {
                 None => (own_key.shallow_clone(), own_value.shallow_clone()),
             };
             let mask = masks[usize::from(rules.window.is_some())]
-                .get_or_insert_with(|| branch.mask(rules.window, query.device()));
+                .get_or_insert_with(|| branch.mask(rules.window, query));
             parts.push(masked(&own(query), &keys, &values, mask, rules));
             let mut at = 0;
             for (&length, keep) in branch.lengths.iter().zip(&branch.keep) {

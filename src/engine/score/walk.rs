@@ -9,10 +9,12 @@ use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
-use crate::model::{Batch, Branch, Kept, Model, Tree};
+use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
 
 /// Rows of logits that are in memory at one time.
 const HEAD_CHUNK: usize = 256;
+/// Tokens of one branch: its scores are a square of them, most of it masked.
+const BRANCH_TOKENS: i64 = 128;
 /// Bytes of kept keys and values above which passes take one run at a time, so that the walk goes down and not wide.
 const KEPT_BOUND: u64 = 1 << 30;
 
@@ -31,7 +33,7 @@ pub(crate) fn score_requests(
         active: adapter.map(Active::of),
         trie: &trie,
         waiting: vec![Waiting { node: 0, after: None }],
-        kept_bytes: 0,
+        kept: Account::default(),
         scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
     };
     if !requests.is_empty() {
@@ -56,7 +58,7 @@ struct Walk<'a> {
     /// The deepest last.
     waiting: Vec<Waiting>,
     /// Keys and values of nodes with children that wait.
-    kept_bytes: u64,
+    kept: Account,
     scores: Vec<RequestScore>,
 }
 
@@ -74,24 +76,16 @@ impl Walk<'_> {
         let mut tree = Tree::new(branches);
         let states = self.model.walk(&batch, self.active.as_ref(), &mut tree);
         self.ask(&nodes, &states)?;
-        let mut kept = tree.kept().into_iter();
+        let mut kept = tree.kept(&self.kept).into_iter();
         for &node in &nodes {
             let children = &self.trie.nodes[node].children;
             if children.is_empty() {
                 continue;
             }
             let after = kept.next();
-            self.kept_bytes += self.bytes(node);
             self.waiting.extend(children.iter().map(|&node| Waiting { node, after: after.clone() }));
         }
         Ok(())
-    }
-
-    /// Bytes of the keys and values from the root to a node's end.
-    fn bytes(&self, node: usize) -> u64 {
-        let node = &self.trie.nodes[node];
-        let tokens = (node.depth + node.tokens.len()) as u64;
-        tokens * Kept::bytes_per_token(&self.model.config, self.model.kind)
     }
 
     /// Takes nodes from the top up to the budget; an empty root gives way to its children.
@@ -100,7 +94,7 @@ impl Walk<'_> {
         let mut tokens = 0;
         while let Some(next) = self.waiting.last() {
             let node = &self.trie.nodes[next.node];
-            let narrow = self.kept_bytes > KEPT_BOUND;
+            let narrow = self.kept.bytes() > KEPT_BOUND;
             if !chosen.is_empty() && (narrow || tokens + node.tokens.len() > token_budget) {
                 break;
             }
@@ -110,12 +104,6 @@ impl Walk<'_> {
                 continue;
             }
             tokens += node.tokens.len();
-            if let Some(parent) = node.parent
-                && waiting.after.as_ref().is_some_and(|after| Rc::strong_count(after) == 1)
-            {
-                // The last child of its parent.
-                self.kept_bytes = self.kept_bytes.saturating_sub(self.bytes(parent));
-            }
             chosen.push(waiting);
         }
         chosen
@@ -128,7 +116,7 @@ impl Walk<'_> {
             let node = &self.trie.nodes[node];
             let (length, keep) = (node.tokens.len() as i64, !node.children.is_empty());
             let same = |branch: &&mut Branch| match (&branch.after, &after) {
-                (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+                (Some(a), Some(b)) => Rc::ptr_eq(a, b) && branch.tokens() + length <= BRANCH_TOKENS,
                 _ => false,
             };
             match branches.last_mut().filter(same) {

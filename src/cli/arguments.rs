@@ -43,6 +43,9 @@ pub(super) enum Command {
     /// Look at training data: lengths, or the tokens and labels of a row
     #[command(subcommand)]
     Data(DataCommand),
+    /// Look at task files
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Bring a model from a hub, or look at one
     #[command(subcommand)]
     Model(ModelCommand),
@@ -76,6 +79,8 @@ impl Command {
             Self::Data(DataCommand::Stats(command)) => command.json,
             Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
+            Self::Task(TaskCommand::Check(command)) => command.json,
+            Self::Task(TaskCommand::List(command)) => command.json,
             Self::Model(ModelCommand::Pull(command)) => command.json,
             Self::Model(ModelCommand::Show(command)) => command.json,
             Self::Merge(command) => command.json,
@@ -177,6 +182,34 @@ pub(super) struct DataShowArguments {
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) row: u64,
     /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TaskCommand {
+    /// Count which tasks of a folder are understood, and why the others are refused
+    Check(TaskCheckArguments),
+    /// List tasks by name
+    List(TaskListArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskCheckArguments {
+    /// The folder of task files
+    #[arg(long, value_name = "DIR")]
+    pub(super) include_path: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskListArguments {
+    /// Also the tasks of this folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) include_path: Option<PathBuf>,
+    /// Print one JSON object with the tasks in `tasks`
     #[arg(long)]
     pub(super) json: bool,
 }

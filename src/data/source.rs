@@ -12,16 +12,18 @@ use super::rows::{Row, read_rows};
 use crate::checkpoint::FileDigests;
 use crate::job::Digest;
 
-/// Hub data sets of tasks with the file that holds their evaluated split in a folder of local data: path,
-/// configuration, file.
-const TASK_COPIES: &[(&str, Option<&str>, &str)] = &[
-    ("EleutherAI/arithmetic", Some("arithmetic_2ds"), "arithmetic_two_digit_subtraction.jsonl"),
-    ("EleutherAI/arithmetic", Some("arithmetic_4ds"), "arithmetic_four_digit_subtraction.jsonl"),
-    ("EleutherAI/arithmetic", Some("arithmetic_2da"), "arithmetic_two_digit_addition.jsonl"),
-    ("nyu-mll/blimp", Some("causative"), "blimp_causative.jsonl"),
-    ("nyu-mll/blimp", Some("drop_argument"), "blimp_drop_argument.jsonl"),
-    ("truthfulqa/truthful_qa", Some("multiple_choice"), "truthfulqa_mc.jsonl"),
-    ("cais/mmlu", Some("global_facts"), "mmlu_global_facts_test.jsonl"),
+/// Hub data sets of tasks with the file that holds a split in a folder of local data: path, configuration, split (none:
+/// the evaluated one), file.
+const TASK_COPIES: &[(&str, Option<&str>, Option<&str>, &str)] = &[
+    ("EleutherAI/arithmetic", Some("arithmetic_2ds"), None, "arithmetic_two_digit_subtraction.jsonl"),
+    ("EleutherAI/arithmetic", Some("arithmetic_4ds"), None, "arithmetic_four_digit_subtraction.jsonl"),
+    ("EleutherAI/arithmetic", Some("arithmetic_2da"), None, "arithmetic_two_digit_addition.jsonl"),
+    ("nyu-mll/blimp", Some("causative"), None, "blimp_causative.jsonl"),
+    ("nyu-mll/blimp", Some("drop_argument"), None, "blimp_drop_argument.jsonl"),
+    ("truthfulqa/truthful_qa", Some("multiple_choice"), None, "truthfulqa_mc.jsonl"),
+    ("cais/mmlu", Some("global_facts"), None, "mmlu_global_facts_test.jsonl"),
+    ("cais/mmlu", Some("global_facts"), Some("dev"), "mmlu_global_facts_dev.jsonl"),
+    ("cais/mmlu", Some("global_facts"), Some("validation"), "mmlu_global_facts_val.jsonl"),
 ];
 
 /// The name under which task files ask for a generated data set.
@@ -100,10 +102,12 @@ impl DataSource {
         Err(DataError::Unknown { name: name.to_owned(), nearest })
     }
 
-    /// The documents that a task file names by `dataset_path` and `dataset_name`. Error: no local copy.
+    /// The documents that a task file names by `dataset_path` and `dataset_name`: of the split that it evaluates, or of
+    /// `split`, which `[data_sets]` names as `path:configuration:split`. Error: no local copy.
     pub fn documents(
         path: &str,
         config: Option<&str>,
+        split: Option<&str>,
         folder: &Path,
         roots: &DataRoots,
     ) -> Result<Self, DataError> {
@@ -113,13 +117,18 @@ impl DataSource {
             let unknown = || DataError::Unknown { name: name(), nearest: None };
             return Ok(Self::Generated { preset: preset.ok_or_else(unknown)?, split: Split::Test });
         }
-        let full = config.map(|config| format!("{path}:{config}"));
-        let named = full.and_then(|full| roots.named.get(&full)).or_else(|| roots.named.get(path));
+        let mut names: Vec<String> = config.iter().map(|config| format!("{path}:{config}")).collect();
+        names.push(path.to_owned());
+        if let Some(split) = split {
+            names.iter_mut().for_each(|name| *name += &format!(":{split}"));
+        }
+        let named = names.iter().find_map(|name| roots.named.get(name));
         if let Some(file) = named {
             return Ok(Self::File { path: folder.join(file) });
         }
-        let copy = TASK_COPIES.iter().find(|(hub, of, _)| *hub == path && *of == config);
-        match copy.and_then(|(_, _, file)| roots.copy(&[file])) {
+        let copy =
+            TASK_COPIES.iter().find(|(hub, of, own, _)| *hub == path && *of == config && *own == split);
+        match copy.and_then(|(.., file)| roots.copy(&[file])) {
             Some(path) => Ok(Self::File { path }),
             None => Err(DataError::NotLocal { name: name() }),
         }

@@ -67,8 +67,6 @@ impl Blocker {
                 blockers.push(Self::Setting { path, value: value.to_string() });
             }
         };
-        let shots = eval.num_fewshot.unwrap_or(0);
-        block(shots > 0, "num_fewshot", &shots);
         block(eval.prompt_profile != PromptProfile::LmEval, "prompt_profile", &eval.prompt_profile.as_str());
         blockers
     }

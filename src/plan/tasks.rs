@@ -38,14 +38,23 @@ impl PlannedTask {
         models: &[PlannedModel],
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
-        let task = Catalogue { folder, roots: &context.roots }.find(name)?;
+        let task = Catalogue { folder, roots: &context.roots }.find(name)?.with_shots(eval.num_fewshot);
         let facts = score_facts(eval);
-        let Some(source) = &task.documents else {
+        let shots = match (task.shots.count, &task.shots.documents) {
+            (0, _) => Some(None),
+            (_, Some(source)) => Some(Some(source)),
+            (_, None) => None,
+        };
+        let (Some(source), Some(shots)) = (&task.documents, shots) else {
             let version = task.version_digest(Digest::of(task.documents_name.as_bytes()));
             return Ok(Self { task, version, facts, documents: None, tokens: 0 });
         };
         let read = |source| TaskError::Documents { task: task.name.clone(), source };
-        let content = source.identity(context.digests).map_err(read)?;
+        let mut content = source.identity(context.digests).map_err(read)?;
+        if let Some(shots) = shots {
+            let examples = shots.identity(context.digests).map_err(read)?;
+            content = Digest::of(format!("{content} {examples}").as_bytes());
+        }
         let documents = build_documents(&task, facts.limit)?;
         let mut inputs = BTreeSet::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::definition::Task;
 use super::error::TaskError;
+use super::function::Modules;
+use super::yaml::{Node, load};
 use crate::data::DataRoots;
 
 /// The shipped task files by task name.
@@ -38,14 +40,21 @@ impl Catalogue<'_> {
     /// The task that a sweep names: a shipped one, or a `.yaml` file. Errors: unknown, malformed, unsupported.
     pub fn find(&self, name: &str) -> Result<Task, TaskError> {
         if let Some((_, text)) = BUILTIN.iter().find(|(known, _)| *known == name) {
-            return Task::parse(&format!("the shipped task {name}"), text, self.folder, self.roots);
+            let file = format!("the shipped task {name}");
+            let node = Node::parse(text, Path::new(""));
+            let node = node.map_err(|reason| TaskError::Malformed { file: file.clone(), reason })?;
+            return Task::build(&file, node, self.folder, self.roots, &Modules::default());
         }
         if name.ends_with(".yaml") || name.ends_with(".yml") {
             let path = self.folder.join(name);
-            let file = path.display().to_string();
-            let text = std::fs::read_to_string(&path)
-                .map_err(|source| TaskError::Io { file: file.clone(), source })?;
-            return Task::parse(&file, &text, self.folder, self.roots);
+            let node = load(&path, &|path: &Path| std::fs::read_to_string(path))?;
+            return Task::build(
+                &path.display().to_string(),
+                node,
+                self.folder,
+                self.roots,
+                &Modules::default(),
+            );
         }
         let nearest = BUILTIN
             .iter()
@@ -105,13 +114,15 @@ mod tests {
             "truthfulqa_mc1",
             "truthfulqa_mc2",
         ];
-        for name in names {
-            let file = Path::new(&reference).join("lm_eval_requests").join(format!("{name}_0shot.jsonl"));
+        for (name, shots) in names.into_iter().flat_map(|name| [(name, 0), (name, 5)]) {
+            let file =
+                Path::new(&reference).join("lm_eval_requests").join(format!("{name}_{shots}shot.jsonl"));
             let Ok(text) = std::fs::read_to_string(&file) else {
                 eprintln!("skipped: {}: not there", file.display());
                 continue;
             };
-            let documents = crate::task::build_documents(&catalogue.find(name).unwrap(), Some(100)).unwrap();
+            let task = catalogue.find(name).unwrap().with_shots(Some(shots));
+            let documents = crate::task::build_documents(&task, Some(100)).unwrap();
             assert_eq!(documents.len(), text.lines().count(), "{name}");
             for (document, line) in documents.iter().zip(text.lines()) {
                 let expected: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -1,12 +1,14 @@
-//! A task file, parsed and checked.
+//! A task that can be scored: its file, checked, with the place of its documents.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_yaml_ng::Value as Yaml;
 
 use super::error::TaskError;
+use super::function::{Known, Modules, Native, RowFilter};
 use super::metric::Metric;
+use super::spec::{Field, TaskSpec};
+use super::yaml::Node;
 use crate::data::{DataError, DataRoots, DataSource};
 use crate::job::{Digest, canonical_json};
 
@@ -31,6 +33,45 @@ pub enum Scoring {
     TrueProbability,
 }
 
+/// What rows go through before they are documents.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowStep {
+    /// Only these stay.
+    Filter(RowFilter),
+    /// A published function.
+    Native(Native),
+}
+
+/// How examples are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampler {
+    /// At random, by one generator for the whole task.
+    Random,
+    /// The first ones.
+    FirstN,
+}
+
+/// Examples before each document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shots {
+    /// How many.
+    pub count: u64,
+    /// How many the file itself says.
+    pub of_file: Option<u64>,
+    /// How they are chosen.
+    pub sampler: Sampler,
+    /// Whether a document is never its own example.
+    pub excludes_own: bool,
+    /// Where they are, if they are here.
+    pub documents: Option<DataSource>,
+    /// What they are called where they are published.
+    pub documents_name: String,
+    /// What stands after each.
+    pub delimiter: String,
+}
+
 /// A checked task with the place of its documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
@@ -42,145 +83,114 @@ pub struct Task {
     pub documents: Option<DataSource>,
     /// What the documents are called where they are published.
     pub documents_name: String,
+    /// What rows go through first.
+    pub rows: Option<RowStep>,
     /// What stands before every prompt.
     pub description: String,
-    /// Prompt: a column's name or a template.
-    pub doc_to_text: String,
-    /// Target: a column's name, a template, or the number of the right choice.
-    pub doc_to_target: String,
-    /// Choices: a list, a column's name or a template of a list; none for log-likelihood tasks.
-    pub doc_to_choice: Option<Choices>,
+    /// What makes the prompt.
+    pub doc_to_text: Field,
+    /// What makes the target.
+    pub doc_to_target: Field,
+    /// What makes the choices; none for log-likelihood tasks.
+    pub doc_to_choice: Option<Field>,
     /// How requests become metrics.
     pub scoring: Scoring,
     /// What stands between prompt and choice.
     pub target_delimiter: String,
+    /// Examples before each document.
+    pub shots: Shots,
     /// Metrics, the first being the one that a bare task name means.
     pub metrics: Vec<Metric>,
     /// lm_eval's version of the task, as text.
     pub version: String,
 }
 
-/// Where choices come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Choices {
-    /// The same for every document.
-    List(Vec<String>),
-    /// A column's name, or a template of a list.
-    Text(String),
-}
-
-/// The fields of a task file that are read; any other is refused by name.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TaskFile {
-    task: String,
-    #[serde(default, rename = "tag")]
-    _tag: Yaml,
-    dataset_path: String,
-    dataset_name: Option<String>,
-    output_type: String,
-    #[serde(rename = "training_split")]
-    _training_split: Option<String>,
-    validation_split: Option<String>,
-    test_split: Option<String>,
-    doc_to_text: String,
-    doc_to_target: Yaml,
-    doc_to_choice: Option<Choices>,
-    description: Option<String>,
-    process_results: Option<Yaml>,
-    #[serde(default, rename = "fewshot_split")]
-    _fewshot_split: Option<String>,
-    #[serde(default, rename = "fewshot_config")]
-    _fewshot_config: Yaml,
-    #[serde(default, rename = "task_alias")]
-    _task_alias: Yaml,
-    target_delimiter: Option<String>,
-    num_fewshot: Option<u64>,
-    metric_list: Option<Vec<MetricEntry>>,
-    metadata: Option<Metadata>,
-    #[serde(default, rename = "should_decontaminate")]
-    _should_decontaminate: bool,
-    #[serde(rename = "doc_to_decontamination_query")]
-    _query: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MetricEntry {
-    metric: String,
-    aggregation: Option<String>,
-    higher_is_better: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    version: Option<Yaml>,
-}
-
 impl Task {
-    /// Parses a task file. `file` is its name for errors; `folder` is where `[data_sets]` paths start. Errors: not a
-    /// task, something unsupported (named).
-    pub fn parse(file: &str, text: &str, folder: &Path, roots: &DataRoots) -> Result<Self, TaskError> {
-        let malformed = |reason: String| TaskError::Malformed { file: file.to_owned(), reason };
-        let parsed: TaskFile = serde_yaml_ng::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        let task = parsed.task.clone();
+    /// A task from its file's map. `file` is its name for errors; `folder` is where `[data_sets]` paths start. Errors: not
+    /// a task, something unsupported (named).
+    pub(super) fn build(
+        file: &str,
+        node: Node,
+        folder: &Path,
+        roots: &DataRoots,
+        modules: &Modules,
+    ) -> Result<Self, TaskError> {
+        let malformed =
+            |reason: &str| TaskError::Malformed { file: file.to_owned(), reason: reason.to_owned() };
+        let name = node.get("task").and_then(Node::scalar).ok_or_else(|| malformed("task is missing"))?;
         let unsupported =
-            |what, value: &str| TaskError::Unsupported { task: task.clone(), what, value: value.to_owned() };
-        let output_type = match parsed.output_type.as_str() {
+            |what, value: &str| TaskError::Unsupported { task: name.clone(), what, value: value.to_owned() };
+        let spec = TaskSpec::check(node, modules).map_err(|(what, value)| unsupported(what, &value))?;
+        let output_type = match spec.output_type.as_str() {
             "multiple_choice" => OutputType::MultipleChoice,
             "loglikelihood" => OutputType::Loglikelihood,
             other => return Err(unsupported("output_type", other)),
         };
-        if parsed.num_fewshot.unwrap_or(0) > 0 {
-            return Err(unsupported("num_fewshot", &parsed.num_fewshot.unwrap_or(0).to_string()));
+        let reader = Reader { spec: &spec, file, folder, roots };
+        if output_type == OutputType::MultipleChoice && spec.doc_to_choice.is_none() {
+            return Err(malformed("a multiple_choice task needs doc_to_choice"));
         }
-        if parsed.test_split.is_none() && parsed.validation_split.is_none() {
-            return Err(malformed("it has neither test_split nor validation_split".to_owned()));
-        }
-        if output_type == OutputType::MultipleChoice && parsed.doc_to_choice.is_none() {
-            return Err(malformed("a multiple_choice task needs doc_to_choice".to_owned()));
-        }
-        let doc_to_target = match parsed.doc_to_target {
-            Yaml::String(text) => text,
-            Yaml::Number(number) => number.to_string(),
-            _ => return Err(malformed("doc_to_target is neither a text nor a number".to_owned())),
+        let scoring = match &spec.process_results {
+            None => Scoring::Standard,
+            Some(Known::Native(Native::TruthfulQaMc2)) => Scoring::TrueProbability,
+            Some(_) => return Err(unsupported("process_results", "of another kind")),
         };
-        let metrics = read_metrics(&task, output_type, parsed.metric_list)?;
-        let scoring = read_scoring(&task, parsed.process_results)?;
-        let config = parsed.dataset_name.as_deref();
-        let documents = match DataSource::documents(&parsed.dataset_path, config, folder, roots) {
-            Ok(documents) => Some(documents),
-            Err(DataError::NotLocal { .. }) => None,
-            Err(source) => return Err(TaskError::Documents { task, source }),
+        let rows = match &spec.process_docs {
+            None => None,
+            Some(Known::Filter(filter)) => Some(RowStep::Filter(filter.clone())),
+            Some(Known::Native(native)) => Some(RowStep::Native(*native)),
+            Some(Known::WeightedF1) => return Err(unsupported("process_docs", "a metric")),
         };
-        let documents_name = config.map_or_else(
-            || parsed.dataset_path.clone(),
-            |config| format!("{} ({config})", parsed.dataset_path),
-        );
+        if spec.text("gen_prefix").is_some() {
+            return Err(unsupported("key", "gen_prefix"));
+        }
+        let split = spec.text("test_split").or_else(|| spec.text("validation_split"));
+        let split = split.ok_or_else(|| malformed("it has neither test_split nor validation_split"))?;
+        let (documents, documents_name) = reader.source(&split, true)?;
+        let shots = reader.shots()?;
+        let metrics = read_metrics(&name, output_type, spec.node.get("metric_list"))?;
+        let field = |field: &Option<Field>, key: &'static str| {
+            field.clone().ok_or_else(|| malformed(&format!("{key} is missing")))
+        };
+        let version =
+            spec.node.get("metadata").and_then(|metadata| metadata.get("version")).and_then(Node::scalar);
         Ok(Self {
-            name: parsed.task,
             output_type,
             documents,
             documents_name,
-            description: parsed.description.unwrap_or_default(),
+            rows,
+            description: spec.text("description").unwrap_or_default(),
+            doc_to_text: field(&spec.doc_to_text, "doc_to_text")?,
+            doc_to_target: field(&spec.doc_to_target, "doc_to_target")?,
+            doc_to_choice: spec.doc_to_choice.clone(),
             scoring,
-            doc_to_text: parsed.doc_to_text,
-            doc_to_target,
-            doc_to_choice: parsed.doc_to_choice,
-            target_delimiter: parsed.target_delimiter.unwrap_or_else(|| " ".to_owned()),
+            target_delimiter: spec.text("target_delimiter").unwrap_or_else(|| " ".to_owned()),
+            shots,
             metrics,
-            version: version_text(parsed.metadata.and_then(|metadata| metadata.version)),
+            version: version.unwrap_or_else(|| "Yaml".to_owned()),
+            name,
         })
+    }
+
+    /// The task with this many examples before each document, unless its file says 0.
+    pub fn with_shots(mut self, count: Option<u64>) -> Self {
+        if self.shots.of_file != Some(0) {
+            self.shots.count = count.or(self.shots.of_file).unwrap_or(0);
+        }
+        self
     }
 
     /// The version that a score key holds: the definition without the place of its documents, and their content.
     pub fn version_digest(&self, documents: Digest) -> Digest {
+        let shots = (self.shots.count > 0).then(|| {
+            let Shots { count, sampler, excludes_own, documents_name, delimiter, .. } = &self.shots;
+            (*count, *sampler, *excludes_own, documents_name.clone(), delimiter.clone())
+        });
         let definition = (
             &self.name,
             self.output_type,
             (&self.doc_to_text, &self.doc_to_target, &self.doc_to_choice, &self.target_delimiter),
-            (&self.metrics, self.scoring, &self.description),
+            (&self.metrics, self.scoring, &self.description, &self.rows, shots),
             &self.version,
             documents,
         );
@@ -188,28 +198,95 @@ impl Task {
     }
 }
 
-/// The one function that is known by name; it is the published task's own.
-fn read_scoring(task: &str, function: Option<Yaml>) -> Result<Scoring, TaskError> {
-    let name = match function {
-        None => return Ok(Scoring::Standard),
-        Some(Yaml::Tagged(tagged)) => tagged.value.as_str().unwrap_or_default().to_owned(),
-        Some(_) => "no function".to_owned(),
-    };
-    if task == "truthfulqa_mc2" && name == "utils.process_results_mc2" {
-        return Ok(Scoring::TrueProbability);
+impl TaskSpec {
+    /// A key's text; none where the file has none, or null.
+    fn text(&self, key: &str) -> Option<String> {
+        self.node.get(key).and_then(Node::scalar)
     }
-    Err(TaskError::Unsupported { task: task.to_owned(), what: "process_results", value: name })
+}
+
+struct Reader<'a> {
+    spec: &'a TaskSpec,
+    file: &'a str,
+    folder: &'a Path,
+    roots: &'a DataRoots,
+}
+
+impl Reader<'_> {
+    /// The rows of a split, if they are here, and their published name. Errors: unknown.
+    fn source(&self, split: &str, evaluated: bool) -> Result<(Option<DataSource>, String), TaskError> {
+        let path = self.spec.text("dataset_path").ok_or_else(|| TaskError::Malformed {
+            file: self.file.to_owned(),
+            reason: "dataset_path is missing".to_owned(),
+        })?;
+        let config = self.spec.text("dataset_name");
+        let mut name = config.as_ref().map_or_else(|| path.clone(), |config| format!("{path} ({config})"));
+        if !evaluated {
+            name += &format!(", {split}");
+        }
+        if matches!(path.as_str(), "json" | "csv" | "parquet") {
+            return Ok((self.data_file(split), name));
+        }
+        let other = (!evaluated).then_some(split);
+        match DataSource::documents(&path, config.as_deref(), other, self.folder, self.roots) {
+            Ok(documents) => Ok((Some(documents), name)),
+            Err(DataError::NotLocal { .. }) => Ok((None, name)),
+            Err(source) => Err(TaskError::Documents { task: self.spec.name.clone(), source }),
+        }
+    }
+
+    /// The file that `dataset_kwargs` name for a split, beside the task file or from where the program runs.
+    fn data_file(&self, split: &str) -> Option<DataSource> {
+        let files = self.spec.node.get("dataset_kwargs")?.get("data_files")?;
+        let name = match files {
+            Node::Map(_) => files.get(split)?,
+            other => other,
+        };
+        let name = match name {
+            Node::List(names) => names.first()?.text()?,
+            other => other.text()?,
+        };
+        let beside = Path::new(self.file).parent().map(|folder| folder.join(name));
+        let path = beside.filter(|path| path.is_file()).unwrap_or_else(|| self.folder.join(name));
+        path.is_file().then_some(DataSource::File { path })
+    }
+
+    fn shots(&self) -> Result<Shots, TaskError> {
+        let spec = self.spec;
+        let unsupported = |value: &str| TaskError::Unsupported {
+            task: spec.name.clone(),
+            what: "fewshot_config",
+            value: value.to_owned(),
+        };
+        let config = spec.node.get("fewshot_config");
+        let sampler = match config.and_then(|config| config.get("sampler")).and_then(Node::text) {
+            None | Some("default") => Sampler::Random,
+            Some("first_n") => Sampler::FirstN,
+            Some(other) => return Err(unsupported(other)),
+        };
+        let of_file = spec.text("num_fewshot").and_then(|text| text.parse().ok());
+        let own = ["fewshot_split", "training_split", "validation_split", "test_split"];
+        let split = own.iter().find_map(|key| spec.text(key)).unwrap_or_default();
+        let evaluated = spec.text("test_split").or_else(|| spec.text("validation_split"));
+        let (documents, documents_name) = self.source(&split, Some(&split) == evaluated.as_ref())?;
+        Ok(Shots {
+            count: of_file.unwrap_or(0),
+            of_file,
+            sampler,
+            // lm_eval compares the names as the file has them, also where both are unsaid.
+            excludes_own: spec.text("fewshot_split") == spec.text("test_split"),
+            documents,
+            documents_name,
+            delimiter: spec.text("fewshot_delimiter").unwrap_or_else(|| "\n\n".to_owned()),
+        })
+    }
 }
 
 /// The metrics of a file, or lm_eval's defaults for the output type.
-fn read_metrics(
-    task: &str,
-    output_type: OutputType,
-    list: Option<Vec<MetricEntry>>,
-) -> Result<Vec<Metric>, TaskError> {
+fn read_metrics(task: &str, output_type: OutputType, list: Option<&Node>) -> Result<Vec<Metric>, TaskError> {
     let unsupported =
         |what, value: &str| TaskError::Unsupported { task: task.to_owned(), what, value: value.to_owned() };
-    let Some(entries) = list else {
+    let Some(Node::List(entries)) = list else {
         return Ok(match output_type {
             OutputType::MultipleChoice => vec![Metric::Acc, Metric::AccNorm],
             OutputType::Loglikelihood => vec![Metric::Perplexity, Metric::Acc],
@@ -217,28 +294,24 @@ fn read_metrics(
     };
     let mut metrics = Vec::new();
     for entry in entries {
-        let metric = Metric::named(&entry.metric).ok_or_else(|| unsupported("metric", &entry.metric))?;
+        let name = entry.get("metric").and_then(Node::scalar).unwrap_or_default();
+        let metric = Metric::named(&name).ok_or_else(|| unsupported("metric", &name))?;
         let natural = if metric == Metric::Perplexity { "perplexity" } else { "mean" };
-        if let Some(aggregation) = entry.aggregation.filter(|aggregation| aggregation != natural) {
-            return Err(unsupported("aggregation", &aggregation));
+        let aggregation = entry.get("aggregation").map(|aggregation| aggregation.json().to_string());
+        if aggregation.as_ref().is_some_and(|aggregation| aggregation.trim_matches('"') != natural) {
+            return Err(unsupported("aggregation", &aggregation.unwrap_or_default()));
         }
-        if entry.higher_is_better.is_some_and(|higher| higher != metric.higher_is_better()) {
-            return Err(unsupported("higher_is_better of", &entry.metric));
+        if let Some(Node::Bool(higher)) = entry.get("higher_is_better")
+            && *higher != metric.higher_is_better()
+        {
+            return Err(unsupported("higher_is_better of", &name));
         }
-        if output_type == OutputType::Loglikelihood && metric == Metric::AccNorm
+        if output_type == OutputType::Loglikelihood && matches!(metric, Metric::AccNorm | Metric::AccBytes)
             || output_type == OutputType::MultipleChoice && metric == Metric::Perplexity
         {
-            return Err(unsupported("metric", &entry.metric));
+            return Err(unsupported("metric", &name));
         }
         metrics.push(metric);
     }
     Ok(metrics)
-}
-
-fn version_text(version: Option<Yaml>) -> String {
-    match version {
-        Some(Yaml::Number(number)) => number.to_string(),
-        Some(Yaml::String(text)) => text,
-        _ => "Yaml".to_owned(),
-    }
 }

@@ -10,19 +10,22 @@ pub enum Metric {
     Acc,
     /// `acc` with log-likelihoods divided by the length of the choice in characters.
     AccNorm,
+    /// `acc` with log-likelihoods divided by the length of the choice in bytes of UTF-8.
+    AccBytes,
     /// The log-likelihood, aggregated as exp(−mean).
     Perplexity,
 }
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 3] = [Self::Acc, Self::AccNorm, Self::Perplexity];
+    pub const ALL: [Self; 4] = [Self::Acc, Self::AccNorm, Self::AccBytes, Self::Perplexity];
 
     /// lm_eval's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Acc => "acc",
             Self::AccNorm => "acc_norm",
+            Self::AccBytes => "acc_bytes",
             Self::Perplexity => "perplexity",
         }
     }
@@ -59,7 +62,7 @@ pub fn aggregate(metric: Metric, values: &[f64]) -> Aggregate {
     let documents = values.len() as u64;
     match metric {
         Metric::Perplexity => Aggregate { metric, value: (-mean).exp(), stderr: None, documents },
-        Metric::Acc | Metric::AccNorm => {
+        Metric::Acc | Metric::AccNorm | Metric::AccBytes => {
             let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
             let stderr = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
             Aggregate { metric, value: mean, stderr, documents }

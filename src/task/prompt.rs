@@ -1,18 +1,22 @@
 //! From a task and its rows to documents: prompt, continuations and gold answer.
 
-use minijinja::value::{Value as Rendered, ValueKind};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::Environment;
+use serde_json::Value;
 
-use super::definition::{Choices, OutputType, Scoring, Task};
+use super::definition::{OutputType, RowStep, Scoring, Task};
 use super::error::TaskError;
+use super::python::{parse_literal, python_str};
 use super::request::Request;
-use crate::data::{DataError, Row};
+use super::shots::Examples;
+use super::spec::Field;
+use super::template::environment;
+use crate::data::{DataError, DataSource, Row};
 
 /// The right answer of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gold {
-    /// The number of the right choice, counted from 0.
-    Choice(usize),
+    /// The numbers of the right choices, counted from 0; one in most tasks.
+    Choices(Vec<usize>),
     /// The one continuation that there is.
     Target,
     /// Which choices are true.
@@ -33,27 +37,66 @@ pub struct Document {
 }
 
 /// The documents of a task's first `limit` rows. Errors: a field that a row cannot fill (task, document and field
-/// named), documents that cannot be read, none at all.
+/// named), documents that cannot be read, none at all, more examples than there are.
 pub fn build_documents(task: &Task, limit: Option<u64>) -> Result<Vec<Document>, TaskError> {
+    let rows = rows_of(task, task.documents.as_ref(), &task.documents_name)?;
+    let environment = compiled(task);
+    let fields = Fields { task, environment: &environment };
+    let pool = match (task.shots.count, &task.shots.documents) {
+        (0, _) => Vec::new(),
+        (_, source) if *source == task.documents => rows.clone(),
+        (_, source) => rows_of(task, source.as_ref(), &task.shots.documents_name)?,
+    };
+    let mut examples = Examples::new(&task.shots, &pool);
+    let wanted = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    rows.iter()
+        .take(wanted)
+        .enumerate()
+        .map(|(id, row)| {
+            let shots = examples.of(row).map_err(|reason| fields.error(id, "num_fewshot", reason))?;
+            fields.document(id, row, &shots)
+        })
+        .collect()
+}
+
+/// An environment with every template of a task, each under its own text. One that does not compile is told where it is
+/// used, with its document.
+fn compiled(task: &Task) -> Environment<'static> {
+    let mut environment = environment();
+    let fields = [Some(&task.doc_to_text), Some(&task.doc_to_target), task.doc_to_choice.as_ref()];
+    let texts = fields.into_iter().flatten().filter_map(|field| match field {
+        Field::Text(text) => Some(text),
+        _ => None,
+    });
+    for text in texts.chain([&task.description]).filter(|text| text.contains('{')) {
+        let _ = environment.add_template_owned(text.clone(), text.clone());
+    }
+    environment
+}
+
+/// The rows of a source after what they go through first. Errors: not here, unreadable, none, a column that is missing.
+fn rows_of(task: &Task, source: Option<&DataSource>, name: &str) -> Result<Vec<Row>, TaskError> {
     let read = |source| TaskError::Documents { task: task.name.clone(), source };
-    let not_local = || read(DataError::NotLocal { name: task.documents_name.clone() });
-    let source = task.documents.as_ref().ok_or_else(not_local)?;
-    let rows = source.rows().map_err(read)?;
+    let source = source.ok_or_else(|| read(DataError::NotLocal { name: name.to_owned() }))?;
+    let mut rows = source.rows().map_err(read)?;
+    match &task.rows {
+        None => {}
+        Some(RowStep::Filter(filter)) => rows.retain(|row| filter.keeps(row)),
+        Some(RowStep::Native(native)) => {
+            for (document, row) in rows.iter_mut().enumerate() {
+                *row = native.row(row).map_err(|reason| TaskError::Field {
+                    task: task.name.clone(),
+                    document,
+                    field: "process_docs",
+                    reason,
+                })?;
+            }
+        }
+    }
     if rows.is_empty() {
         return Err(read(DataError::Empty { name: source.name() }));
     }
-    let environment = environment();
-    let fields = Fields { task, environment: &environment };
-    let wanted = limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    rows.iter().take(wanted).enumerate().map(|(id, row)| fields.document(id, row)).collect()
-}
-
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_keep_trailing_newline(true);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment
+    Ok(rows)
 }
 
 struct Fields<'a> {
@@ -62,71 +105,143 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    fn document(&self, id: usize, row: &Row) -> Result<Document, TaskError> {
-        let description = self.text(id, row, "description", &self.task.description)?;
-        let context = description + &self.text(id, row, "doc_to_text", &self.task.doc_to_text)?;
-        let target = self.text(id, row, "doc_to_target", &self.task.doc_to_target)?;
-        match self.task.output_type {
-            OutputType::Loglikelihood => {
-                let requests = vec![Request { context, continuation: target }];
-                Ok(Document { id, requests, choices: Vec::new(), gold: Gold::Target })
+    fn document(&self, id: usize, row: &Row, shots: &[&Row]) -> Result<Document, TaskError> {
+        let mut before = self.rendered(id, row, "description", &self.task.description)?;
+        for shot in shots {
+            before += &self.example(id, shot)?;
+        }
+        let prompt = self.value(id, row, "doc_to_text", &self.task.doc_to_text)?;
+        let target = self.value(id, row, "doc_to_target", &self.task.doc_to_target)?;
+        let delimiter = &self.task.target_delimiter;
+        if self.task.output_type == OutputType::Loglikelihood {
+            let request =
+                Request { context: before + &python_str(&prompt), continuation: python_str(&target) };
+            return Ok(Document { id, requests: vec![request], choices: Vec::new(), gold: Gold::Target });
+        }
+        let choices = self.choices(id, row)?;
+        let (requests, gold) = match prompt.as_i64() {
+            // The prompt is the number of the right choice: each choice is a context of the one target.
+            Some(gold) => {
+                let continuation = format!("{delimiter}{}", python_str(&target));
+                let request = |choice: &String| Request {
+                    context: format!("{before}{choice}"),
+                    continuation: continuation.clone(),
+                };
+                (choices.iter().map(request).collect(), self.golds(id, &gold.into(), &choices)?)
             }
-            OutputType::MultipleChoice => {
-                let choices = match &self.task.doc_to_choice {
-                    Some(Choices::List(choices)) => choices.clone(),
-                    Some(Choices::Text(template)) => self.choices(id, row, template)?,
-                    None => return Err(self.error(id, "doc_to_choice", "it is missing".to_owned())),
-                };
-                let gold = match self.task.scoring {
-                    Scoring::Standard => Gold::Choice(gold_choice(&target, &choices).ok_or_else(|| {
-                        self.error(id, "doc_to_target", format!("'{target}' is none of the choices"))
-                    })?),
-                    Scoring::TrueProbability => self.true_choices(id, row, choices.len())?,
-                };
-                let delimiter = &self.task.target_delimiter;
+            None => {
+                let context = before + &python_str(&prompt);
                 let request = |choice: &String| Request {
                     context: context.clone(),
                     continuation: format!("{delimiter}{choice}"),
                 };
-                let requests = choices.iter().map(request).collect();
-                Ok(Document { id, requests, choices, gold })
-            }
-        }
-    }
-
-    /// A column's value where the field is a column's name, else the rendered template.
-    fn text(&self, id: usize, row: &Row, field: &'static str, template: &str) -> Result<String, TaskError> {
-        match row.get(template) {
-            Some(serde_json::Value::String(text)) => Ok(text.clone()),
-            Some(other) => Ok(other.to_string()),
-            None => {
-                self.environment.render_str(template, row).map_err(|e| self.error(id, field, e.to_string()))
-            }
-        }
-    }
-
-    /// A list: a column that holds one, or a template that is one expression.
-    fn choices(&self, id: usize, row: &Row, template: &str) -> Result<Vec<String>, TaskError> {
-        let fail = |reason: String| self.error(id, "doc_to_choice", reason);
-        let value = match row.get(template) {
-            Some(column) => Rendered::from_serialize(column),
-            None => {
-                let inside = template.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
-                let expression = inside.ok_or_else(|| fail("it is not one {{ expression }}".to_owned()))?;
-                let compiled =
-                    self.environment.compile_expression(expression).map_err(|e| fail(e.to_string()))?;
-                compiled.eval(row).map_err(|e| fail(e.to_string()))?
+                let gold = match self.task.scoring {
+                    Scoring::Standard => self.golds(id, &target, &choices)?,
+                    Scoring::TrueProbability => self.true_choices(id, row, choices.len())?,
+                };
+                (choices.iter().map(request).collect(), gold)
             }
         };
-        if value.kind() != ValueKind::Seq {
-            return Err(fail(format!("it is no list but {}", value.kind())));
+        Ok(Document { id, requests, choices, gold })
+    }
+
+    /// An example with its answer and what stands after it.
+    fn example(&self, id: usize, row: &Row) -> Result<String, TaskError> {
+        let prompt = self.value(id, row, "doc_to_text", &self.task.doc_to_text)?;
+        let target = self.value(id, row, "doc_to_target", &self.task.doc_to_target)?;
+        let choices = match self.task.doc_to_choice {
+            Some(_) => self.choices(id, row)?,
+            None => Vec::new(),
+        };
+        let choice = |number: i64| {
+            let found = usize::try_from(number).ok().and_then(|number| choices.get(number));
+            found
+                .cloned()
+                .ok_or_else(|| self.error(id, "doc_to_target", format!("an example has no choice {number}")))
+        };
+        let question = match prompt.as_i64() {
+            Some(number) => choice(number)?,
+            None => python_str(&prompt),
+        };
+        let first = target.as_array().and_then(|items| items.first()).unwrap_or(&target);
+        let answer = match first.as_i64() {
+            Some(number) if prompt.is_string() => choice(number)?,
+            _ => python_str(first),
+        };
+        let (between, after) = (&self.task.target_delimiter, &self.task.shots.delimiter);
+        Ok(format!("{question}{between}{answer}{after}"))
+    }
+
+    /// A field's value. A text of digits is a number, and a target in brackets a list, as lm_eval reads them.
+    fn value(&self, id: usize, row: &Row, name: &'static str, field: &Field) -> Result<Value, TaskError> {
+        let text = match field {
+            Field::Int(number) => return Ok((*number).into()),
+            Field::List(items) => return Ok(items.clone().into()),
+            Field::Native(native) => return native.field(row).map_err(|reason| self.error(id, name, reason)),
+            Field::Text(text) => match row.get(text) {
+                Some(column) => return Ok(column.clone()),
+                None => self.rendered(id, row, name, text)?,
+            },
+        };
+        let digits = !text.is_empty() && text.chars().all(char::is_numeric);
+        if digits
+            && self.task.doc_to_choice.is_some()
+            && let Ok(number) = text.parse::<i64>()
+        {
+            return Ok(number.into());
         }
-        let items: Vec<Rendered> = value.try_iter().map_err(|e| fail(e.to_string()))?.collect();
-        // A name that the row lacks stands in a list as an undefined value and would print as an empty text.
-        if items.is_empty() || items.iter().any(Rendered::is_undefined) {
-            return Err(fail("a choice is missing from the document".to_owned()));
+        if name == "doc_to_target" && text.starts_with('[') && text.ends_with(']') {
+            return Ok(parse_literal(&text).unwrap_or(Value::String(text)));
         }
-        Ok(items.iter().map(ToString::to_string).collect())
+        Ok(Value::String(text))
+    }
+
+    fn rendered(&self, id: usize, row: &Row, name: &'static str, text: &str) -> Result<String, TaskError> {
+        if !text.contains('{') {
+            return Ok(text.to_owned());
+        }
+        let rendered = match self.environment.get_template(text) {
+            Ok(template) => template.render(row),
+            Err(_) => self.environment.render_str(text, row),
+        };
+        rendered.map_err(|e| self.error(id, name, e.to_string()))
+    }
+
+    fn choices(&self, id: usize, row: &Row) -> Result<Vec<String>, TaskError> {
+        let fail = |reason: String| self.error(id, "doc_to_choice", reason);
+        let value = match &self.task.doc_to_choice {
+            None => return Err(fail("it is missing".to_owned())),
+            Some(Field::Text(text)) => match row.get(text) {
+                Some(column) => column.clone(),
+                None => {
+                    let rendered = self.rendered(id, row, "doc_to_choice", text)?;
+                    parse_literal(rendered.trim()).ok_or_else(|| fail(format!("'{rendered}' is no list")))?
+                }
+            },
+            Some(field) => self.value(id, row, "doc_to_choice", field)?,
+        };
+        let items: Vec<String> = match value {
+            Value::Array(items) => items.iter().map(python_str).collect(),
+            Value::Object(map) => map.values().map(python_str).collect(),
+            other => return Err(fail(format!("'{}' is no list", python_str(&other)))),
+        };
+        if items.is_empty() { Err(fail("the list is empty".to_owned())) } else { Ok(items) }
+    }
+
+    /// The right choices: numbers, texts among the choices, or a list of them. One that is no choice is wrong data.
+    fn golds(&self, id: usize, target: &Value, choices: &[String]) -> Result<Gold, TaskError> {
+        let place = |value: &Value| {
+            let by_number = value.as_i64().and_then(|number| usize::try_from(number).ok());
+            let by_text = || value.as_str().and_then(|text| choices.iter().position(|choice| choice == text));
+            by_number.or_else(by_text).filter(|number| *number < choices.len())
+        };
+        let golds: Option<Vec<usize>> = match target {
+            Value::Array(items) => items.iter().map(place).collect(),
+            one => place(one).map(|number| vec![number]),
+        };
+        let wrong =
+            || self.error(id, "doc_to_target", format!("'{}' is none of the choices", python_str(target)));
+        golds.filter(|golds| !golds.is_empty()).map(Gold::Choices).ok_or_else(wrong)
     }
 
     /// The labels of `mc2_targets`, one for each choice.
@@ -144,12 +259,6 @@ impl Fields<'_> {
     }
 }
 
-/// The number of the right choice: the target as a number, or its place among the choices.
-fn gold_choice(target: &str, choices: &[String]) -> Option<usize> {
-    let number = target.parse::<usize>().ok();
-    number.or_else(|| choices.iter().position(|choice| choice == target)).filter(|n| *n < choices.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,7 +268,9 @@ mod tests {
         let text = format!(
             "task: t\ndataset_path: loragrid/arithmetic\ndataset_name: two_digit_addition\ntest_split: test\n{extra}"
         );
-        Task::parse("t.yaml", &text, std::path::Path::new("."), &DataRoots::default()).unwrap()
+        let folder = std::path::Path::new(".");
+        let node = super::super::yaml::Node::parse(&text, folder).unwrap();
+        Task::build("t.yaml", node, folder, &DataRoots::default(), &Default::default()).unwrap()
     }
 
     fn on_rows(mut task: Task, json: &str) -> Result<Vec<Document>, TaskError> {

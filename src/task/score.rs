@@ -18,14 +18,24 @@ pub struct RequestScore {
 pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScore]) -> f64 {
     let likelihoods = scores.iter().map(|score| score.log_likelihood);
     match (&document.gold, metric) {
-        (Gold::True(labels), Metric::Acc | Metric::AccNorm) => true_probability(labels, scores),
-        (Gold::Target, Metric::Acc | Metric::AccNorm) => f64::from(u8::from(scores[0].is_greedy)),
+        (Gold::True(labels), Metric::Acc | Metric::AccNorm | Metric::AccBytes) => {
+            true_probability(labels, scores)
+        }
+        (Gold::Target, Metric::Acc | Metric::AccNorm | Metric::AccBytes) => {
+            f64::from(u8::from(scores[0].is_greedy))
+        }
         (_, Metric::Perplexity) => scores[0].log_likelihood,
-        (Gold::Choice(gold), Metric::Acc) => f64::from(u8::from(first_maximum(likelihoods) == *gold)),
-        (Gold::Choice(gold), Metric::AccNorm) => {
-            let lengths = document.choices.iter().map(|choice| choice.chars().count() as f64);
+        (Gold::Choices(golds), Metric::Acc) => {
+            f64::from(u8::from(golds.contains(&first_maximum(likelihoods))))
+        }
+        (Gold::Choices(golds), Metric::AccNorm | Metric::AccBytes) => {
+            let length = |choice: &String| match metric {
+                Metric::AccBytes => choice.len() as f64,
+                _ => choice.chars().count() as f64,
+            };
+            let lengths = document.choices.iter().map(length);
             let normalised = likelihoods.zip(lengths).map(|(log_likelihood, length)| log_likelihood / length);
-            f64::from(u8::from(first_maximum(normalised) == *gold))
+            f64::from(u8::from(golds.contains(&first_maximum(normalised))))
         }
     }
 }
@@ -59,7 +69,7 @@ mod tests {
 
     fn document(choices: &[&str]) -> Document {
         let choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
-        Document { id: 0, requests: Vec::new(), choices, gold: Gold::Choice(2) }
+        Document { id: 0, requests: Vec::new(), choices, gold: Gold::Choices(vec![2]) }
     }
 
     #[test]
@@ -69,6 +79,7 @@ mod tests {
         let document = document(&["a", "éé", "abcdef"]);
         assert_eq!(score_document(Metric::Acc, &document, &scores), 0.0);
         assert_eq!(score_document(Metric::AccNorm, &document, &scores), 1.0);
+        assert_eq!(score_document(Metric::AccBytes, &document, &scores), 1.0);
     }
 
     #[test]

@@ -13,5 +13,6 @@ pub(super) mod plan;
 pub(super) mod run;
 pub(super) mod show;
 pub(super) mod status;
+pub(super) mod task;
 pub(super) mod top;
 pub(super) mod verify;

@@ -139,7 +139,7 @@ fn capped(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, r
         scores = (scores / cap).tanh() * cap;
     }
     if let Some(mask) = mask {
-        scores = scores + mask;
+        scores += mask;
     }
     let weights = scores.softmax(-1, wide(scores.kind())).to_kind(query.kind());
     weights.matmul(&spread(value))

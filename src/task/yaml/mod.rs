@@ -1,0 +1,7 @@
+//! lm_eval's YAML dialect: values with `!function` tags, duplicate keys, includes.
+
+mod include;
+mod node;
+
+pub(super) use include::{Include, load};
+pub(super) use node::{Function, Node};

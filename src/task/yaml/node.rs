@@ -1,0 +1,172 @@
+//! A value of a task file.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde_json::Value;
+
+/// A Python function that a file names: `module.function` beside the file that contains the tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::task) struct Function {
+    /// As written: `utils.process_docs`.
+    pub(in crate::task) name: String,
+    /// The folder of the file that contains the tag.
+    pub(in crate::task) folder: PathBuf,
+}
+
+/// A value of a task file. Of equal keys the last one counts.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::task) enum Node {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+    Function(Function),
+}
+
+impl Node {
+    /// The value of a file's text; functions belong to `folder`. Error: not YAML, with its place.
+    pub(in crate::task) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let mut node: Self = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+        node.place(folder);
+        Ok(node)
+    }
+
+    fn place(&mut self, at: &Path) {
+        match self {
+            Self::Function(function) => function.folder = at.to_owned(),
+            Self::List(items) => items.iter_mut().for_each(|item| item.place(at)),
+            Self::Map(entries) => entries.iter_mut().for_each(|(_, value)| value.place(at)),
+            _ => {}
+        }
+    }
+
+    /// The value of a key, of a map that has it and not as null.
+    pub(in crate::task) fn get(&self, key: &str) -> Option<&Node> {
+        let Self::Map(entries) = self else { return None };
+        let found = entries.iter().find(|(known, _)| known == key).map(|(_, value)| value);
+        found.filter(|value| **value != Self::Null)
+    }
+
+    pub(in crate::task) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A scalar as text, in Python's spelling.
+    pub(in crate::task) fn scalar(&self) -> Option<String> {
+        match self {
+            Self::Text(_) | Self::Bool(_) | Self::Int(_) | Self::Float(_) => {
+                Some(crate::task::python::python_str(&self.json()))
+            }
+            _ => None,
+        }
+    }
+
+    /// As JSON; a function is its name.
+    pub(in crate::task) fn json(&self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Float(value) => (*value).into(),
+            Self::Text(value) => value.clone().into(),
+            Self::List(items) => items.iter().map(Self::json).collect(),
+            Self::Map(entries) => {
+                Value::Object(entries.iter().map(|(key, value)| (key.clone(), value.json())).collect())
+            }
+            Self::Function(function) => format!("!function {}", function.name).into(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a value of a task file")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Int(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(i64::try_from(value).map_or(Node::Float(value as f64), Node::Int))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries: Vec<(String, Node)> = Vec::new();
+        while let Some((key, value)) = map.next_entry::<Node, Node>()? {
+            let key = key.scalar().unwrap_or_default();
+            match entries.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, old)) => *old = value,
+                None => entries.push((key, value)),
+            }
+        }
+        Ok(Node::Map(entries))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Node, A::Error> {
+        let (tag, content): (String, _) = data.variant()?;
+        let value: Node = content.newtype_variant()?;
+        match (tag.trim_start_matches('!'), value) {
+            ("function", Node::Text(name)) => Ok(Node::Function(Function { name, folder: PathBuf::new() })),
+            (_, other) => Ok(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equal_keys_the_last_counts_and_functions_know_their_folder() {
+        let text = "task: a\ntask: b\nprocess_docs: !function utils.f\nxs: [1, 2.5, True, null, 'y']\n";
+        let node = Node::parse(text, Path::new("/folder")).unwrap();
+        assert_eq!(node.get("task"), Some(&Node::Text("b".into())));
+        let function = Function { name: "utils.f".into(), folder: "/folder".into() };
+        assert_eq!(node.get("process_docs"), Some(&Node::Function(function)));
+        let items = [Node::Int(1), Node::Float(2.5), Node::Bool(true), Node::Null, Node::Text("y".into())];
+        assert_eq!(node.get("xs"), Some(&Node::List(items.to_vec())));
+        assert!(Node::parse("a: [", Path::new(".")).is_err());
+    }
+}

@@ -43,6 +43,8 @@ pub(super) enum Command {
     /// Look at training data: lengths, or the tokens and labels of a row
     #[command(subcommand)]
     Data(DataCommand),
+    /// Score a model, or adapters of it, on tasks, as lm_eval would
+    Eval(EvalArguments),
     /// Look at task files
     #[command(subcommand)]
     Task(TaskCommand),
@@ -79,6 +81,7 @@ impl Command {
             Self::Data(DataCommand::Stats(command)) => command.json,
             Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
+            Self::Eval(command) => command.json,
             Self::Task(TaskCommand::Check(command)) => command.json,
             Self::Task(TaskCommand::List(command)) => command.json,
             Self::Model(ModelCommand::Pull(command)) => command.json,

@@ -38,6 +38,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Status(command) => commands::status::run(command, &environment),
         Command::Show(command) => commands::show::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
+        Command::Eval(command) => commands::eval::run(command, &environment),
         Command::Task(command) => commands::task::run(command),
         Command::Model(command) => commands::model::run(command, &environment),
         Command::Merge(command) => commands::merge::run(command, &environment),

@@ -158,6 +158,38 @@ pub(crate) struct ChatArguments {
     pub(crate) load: LoadArguments,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EvalArguments {
+    /// The base model
+    pub(crate) model: String,
+    /// An adapter to score instead of the base; may be given again
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) adapter: Vec<PathBuf>,
+    /// Tasks by name, or task files, separated by commas
+    #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
+    pub(crate) tasks: Vec<String>,
+    /// A folder of task files, which come before those that are shipped
+    #[arg(long, value_name = "DIR")]
+    pub(crate) include_path: Option<PathBuf>,
+    /// Examples before each document, where the task does not say 0
+    #[arg(long, value_name = "K")]
+    pub(crate) num_fewshot: Option<u64>,
+    /// Only the first n documents of each task
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// One request at a time, no prefix shared: slow, and what the fast way is checked against
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Write lm_eval's results_*.json and samples_*.jsonl below this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) load: LoadArguments,
+    /// Print one JSON object with lm_eval's results in `evaluations`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 fn dtype(text: &str) -> Result<DType, String> {
     DType::parse(text).ok_or_else(|| format!("one of {}", DType::WORDS.join(", ")))
 }

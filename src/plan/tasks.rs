@@ -38,7 +38,8 @@ impl PlannedTask {
         models: &[PlannedModel],
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
-        let task = Catalogue { folder, roots: &context.roots }.find(name)?.with_shots(eval.num_fewshot);
+        let task =
+            Catalogue { folder, roots: &context.roots, tasks: None }.find(name)?.with_shots(eval.num_fewshot);
         let facts = score_facts(eval);
         let shots = match (task.shots.count, &task.shots.documents) {
             (0, _) => Some(None),

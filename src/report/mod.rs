@@ -8,6 +8,7 @@ mod status;
 mod stored;
 mod table;
 
+pub mod lm_eval;
 pub use board::{BoardRow, BoardScoreCell, ErrorKind, board_rows, board_table};
 pub use histogram::LengthStats;
 pub use planned::{

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::definition::Task;
 use super::error::TaskError;
+use super::folder::TaskFolder;
 use super::function::Modules;
 use super::yaml::{Node, load};
 use crate::data::DataRoots;
@@ -34,11 +35,16 @@ pub struct Catalogue<'a> {
     pub folder: &'a Path,
     /// Local data.
     pub roots: &'a DataRoots,
+    /// A folder of task files, which come before those that are shipped.
+    pub tasks: Option<&'a TaskFolder>,
 }
 
 impl Catalogue<'_> {
     /// The task that a sweep names: a shipped one, or a `.yaml` file. Errors: unknown, malformed, unsupported.
     pub fn find(&self, name: &str) -> Result<Task, TaskError> {
+        if let Some(path) = self.tasks.and_then(|tasks| tasks.find(name)) {
+            return self.file(path);
+        }
         if let Some((_, text)) = BUILTIN.iter().find(|(known, _)| *known == name) {
             let file = format!("the shipped task {name}");
             let node = Node::parse(text, Path::new(""));
@@ -46,15 +52,7 @@ impl Catalogue<'_> {
             return Task::build(&file, node, self.folder, self.roots, &Modules::default());
         }
         if name.ends_with(".yaml") || name.ends_with(".yml") {
-            let path = self.folder.join(name);
-            let node = load(&path, &|path: &Path| std::fs::read_to_string(path))?;
-            return Task::build(
-                &path.display().to_string(),
-                node,
-                self.folder,
-                self.roots,
-                &Modules::default(),
-            );
+            return self.file(&self.folder.join(name));
         }
         let nearest = BUILTIN
             .iter()
@@ -63,6 +61,12 @@ impl Catalogue<'_> {
             .filter(|(distance, _)| *distance <= 1 + name.len() / 4)
             .map(|(_, known)| known.to_owned());
         Err(TaskError::Unknown { name: name.to_owned(), nearest })
+    }
+
+    fn file(&self, path: &Path) -> Result<Task, TaskError> {
+        let node = load(path, &|path: &Path| std::fs::read_to_string(path))?;
+        let file = path.display().to_string();
+        Task::build(&file, node, self.folder, self.roots, &Modules::default())
     }
 }
 
@@ -73,7 +77,7 @@ mod tests {
     #[test]
     fn every_shipped_task_parses_and_says_which_documents_it_needs() {
         let roots = DataRoots::default();
-        let catalogue = Catalogue { folder: Path::new("."), roots: &roots };
+        let catalogue = Catalogue { folder: Path::new("."), roots: &roots, tasks: None };
         for name in builtin_names() {
             let task = catalogue.find(name).unwrap();
             assert_eq!(task.name, name);
@@ -88,7 +92,8 @@ mod tests {
     #[test]
     fn documents_without_a_file_say_how_to_get_them() {
         let roots = DataRoots::default();
-        let task = Catalogue { folder: Path::new("."), roots: &roots }.find("arithmetic_2ds").unwrap();
+        let task =
+            Catalogue { folder: Path::new("."), roots: &roots, tasks: None }.find("arithmetic_2ds").unwrap();
         let error = crate::task::build_documents(&task, None).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -105,7 +110,7 @@ mod tests {
             return;
         };
         let roots = DataRoots { local: Some(data.into()), ..DataRoots::default() };
-        let catalogue = Catalogue { folder: Path::new("."), roots: &roots };
+        let catalogue = Catalogue { folder: Path::new("."), roots: &roots, tasks: None };
         let names = [
             "arithmetic_2ds",
             "arithmetic_4ds",
@@ -140,7 +145,9 @@ mod tests {
     #[test]
     fn a_mistyped_task_finds_its_neighbour() {
         let roots = DataRoots::default();
-        let error = Catalogue { folder: Path::new("."), roots: &roots }.find("blimp_causativ").unwrap_err();
+        let error = Catalogue { folder: Path::new("."), roots: &roots, tasks: None }
+            .find("blimp_causativ")
+            .unwrap_err();
         assert_eq!(error.help(), "did you mean \"blimp_causative\"?");
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::python::PythonRandom;
+
 /// A metric of a document, by lm_eval's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,13 +63,42 @@ pub fn aggregate(metric: Metric, values: &[f64]) -> Aggregate {
     let mean = values.iter().sum::<f64>() / n;
     let documents = values.len() as u64;
     match metric {
-        Metric::Perplexity => Aggregate { metric, value: (-mean).exp(), stderr: None, documents },
+        Metric::Perplexity => {
+            let perplexity = |items: &mut dyn Iterator<Item = f64>| (-items.sum::<f64>() / n).exp();
+            let stderr = (values.len() > 1).then(|| bootstrap(values, RESAMPLES, perplexity));
+            Aggregate { metric, value: (-mean).exp(), stderr, documents }
+        }
         Metric::Acc | Metric::AccNorm | Metric::AccBytes => {
             let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
             let stderr = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
             Aggregate { metric, value: mean, stderr, documents }
         }
     }
+}
+
+/// Resamples of a bootstrap, and how many of them one generator draws.
+const RESAMPLES: usize = 100_000;
+const CHUNK: usize = 1_000;
+
+/// Standard error by resampling, as lm_eval draws: chunk i by `Random(i).choices`, then the sample standard deviation of
+/// all.
+fn bootstrap(
+    values: &[f64],
+    resamples: usize,
+    statistic: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
+) -> f64 {
+    let mut drawn = Vec::with_capacity(resamples);
+    for chunk in 0..resamples.div_ceil(CHUNK) {
+        let mut random = PythonRandom::new(chunk as u64);
+        for _ in 0..CHUNK {
+            let mut resample =
+                (0..values.len()).map(|_| values[(random.random() * values.len() as f64) as usize]);
+            drawn.push(statistic(&mut resample));
+        }
+    }
+    let n = drawn.len() as f64;
+    let mean = drawn.iter().sum::<f64>() / n;
+    (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
 }
 
 #[cfg(test)]
@@ -87,5 +118,10 @@ mod tests {
         let items: Vec<f64> = (1..=5).map(|n| -f64::from(n)).collect();
         let value = aggregate(Metric::Perplexity, &items).value;
         assert!((value - 20.085_536_923_187_668).abs() < 1e-12, "{value}");
+        let perplexity = |items: &mut dyn Iterator<Item = f64>| (-items.sum::<f64>() / 5.0).exp();
+        let thousand = bootstrap(&items, 1000, perplexity);
+        assert!((thousand - 18.122_175_591_558_73).abs() < 1e-9, "{thousand}");
+        let stderr = aggregate(Metric::Perplexity, &items).stderr.unwrap();
+        assert!((stderr - 16.680_682_154_605_307).abs() < 1e-9, "{stderr}");
     }
 }

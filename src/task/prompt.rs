@@ -34,6 +34,10 @@ pub struct Document {
     pub choices: Vec<String>,
     /// The right answer.
     pub gold: Gold,
+    /// The row that it was made of.
+    pub row: Row,
+    /// Its target, in Python's spelling.
+    pub target: String,
 }
 
 /// The documents of a task's first `limit` rows. Errors: a field that a row cannot fill (task, document and field
@@ -116,7 +120,9 @@ impl Fields<'_> {
         if self.task.output_type == OutputType::Loglikelihood {
             let request =
                 Request { context: before + &python_str(&prompt), continuation: python_str(&target) };
-            return Ok(Document { id, requests: vec![request], choices: Vec::new(), gold: Gold::Target });
+            let (row, target) = (row.clone(), python_str(&target));
+            let requests = vec![request];
+            return Ok(Document { id, requests, choices: Vec::new(), gold: Gold::Target, row, target });
         }
         let choices = self.choices(id, row)?;
         let (requests, gold) = match prompt.as_i64() {
@@ -142,7 +148,7 @@ impl Fields<'_> {
                 (choices.iter().map(request).collect(), gold)
             }
         };
-        Ok(Document { id, requests, choices, gold })
+        Ok(Document { id, requests, choices, gold, row: row.clone(), target: python_str(&target) })
     }
 
     /// An example with its answer and what stands after it.

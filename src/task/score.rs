@@ -69,7 +69,14 @@ mod tests {
 
     fn document(choices: &[&str]) -> Document {
         let choices = choices.iter().map(|choice| (*choice).to_owned()).collect();
-        Document { id: 0, requests: Vec::new(), choices, gold: Gold::Choices(vec![2]) }
+        Document {
+            id: 0,
+            requests: Vec::new(),
+            choices,
+            gold: Gold::Choices(vec![2]),
+            row: Default::default(),
+            target: String::new(),
+        }
     }
 
     #[test]

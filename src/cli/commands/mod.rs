@@ -3,6 +3,7 @@
 pub(super) mod chat;
 pub(super) mod completions;
 pub(super) mod data;
+pub(super) mod eval;
 pub(super) mod generate;
 pub(super) mod init;
 pub(super) mod keys;

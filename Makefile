@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer fuzz lint fmt clean bench-plan bench-start
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz lint fmt clean bench-plan bench-start
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -66,6 +66,10 @@ test-lm-eval: build peer ## tasks of each kind through lm_eval and through lorag
 task-check: build ## count which of lm_eval's own tasks are understood; at least 70 %
 	@test -d .deps/lm_eval || { $(PYTHON) -m pip download -q --no-deps -d .deps/wheels lm_eval==0.4.13 && $(PYTHON) -m zipfile -e .deps/wheels/lm_eval-0.4.13-py3-none-any.whl .deps/lm_eval; }
 	@target/release/loragrid task check --include-path .deps/lm_eval/lm_eval/tasks --json | $(PYTHON) -c "import json, sys; c = json.load(sys.stdin); print(c['total'], c['runnable']); sys.exit(c['total'] != 13093 or c['runnable'] < 0.7 * c['total'])"
+
+bench-lm-eval: build peer ## the study's tasks in loragrid and in lm_eval; LIMIT=40 documents
+	@$(PEER)/bin/pip install -q lm_eval==0.4.13
+	$(PEER)/bin/python benches/lm_eval.py target/release/loragrid $(MODEL) $(LORAGRID_DATA) $(or $(LIMIT),40)
 
 bench-peer: build peer ## the same training in loragrid and in PEFT
 	benches/peer.sh

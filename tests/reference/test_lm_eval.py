@@ -2,7 +2,7 @@
 """Local tasks of each output type through lm_eval and through `loragrid eval`: metrics, standard errors, every request and
 log-likelihood. `make test-lm-eval` runs it.
 
-usage: test_lm_eval.py LORAGRID MODEL-FOLDER
+usage: test_lm_eval.py LORAGRID MODEL
 """
 import json
 import subprocess
@@ -63,6 +63,25 @@ metric_list: [{metric: acc}, {metric: perplexity, aggregation: perplexity, highe
 }
 
 
+def as_folder(loragrid, model, scratch):
+    """A GGUF file as the folder that transformers reads: merged with an adapter of zeros."""
+    if model.suffix != ".gguf":
+        return model
+    import torch
+    from safetensors.torch import save_file
+    shown = subprocess.run([loragrid, "model", "show", model, "--json"], check=True, capture_output=True, text=True)
+    config = json.loads(shown.stdout)["config"]
+    hidden, query = config["hidden_size"], config["heads"] * config["head_dim"]
+    zero = scratch / "zero"
+    zero.mkdir()
+    name = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    save_file({name.format(n, part): torch.zeros(shape) for n in range(config["layers"]) for part, shape in (("A", (1, hidden)), ("B", (query, 1)))},
+              zero / "adapter_model.safetensors")
+    (zero / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}))
+    subprocess.run([loragrid, "merge", model, "--adapter", zero, "--out", scratch / "model"], check=True, stdout=subprocess.DEVNULL)
+    return scratch / "model"
+
+
 def write_rows(folder):
     animals = ["dog", "cat", "horse", "café owner", "bird", "naïve fish"]
     choices = [{"question": f" What does the {animals[n % 6]} number {n} say? ", "choices": [f"word {n}", f"a longer phrase é {n}", "no"], "label": n % 3} for n in range(14)]
@@ -79,13 +98,14 @@ def main():
         folder = scratch / "tasks"
         folder.mkdir()
         write_rows(folder)
+        model = as_folder(LORAGRID, MODEL, scratch)
         for name, (data, body) in TASKS.items():
             head = f"task: {name}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: {folder / data}\ntest_split: test\n"
             (folder / f"{name}.yaml").write_text(head + body + "metadata: {version: 1.0}\n")
         names = ",".join(TASKS)
-        subprocess.run([LORAGRID, "eval", MODEL, "--tasks", names, "--include-path", folder, "--dtype", "fp32", "--output", scratch / "ours"],
+        subprocess.run([LORAGRID, "eval", model, "--tasks", names, "--include-path", folder, "--dtype", "fp32", "--output", scratch / "ours"],
                        check=True, stderr=subprocess.DEVNULL)
-        subprocess.run([sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={MODEL},dtype=float32",
+        subprocess.run([sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32",
                         "--tasks", names, "--include_path", folder, "--output_path", scratch / "theirs", "--log_samples", "--device", "cpu"],
                        check=True, stderr=subprocess.DEVNULL)
         load = lambda where, pattern: next((scratch / where).rglob(pattern))

@@ -153,3 +153,23 @@ fn a_text_is_continued_the_same_way_twice_and_a_chat_answers_each_line() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(stderr(&output).matches("tokens/s").count(), 2, "{}", stderr(&output));
 }
+
+#[test]
+fn an_evaluation_scores_alike_fast_and_exact_and_writes_lm_evals_files() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    let tasks = "two_digit_subtraction,two_digit_addition";
+    let common = ["eval", "model", "--tasks", tasks, "--limit", "5", "--num-fewshot", "2", "--dtype", "fp32"];
+    let run = |more: &[&str]| scratch.json(&[&common, more, &["--engine", ENGINE, "--json"]].concat());
+    let fast = run(&["--output", "out"]);
+    let exact = run(&["--exact"]);
+    let results = &fast["evaluations"][0]["results"];
+    assert_eq!(results, &exact["evaluations"][0]["results"]);
+    assert_eq!(results["two_digit_addition"]["sample_len"], 5);
+    let files: Vec<String> = std::fs::read_dir(scratch.path().join("out/model"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let count = |start: &str| files.iter().filter(|name| name.starts_with(start)).count();
+    assert_eq!((count("results_"), count("samples_two_digit_")), (1, 2), "{files:?}");
+}

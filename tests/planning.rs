@@ -170,3 +170,29 @@ fn a_folder_with_only_its_configuration_is_enough_for_a_plan() {
     assert_eq!(trainable(&plan), [224]);
     assert_eq!(plan["blockers"][0]["message"], "the model model is not here");
 }
+
+#[test]
+fn a_folder_of_tasks_is_counted_and_what_is_refused_is_named() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("tasks")).unwrap();
+    let base = "dataset_path: json\ntest_split: test\noutput_type: multiple_choice\ndoc_to_target: label\n";
+    scratch.write("tasks/base", base);
+    let task = |name: &str, rest: &str| {
+        scratch.write(&format!("tasks/{name}.yaml"), format!("include: base\ntask: {name}\n{rest}"));
+    };
+    task("good", "doc_to_text: \"{{ question.strip() }}\"\ndoc_to_choice: [a, b]\n");
+    task("filtered", "process_docs: !function utils.only_b\ndoc_to_text: question\ndoc_to_choice: [a, b]\n");
+    task("unknown", "process_docs: !function utils.other\ndoc_to_text: question\ndoc_to_choice: [a, b]\n");
+    task("broken", "doc_to_text: \"{{ question|nothing }}\"\ndoc_to_choice: [a, b]\n");
+    task("misspelled", "doc_to_txt: x\n");
+    scratch.write(
+        "tasks/utils.py",
+        "def only_b(dataset):\n    return dataset.filter(lambda x: x[\"kind\"] == \"b\")\n\n\ndef other(dataset):\n    return dataset.map(f)\n",
+    );
+    let check = scratch.json(&["task", "check", "--include-path", "tasks", "--json"]);
+    assert_eq!((&check["total"], &check["runnable"]), (&5.into(), &2.into()), "{check}");
+    let names: Vec<&str> =
+        check["refused"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"utils.other") && names.contains(&"doc_to_txt"), "{names:?}");
+    assert!(names.iter().any(|name| name.contains("nothing")), "{names:?}");
+}

@@ -1,11 +1,10 @@
 //! The tasks of a sweep.
 
-use std::collections::BTreeSet;
-
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::models::PlannedModel;
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
+use crate::passes::trie::{Query, Trie};
 use crate::task::{Catalogue, Task, TaskError, build_documents, encode_request};
 
 /// A task of the sweep, on a number of its documents.
@@ -19,7 +18,7 @@ pub struct PlannedTask {
     pub facts: ScoreFacts,
     /// Documents to score; none where they are not here.
     pub documents: Option<u64>,
-    /// Tokens of all its requests, each input once, by the first model that is here; 0 where that is not known.
+    /// Tokens that its requests take, each shared prefix once, by the first model that is here; 0 where that is not known.
     pub tokens: u64,
 }
 
@@ -57,19 +56,21 @@ impl PlannedTask {
             content = Digest::of(format!("{content} {examples}").as_bytes());
         }
         let documents = build_documents(&task, facts.limit)?;
-        let mut inputs = BTreeSet::new();
+        let mut encoded = Vec::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
             for request in documents.iter().flat_map(|document| &document.requests) {
-                inputs
-                    .insert(encode_request(&local.tokenizer, request, config.max_positions as usize)?.input);
+                encoded.push(encode_request(&local.tokenizer, request, config.max_positions as usize)?);
             }
         }
+        let queries: Vec<Query<'_>> =
+            encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
+        let tokens = Trie::new(&queries).tokens() as u64;
         Ok(Self {
             version: task.version_digest(content),
             facts,
             documents: Some(documents.len() as u64),
-            tokens: inputs.iter().map(|input| input.len() as u64).sum(),
+            tokens,
             task,
         })
     }

@@ -99,6 +99,8 @@ fn a_merged_model_is_the_adapter_beside_its_base_and_the_base_is_not() {
     let merged = scratch.json(&[&merge[..], &fp32].concat());
     assert_eq!(merged["changed"], 15);
     assert!(merged["difference"]["kl"].as_f64().unwrap() < 1e-9, "{merged}");
+    let again = scratch.run(&[&merge[..], &fp32].concat());
+    assert_eq!(again.status.code(), Some(2), "a folder that is there is never overwritten");
     let same = scratch.json(&[&["verify", "model", "merged", "--adapter-a", &adapter], &fp32[..]].concat());
     assert_eq!(same["within"], true);
     assert_eq!(same["difference"]["top1"], 1.0);

@@ -39,8 +39,10 @@ pub(crate) fn merge(
     let config = checkpoint.config();
     let trains_head = adapter.pair(LayerName::Head).is_some() || adapter.head.is_some();
     let tied = config.tied_head && !trains_head;
-    let beside = order.out.with_extension("partial");
-    let mut writer = FolderWriter::create(&beside).map_err(io("creating"))?;
+    let mut beside = order.out.clone().into_os_string();
+    beside.push(".partial");
+    let beside = Path::new(&beside);
+    let mut writer = FolderWriter::create(beside).map_err(io("creating"))?;
     let mut changed = 0;
     let mut names = config.layer_names();
     if config.tied_head && trains_head {
@@ -65,13 +67,14 @@ pub(crate) fn merge(
         done = Some(module);
     }
     let size = writer.finish().map_err(io("writing"))?;
-    write_model_files(checkpoint, &beside, tied)?;
-    replace(&beside, &order.out).map_err(io("renaming to"))?;
+    write_model_files(checkpoint, beside, tied)?;
+    replace(beside, &order.out).map_err(io("renaming to"))?;
     Ok(Merged { changed, size: Bytes(size) })
 }
 
+/// An empty folder may be there; anything in it is never overwritten.
 fn replace(beside: &Path, out: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(out) {
+    match std::fs::remove_dir(out) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }

@@ -53,6 +53,7 @@ impl<'a> Client<'a> {
                 Err(_) => std::thread::sleep(pause(attempt)),
             }
         }
+        // The loop has no end but a return: its last attempt returns whatever came.
         unreachable!("the last attempt returns")
     }
 

@@ -169,6 +169,9 @@ def write_trajectory(name, base, lora, train, quantize=None, steps=3, length=12)
             module.lora_dropout["default"] = torch.nn.Identity()
     model.save_pretrained(OUT / name)
     (OUT / name / "README.md").unlink(missing_ok=True)
+    # The base by its name, not by where this ran.
+    config = OUT / name / "adapter_config.json"
+    config.write_text(config.read_text().replace(f"{OUT}/", ""))
     # Layers that share a matrix share A in PEFT and have their own here: such adapters are read and written, their
     # training is not compared.
     if "fused" not in name and "modules_to_save" not in lora:

@@ -27,6 +27,10 @@ pub(in crate::cli) fn run(
     let model = local_model(&arguments.model, environment)?;
     let adapter = std::path::absolute(&arguments.adapter)?;
     let out = std::path::absolute(&arguments.out)?;
+    if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {
+        let help = "name a folder that is not there yet, or remove this one".to_owned();
+        return Err(Failure::new(ExitCode::Usage, format!("{} is not empty", out.display()), help));
+    }
     let base = if arguments.dequantised { MergeBase::Dequantised(quantize) } else { MergeBase::Stored };
     block_on(async {
         let mut session = Session::start(&arguments.load)?;

@@ -211,6 +211,7 @@ impl FourBitMatrix {
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
+        // As above.
         self.with_parts(|parts| shim::frozen_linear(x, parts)).unwrap_or_else(|error| panic!("{error}"))
     }
 

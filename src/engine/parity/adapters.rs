@@ -101,6 +101,7 @@ fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
                 let order = MergeOrder { adapter: path, base: MergeBase::Stored, out: out.clone() };
                 merge(&checkpoint, &model, &adapter, &order).unwrap();
                 let merged = super::model(&out, Kind::Float);
+                std::fs::remove_dir_all(&out).unwrap();
                 assert!(!merged.config.tied_head, "a head with an adapter is untied");
                 let (own, other) = (logits(&model, Some(&adapter), &input), logits(&merged, None, &input));
                 let difference = largest_difference(&own, &other);
@@ -135,6 +136,7 @@ fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
             };
             merge(&Checkpoint::open(&base).unwrap(), &model, &adapter, &order).unwrap();
             let merged = super::model(&order.out, Kind::Float);
+            std::fs::remove_dir_all(&order.out).unwrap();
             differences.push(largest_difference(&own, &logits(&merged, None, &input)));
         }
         assert!(differences[0] < 1e-4 && differences[1] > 1e-2, "{}: {differences:?}", name_of(&folder));

@@ -7,6 +7,13 @@ use tch::{Device, Kind};
 use super::*;
 use crate::score::{score_exactly, score_requests};
 
+/// A request of the reference, context and continuation, as tokens.
+fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
+    let text = |side: usize| pair[side].as_str().unwrap().to_owned();
+    let request = Request { context: text(0), continuation: text(1) };
+    encode_request(tokenizer, &request, 8192).unwrap()
+}
+
 #[test]
 fn the_real_models_log_likelihoods_equal_lm_evals() {
     let (Some(path), Some(file)) = (outside("LORAGRID_TEST_MODEL", ""), reference("lm_eval_smollm2.json"))
@@ -22,9 +29,7 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
         for document in json["tasks"][task]["docs"].as_array().unwrap() {
             for (index, pair) in document["requests"].as_array().unwrap().iter().enumerate() {
-                let text = |side: usize| pair[side].as_str().unwrap().to_owned();
-                let request = Request { context: text(0), continuation: text(1) };
-                requests.push(encode_request(&tokenizer, &request, 8192).unwrap());
+                requests.push(encoded(pair, &tokenizer));
                 expected.push(RequestScore {
                     log_likelihood: document["loglikelihoods"][index].as_f64().unwrap(),
                     is_greedy: document["is_greedy"][index].as_bool().unwrap(),
@@ -84,11 +89,9 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
     let mut requests = Vec::new();
     for task in json["tasks"].as_object().unwrap().values() {
         for document in task["docs"].as_array().unwrap().iter().take(2) {
-            for pair in document["requests"].as_array().unwrap() {
-                let text = |side: usize| pair[side].as_str().unwrap().to_owned();
-                let request = Request { context: text(0), continuation: text(1) };
-                requests.push(encode_request(&tokenizer, &request, 8192).unwrap());
-            }
+            requests.extend(
+                document["requests"].as_array().unwrap().iter().map(|pair| encoded(pair, &tokenizer)),
+            );
         }
     }
     let (exact, _) = score_exactly(&model, None, &requests).unwrap();

@@ -70,6 +70,8 @@ pub struct Shots {
     pub documents_name: String,
     /// What stands after each.
     pub delimiter: String,
+    /// A key of the file's examples that is not carried out: the task has no examples here.
+    pub not_carried_out: Option<String>,
 }
 
 /// A checked task with the place of its documents.
@@ -141,8 +143,10 @@ impl Task {
             Some(Known::Native(native)) => Some(RowStep::Native(*native)),
             Some(Known::WeightedF1) => return Err(unsupported("process_docs", "a metric")),
         };
-        if spec.text("gen_prefix").is_some() {
-            return Err(unsupported("key", "gen_prefix"));
+        for key in ["gen_prefix", "filter_list"] {
+            if spec.node.get(key).is_some() {
+                return Err(unsupported("key", key));
+            }
         }
         let split = spec.text("test_split").or_else(|| spec.text("validation_split"));
         let split = split.ok_or_else(|| malformed("it has neither test_split nor validation_split"))?;
@@ -278,6 +282,12 @@ impl Reader<'_> {
             documents,
             documents_name,
             delimiter: spec.text("fewshot_delimiter").unwrap_or_else(|| "\n\n".to_owned()),
+            not_carried_out: match config {
+                Some(Node::Map(entries)) => {
+                    entries.iter().map(|(key, _)| key).find(|key| *key != "sampler").cloned()
+                }
+                _ => None,
+            },
         })
     }
 }

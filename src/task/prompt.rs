@@ -44,6 +44,10 @@ pub struct Document {
 /// named), documents that cannot be read, none at all, more examples than there are.
 pub fn build_documents(task: &Task, limit: Option<u64>) -> Result<Vec<Document>, TaskError> {
     let rows = rows_of(task, task.documents.as_ref(), &task.documents_name)?;
+    if let (1.., Some(key)) = (task.shots.count, &task.shots.not_carried_out) {
+        let (task, what) = (task.name.clone(), "fewshot_config");
+        return Err(TaskError::Unsupported { task, what, value: key.clone() });
+    }
     let environment = compiled(task);
     let fields = Fields { task, environment: &environment };
     let pool = match (task.shots.count, &task.shots.documents) {
@@ -310,6 +314,19 @@ mod tests {
         let target = task("output_type: loglikelihood\ndoc_to_text: '{{nothing}}'\ndoc_to_target: b");
         let error = on_rows(target, r#"{"b":"y"}"#).unwrap_err().to_string();
         assert!(error.starts_with("task 't', document 0, doc_to_text: "), "{error}");
+    }
+
+    #[test]
+    fn examples_of_a_form_that_is_not_carried_out_are_refused_and_none_are_not() {
+        let own = || {
+            task(
+                "output_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: b\nfewshot_config: {doc_to_text: other}",
+            )
+        };
+        let rows = "{\"a\":\"x\",\"b\":\"y\"}\n{\"a\":\"z\",\"b\":\"w\"}";
+        assert_eq!(on_rows(own(), rows).unwrap().len(), 2);
+        let error = on_rows(own().with_shots(Some(1)), rows).unwrap_err().to_string();
+        assert!(error.contains("fewshot_config 'doc_to_text'"), "{error}");
     }
 
     #[test]

@@ -186,12 +186,6 @@ fn a_mark_and_line_ends_of_windows_are_read() {
 }
 
 #[test]
-fn what_the_engine_does_not_do_yet_can_be_planned_but_not_run() {
-    let rest = "eval = [\"two_digit_addition\"]\nprompt_profile = \"litgpt-2023\"\n";
-    insta::assert_snapshot!(planned(rest, ExitCode::SweepFile));
-}
-
-#[test]
 fn every_other_kind_of_problem_has_its_words_and_its_place() {
     let cases: &[(&str, &str)] = &[
         ("no name", "model = \"model\"\ndata = \"two_digit_addition\"\n"),

@@ -134,6 +134,50 @@ fn the_job_of_an_engine_that_dies_runs_again() {
     }
 }
 
+/// The lines that all attempts of the fake engine wrote into their logs.
+fn notes(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                lines.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+            }
+        }
+    }
+    lines
+}
+
+#[test]
+fn scoring_that_dies_goes_on_with_the_documents_that_are_left() {
+    let lab = Lab::new("train = false\neval = [\"two_digit_subtraction\"]\nlimit = 200\n");
+    let output = lab.run(Some("die@document"), &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(lab.attempts(), 2);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM documents"), 200);
+    let mut scored = notes(&lab.0.path().join("results/logs"));
+    scored.retain(|line| line.starts_with("two_digit_subtraction "));
+    assert_eq!(scored.len(), 200, "no document is scored twice");
+}
+
+#[test]
+fn a_group_of_tasks_is_one_column_of_its_tasks_together() {
+    let lab = Lab::new("eval = [\"sums\"]\nlimit = 10\ntrain = false\n");
+    std::fs::create_dir(lab.0.path().join("tasks")).unwrap();
+    let group = "group: sums\ntask: [two_digit_addition, two_digit_subtraction]\naggregate_metric_list: [{metric: acc}]\n";
+    lab.0.write("tasks/sums.yaml", group);
+    let output = lab.run(None, &["--include-path", "tasks"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let rows = lab.rows();
+    let score = &rows[0]["scores"][0];
+    assert_eq!((score["task"].as_str(), score["documents"].as_u64()), (Some("sums"), Some(20)));
+    let of_tasks = lab.count("SELECT CAST(10 * SUM(value) AS INTEGER) FROM scores");
+    assert!((score["value"].as_f64().unwrap() - of_tasks as f64 / 20.0).abs() < 1e-12, "{score}");
+}
+
 #[test]
 fn a_job_that_diverges_keeps_its_row_and_the_sweep_goes_on() {
     let lab = Lab::new(GRID);

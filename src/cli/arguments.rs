@@ -84,6 +84,7 @@ impl Command {
             Self::Eval(command) => command.json,
             Self::Task(TaskCommand::Check(command)) => command.json,
             Self::Task(TaskCommand::List(command)) => command.json,
+            Self::Task(TaskCommand::Show(command)) => command.json,
             Self::Model(ModelCommand::Pull(command)) => command.json,
             Self::Model(ModelCommand::Show(command)) => command.json,
             Self::Merge(command) => command.json,
@@ -103,6 +104,9 @@ pub(super) struct SweepArguments {
     /// Override a key for every job, such as train.iterations=64; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
     pub(super) set: Vec<(String, String)>,
+    /// A folder of task files, which come before those that are shipped
+    #[arg(long, value_name = "DIR")]
+    pub(super) include_path: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -193,8 +197,10 @@ pub(super) struct DataShowArguments {
 pub(super) enum TaskCommand {
     /// Count which tasks of a folder are understood, and why the others are refused
     Check(TaskCheckArguments),
-    /// List tasks by name
+    /// List tasks, groups and tags by name
     List(TaskListArguments),
+    /// Show what a task asks: its first prompt, the choices and the right answer
+    Show(TaskShowArguments),
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +219,24 @@ pub(super) struct TaskListArguments {
     #[arg(long, value_name = "DIR")]
     pub(super) include_path: Option<PathBuf>,
     /// Print one JSON object with the tasks in `tasks`
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TaskShowArguments {
+    /// The task, or its file
+    pub(super) name: String,
+    /// A folder of task files, which come before those that are shipped
+    #[arg(long, value_name = "DIR")]
+    pub(super) include_path: Option<PathBuf>,
+    /// The document, counted from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) document: usize,
+    /// Examples before the document, where the task does not say 0
+    #[arg(long, value_name = "K")]
+    pub(super) num_fewshot: Option<u64>,
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

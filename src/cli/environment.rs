@@ -1,6 +1,7 @@
 //! What the program takes from its surroundings, read once.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::arguments::Arguments;
 use super::failure::Failure;
@@ -10,6 +11,7 @@ use crate::hub::Hub;
 use crate::plan::{Known, Plan, PlanContext};
 use crate::spec::SweepSpec;
 use crate::store::{RememberedDigests, Store};
+use crate::task::TaskIndex;
 
 /// The surroundings.
 pub(super) struct Environment {
@@ -21,8 +23,9 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn read(arguments: &Arguments) -> Self {
         let local = std::env::var_os("LORAGRID_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let roots = DataRoots { local, ..DataRoots::default() };
-        Self { db: arguments.db.clone(), roots, hub: Hub::from_environment() }
+        let hub = Hub::from_environment();
+        let roots = DataRoots { local, hub: Some(hub.cache.clone()), ..DataRoots::default() };
+        Self { db: arguments.db.clone(), roots, hub }
     }
 
     /// The folder of the database, for adapters and logs.
@@ -41,17 +44,23 @@ impl Environment {
         Ok(spec)
     }
 
+    /// The names of tasks. Error: the sweep's folder of task files cannot be read.
+    pub(super) fn tasks(&self, sweep: &super::arguments::SweepArguments) -> Result<Arc<TaskIndex>, Failure> {
+        Ok(Arc::new(TaskIndex::with_folder(sweep.include_path.as_deref())?))
+    }
+
     /// Plans a sweep against what is known.
     pub(super) fn plan(
         &self,
         spec: &SweepSpec,
+        tasks: &Arc<TaskIndex>,
         known: &Known,
         digests: &mut RememberedDigests,
     ) -> Result<Plan, Failure> {
         let cache = Some(self.results().join("cache")).filter(|folder| folder.is_dir());
         let models = self.hub.cache.clone();
-        let mut context =
-            PlanContext { roots: self.roots.clone(), digests, auto_dtype: auto_dtype(), models, cache };
+        let (roots, tasks, auto_dtype) = (self.roots.clone(), Arc::clone(tasks), auto_dtype());
+        let mut context = PlanContext { roots, digests, auto_dtype, models, tasks, cache };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 

@@ -65,7 +65,6 @@ impl Failure {
             Blocker::Model { .. } => ExitCode::Model,
             Blocker::Data { .. } => ExitCode::Data,
             Blocker::Documents { .. } => ExitCode::Task,
-            Blocker::Setting { .. } => ExitCode::SweepFile,
         };
         let detail = |blocker: &Blocker| Detail {
             message: blocker.to_string(),

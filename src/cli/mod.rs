@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod data_sets;
 mod environment;
 mod exit_code;
 mod failure;
@@ -39,7 +40,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Show(command) => commands::show::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
         Command::Eval(command) => commands::eval::run(command, &environment),
-        Command::Task(command) => commands::task::run(command),
+        Command::Task(command) => commands::task::run(command, &environment),
         Command::Model(command) => commands::model::run(command, &environment),
         Command::Merge(command) => commands::merge::run(command, &environment),
         Command::Verify(command) => commands::verify::run(command, &environment),

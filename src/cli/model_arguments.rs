@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::job::{DType, Quantize};
+use crate::job::{DType, PromptProfile, Quantize, Softmax};
+use crate::task::Subset;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -165,7 +166,7 @@ pub(crate) struct EvalArguments {
     /// An adapter to score instead of the base; may be given again
     #[arg(long, value_name = "FOLDER")]
     pub(crate) adapter: Vec<PathBuf>,
-    /// Tasks by name, or task files, separated by commas
+    /// Tasks, groups and tags by name or pattern, or task files, separated by commas
     #[arg(long, value_name = "TASKS", value_delimiter = ',', required = true)]
     pub(crate) tasks: Vec<String>,
     /// A folder of task files, which come before those that are shipped
@@ -174,13 +175,37 @@ pub(crate) struct EvalArguments {
     /// Examples before each document, where the task does not say 0
     #[arg(long, value_name = "K")]
     pub(crate) num_fewshot: Option<u64>,
-    /// Only the first n documents of each task
-    #[arg(long, value_name = "N")]
-    pub(crate) limit: Option<u64>,
+    /// Only the first n documents of each task; below 1, that part of them
+    #[arg(long, value_name = "N", value_parser = limit, conflicts_with = "samples")]
+    pub(crate) limit: Option<f64>,
+    /// Only these documents: a JSON object of task names with lists of numbers, or a file of one
+    #[arg(long, value_name = "JSON")]
+    pub(crate) samples: Option<String>,
+    /// Seed of the examples; of four numbers, as lm_eval takes them, the last
+    #[arg(long, value_name = "SEED", value_parser = fewshot_seed, default_value = "1234")]
+    pub(crate) seed: u64,
+    /// Put prompts through the tokenizer's chat template
+    #[arg(long)]
+    pub(crate) apply_chat_template: bool,
+    /// With a chat template, whether each example is a turn of its own
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) fewshot_as_multiturn: bool,
+    /// What the model is told first
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system_instruction: Option<String>,
+    /// Whose prompts and tokens: lm_eval or litgpt-2023
+    #[arg(long, value_name = "PROFILE", value_parser = profile, default_value = "lm_eval")]
+    pub(crate) prompt_profile: PromptProfile,
+    /// Dtype in which log-likelihoods are made of logits: fp32, or the model's own
+    #[arg(long, value_name = "DTYPE", value_parser = softmax, default_value = "fp32")]
+    pub(crate) softmax: Softmax,
+    /// Score documents again whose scores are in the database
+    #[arg(long)]
+    pub(crate) again: bool,
     /// One request at a time, no prefix shared: slow, and what the fast way is checked against
     #[arg(long)]
     pub(crate) exact: bool,
-    /// Write lm_eval's results_*.json and samples_*.jsonl below this folder
+    /// Write lm_eval's results_*.json and samples_*.jsonl below this folder, or beside this .json file
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -188,6 +213,24 @@ pub(crate) struct EvalArguments {
     /// Print one JSON object with lm_eval's results in `evaluations`
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn limit(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number is wanted".to_owned())?;
+    if Subset::limit(number).is_some() { Ok(number) } else { Err("a number above 0 is wanted".to_owned()) }
+}
+
+fn fewshot_seed(text: &str) -> Result<u64, String> {
+    let last = text.rsplit(',').next().unwrap_or(text).trim();
+    last.parse().map_err(|_| "a whole number is wanted, or four with commas between".to_owned())
+}
+
+fn profile(text: &str) -> Result<PromptProfile, String> {
+    PromptProfile::parse(text).ok_or_else(|| format!("one of {}", PromptProfile::WORDS.join(", ")))
+}
+
+fn softmax(text: &str) -> Result<Softmax, String> {
+    Softmax::parse(text).ok_or_else(|| format!("one of {}", Softmax::WORDS.join(", ")))
 }
 
 fn dtype(text: &str) -> Result<DType, String> {

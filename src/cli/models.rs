@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::output::write_error;
-use crate::hub::{ModelId, Pulled};
+use crate::hub::{Pulled, RepositoryId};
 
 /// The path of a model: as it is named, in the cache, or pulled now. Errors: neither path nor id, the hub's.
 pub(super) fn local_model(name: &str, environment: &Environment) -> Result<PathBuf, Failure> {
@@ -16,7 +16,7 @@ pub(super) fn local_model(name: &str, environment: &Environment) -> Result<PathB
     if path.exists() {
         return Ok(path.to_owned());
     }
-    let id = model_id(name)?;
+    let id = repository_id(name)?;
     match environment.hub.cache.find(&id) {
         Some(folder) => Ok(folder),
         None => Ok(pull(&id, environment)?.folder),
@@ -24,8 +24,8 @@ pub(super) fn local_model(name: &str, environment: &Environment) -> Result<PathB
 }
 
 /// Parses an id. Error: it is none.
-pub(super) fn model_id(name: &str) -> Result<ModelId, Failure> {
-    ModelId::parse(name).ok_or_else(|| {
+pub(super) fn repository_id(name: &str) -> Result<RepositoryId, Failure> {
+    RepositoryId::parse(name).ok_or_else(|| {
         let help = "name a .gguf file, a checkpoint folder, or a hub id such as HuggingFaceTB/SmolLM2-135M"
             .to_owned();
         Failure::new(ExitCode::Model, format!("there is no model at {name}"), help)
@@ -33,7 +33,7 @@ pub(super) fn model_id(name: &str) -> Result<ModelId, Failure> {
 }
 
 /// Pulls a model and shows how far it is on standard error.
-pub(super) fn pull(id: &ModelId, environment: &Environment) -> Result<Pulled, Failure> {
+pub(super) fn pull(id: &RepositoryId, environment: &Environment) -> Result<Pulled, Failure> {
     write_error(&format!("{id} is no path here: pulling it from {}", environment.hub.endpoint));
     let bar = ProgressBar::new(0);
     if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes} of {total_bytes} {bytes_per_sec}")

@@ -8,7 +8,7 @@ use super::model_arguments::LoadArguments;
 use crate::checkpoint::{Checkpoint, ModelTokenizer};
 use crate::device::{auto_dtype, cpu_slots};
 use crate::job::{BaseForm, Quantize};
-use crate::protocol::{Event, FailureKind, LoadOrder, Order};
+use crate::protocol::{Event, FailureKind, FrameError, LoadOrder, Order};
 use crate::worker::{Engine, EngineHandle, find_engine};
 
 /// A running engine.
@@ -58,28 +58,39 @@ impl Session {
         order: &Order,
         mut watch: impl FnMut(&Event) -> Result<(), Failure>,
     ) -> Result<Event, Failure> {
-        let broken = |error: String| Failure::new(ExitCode::Engine, error, None);
-        self.handle.send(order).await.map_err(|error| broken(error.to_string()))?;
+        self.send(order).await?;
         loop {
-            match self.engine.next_event().await.map_err(|error| broken(error.to_string()))? {
-                Some(Event::Failed(failure)) => {
-                    let code = match failure.kind {
-                        FailureKind::BadInput => ExitCode::Model,
-                        FailureKind::Diverged | FailureKind::Internal => ExitCode::Engine,
-                    };
-                    return Err(Failure::new(code, failure.message, None));
-                }
-                Some(
-                    event @ (Event::Hello { .. } | Event::Step(_) | Event::Document(_) | Event::Token { .. }),
-                ) => {
+            match self.next().await? {
+                event @ (Event::Hello { .. } | Event::Step(_) | Event::Document(_) | Event::Token { .. }) => {
                     watch(&event)?;
                 }
-                Some(event) => return Ok(event),
-                None => {
-                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                    let words = log.lines().last().unwrap_or("it said nothing").to_owned();
-                    return Err(broken(format!("the engine ended: {words}")));
-                }
+                event => return Ok(event),
+            }
+        }
+    }
+
+    /// Sends an order. Error: a dead engine.
+    pub(super) async fn send(&mut self, order: &Order) -> Result<(), Failure> {
+        let broken = |error: FrameError| Failure::new(ExitCode::Engine, error.to_string(), None);
+        self.handle.send(order).await.map_err(broken)
+    }
+
+    /// The next event. Errors: the engine's failure, a dead engine.
+    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+        let broken = |error: String| Failure::new(ExitCode::Engine, error, None);
+        match self.engine.next_event().await.map_err(|error| broken(error.to_string()))? {
+            Some(Event::Failed(failure)) => {
+                let code = match failure.kind {
+                    FailureKind::BadInput => ExitCode::Model,
+                    FailureKind::Diverged | FailureKind::Internal => ExitCode::Engine,
+                };
+                Err(Failure::new(code, failure.message, None))
+            }
+            Some(event) => Ok(event),
+            None => {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let words = log.lines().last().unwrap_or("it said nothing").to_owned();
+                Err(broken(format!("the engine ended: {words}")))
             }
         }
     }

@@ -1,18 +1,22 @@
 //! Data sets: where their rows are, how a row becomes a prompt and a response, and the tokens and labels of that.
 
 mod cache;
+mod chat;
 mod error;
 mod example;
 mod generated;
+mod place;
 mod preset;
 mod rows;
 mod source;
 mod template;
 
 pub use cache::{read_encoded, write_encoded};
+pub use chat::{ChatTemplate, Message};
 pub use error::DataError;
 pub use example::{Encoded, Encoding, Example, encode_rows};
 pub use generated::{Arithmetic, Split};
+pub use place::{PARQUET_REVISION, Place};
 pub use preset::{PRESETS, Preset, PresetOrigin, find_preset};
 pub use rows::{Row, read_rows};
 pub use source::{DataRoots, DataSource};

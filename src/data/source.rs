@@ -7,24 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
 use super::generated::{Arithmetic, Split};
+use super::place::Place;
 use super::preset::{PRESETS, PresetOrigin, find_preset};
 use super::rows::{Row, read_rows};
 use crate::checkpoint::FileDigests;
 use crate::job::Digest;
-
-/// Hub data sets of tasks with the file that holds a split in a folder of local data: path, configuration, split (none:
-/// the evaluated one), file.
-const TASK_COPIES: &[(&str, Option<&str>, Option<&str>, &str)] = &[
-    ("EleutherAI/arithmetic", Some("arithmetic_2ds"), None, "arithmetic_two_digit_subtraction.jsonl"),
-    ("EleutherAI/arithmetic", Some("arithmetic_4ds"), None, "arithmetic_four_digit_subtraction.jsonl"),
-    ("EleutherAI/arithmetic", Some("arithmetic_2da"), None, "arithmetic_two_digit_addition.jsonl"),
-    ("nyu-mll/blimp", Some("causative"), None, "blimp_causative.jsonl"),
-    ("nyu-mll/blimp", Some("drop_argument"), None, "blimp_drop_argument.jsonl"),
-    ("truthfulqa/truthful_qa", Some("multiple_choice"), None, "truthfulqa_mc.jsonl"),
-    ("cais/mmlu", Some("global_facts"), None, "mmlu_global_facts_test.jsonl"),
-    ("cais/mmlu", Some("global_facts"), Some("dev"), "mmlu_global_facts_dev.jsonl"),
-    ("cais/mmlu", Some("global_facts"), Some("validation"), "mmlu_global_facts_val.jsonl"),
-];
 
 /// The name under which task files ask for a generated data set.
 const GENERATED: &str = "loragrid/arithmetic";
@@ -37,6 +24,8 @@ pub struct DataRoots {
     /// `[data_sets]` of the sweep file: a name with its file, relative to the sweep file's folder. A configuration of a
     /// hub data set is named `path:configuration`.
     pub named: BTreeMap<String, PathBuf>,
+    /// The cache of data sets that were brought from the hub.
+    pub hub: Option<crate::hub::Cache>,
 }
 
 /// Rows that can be read now.
@@ -55,11 +44,16 @@ pub enum DataSource {
         /// Its path.
         path: PathBuf,
     },
+    /// Files one after another, as large tables are cut.
+    Files {
+        /// Their paths, at least one.
+        paths: Vec<PathBuf>,
+    },
 }
 
 impl DataRoots {
     /// The first of these files that is in the folder of local data.
-    fn copy(&self, files: &[&str]) -> Option<PathBuf> {
+    pub(super) fn copy(&self, files: &[&str]) -> Option<PathBuf> {
         let root = self.local.as_ref()?;
         files.iter().map(|file| root.join(file)).find(|path| path.is_file())
     }
@@ -102,36 +96,24 @@ impl DataSource {
         Err(DataError::Unknown { name: name.to_owned(), nearest })
     }
 
-    /// The documents that a task file names by `dataset_path` and `dataset_name`: of the split that it evaluates, or of
-    /// `split`, which `[data_sets]` names as `path:configuration:split`. Error: no local copy.
-    pub fn documents(
-        path: &str,
-        config: Option<&str>,
-        split: Option<&str>,
-        folder: &Path,
-        roots: &DataRoots,
-    ) -> Result<Self, DataError> {
-        let name = || config.map_or_else(|| path.to_owned(), |config| format!("{path} ({config})"));
-        if path == GENERATED {
-            let preset = Arithmetic::ALL.into_iter().find(|preset| Some(preset.name()) == config);
-            let unknown = || DataError::Unknown { name: name(), nearest: None };
+    /// The documents that a task file names: a generated set, an entry of `[data_sets]`, a file of the folder of local data,
+    /// or what was brought from the hub. Error: none of these.
+    pub fn documents(place: Place<'_>, folder: &Path, roots: &DataRoots) -> Result<Self, DataError> {
+        if place.path == GENERATED {
+            let preset = Arithmetic::ALL.into_iter().find(|preset| Some(preset.name()) == place.config);
+            let unknown = || DataError::Unknown { name: place.name(), nearest: None };
             return Ok(Self::Generated { preset: preset.ok_or_else(unknown)?, split: Split::Test });
         }
-        let mut names: Vec<String> = config.iter().map(|config| format!("{path}:{config}")).collect();
-        names.push(path.to_owned());
-        if let Some(split) = split {
-            names.iter_mut().for_each(|name| *name += &format!(":{split}"));
-        }
-        let named = names.iter().find_map(|name| roots.named.get(name));
-        if let Some(file) = named {
+        if let Some(file) = place.names().iter().find_map(|name| roots.named.get(name)) {
             return Ok(Self::File { path: folder.join(file) });
         }
-        let copy =
-            TASK_COPIES.iter().find(|(hub, of, own, _)| *hub == path && *of == config && *own == split);
-        match copy.and_then(|(.., file)| roots.copy(&[file])) {
-            Some(path) => Ok(Self::File { path }),
-            None => Err(DataError::NotLocal { name: name() }),
-        }
+        let local = roots.local.as_deref().and_then(|root| place.in_folder(root));
+        let cached = || roots.hub.as_ref().and_then(|cache| place.in_cache(cache));
+        local.or_else(cached).map(Self::of_files).ok_or_else(|| DataError::NotLocal { name: place.name() })
+    }
+
+    fn of_files(mut paths: Vec<PathBuf>) -> Self {
+        if paths.len() == 1 { Self::File { path: paths.remove(0) } } else { Self::Files { paths } }
     }
 
     /// The preset's name or the file's path.
@@ -139,6 +121,9 @@ impl DataSource {
         match self {
             Self::Generated { preset, .. } => preset.name().to_owned(),
             Self::File { path } => path.display().to_string(),
+            Self::Files { paths } => {
+                paths.first().map_or_else(String::new, |path| path.display().to_string())
+            }
         }
     }
 
@@ -147,17 +132,29 @@ impl DataSource {
         match self {
             Self::Generated { preset, split } => Ok(preset.rows(*split)),
             Self::File { path } => read_rows(path),
+            Self::Files { paths } => {
+                let mut rows = Vec::new();
+                for path in paths {
+                    rows.extend(read_rows(path)?);
+                }
+                Ok(rows)
+            }
         }
     }
 
     /// What the rows are: the file's content, or the preset's parameters. Error: unreadable.
     pub fn identity(&self, digests: &mut dyn FileDigests) -> Result<Digest, DataError> {
+        let mut read = |path: &PathBuf| {
+            digests.digest(path).map_err(|source| DataError::Io { path: path.clone(), source })
+        };
         match self {
             Self::Generated { preset, split } => {
                 Ok(Digest::of(format!("{} {split:?}", preset.identity()).as_bytes()))
             }
-            Self::File { path } => {
-                digests.digest(path).map_err(|source| DataError::Io { path: path.clone(), source })
+            Self::File { path } => read(path),
+            Self::Files { paths } => {
+                let each: Result<Vec<Digest>, DataError> = paths.iter().map(&mut read).collect();
+                Ok(Digest::all(&each?))
             }
         }
     }
@@ -174,7 +171,7 @@ mod tests {
         let error = DataSource::training("alpaca", folder.path(), &none).unwrap_err();
         assert_eq!(error.to_string(), "the rows of 'tatsu-lab/alpaca' are not here");
         std::fs::write(folder.path().join("alpaca.jsonl"), "").unwrap();
-        let local = DataRoots { local: Some(folder.path().to_owned()), named: BTreeMap::new() };
+        let local = DataRoots { local: Some(folder.path().to_owned()), ..DataRoots::default() };
         let copy = DataSource::training("tatsu-lab/alpaca", folder.path(), &local).unwrap();
         assert_eq!(copy, DataSource::File { path: folder.path().join("alpaca.jsonl") });
         let named = DataRoots { named: BTreeMap::from([("alpaca".into(), "mine.csv".into())]), ..local };

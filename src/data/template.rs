@@ -1,8 +1,6 @@
 //! How a row becomes a prompt and a response: fixed forms, or a Jinja chat template.
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
-use serde::Serialize;
-
+use super::chat::{ChatTemplate, Message};
 use super::rows::Row;
 use crate::checkpoint::ModelTokenizer;
 use crate::data::DataError;
@@ -26,22 +24,6 @@ pub enum Template {
     QuestionAnswer,
     /// A chat template over `messages`, `conversations`, or the columns of the other two with `history`.
     Chat(Box<ChatTemplate>),
-}
-
-/// A chat template in Jinja, as tokenizers carry it.
-#[derive(Debug)]
-pub struct ChatTemplate {
-    environment: Environment<'static>,
-    source: String,
-    bos: String,
-    eos: String,
-}
-
-/// A message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Message {
-    role: String,
-    content: String,
 }
 
 /// Why a row cannot be rendered.
@@ -89,20 +71,7 @@ impl Template {
     }
 
     fn chat(source: &str, tokenizer: &ModelTokenizer) -> Option<Self> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        // transformers renders chat templates with these two.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
-        });
-        environment.add_template_owned("chat", source.to_owned()).ok()?;
-        let text =
-            |token: Option<u32>| token.and_then(|token| tokenizer.decode(&[token]).ok()).unwrap_or_default();
-        let (bos, eos) = (text(tokenizer.bos()), text(tokenizer.eos()));
-        Some(Self::Chat(Box::new(ChatTemplate { environment, source: source.to_owned(), bos, eos })))
+        ChatTemplate::of(source, tokenizer).ok().map(|chat| Self::Chat(Box::new(chat)))
     }
 
     /// The template that fits a row's columns.
@@ -120,7 +89,7 @@ impl Template {
         match self {
             Self::Alpaca => "alpaca",
             Self::QuestionAnswer => "question-answer",
-            Self::Chat(chat) => &chat.source,
+            Self::Chat(chat) => chat.source(),
         }
     }
 
@@ -225,51 +194,6 @@ fn messages(row: &Row) -> Result<Vec<Message>, RenderError> {
     Ok(chat)
 }
 
-impl ChatTemplate {
-    fn text(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, RenderError> {
-        let fail = |error: minijinja::Error| {
-            let detail = error.detail().map(str::to_owned);
-            RenderError::Template(detail.unwrap_or_else(|| error.to_string()))
-        };
-        let template = self.environment.get_template("chat").map_err(fail)?;
-        let values = context! {
-            messages => messages,
-            add_generation_prompt => add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
-        };
-        template.render(values).map_err(fail)
-    }
-
-    /// Cuts the whole text at the turns of the assistant: a turn starts where the text of the messages before it ends
-    /// with the generation prompt, and ends where the text of the messages up to it ends.
-    fn render(&self, messages: &[Message]) -> Result<Vec<Part>, RenderError> {
-        let whole = self.text(messages, false)?;
-        let changes =
-            || RenderError::Template("a later message changes the text of an earlier one".to_owned());
-        let mut parts = Vec::new();
-        let mut at = 0;
-        for (number, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
-            let start = self.text(&messages[..number], true)?;
-            let end = self.text(&messages[..=number], false)?;
-            if !whole.starts_with(&start)
-                || !whole.starts_with(&end)
-                || start.len() < at
-                || end.len() < start.len()
-            {
-                return Err(changes());
-            }
-            parts.push(Part { text: whole[at..start.len()].to_owned(), assistant: false });
-            parts.push(Part { text: whole[start.len()..end.len()].to_owned(), assistant: true });
-            at = end.len();
-        }
-        if at < whole.len() {
-            parts.push(Part { text: whole[at..].to_owned(), assistant: false });
-        }
-        Ok(parts)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,9 +227,7 @@ mod tests {
     }
 
     fn chat(source: &str) -> ChatTemplate {
-        let mut environment = Environment::new();
-        environment.add_template_owned("chat", source.to_owned()).unwrap();
-        ChatTemplate { environment, source: source.to_owned(), bos: "<s>".into(), eos: "</s>".into() }
+        ChatTemplate::new(source, "<s>", "</s>").unwrap()
     }
 
     const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";

@@ -132,7 +132,7 @@ impl Engine {
         let read = |folder| read_adapter(folder, model);
         let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
-        let names: Vec<&str> = order.tasks.iter().map(|(task, _)| task.name.as_str()).collect();
+        let names: Vec<&str> = order.tasks.iter().map(|wanted| wanted.task.name.as_str()).collect();
         tracing::info!("scoring {}", names.join(", "));
         let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |score| {
             Ok(write_frame(events, &Event::Document(score))?)

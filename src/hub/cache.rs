@@ -1,14 +1,14 @@
-//! The cache: `models--ORG--NAME/` with `blobs/` by hash, `snapshots/COMMIT/` of links to them, `refs/` from revisions to
+//! The cache: `models--ORG--NAME/` and `datasets--ORG--NAME/` with `blobs/` by hash, `snapshots/COMMIT/` of links to them, `refs/` from revisions to
 //! commits.
 
 use std::path::{Path, PathBuf};
 
-use super::model_id::ModelId;
+use super::repository_id::{RepositoryId, RepositoryKind};
 
-/// Marks a snapshot that is whole.
-const COMPLETE: &str = ".loragrid-complete";
+/// Marks a snapshot, or a folder of one, that is whole.
+pub const COMPLETE: &str = ".loragrid-complete";
 
-/// A cache of models.
+/// A cache of models and data sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
     root: PathBuf,
@@ -21,8 +21,8 @@ impl Cache {
     }
 
     /// The folder of a model's snapshot, if it is whole: it was pulled to its end, or another client brought a
-    /// configuration and weights.
-    pub fn find(&self, id: &ModelId) -> Option<PathBuf> {
+    /// configuration and weights. Of a data set, the folder of what is here of it.
+    pub fn find(&self, id: &RepositoryId) -> Option<PathBuf> {
         let folder = self.folder(id);
         let named = std::fs::read_to_string(folder.join("refs").join(id.revision()));
         let commit = named.map_or_else(|_| id.revision().to_owned(), |text| text.trim().to_owned());
@@ -30,25 +30,34 @@ impl Cache {
             return None;
         }
         let snapshot = folder.join("snapshots").join(commit);
+        if id.kind() == RepositoryKind::DataSet {
+            return snapshot.is_dir().then_some(snapshot);
+        }
         let has = |name: &str| snapshot.join(name).is_file();
         let foreign = has("config.json") && (has("model.safetensors") || shards_are_there(&snapshot));
         (has(COMPLETE) || foreign).then_some(snapshot)
     }
 
-    pub(super) fn folder(&self, id: &ModelId) -> PathBuf {
+    pub(super) fn folder(&self, id: &RepositoryId) -> PathBuf {
         self.root.join(id.folder())
     }
 
-    pub(super) fn blob(&self, id: &ModelId, hash: &str) -> PathBuf {
+    pub(super) fn blob(&self, id: &RepositoryId, hash: &str) -> PathBuf {
         self.folder(id).join("blobs").join(hash)
     }
 
-    pub(super) fn snapshot(&self, id: &ModelId, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, id: &RepositoryId, commit: &str) -> PathBuf {
         self.folder(id).join("snapshots").join(commit)
     }
 
     /// Links a snapshot's file to its blob. Error: the system's.
-    pub(super) fn link(&self, id: &ModelId, commit: &str, file: &str, hash: &str) -> std::io::Result<()> {
+    pub(super) fn link(
+        &self,
+        id: &RepositoryId,
+        commit: &str,
+        file: &str,
+        hash: &str,
+    ) -> std::io::Result<()> {
         let path = self.snapshot(id, commit).join(file);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -57,12 +66,18 @@ impl Cache {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        std::os::unix::fs::symlink(Path::new("../../blobs").join(hash), path)
+        let up = "../".repeat(2 + file.matches('/').count());
+        std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(hash), path)
     }
 
     /// Says that a snapshot is whole, and that the id's revision means it. Error: the system's.
-    pub(super) fn complete(&self, id: &ModelId, commit: &str) -> std::io::Result<()> {
+    pub(super) fn complete(&self, id: &RepositoryId, commit: &str) -> std::io::Result<()> {
         std::fs::write(self.snapshot(id, commit).join(COMPLETE), "")?;
+        self.refer(id, commit)
+    }
+
+    /// Says that the id's revision means a commit. Error: the system's.
+    pub(super) fn refer(&self, id: &RepositoryId, commit: &str) -> std::io::Result<()> {
         let named = self.folder(id).join("refs").join(id.revision());
         if let Some(folder) = named.parent() {
             std::fs::create_dir_all(folder)?;

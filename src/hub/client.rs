@@ -7,7 +7,7 @@ use ureq::{Agent, Body};
 
 use super::environment::Hub;
 use super::error::HubError;
-use super::model_id::ModelId;
+use super::repository_id::RepositoryId;
 
 /// Redirects of one request.
 const MAX_REDIRECTS: usize = 5;
@@ -19,12 +19,12 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Sends requests for one model.
 pub(super) struct Client<'a> {
     hub: &'a Hub,
-    id: &'a ModelId,
+    id: &'a RepositoryId,
     agent: Agent,
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(hub: &'a Hub, id: &'a ModelId) -> Self {
+    pub(super) fn new(hub: &'a Hub, id: &'a RepositoryId) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::client::Client;
 use super::environment::Hub;
 use super::error::HubError;
-use super::model_id::ModelId;
+use super::repository_id::{RepositoryId, RepositoryKind};
 use crate::job::Bytes;
 
 /// Files at the top of a repository that are brought beside weights.
@@ -69,8 +69,8 @@ struct Lfs {
 }
 
 /// A file to bring, with what its content must hash to.
-struct Wanted {
-    name: String,
+pub(super) struct Wanted {
+    pub(super) name: String,
     size: u64,
     hash: Hash,
 }
@@ -93,7 +93,7 @@ impl Hash {
 impl Hub {
     /// Brings a model's weights, configuration and tokenizer into the cache; what is there already is left alone.
     /// Errors: see [`HubError`].
-    pub fn pull(&self, id: &ModelId, mut watch: impl FnMut(Transfer<'_>)) -> Result<Pulled, HubError> {
+    pub fn pull(&self, id: &RepositoryId, mut watch: impl FnMut(Transfer<'_>)) -> Result<Pulled, HubError> {
         if self.offline {
             let folder = self.cache.find(id).ok_or_else(|| HubError::Offline { id: id.to_string() })?;
             let commit = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -114,10 +114,18 @@ impl Hub {
     }
 
     /// The commit of the id's revision and its files.
-    fn describe(&self, client: &Client<'_>, id: &ModelId) -> Result<(String, Vec<Wanted>), HubError> {
+    pub(super) fn describe(
+        &self,
+        client: &Client<'_>,
+        id: &RepositoryId,
+    ) -> Result<(String, Vec<Wanted>), HubError> {
         let wrong = |reason: String| HubError::Description { id: id.name().to_owned(), reason };
         let revision = id.revision().replace('/', "%2F");
-        let path = format!("api/models/{}/revision/{revision}?blobs=true", id.name());
+        let kind = match id.kind() {
+            RepositoryKind::Model => "models",
+            RepositoryKind::DataSet => "datasets",
+        };
+        let path = format!("api/{kind}/{}/revision/{revision}?blobs=true", id.name());
         let text = client.get(&path, 0)?.into_body().with_config().limit(64 << 20).read_to_vec();
         let text = text.map_err(|error| wrong(error.to_string()))?;
         let description: Description =
@@ -128,8 +136,13 @@ impl Hub {
         }
         let mut files = Vec::new();
         for sibling in description.siblings {
-            // Files in folders are other forms of the model; a name is never a path.
-            if sibling.rfilename.contains(['/', '\\']) || sibling.rfilename.starts_with('.') {
+            // Files in folders are other forms of a model; of a data set they are its tables. No name leads elsewhere.
+            let name = &sibling.rfilename;
+            let nested = name.contains('/') && id.kind() == RepositoryKind::Model;
+            if nested
+                || name.contains('\\')
+                || name.split('/').any(|part| part.is_empty() || part.starts_with('.'))
+            {
                 continue;
             }
             let (size, hash) = match (sibling.lfs, sibling.blob) {
@@ -146,13 +159,14 @@ impl Hub {
     }
 }
 
-struct Pull<'a> {
-    hub: &'a Hub,
-    id: &'a ModelId,
-    client: Client<'a>,
-    commit: &'a str,
-    transferred: u64,
-    watch: &'a mut dyn FnMut(Transfer<'_>),
+/// Brings files of one repository.
+pub(super) struct Pull<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) id: &'a RepositoryId,
+    pub(super) client: Client<'a>,
+    pub(super) commit: &'a str,
+    pub(super) transferred: u64,
+    pub(super) watch: &'a mut dyn FnMut(Transfer<'_>),
 }
 
 impl Pull<'_> {
@@ -179,7 +193,7 @@ impl Pull<'_> {
     }
 
     /// Brings one file, checks it, and links it into the snapshot.
-    fn file(&mut self, file: &Wanted) -> Result<(), HubError> {
+    pub(super) fn file(&mut self, file: &Wanted) -> Result<(), HubError> {
         let blob = self.hub.cache.blob(self.id, file.hash.text());
         let io = |source| HubError::Io { path: blob.clone(), source };
         if !blob.is_file() {
@@ -199,7 +213,11 @@ impl Pull<'_> {
 
     /// Transfers what a partial file lacks, and goes on where a transfer was cut off.
     fn transfer(&mut self, file: &Wanted, partial: &Path) -> Result<(), HubError> {
-        let path = format!("{}/resolve/{}/{}", self.id.name(), self.commit, file.name);
+        let kind = match self.id.kind() {
+            RepositoryKind::Model => "",
+            RepositoryKind::DataSet => "datasets/",
+        };
+        let path = format!("{kind}{}/resolve/{}/{}", self.id.name(), self.commit, file.name);
         let io = |source| HubError::Io { path: partial.to_owned(), source };
         let mut output = OpenOptions::new().create(true).append(true).open(partial).map_err(io)?;
         let mut reason = String::new();

@@ -89,6 +89,11 @@ impl BaseForm {
     pub fn dense(dtype: DType) -> Self {
         Self { dtype, quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass }
     }
+
+    /// Whether block matrices are held in another form than the compute dtype.
+    pub fn is_quantised(&self) -> bool {
+        self.quantize != Quantize::None
+    }
 }
 
 impl TrainConfig {
@@ -176,6 +181,8 @@ pub struct EvalConfig {
     pub num_fewshot: Option<u64>,
     /// Whose prompts.
     pub prompt_profile: PromptProfile,
+    /// Dtype in which log-likelihoods are made.
+    pub softmax: Softmax,
 }
 
 /// How long a job trains.
@@ -245,6 +252,7 @@ impl JobConfig {
                 limit: read.optional("limit"),
                 num_fewshot: read.optional("num_fewshot"),
                 prompt_profile: read.word("prompt_profile", PromptProfile::parse)?,
+                softmax: read.word("softmax", Softmax::parse)?,
             },
         })
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::choices::{DType, PromptProfile};
+use super::choices::{DType, PromptProfile, Softmax};
 use super::settings::{Decides, Settings};
 
 /// Raised when the engine's arithmetic changes in a way that changes results, so that old adapters are not taken
@@ -21,6 +21,15 @@ const NUMERICS_VERSION: u32 = 1;
 pub struct Digest([u8; 32]);
 
 impl Digest {
+    /// One digest of several; of one, that one.
+    pub fn all(digests: &[Self]) -> Self {
+        if let [only] = digests {
+            return *only;
+        }
+        let texts: Vec<String> = digests.iter().map(Self::to_string).collect();
+        Self::of(texts.join(" ").as_bytes())
+    }
+
     /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -157,11 +166,13 @@ pub struct ScoreFacts {
     pub num_fewshot: Option<u64>,
     /// Whose prompts.
     pub prompts: PromptProfile,
+    /// Dtype in which log-likelihoods are made.
+    pub softmax: Softmax,
 }
 
 impl ScoreKey {
     /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of its
-    /// documents). The softmax is in single precision.
+    /// documents).
     pub fn of(subject: SubjectKey, task_version: Digest, facts: ScoreFacts) -> Self {
         let mut hasher = Sha256::new_with_prefix(subject.digest().0);
         hasher.update(task_version.0);
@@ -170,7 +181,7 @@ impl ScoreKey {
             hasher.update(number.map_or(u64::MAX, |number| number.min(u64::MAX - 1)).to_le_bytes());
         }
         hasher.update(facts.prompts.as_str());
-        hasher.update(DType::Fp32.as_str());
+        hasher.update(facts.softmax.as_str());
         Self(Digest::from_hasher(hasher))
     }
 }
@@ -217,6 +228,7 @@ mod tests {
             "model" | "revision" | "data" | "template" | "objective" => "other".into(),
             "eval" | "reference" => list(&["b"]),
             "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),
+            "softmax" => "model".into(),
             "train.quantize" => "bnb.nf4".into(),
             "train.dequantise" => "keep".into(),
             "train.quantize_head" | "train.strict" | "train.gradient_checkpointing" => true.into(),
@@ -308,7 +320,12 @@ mod tests {
     }
 
     fn score_facts() -> ScoreFacts {
-        ScoreFacts { limit: Some(40), num_fewshot: None, prompts: PromptProfile::LmEval }
+        ScoreFacts {
+            limit: Some(40),
+            num_fewshot: None,
+            prompts: PromptProfile::LmEval,
+            softmax: Softmax::Fp32,
+        }
     }
 
     #[test]
@@ -324,11 +341,16 @@ mod tests {
             ScoreKey::of(subject, version, ScoreFacts { limit: None, ..facts }),
             ScoreKey::of(subject, version, ScoreFacts { num_fewshot: Some(0), ..facts }),
             ScoreKey::of(subject, version, ScoreFacts { prompts: PromptProfile::LitGpt2023, ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { softmax: Softmax::Model, ..facts }),
         ]);
-        assert_eq!(keys.len(), 7);
+        assert_eq!(keys.len(), 8);
         let scoring: Vec<&str> =
             KEYS.iter().filter(|key| key.decides == Decides::Scoring).map(|key| key.path).collect();
-        assert_eq!(scoring, ["eval", "num_fewshot", "limit", "prompt_profile"], "each is in the key above");
+        assert_eq!(
+            scoring,
+            ["eval", "num_fewshot", "limit", "prompt_profile", "softmax"],
+            "each is in the key above"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod words;
 
 pub use choices::{
     AdapterDType, DType, Dequantise, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
-    PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Variant,
+    PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Softmax, Variant,
 };
 pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::job::{JobConfig, PromptProfile};
-
 /// What keeps a plan from running.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blocker {
@@ -24,13 +22,6 @@ pub enum Blocker {
         /// What they are called where they are published.
         name: String,
     },
-    /// A setting that the engine of this version does not carry out.
-    Setting {
-        /// The key.
-        path: &'static str,
-        /// Its value.
-        value: String,
-    },
 }
 
 impl fmt::Display for Blocker {
@@ -39,7 +30,6 @@ impl fmt::Display for Blocker {
             Self::Model { name } => write!(f, "the model {name} is not here"),
             Self::Data { name } => write!(f, "the rows of {name} are not here"),
             Self::Documents { task, name } => write!(f, "the documents of {task} ({name}) are not here"),
-            Self::Setting { path, value } => write!(f, "this version does not score with {path} = {value}"),
         }
     }
 }
@@ -52,22 +42,8 @@ impl Blocker {
                 "`loragrid model pull` or `loragrid run` brings it; or name a folder or a .gguf file as model"
             }
             Self::Data { .. } | Self::Documents { .. } => {
-                "set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]"
+                "`loragrid run` brings it from the hub where it can; or set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]"
             }
-            Self::Setting { .. } => "choose another value, or plan only",
         }
-    }
-
-    /// The settings of a job that the engine of this version does not carry out.
-    pub(super) fn of_settings(config: &JobConfig) -> Vec<Self> {
-        let eval = &config.eval;
-        let mut blockers = Vec::new();
-        let mut block = |blocks: bool, path: &'static str, value: &dyn fmt::Display| {
-            if blocks {
-                blockers.push(Self::Setting { path, value: value.to_string() });
-            }
-        };
-        block(eval.prompt_profile != PromptProfile::LmEval, "prompt_profile", &eval.prompt_profile.as_str());
-        blockers
     }
 }

@@ -13,7 +13,7 @@ use super::expand::expand;
 use super::gather::DataWay;
 use super::job::PlannedJob;
 use super::models::PlannedModel;
-use super::tasks::PlannedTask;
+use super::tasks::{PlannedGroup, PlannedTask};
 use crate::job::{DType, EvalConfig, JobConfig, SweepName};
 use crate::spec::{Keep, SweepSpec};
 use crate::task::Metric;
@@ -33,7 +33,11 @@ pub struct Plan {
     pub data: Vec<PlannedData>,
     /// The tasks.
     pub tasks: Vec<PlannedTask>,
-    /// The task and metric that rank the leaderboard.
+    /// What the leaderboard shows: names of tasks and groups.
+    pub columns: Vec<String>,
+    /// Those of the columns that are groups.
+    pub groups: Vec<PlannedGroup>,
+    /// The task or group and metric that rank the leaderboard.
     pub objective: Option<(String, Metric)>,
     /// Base models first, then references, then the grid in order.
     pub jobs: Vec<PlannedJob>,
@@ -82,6 +86,8 @@ impl Plan {
             models: builder.models,
             data: builder.data,
             tasks: builder.tasks,
+            columns: builder.columns,
+            groups: builder.groups,
             objective,
             jobs,
             keep: spec.keep,
@@ -107,6 +113,8 @@ pub(super) struct Builder<'a> {
     pub(super) data: Vec<PlannedData>,
     pub(super) by_way: HashMap<DataWay, usize>,
     pub(super) tasks: Vec<PlannedTask>,
+    pub(super) columns: Vec<String>,
+    pub(super) groups: Vec<PlannedGroup>,
     pub(super) by_eval: HashMap<EvalConfig, Rc<[usize]>>,
     pub(super) blockers: BTreeSet<Blocker>,
 }
@@ -122,24 +130,34 @@ impl<'a> Builder<'a> {
             data: Vec::new(),
             by_way: HashMap::new(),
             tasks: Vec::new(),
+            columns: Vec::new(),
+            groups: Vec::new(),
             by_eval: HashMap::new(),
             blockers: BTreeSet::new(),
         }
     }
 
-    /// The task and metric of `objective`, or the first of `eval`.
+    /// The task or group and the metric of `objective`, or the first of `eval`.
     fn objective(&self) -> Result<Option<(String, Metric)>, PlanError> {
-        let Some(value) = self.spec.settings.value("objective") else {
-            return Ok(self.tasks.first().map(|task| (task.task.name.clone(), task.task.metrics[0])));
-        };
-        let objective = value.to_string();
-        let (task, metric) =
+        let value = self.spec.settings.value("objective").map(ToString::to_string);
+        let Some(objective) = value.as_ref().or(self.columns.first()) else { return Ok(None) };
+        let (name, metric) =
             objective.split_once(':').map_or((objective.as_str(), None), |(t, m)| (t, Some(m)));
-        let found = self.tasks.iter().find(|planned| planned.task.name == task).and_then(|planned| {
-            let named = |name| planned.task.metrics.iter().copied().find(|m| m.as_str() == name);
-            Some((planned.task.name.clone(), metric.map_or(Some(planned.task.metrics[0]), named)?))
-        });
-        found.map(Some).ok_or(PlanError::Objective { objective: objective.clone() })
+        let of_task =
+            self.tasks.iter().find(|planned| planned.task.name == name).map(|planned| {
+                planned.task.metrics.iter().map(|metric| metric.metric).collect::<Vec<Metric>>()
+            });
+        let of_group = || {
+            let group = self.groups.iter().find(|group| group.name == name);
+            group.map(|group| group.metrics.iter().map(|(metric, _)| *metric).collect())
+        };
+        let metrics = of_task.or_else(of_group).unwrap_or_default();
+        let found = match metric {
+            None => metrics.first(),
+            Some(metric) => metrics.iter().find(|known| known.as_str() == metric),
+        };
+        let found = found.map(|metric| Some((name.to_owned(), *metric)));
+        found.ok_or(PlanError::Objective { objective: objective.clone() })
     }
 
     pub(super) fn throughput(&self, model: &PlannedModel, dtype: DType) -> Throughput {

@@ -70,7 +70,9 @@ impl Builder<'_> {
     ) -> PlannedJob {
         let subject = SubjectKey::base(self.models[model].identity, dtype);
         let mut own = Settings::new();
-        for path in ["model", "revision", "eval", "limit", "num_fewshot", "prompt_profile", "train.dtype"] {
+        for path in
+            ["model", "revision", "eval", "limit", "num_fewshot", "prompt_profile", "softmax", "train.dtype"]
+        {
             if let (Some(key), Some(setting)) = (find_key(path), settings.get(path)) {
                 own.set(key, setting.value.clone(), setting.origin.clone());
             }

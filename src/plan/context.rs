@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::checkpoint::FileDigests;
 use crate::data::DataRoots;
 use crate::hub::Cache;
 use crate::job::{DType, Digest, JobId};
+use crate::task::TaskIndex;
 
 /// What a plan needs to know of its surroundings.
 pub struct PlanContext<'a> {
@@ -18,6 +20,8 @@ pub struct PlanContext<'a> {
     pub auto_dtype: DType,
     /// Models that a hub gave.
     pub models: Cache,
+    /// The names of tasks.
+    pub tasks: Arc<TaskIndex>,
     /// Folder of encoded rows, if it is there.
     pub cache: Option<PathBuf>,
 }

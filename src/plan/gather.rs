@@ -9,8 +9,9 @@ use super::context::PlanContext;
 use super::data::PlannedData;
 use super::error::PlanError;
 use super::models::PlannedModel;
-use super::tasks::{PlannedTask, score_facts};
+use super::tasks::{PlannedGroup, PlannedTask, score_facts};
 use crate::job::{EvalConfig, JobConfig};
+use crate::task::{Catalogue, Member, Prompting, Selection};
 
 /// The way in which a job reads its data: one encoding for each.
 pub(super) type DataWay = (String, String, usize, u64, &'static str, &'static str);
@@ -59,8 +60,6 @@ impl Builder<'_> {
                 let data = if trains { self.encoded(config, model, &folder, context)? } else { 0 };
                 places.push(Places { model, data, tasks });
             }
-            // Settings that block are the same for many cells; the set keeps each once.
-            self.blockers.extend(Blocker::of_settings(config));
         }
         Ok(places)
     }
@@ -95,15 +94,21 @@ impl Builder<'_> {
             return Ok(Rc::clone(places));
         }
         let mut places = Vec::new();
-        for name in &eval.tasks {
-            let same = |task: &PlannedTask| task.task.name == *name && task.facts == score_facts(eval);
+        let (roots, index) = (context.roots.clone(), std::sync::Arc::clone(&context.tasks));
+        let catalogue = Catalogue { folder, roots: &roots, index: &index, profile: eval.prompt_profile };
+        let selection = catalogue.select(&eval.tasks)?;
+        self.columns(&selection);
+        let prompting = Prompting { profile: eval.prompt_profile, ..Prompting::default() };
+        for task in selection.tasks {
+            let same = |known: &PlannedTask| known.task.name == task.name && known.facts == score_facts(eval);
             if let Some(place) = self.tasks.iter().position(same) {
                 places.push(place);
                 continue;
             }
-            let task = PlannedTask::find(name, eval, folder, &self.models, context)?;
-            if task.documents.is_none() {
-                let (task, name) = (task.task.name.clone(), task.task.documents_name.clone());
+            let task = task.with_shots(eval.num_fewshot).with_prompting(&prompting);
+            let task = PlannedTask::of(task, eval, &self.models, context)?;
+            for rows in task.task.sources().into_iter().filter(|rows| rows.here.is_none()) {
+                let (task, name) = (task.task.name.clone(), rows.name());
                 self.blockers.insert(Blocker::Documents { task, name });
             }
             self.tasks.push(task);
@@ -112,6 +117,34 @@ impl Builder<'_> {
         let places: Rc<[usize]> = places.into();
         self.by_eval.insert(eval.clone(), Rc::clone(&places));
         Ok(places)
+    }
+
+    /// Notes what the leaderboard shows of an evaluation: each task and each group that takes something over its tasks, as
+    /// they were asked for.
+    fn columns(&mut self, selection: &Selection) {
+        let mut add = |name: &String| {
+            if !self.columns.contains(name) {
+                self.columns.push(name.clone());
+            }
+        };
+        for root in &selection.roots {
+            let group = match root {
+                Member::Task(number) => {
+                    add(&selection.tasks[*number].name);
+                    continue;
+                }
+                Member::Group(group) => group,
+            };
+            match PlannedGroup::of(group, &selection.tasks) {
+                Some(planned) => {
+                    add(&planned.name);
+                    if !self.groups.contains(&planned) {
+                        self.groups.push(planned);
+                    }
+                }
+                None => group.tasks().into_iter().for_each(|number| add(&selection.tasks[number].name)),
+            }
+        }
     }
 
     /// The place of a job's data.

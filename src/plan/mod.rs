@@ -23,4 +23,4 @@ pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput, weight_by
 pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
 pub use models::{PlannedModel, hub_models};
-pub use tasks::PlannedTask;
+pub use tasks::{PlannedGroup, PlannedTask};

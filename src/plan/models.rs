@@ -7,7 +7,7 @@ use super::context::PlanContext;
 use super::error::PlanError;
 use super::expand::expand;
 use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, ModelTokenizer, find_known, read_config};
-use crate::hub::ModelId;
+use crate::hub::RepositoryId;
 use crate::job::{Digest, ModelIdentity, Value, canonical_json};
 use crate::spec::{SpecError, SweepSpec};
 
@@ -46,7 +46,7 @@ impl PlannedModel {
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
         let mut path = folder.join(name);
-        let id = ModelId::new(name, revision.unwrap_or("main"));
+        let id = RepositoryId::new(name, revision.unwrap_or("main"));
         let pulled = || context.models.find(id.as_ref()?);
         if !path.exists()
             && let Some(snapshot) = pulled()
@@ -96,7 +96,7 @@ impl PlannedModel {
 }
 
 /// The hub ids that a sweep names, as models or references, and that no path shadows. Errors: as [`expand`].
-pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<ModelId>, SpecError> {
+pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<RepositoryId>, SpecError> {
     let folder = spec.folder();
     let mut named: BTreeSet<(String, Option<String>)> = BTreeSet::new();
     let text = |value: Option<&Value>| value.and_then(Value::as_text).map(str::to_owned);
@@ -108,7 +108,7 @@ pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<ModelId>, SpecError> {
     }
     // A name without an organisation is a folder that is not there more often than a model of a hub.
     let from_hub = named.into_iter().filter(|(name, _)| name.contains('/') && !folder.join(name).exists());
-    Ok(from_hub.filter_map(|(name, at)| ModelId::new(&name, at.as_deref().unwrap_or("main"))).collect())
+    Ok(from_hub.filter_map(|(name, at)| RepositoryId::new(&name, at.as_deref().unwrap_or("main"))).collect())
 }
 
 /// Whether a folder has any safetensors or an index of them.

@@ -5,7 +5,10 @@ use super::error::PlanError;
 use super::models::PlannedModel;
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
 use crate::passes::trie::{Query, Trie};
-use crate::task::{Catalogue, Task, TaskError, build_documents, encode_request};
+use crate::task::{Group, Metric, RequestEncoder, Subset, Task, TaskError, build_documents};
+
+/// Longest run of a pass that estimates assume; it changes no count of tokens.
+const RUN: usize = 1024;
 
 /// A task of the sweep, on a number of its documents.
 #[derive(Debug, Clone)]
@@ -22,61 +25,74 @@ pub struct PlannedTask {
     pub tokens: u64,
 }
 
+/// A group of tasks that is one column of the leaderboard.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PlannedGroup {
+    /// Its name.
+    pub name: String,
+    /// Names of all tasks in it.
+    pub tasks: Vec<String>,
+    /// The metrics that it takes over them, each with whether a task counts by its documents.
+    pub metrics: Vec<(Metric, bool)>,
+}
+
+impl PlannedGroup {
+    /// A group that takes a metric over its tasks; none for one that only names them.
+    pub(super) fn of(group: &Group, tasks: &[Task]) -> Option<Self> {
+        let metrics: Vec<(Metric, bool)> = group
+            .metrics
+            .iter()
+            .filter_map(|wanted| Some((Metric::named(&wanted.metric)?, wanted.weight_by_size)))
+            .collect();
+        let tasks = group.tasks().into_iter().map(|number| tasks[number].name.clone()).collect();
+        (!metrics.is_empty()).then(|| Self { name: group.name.clone(), tasks, metrics })
+    }
+}
+
 impl PlannedTask {
     /// The key of a subject's scores on it.
     pub fn key(&self, subject: SubjectKey) -> ScoreKey {
         ScoreKey::of(subject, self.version, self.facts)
     }
 
-    /// The task that a sweep names, every document built and, where a model is here, encoded. Errors: unknown,
-    /// malformed, a document that cannot be built.
-    pub(super) fn find(
-        name: &str,
+    /// A task with every document built and, where a model is here, encoded. Error: a document that cannot be built.
+    pub(super) fn of(
+        task: Task,
         eval: &EvalConfig,
-        folder: &std::path::Path,
         models: &[PlannedModel],
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
-        let task =
-            Catalogue { folder, roots: &context.roots, tasks: None }.find(name)?.with_shots(eval.num_fewshot);
         let facts = score_facts(eval);
-        let shots = match (task.shots.count, &task.shots.documents) {
-            (0, _) => Some(None),
-            (_, Some(source)) => Some(Some(source)),
-            (_, None) => None,
-        };
-        let (Some(source), Some(shots)) = (&task.documents, shots) else {
-            let version = task.version_digest(Digest::of(task.documents_name.as_bytes()));
-            return Ok(Self { task, version, facts, documents: None, tokens: 0 });
-        };
-        let read = |source| TaskError::Documents { task: task.name.clone(), source };
-        let mut content = source.identity(context.digests).map_err(read)?;
-        if let Some(shots) = shots {
-            let examples = shots.identity(context.digests).map_err(read)?;
-            content = Digest::of(format!("{content} {examples}").as_bytes());
+        let mut contents = Vec::new();
+        for rows in task.sources() {
+            let Some(here) = &rows.here else {
+                let version = task.version_digest(Digest::of(rows.name().as_bytes()));
+                return Ok(Self { task, version, facts, documents: None, tokens: 0 });
+            };
+            let digest = here.identity(context.digests);
+            let read = |source| TaskError::Documents { task: task.name.clone(), source };
+            contents.push(digest.map_err(read)?);
         }
-        let documents = build_documents(&task, facts.limit)?;
+        let content = Digest::all(&contents);
+        let documents = build_documents(&task, &Subset::from(facts.limit))?;
         let mut encoded = Vec::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
-            for request in documents.iter().flat_map(|document| &document.requests) {
-                encoded.push(encode_request(&local.tokenizer, request, config.max_positions as usize)?);
+            let encoder = RequestEncoder::new(&local.tokenizer, config.max_positions as usize, facts.prompts);
+            for document in &documents {
+                encoded.extend(encoder.document(&task, document)?.into_iter().flatten());
             }
         }
         let queries: Vec<Query<'_>> =
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
-        let tokens = Trie::new(&queries).tokens() as u64;
-        Ok(Self {
-            version: task.version_digest(content),
-            facts,
-            documents: Some(documents.len() as u64),
-            tokens,
-            task,
-        })
+        let tokens = Trie::new(&queries, RUN).tokens() as u64;
+        let (version, documents) = (task.version_digest(content), Some(documents.len() as u64));
+        Ok(Self { task, version, facts, documents, tokens })
     }
 }
 
 /// What an evaluation says of how tasks are scored.
 pub(super) fn score_facts(eval: &EvalConfig) -> ScoreFacts {
-    ScoreFacts { limit: eval.limit, num_fewshot: eval.num_fewshot, prompts: eval.prompt_profile }
+    let EvalConfig { limit, num_fewshot, prompt_profile, softmax, .. } = eval;
+    ScoreFacts { limit: *limit, num_fewshot: *num_fewshot, prompts: *prompt_profile, softmax: *softmax }
 }

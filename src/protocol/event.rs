@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Bytes, Seconds, Tokens};
-use crate::task::RequestScore;
+use crate::task::{DocumentValue, RequestScore};
 
 /// Something that happened in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,14 +117,14 @@ pub struct Trained {
 /// The scores of one document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DocumentScore {
-    /// The task's name.
-    pub task: String,
+    /// The task's place in the order.
+    pub task: usize,
     /// The document's number.
     pub document: usize,
     /// What the model says of each request; a log-likelihood that is not finite fails the order instead.
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics, in their order.
-    pub metrics: Vec<f64>,
+    pub metrics: Vec<DocumentValue>,
 }
 
 /// How far two models are apart on the same texts.

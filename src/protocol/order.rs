@@ -1,11 +1,12 @@
 //! Orders to the engine.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BaseForm, LoraConfig, Quantize, TrainConfig};
-use crate::task::Task;
+use crate::job::{BaseForm, LoraConfig, Quantize, Softmax, TrainConfig};
+use crate::task::{Subset, Task};
 
 /// Something that the engine is to do. It does one after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,12 +67,25 @@ pub struct ScoreOrder {
     pub log: PathBuf,
     /// The adapter's folder; none for the base model.
     pub adapter: Option<PathBuf>,
-    /// The tasks, each with its number of documents if not all of them.
-    pub tasks: Vec<(Task, Option<u64>)>,
+    /// The tasks.
+    pub tasks: Vec<TaskOrder>,
     /// Most tokens of one pass.
     pub token_budget: usize,
     /// One request at a time, no prefix shared.
     pub exact: bool,
+    /// Dtype in which log-likelihoods are made.
+    pub softmax: Softmax,
+}
+
+/// A task to score.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskOrder {
+    /// The task.
+    pub task: Task,
+    /// Which of its documents.
+    pub subset: Subset,
+    /// Documents whose scores are known already, by number.
+    pub done: BTreeSet<usize>,
 }
 
 /// A text to continue.

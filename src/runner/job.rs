@@ -1,18 +1,21 @@
 //! One attempt at a job: which order comes next, and what its events mean for the store.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::Progress;
-use crate::job::{BaseForm, Digest, ScoreKey};
+use crate::job::{BaseForm, Digest, ScoreKey, Softmax};
 use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{
-    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TrainOrder,
+    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TaskOrder, TrainOrder,
 };
-use crate::store::{Attempt, AttemptEnd, DocumentRecord, Store, StoreError, TrainingRecord};
-use crate::task::{Aggregate, aggregate};
+use crate::store::{Attempt, AttemptEnd, ScoreRecord, Store, StoreError, StoredDocument, TrainingRecord};
+use crate::task::{Aggregate, DocumentValue, Subset, aggregate};
 
 /// Steps that are collected before they go into the store together.
 const STEP_BATCH: usize = 32;
+/// Documents that are collected before they go into the store together.
+const DOCUMENT_BATCH: usize = 64;
 
 /// An attempt that a slot works at.
 pub(super) struct RunningJob<'a> {
@@ -26,7 +29,11 @@ pub(super) struct RunningJob<'a> {
     phase: Phase,
     steps: Vec<StepReport>,
     losses: Option<(f64, f64)>,
+    /// Documents that are in the store already, by the place of their task among the missing ones.
+    known: Vec<BTreeSet<usize>>,
+    /// Documents that are not in the store yet.
     documents: Vec<DocumentScore>,
+    scored: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +81,32 @@ impl<'a> RunningJob<'a> {
     ) -> Self {
         let phase = if loaded { first_phase(job) } else { Phase::Loading };
         let JobFiles { log, adapter, tokens } = files;
-        let (steps, documents) = (Vec::new(), Vec::new());
-        Self { plan, job, attempt, log, adapter, tokens, token_budget, phase, steps, losses: None, documents }
+        Self {
+            plan,
+            job,
+            attempt,
+            log,
+            adapter,
+            tokens,
+            token_budget,
+            phase,
+            steps: Vec::new(),
+            losses: None,
+            known: Vec::new(),
+            documents: Vec::new(),
+            scored: 0,
+        }
+    }
+
+    /// Looks up which documents an earlier attempt has scored, so that it goes on after them.
+    pub(super) async fn look_up(&mut self, store: &Store) -> Result<(), StoreError> {
+        let mut known = Vec::new();
+        for (_, key) in self.missing() {
+            known.push(store.scored_documents(key).await?);
+        }
+        self.scored = known.iter().map(|documents| documents.len() as u64).sum();
+        self.known = known;
+        Ok(())
     }
 
     /// Its model's place in the plan and how it is held.
@@ -116,11 +147,22 @@ impl<'a> RunningJob<'a> {
             (work, _) => Order::Score(ScoreOrder {
                 log: self.log.clone(),
                 adapter: matches!(work, Work::Train { .. }).then(|| self.adapter.clone()),
-                tasks: self.missing().map(|(task, _)| (task.task.clone(), task.facts.limit)).collect(),
+                tasks: self.task_orders(),
                 token_budget: self.token_budget,
                 exact: false,
+                // All tasks of a job are scored alike.
+                softmax: self.missing().next().map_or(Softmax::Fp32, |(task, _)| task.facts.softmax),
             }),
         }
+    }
+
+    fn task_orders(&self) -> Vec<TaskOrder> {
+        let order = |(place, (task, _)): (usize, (&PlannedTask, ScoreKey))| TaskOrder {
+            task: task.task.clone(),
+            subset: Subset::from(task.facts.limit),
+            done: self.known.get(place).cloned().unwrap_or_default(),
+        };
+        self.missing().enumerate().map(order).collect()
     }
 
     /// The tasks that are still to be scored, with the keys of their scores.
@@ -159,14 +201,17 @@ impl<'a> RunningJob<'a> {
             }
             Event::Document(score) => {
                 self.documents.push(score);
+                self.scored += 1;
+                if self.documents.len() >= DOCUMENT_BATCH {
+                    self.flush_documents(store).await?;
+                }
                 let total = self.missing().filter_map(|(task, _)| task.documents).sum();
-                let done = self.documents.len() as u64;
-                watch(Progress::Scoring { job: self.job.id.clone(), done, total });
+                watch(Progress::Scoring { job: self.job.id.clone(), done: self.scored, total });
                 Ok(Next::Wait)
             }
             Event::Scored { .. } => self.store_scores(subject, store).await.map(Next::End),
             Event::Failed(failure) => {
-                self.flush_steps(store).await?;
+                self.flush(store).await?;
                 Ok(Next::End(match failure.kind {
                     FailureKind::Diverged => AttemptEnd::Diverged(failure.message),
                     FailureKind::BadInput | FailureKind::Internal => AttemptEnd::Failed(failure.message),
@@ -186,7 +231,19 @@ impl<'a> RunningJob<'a> {
     }
 
     /// What the attempt leaves behind when its engine is gone.
-    pub(super) async fn flush_steps(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
+        self.flush_documents(store).await?;
+        self.flush_steps(store).await
+    }
+
+    async fn flush_documents(&mut self, store: &Store) -> Result<(), StoreError> {
+        let keys: Vec<ScoreKey> = self.missing().map(|(_, key)| key).collect();
+        let documents = std::mem::take(&mut self.documents);
+        let keyed = documents.iter().filter_map(|score| Some((*keys.get(score.task)?, score)));
+        store.record_documents(keyed).await
+    }
+
+    async fn flush_steps(&mut self, store: &Store) -> Result<(), StoreError> {
         if !self.steps.is_empty() {
             store.record_steps(self.job.subject.digest(), &self.steps).await?;
             self.steps.clear();
@@ -195,13 +252,9 @@ impl<'a> RunningJob<'a> {
     }
 
     async fn store_scores(&mut self, subject: Digest, store: &Store) -> Result<AttemptEnd, StoreError> {
-        let mut rest = self.documents.as_slice();
+        self.flush_documents(store).await?;
         for (planned, key) in self.missing() {
-            // Tasks are scored one after another in the order's order, and one task may stand there with two limits.
-            let next = rest.iter().take(planned.documents.unwrap_or_default() as usize);
-            let documents: Vec<DocumentScore> =
-                next.take_while(|score| score.task == planned.task.name).cloned().collect();
-            rest = &rest[documents.len()..];
+            let documents = store.documents(key).await?;
             let wanted = planned.documents.unwrap_or_default();
             if documents.len() as u64 != wanted {
                 let (name, found) = (&planned.task.name, documents.len());
@@ -212,11 +265,12 @@ impl<'a> RunningJob<'a> {
             let metrics = planned.task.metrics.iter().enumerate();
             let aggregates: Vec<Aggregate> = metrics
                 .map(|(index, metric)| {
-                    let values: Vec<f64> = documents.iter().map(|document| document.metrics[index]).collect();
+                    let value = |document: &StoredDocument| document.metrics.get(index).cloned();
+                    let values: Vec<DocumentValue> = documents.iter().filter_map(value).collect();
                     aggregate(*metric, &values)
                 })
                 .collect();
-            let record = DocumentRecord { key, task: planned.task.name.clone(), documents, aggregates };
+            let record = ScoreRecord { key, task: planned.task.name.clone(), aggregates };
             store.record_scores(subject, &record).await?;
         }
         Ok(AttemptEnd::Finished)

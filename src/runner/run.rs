@@ -227,7 +227,7 @@ impl Running<'_, '_> {
         let Some(job) = self.working.get_mut(&slot) else {
             return Err(RunError::Start(death));
         };
-        job.flush_steps(self.runner.store).await?;
+        job.flush(self.runner.store).await?;
         let deaths = self.deaths.entry(job.attempt.job.clone()).or_default();
         *deaths += 1;
         let retry = *deaths < MAX_DEATHS;
@@ -275,7 +275,8 @@ impl Running<'_, '_> {
         };
         let wanted = (job.model, job.base_form());
         let loaded = self.engines.get(&slot).is_some_and(|engine| engine.loaded == Some(wanted));
-        let running = RunningJob::new(self.plan, job, attempt, files, here.token_budget, loaded);
+        let mut running = RunningJob::new(self.plan, job, attempt, files, here.token_budget, loaded);
+        running.look_up(self.runner.store).await?;
         if !loaded {
             (self.watch)(Progress::Loading);
         }
@@ -324,7 +325,7 @@ impl Running<'_, '_> {
                 engine.handle.kill();
             }
             if let Some(job) = self.working.get_mut(&slot) {
-                job.flush_steps(self.runner.store).await?;
+                job.flush(self.runner.store).await?;
             }
             self.end_job(slot, AttemptEnd::Requeued("stopped by the user".to_owned())).await?;
         }

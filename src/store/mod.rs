@@ -14,7 +14,7 @@ pub use error::StoreError;
 pub use jobs::{Attempt, AttemptEnd, Owner};
 pub use open::Store;
 pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};
-pub use results::{DocumentRecord, TrainingRecord};
+pub use results::{ScoreRecord, StoredDocument, TrainingRecord};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.
 pub(crate) fn now_ms() -> i64 {

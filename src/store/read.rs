@@ -9,7 +9,8 @@ use sqlx::sqlite::SqliteRow;
 use super::error::StoreError;
 use super::open::Store;
 use crate::job::{JobId, JobState, Value};
-use crate::task::Metric;
+use crate::plan::PlannedGroup;
+use crate::task::{Aggregate, GroupValue, Metric, combine};
 
 /// The newest version of a sweep with every job and score that it wants.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct Leaderboard {
     pub version: i64,
     /// Paths of its axes.
     pub axes: Vec<String>,
-    /// Its tasks, in the file's order.
+    /// Its tasks and groups of tasks, in the file's order.
     pub tasks: Vec<String>,
     /// The task and metric that rank it.
     pub objective: Option<(String, Metric)>,
@@ -218,7 +219,7 @@ impl Store {
     pub async fn leaderboard(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
         let (sweep, version, name) = self.find_sweep(name).await?;
         let select = sqlx::query(
-            "SELECT axes, tasks, objective_task, objective_metric FROM sweep_versions
+            "SELECT axes, tasks, objective_task, objective_metric, task_groups FROM sweep_versions
              WHERE sweep_id = $1 AND version = $2",
         );
         let row = select.bind(sweep).bind(version).fetch_one(&self.pool).await?;
@@ -232,11 +233,16 @@ impl Store {
             axes: read_json(&row, 0)?,
             tasks: read_json(&row, 1)?,
             objective,
-            jobs: self.board_jobs(sweep, version).await?,
+            jobs: self.board_jobs(sweep, version, &read_json::<Vec<PlannedGroup>>(&row, 4)?).await?,
         })
     }
 
-    async fn board_jobs(&self, sweep: i64, version: i64) -> Result<Vec<BoardJob>, StoreError> {
+    async fn board_jobs(
+        &self,
+        sweep: i64,
+        version: i64,
+        groups: &[PlannedGroup],
+    ) -> Result<Vec<BoardJob>, StoreError> {
         let query = sqlx::query(
             "SELECT j.id, j.kind, s.label, j.state, j.reason, j.settings, j.trainable, t.seconds,
                     t.first_loss, t.last_loss, t.last_losses
@@ -245,6 +251,7 @@ impl Store {
         );
         let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
         let mut scores = self.board_scores(sweep, version).await?;
+        scores.values_mut().for_each(|own| group_scores(groups, own));
         rows.iter().map(|row| read_board_job(row, &mut scores)).collect()
     }
 
@@ -263,6 +270,27 @@ impl Store {
             scores.entry(JobId::from_store(row.try_get(0)?)).or_default().push(read_score(&row, 1)?);
         }
         Ok(scores)
+    }
+}
+
+/// Adds what groups of tasks come to, where every task of a group has a score.
+fn group_scores(groups: &[PlannedGroup], scores: &mut Vec<BoardScore>) {
+    for group in groups {
+        for (metric, weighted) in &group.metrics {
+            let of = |task: &String| {
+                let found = scores.iter().find(|score| score.task == *task && score.metric == *metric)?;
+                let BoardScore { value, stderr, documents, .. } = *found;
+                Some(Aggregate { metric: *metric, value, stderr, documents })
+            };
+            let own: Vec<Aggregate> = group.tasks.iter().filter_map(of).collect();
+            if own.len() < group.tasks.len() {
+                continue;
+            }
+            if let Some(value) = combine(*metric, "none".to_owned(), &own, *weighted) {
+                let GroupValue { metric, value, stderr, documents, .. } = value;
+                scores.push(BoardScore { task: group.name.clone(), metric, value, stderr, documents });
+            }
+        }
     }
 }
 
@@ -315,7 +343,10 @@ fn read_metric(name: &str) -> Result<Metric, StoreError> {
     Metric::named(name).ok_or_else(|| StoreError::Value { what: "a metric", value: name.to_owned() })
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: usize) -> Result<T, StoreError> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    row: &SqliteRow,
+    column: usize,
+) -> Result<T, StoreError> {
     let text: String = row.try_get(column)?;
     serde_json::from_str(&text).map_err(|_| StoreError::Value { what: "JSON", value: text })
 }

@@ -1,13 +1,18 @@
 //! What an attempt brings in: curves, adapters, scores of documents and tasks.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
+use super::read::read_json;
 use crate::job::{Digest, ScoreKey};
 use crate::protocol::{DocumentScore, StepReport, Trained};
-use crate::task::Aggregate;
+use crate::task::{Aggregate, DocumentValue, RequestScore};
 
 /// A finished training.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,15 +27,24 @@ pub struct TrainingRecord {
 
 /// The scores of one task.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DocumentRecord {
+pub struct ScoreRecord {
     /// Their key.
     pub key: ScoreKey,
     /// The task's name.
     pub task: String,
-    /// One for each document.
-    pub documents: Vec<DocumentScore>,
     /// One for each metric.
     pub aggregates: Vec<Aggregate>,
+}
+
+/// What is stored of a document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredDocument {
+    /// Its number.
+    pub document: usize,
+    /// What the model said of each request.
+    pub requests: Vec<RequestScore>,
+    /// Value of each of the task's metrics.
+    pub metrics: Vec<DocumentValue>,
 }
 
 impl Store {
@@ -86,23 +100,60 @@ impl Store {
         Ok(())
     }
 
-    /// Records all documents of a task and their aggregates in one transaction, so that scores are whole or absent.
-    pub async fn record_scores(&self, subject: Digest, record: &DocumentRecord) -> Result<(), StoreError> {
+    /// Records documents of tasks as they come, all of them or none.
+    pub async fn record_documents(
+        &self,
+        documents: impl Iterator<Item = (ScoreKey, &DocumentScore)>,
+    ) -> Result<(), StoreError> {
+        let mut documents = documents.peekable();
+        if documents.peek().is_none() {
+            return Ok(());
+        }
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        for document in &record.documents {
+        for (key, document) in documents {
             let insert = sqlx::query(
                 "INSERT INTO documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (score_key, document) DO UPDATE
                  SET requests = excluded.requests, metrics = excluded.metrics",
             );
             insert
-                .bind(record.key.0.to_string())
+                .bind(key.0.to_string())
                 .bind(document.document as i64)
                 .bind(serde_json::to_string(&document.requests).unwrap_or_default())
                 .bind(serde_json::to_string(&document.metrics).unwrap_or_default())
                 .execute(&mut *tx)
                 .await?;
         }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Numbers of the documents that are scored under a key.
+    pub async fn scored_documents(&self, key: ScoreKey) -> Result<BTreeSet<usize>, StoreError> {
+        let query = sqlx::query("SELECT document FROM documents WHERE score_key = $1");
+        let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(row.try_get::<i64, _>(0)? as usize)).collect()
+    }
+
+    /// The documents that are scored under a key, by number.
+    pub async fn documents(&self, key: ScoreKey) -> Result<Vec<StoredDocument>, StoreError> {
+        let query = sqlx::query(
+            "SELECT document, requests, metrics FROM documents WHERE score_key = $1 ORDER BY document",
+        );
+        let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| {
+            Ok(StoredDocument {
+                document: row.try_get::<i64, _>(0)? as usize,
+                requests: read_json(row, 1)?,
+                metrics: read_json(row, 2)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Records what a task's documents come to, in one transaction, so that scores are whole or absent.
+    pub async fn record_scores(&self, subject: Digest, record: &ScoreRecord) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         for aggregate in &record.aggregates {
             let insert = sqlx::query(
                 "INSERT INTO scores

@@ -103,21 +103,21 @@ async fn insert_version(
     sweep: i64,
     plan: &Plan,
 ) -> Result<i64, StoreError> {
-    let tasks: Vec<&str> = plan.tasks.iter().map(|planned| planned.task.name.as_str()).collect();
     let insert = sqlx::query(
         "INSERT INTO sweep_versions
-             (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms)
-         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7 FROM sweep_versions WHERE sweep_id = $1
-         RETURNING version",
+             (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms, task_groups)
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8
+         FROM sweep_versions WHERE sweep_id = $1 RETURNING version",
     );
     let version: i64 = insert
         .bind(sweep)
         .bind(&plan.text)
         .bind(json(&plan.axes))
-        .bind(json(&tasks))
+        .bind(json(&plan.columns))
         .bind(plan.objective.as_ref().map(|(task, _)| task))
         .bind(plan.objective.as_ref().map(|(_, metric)| metric.as_str()))
         .bind(now_ms())
+        .bind(json(&plan.groups))
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;

@@ -16,6 +16,20 @@ pub enum TaskError {
         /// The nearest known name, if one is near.
         nearest: Option<String>,
     },
+    /// A name that stands for several tasks where one is wanted.
+    #[error("'{name}' stands for {tasks} tasks")]
+    Several {
+        /// The name.
+        name: String,
+        /// How many.
+        tasks: usize,
+    },
+    /// A task that two of the names stand for.
+    #[error("the task '{task}' is asked for twice")]
+    Twice {
+        /// The task.
+        task: String,
+    },
     /// The file cannot be read.
     #[error("{file} cannot be read: {source}")]
     Io {
@@ -43,10 +57,14 @@ pub enum TaskError {
         value: String,
     },
     /// A field cannot be made from a document.
-    #[error("task '{task}', document {document}, {field}: {reason}")]
+    #[error("{file}: task '{task}', document {document} of {rows}, {field}: {reason}")]
     Field {
+        /// The task file.
+        file: String,
         /// The task.
         task: String,
+        /// Where its documents are.
+        rows: String,
         /// The document, counted from 0 as lm_eval does.
         document: usize,
         /// The field.
@@ -73,8 +91,10 @@ impl TaskError {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::Unknown { nearest: None, .. } => {
-                format!("known tasks: {}", super::catalogue::builtin_names().join(", "))
+                "`loragrid task list` names what is shipped; a folder of task files is added with --include-path".into()
             }
+            Self::Several { .. } => "name one of its tasks".into(),
+            Self::Twice { .. } => "leave one of the names out".into(),
             Self::Documents { source, .. } => source.help(),
             Self::Io { .. } => "check the path and its permissions".into(),
             Self::Malformed { .. } => "task files are YAML in lm_eval's form".into(),

@@ -1,8 +1,6 @@
-//! Metrics and how documents' values become a task's.
+//! Metrics, and what a task wants of them.
 
 use serde::{Deserialize, Serialize};
-
-use super::python::PythonRandom;
 
 /// A metric of a document, by lm_eval's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,13 +12,86 @@ pub enum Metric {
     AccNorm,
     /// `acc` with log-likelihoods divided by the length of the choice in bytes of UTF-8.
     AccBytes,
+    /// `acc` with each choice's log-likelihood without a context taken off.
+    AccMutualInfo,
+    /// The right choice is what greedy decoding would say.
+    ExactMatch,
+    /// The pair of right and chosen class, aggregated as F1.
+    F1,
+    /// The pair of right and chosen class, aggregated as Matthews' correlation.
+    Mcc,
+    /// The squared distance of the choices' probabilities from the truth (Brier 1950).
+    BrierScore,
     /// The log-likelihood, aggregated as exp(−mean).
     Perplexity,
+    /// The log-likelihood of a whole text and its words.
+    WordPerplexity,
+    /// The log-likelihood of a whole text and its bytes.
+    BytePerplexity,
+    /// The log-likelihood of a whole text and its bytes, in bits.
+    BitsPerByte,
+}
+
+/// How documents' values become a task's, by lm_eval's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aggregation {
+    /// Mean.
+    Mean,
+    /// Mean of what is a number.
+    Nanmean,
+    /// The value in the middle, the upper one of two.
+    Median,
+    /// exp(−mean).
+    Perplexity,
+    /// exp(−sum of log-likelihoods / sum of lengths).
+    WeightedPerplexity,
+    /// −sum of log-likelihoods / sum of lengths / ln 2.
+    BitsPerByte,
+    /// F1 of class 1.
+    F1,
+    /// F1 of each class, weighted by how often it is right.
+    WeightedF1,
+    /// Matthews' correlation coefficient.
+    MatthewsCorrcoef,
+    /// Mean squared distance of probabilities from the truth.
+    BrierScore,
+}
+
+/// A metric of a task with its aggregation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TaskMetric {
+    /// The metric.
+    pub metric: Metric,
+    /// How documents' values become the task's.
+    pub aggregation: Aggregation,
+}
+
+/// The shape of a document's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Number,
+    Classes,
+    Weighted,
+    Probabilities,
 }
 
 impl Metric {
     /// Every metric.
-    pub const ALL: [Self; 4] = [Self::Acc, Self::AccNorm, Self::AccBytes, Self::Perplexity];
+    pub const ALL: [Self; 12] = [
+        Self::Acc,
+        Self::AccNorm,
+        Self::AccBytes,
+        Self::AccMutualInfo,
+        Self::ExactMatch,
+        Self::F1,
+        Self::Mcc,
+        Self::BrierScore,
+        Self::Perplexity,
+        Self::WordPerplexity,
+        Self::BytePerplexity,
+        Self::BitsPerByte,
+    ];
 
     /// lm_eval's name.
     pub fn as_str(self) -> &'static str {
@@ -28,7 +99,15 @@ impl Metric {
             Self::Acc => "acc",
             Self::AccNorm => "acc_norm",
             Self::AccBytes => "acc_bytes",
+            Self::AccMutualInfo => "acc_mutual_info",
+            Self::ExactMatch => "exact_match",
+            Self::F1 => "f1",
+            Self::Mcc => "mcc",
+            Self::BrierScore => "brier_score",
             Self::Perplexity => "perplexity",
+            Self::WordPerplexity => "word_perplexity",
+            Self::BytePerplexity => "byte_perplexity",
+            Self::BitsPerByte => "bits_per_byte",
         }
     }
 
@@ -39,89 +118,91 @@ impl Metric {
 
     /// Whether more is better.
     pub fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Perplexity)
+        !matches!(
+            self,
+            Self::Perplexity
+                | Self::WordPerplexity
+                | Self::BytePerplexity
+                | Self::BitsPerByte
+                | Self::BrierScore
+        )
     }
-}
 
-/// A task's value of one metric.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Aggregate {
-    /// The metric.
-    pub metric: Metric,
-    /// Its value over all documents.
-    pub value: f64,
-    /// Standard error: of the mean for means, absent otherwise and for one document.
-    pub stderr: Option<f64>,
-    /// Number of documents.
-    pub documents: u64,
-}
-
-/// The aggregate of documents' values: the mean with standard error √(Σ(x−μ)²/(n−1))/√n as lm_eval computes it, or
-/// exp(−mean) for perplexity. `values` is not empty.
-pub fn aggregate(metric: Metric, values: &[f64]) -> Aggregate {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let documents = values.len() as u64;
-    match metric {
-        Metric::Perplexity => {
-            let perplexity = |items: &mut dyn Iterator<Item = f64>| (-items.sum::<f64>() / n).exp();
-            let stderr = (values.len() > 1).then(|| bootstrap(values, RESAMPLES, perplexity));
-            Aggregate { metric, value: (-mean).exp(), stderr, documents }
+    /// lm_eval's aggregation where a file says none.
+    pub fn natural(self) -> Aggregation {
+        match self {
+            Self::Acc | Self::AccNorm | Self::AccBytes | Self::AccMutualInfo | Self::ExactMatch => {
+                Aggregation::Mean
+            }
+            Self::F1 => Aggregation::F1,
+            Self::Mcc => Aggregation::MatthewsCorrcoef,
+            Self::BrierScore => Aggregation::BrierScore,
+            Self::Perplexity => Aggregation::Perplexity,
+            Self::WordPerplexity | Self::BytePerplexity => Aggregation::WeightedPerplexity,
+            Self::BitsPerByte => Aggregation::BitsPerByte,
         }
-        Metric::Acc | Metric::AccNorm | Metric::AccBytes => {
-            let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
-            let stderr = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt());
-            Aggregate { metric, value: mean, stderr, documents }
+    }
+
+    fn shape(self) -> Shape {
+        match self {
+            Self::F1 | Self::Mcc => Shape::Classes,
+            Self::BrierScore => Shape::Probabilities,
+            Self::WordPerplexity | Self::BytePerplexity | Self::BitsPerByte => Shape::Weighted,
+            _ => Shape::Number,
         }
     }
 }
 
-/// Resamples of a bootstrap, and how many of them one generator draws.
-const RESAMPLES: usize = 100_000;
-const CHUNK: usize = 1_000;
+impl Aggregation {
+    /// Every aggregation.
+    pub const ALL: [Self; 10] = [
+        Self::Mean,
+        Self::Nanmean,
+        Self::Median,
+        Self::Perplexity,
+        Self::WeightedPerplexity,
+        Self::BitsPerByte,
+        Self::F1,
+        Self::WeightedF1,
+        Self::MatthewsCorrcoef,
+        Self::BrierScore,
+    ];
 
-/// Standard error by resampling, as lm_eval draws: chunk i by `Random(i).choices`, then the sample standard deviation of
-/// all.
-fn bootstrap(
-    values: &[f64],
-    resamples: usize,
-    statistic: impl Fn(&mut dyn Iterator<Item = f64>) -> f64,
-) -> f64 {
-    let mut drawn = Vec::with_capacity(resamples);
-    for chunk in 0..resamples.div_ceil(CHUNK) {
-        let mut random = PythonRandom::new(chunk as u64);
-        for _ in 0..CHUNK {
-            let mut resample =
-                (0..values.len()).map(|_| values[(random.random() * values.len() as f64) as usize]);
-            drawn.push(statistic(&mut resample));
+    /// lm_eval's name; the weighted F1 is a function there.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Nanmean => "nanmean",
+            Self::Median => "median",
+            Self::Perplexity => "perplexity",
+            Self::WeightedPerplexity => "weighted_perplexity",
+            Self::BitsPerByte => "bits_per_byte",
+            Self::F1 => "f1",
+            Self::WeightedF1 => "weighted_f1_score",
+            Self::MatthewsCorrcoef => "matthews_corrcoef",
+            Self::BrierScore => "brier_score",
         }
     }
-    let n = drawn.len() as f64;
-    let mean = drawn.iter().sum::<f64>() / n;
-    (drawn.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_standard_error_of_a_mean_is_lm_evals() {
-        let result = aggregate(Metric::Acc, &[1.0, 0.0, 1.0, 1.0, 0.0]);
-        assert_eq!(result.value, 0.6);
-        assert!((result.stderr.unwrap() - 0.244_948_974_278_318_2).abs() < 1e-14);
-        assert_eq!(aggregate(Metric::Acc, &[1.0]).stderr, None);
+    /// The aggregation of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|aggregation| aggregation.as_str() == name)
     }
 
-    #[test]
-    fn perplexity_is_the_exponential_of_the_negative_mean() {
-        let items: Vec<f64> = (1..=5).map(|n| -f64::from(n)).collect();
-        let value = aggregate(Metric::Perplexity, &items).value;
-        assert!((value - 20.085_536_923_187_668).abs() < 1e-12, "{value}");
-        let perplexity = |items: &mut dyn Iterator<Item = f64>| (-items.sum::<f64>() / 5.0).exp();
-        let thousand = bootstrap(&items, 1000, perplexity);
-        assert!((thousand - 18.122_175_591_558_73).abs() < 1e-9, "{thousand}");
-        let stderr = aggregate(Metric::Perplexity, &items).stderr.unwrap();
-        assert!((stderr - 16.680_682_154_605_307).abs() < 1e-9, "{stderr}");
+    /// Whether it can be made of a metric's values.
+    pub fn fits(self, metric: Metric) -> bool {
+        let shape = match self {
+            Self::Mean | Self::Nanmean | Self::Median | Self::Perplexity => Shape::Number,
+            Self::WeightedPerplexity | Self::BitsPerByte => Shape::Weighted,
+            Self::F1 | Self::WeightedF1 | Self::MatthewsCorrcoef => Shape::Classes,
+            Self::BrierScore => Shape::Probabilities,
+        };
+        shape == metric.shape()
+    }
+}
+
+impl From<Metric> for TaskMetric {
+    fn from(metric: Metric) -> Self {
+        Self { metric, aggregation: metric.natural() }
     }
 }

@@ -1,27 +1,41 @@
 //! Tasks in lm_eval's YAML: from a file to checked definitions, requests, scores of documents and their aggregate.
 
+mod aggregate;
+mod build;
 mod catalogue;
+mod check;
 mod definition;
+mod document;
 mod error;
-mod folder;
 pub mod function;
+mod group;
+mod index;
 mod metric;
 mod prompt;
+mod prompting;
 pub mod python;
 mod request;
 mod score;
+mod shipped;
 mod shots;
 mod spec;
+mod subset;
 mod synthetic;
 mod template;
 mod yaml;
 
-pub use catalogue::{Catalogue, builtin_names};
-pub use definition::{OutputType, RowStep, Sampler, Scoring, Shots, Task};
+pub use aggregate::{Aggregate, DocumentValue, aggregate};
+pub use catalogue::{Catalogue, Selection};
+pub use check::Check;
+pub use definition::{Fields, OutputType, Pool, Published, RowStep, Sampler, Scoring, Shots, Task};
+pub use document::{Document, Gold};
 pub use error::TaskError;
-pub use folder::{Check, TaskFolder};
-pub use metric::{Aggregate, Metric, aggregate};
-pub use prompt::{Document, Gold, build_documents};
-pub use request::{EncodedRequest, Request, encode_request};
+pub use group::{Group, GroupMetric, GroupValue, Leaf, Member, combine};
+pub use index::TaskIndex;
+pub use metric::{Aggregation, Metric, TaskMetric};
+pub use prompt::{build_documents, count_documents};
+pub use prompting::{ChatForm, Prompting};
+pub use request::{EncodedRequest, Request, RequestEncoder};
 pub use score::{RequestScore, score_document};
 pub use spec::{Field, Refusal, TaskSpec};
+pub use subset::Subset;

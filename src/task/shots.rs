@@ -4,9 +4,6 @@ use super::definition::{Sampler, Shots};
 use super::python::PythonRandom;
 use crate::data::Row;
 
-/// Seed of lm_eval's few-shot generator.
-const SEED: u64 = 1234;
-
 /// The examples of one document after another: a random sampler goes on where it was.
 pub(super) struct Examples<'a> {
     shots: &'a Shots,
@@ -15,8 +12,8 @@ pub(super) struct Examples<'a> {
 }
 
 impl<'a> Examples<'a> {
-    pub(super) fn new(shots: &'a Shots, pool: &'a [Row]) -> Self {
-        Self { shots, pool, random: PythonRandom::new(SEED) }
+    pub(super) fn new(shots: &'a Shots, pool: &'a [Row], seed: u64) -> Self {
+        Self { shots, pool, random: PythonRandom::new(seed) }
     }
 
     /// The examples of a document. Error: there are fewer.

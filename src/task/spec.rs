@@ -1,13 +1,10 @@
 //! A task file, read and checked against lm_eval's dialect: what it asks, whether or not it can be scored here.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::TaskError;
 use super::function::{Known, Modules};
-use super::yaml::{Function, Include, Node, load};
+use super::yaml::{Function, Node};
 
 /// Every key of a task.
 const KEYS: &[&str] = &[
@@ -76,7 +73,7 @@ const AGGREGATIONS: &[&str] = &[
     "weighted_perplexity",
     "bits_per_byte",
     "f1",
-    "mcc",
+    "matthews_corrcoef",
     "brier_score",
     "bleu",
     "chrf",
@@ -128,21 +125,31 @@ pub struct TaskSpec {
     pub process_docs: Option<Known>,
     /// What makes metrics of results, where the metrics' own rules do not.
     pub process_results: Option<Known>,
-    /// Templates beside these three: description, gen_prefix, those of few-shot examples.
+    /// What of this examples have of their own.
+    pub fewshot: FewshotFields,
+    /// Further templates: description, gen_prefix.
     pub templates: Vec<(&'static str, String)>,
     /// The whole file.
     pub(super) node: Node,
+}
+
+/// Fields that examples have of their own.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FewshotFields {
+    /// What makes the prompt.
+    pub doc_to_text: Option<Field>,
+    /// What makes the target.
+    pub doc_to_target: Option<Field>,
+    /// What makes the choices.
+    pub doc_to_choice: Option<Field>,
+    /// What rows go through first.
+    pub process_docs: Option<Known>,
 }
 
 /// Why a task is refused, in words that can be counted.
 pub type Refusal = (&'static str, String);
 
 impl TaskSpec {
-    /// Reads a file with what it includes. Errors: unreadable, not YAML.
-    pub(super) fn load(path: &Path, files: &dyn Include) -> Result<Node, TaskError> {
-        load(path, files)
-    }
-
     /// Checks a file's map. The error says what is not known: the kind of thing and its name.
     pub(super) fn check(node: Node, modules: &Modules) -> Result<Self, Refusal> {
         let Node::Map(entries) = &node else { return Err(("file", "no map of keys".to_owned())) };
@@ -171,7 +178,8 @@ impl TaskSpec {
             doc_to_choice: reader.field("doc_to_choice", &node)?,
             process_docs: reader.function("process_docs", &node)?,
             process_results: reader.function("process_results", &node)?,
-            templates: reader.templates()?,
+            fewshot: reader.fewshot()?,
+            templates: reader.templates(),
             node,
         })
     }
@@ -264,31 +272,115 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The further templates; functions of few-shot examples must be known.
-    fn templates(&self) -> Result<Vec<(&'static str, String)>, Refusal> {
-        let mut templates = Vec::new();
-        for key in ["description", "gen_prefix"] {
-            if let Some(text) = self.node.get(key).and_then(Node::scalar) {
-                templates.push((key, text));
-            }
-        }
-        let Some(fewshot) = self.node.get("fewshot_config") else { return Ok(templates) };
-        for key in ["doc_to_text", "doc_to_target", "doc_to_choice", "gen_prefix"] {
-            if let Some(Field::Text(text)) = self.field(key, fewshot)? {
-                templates.push((key, text));
-            }
-        }
-        self.function("process_docs", fewshot)?;
+    fn templates(&self) -> Vec<(&'static str, String)> {
+        let of = |node: Option<&Node>, key: &'static str| Some((key, node?.get(key)?.scalar()?));
+        let own = ["description", "gen_prefix"].into_iter().filter_map(|key| of(Some(self.node), key));
+        own.chain(of(self.node.get("fewshot_config"), "gen_prefix")).collect()
+    }
+
+    /// What examples have of their own. Error: a function that is not known.
+    fn fewshot(&self) -> Result<FewshotFields, Refusal> {
+        let Some(fewshot) = self.node.get("fewshot_config") else { return Ok(FewshotFields::default()) };
         if let Some(Node::Function(function)) = fewshot.get("samples") {
             return Err(("fewshot samples", function.name.clone()));
         }
-        Ok(templates)
+        Ok(FewshotFields {
+            doc_to_text: self.field("doc_to_text", fewshot)?,
+            doc_to_target: self.field("doc_to_target", fewshot)?,
+            doc_to_choice: self.field("doc_to_choice", fewshot)?,
+            process_docs: self.function("process_docs", fewshot)?,
+        })
     }
 }
 
+/// Keys that lm_eval shows of a task in its results, in its order.
+const SHOWN: &[&str] = &[
+    "task",
+    "task_alias",
+    "tag",
+    "dataset_path",
+    "dataset_name",
+    "dataset_kwargs",
+    "training_split",
+    "validation_split",
+    "test_split",
+    "fewshot_split",
+    "process_docs",
+    "doc_to_text",
+    "doc_to_target",
+    "unsafe_code",
+    "doc_to_choice",
+    "process_results",
+    "use_prompt",
+    "description",
+    "target_delimiter",
+    "fewshot_delimiter",
+    "fewshot_config",
+    "num_fewshot",
+    "metric_list",
+    "output_type",
+    "generation_kwargs",
+    "repeats",
+    "filter_list",
+    "should_decontaminate",
+    "doc_to_decontamination_query",
+    "gen_prefix",
+    "metadata",
+];
+/// Keys of examples, in lm_eval's order; those that are unsaid are the task's own.
+const SHOWN_OF_EXAMPLES: &[&str] = &[
+    "sampler",
+    "split",
+    "process_docs",
+    "fewshot_indices",
+    "samples",
+    "doc_to_text",
+    "doc_to_choice",
+    "doc_to_target",
+    "gen_prefix",
+    "fewshot_delimiter",
+    "target_delimiter",
+];
+
 impl TaskSpec {
-    /// A key as JSON, for showing.
-    pub fn json(&self) -> Value {
-        self.node.json()
+    /// The file as lm_eval shows it in its results, from the file `source`. A function is its name.
+    pub(super) fn shown(&self, source: &str) -> Value {
+        let own = |node: &Node, key: &str| node.get(key).map(Node::json);
+        let default = |key: &str| match key {
+            "unsafe_code" | "should_decontaminate" => Some(Value::Bool(false)),
+            "description" => Some("".into()),
+            "target_delimiter" => Some(" ".into()),
+            "fewshot_delimiter" => Some("\n\n".into()),
+            "num_fewshot" => Some(0.into()),
+            "output_type" => Some(self.output_type.clone().into()),
+            "repeats" => Some(1.into()),
+            _ => None,
+        };
+        let of_task = |key: &str| own(&self.node, key).or_else(|| default(key));
+        let nothing = Node::Map(Vec::new());
+        let examples = self.node.get("fewshot_config").unwrap_or(&nothing);
+        let of_examples = |key: &&str| {
+            let inherited = match *key {
+                "sampler" => Some("default".into()),
+                "split" => own(&self.node, "fewshot_split"),
+                "samples" | "fewshot_indices" => None,
+                key => of_task(key),
+            };
+            ((*key).to_owned(), own(examples, key).or(inherited).unwrap_or(Value::Null))
+        };
+        let mut shown = serde_json::Map::new();
+        for key in SHOWN {
+            let value = match *key {
+                "fewshot_config" => Some(Value::Object(SHOWN_OF_EXAMPLES.iter().map(of_examples).collect())),
+                "metadata" => {
+                    let mut metadata = own(&self.node, key).unwrap_or_else(|| serde_json::json!({}));
+                    metadata["config_source"] = source.into();
+                    Some(metadata)
+                }
+                key => of_task(key),
+            };
+            shown.extend(value.map(|value| ((*key).to_owned(), value)));
+        }
+        Value::Object(shown)
     }
 }

@@ -2,7 +2,8 @@
 //! and misbehaves on a script, so that the orchestrator is tested without a tensor.
 //!
 //! `LORAGRID_FAKE` is a fault and a file: `die@train=FILE` aborts within the first training, `half@score=FILE` writes
-//! half a frame and aborts, `hang@train=FILE` says nothing more, `diverge@train=FILE` reports a loss that is no number.
+//! half a frame and aborts, `die@document=FILE` aborts at document 70 of a task,
+//! `hang@train=FILE` says nothing more, `diverge@train=FILE` reports a loss that is no number.
 //! The file is made when the fault happens, with the process's number in it; a fault happens only while its file is not
 //! there.
 
@@ -14,7 +15,7 @@ use std::path::Path;
 use loragrid::job::{Bytes, Digest, Seconds, Tokens};
 use loragrid::protocol::{
     Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Order, PROTOCOL_VERSION,
-    ScoreOrder, StepReport, TrainOrder, Trained, encode_frame, read_frame, write_frame,
+    ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame, write_frame,
 };
 use loragrid::task::{RequestScore, build_documents, score_document};
 
@@ -100,6 +101,12 @@ fn train(events: &mut File, order: &TrainOrder) {
     );
 }
 
+/// Writes a line into the attempt's log.
+fn note(log: &Path, line: &str) {
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
+    writeln!(file.expect("the log's folder is there"), "{line}").expect("the log can be written");
+}
+
 fn score(events: &mut File, order: &ScoreOrder) {
     if due("half@score") {
         let frame =
@@ -107,8 +114,15 @@ fn score(events: &mut File, order: &ScoreOrder) {
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
         std::process::abort();
     }
-    for (task, limit) in &order.tasks {
-        for document in build_documents(task, *limit).expect("the plan has built them") {
+    for (place, TaskOrder { task, subset, done }) in order.tasks.iter().enumerate() {
+        for document in build_documents(task, subset).expect("the plan has built them") {
+            if done.contains(&document.id) {
+                continue;
+            }
+            if document.id == 70 && due("die@document") {
+                std::process::abort();
+            }
+            note(&order.log, &format!("{} {}", task.name, document.id));
             let of_request = |index: usize| {
                 let seed = format!("{:?} {} {} {index}", order.adapter, task.name, document.id);
                 let digit = Digest::of(seed.as_bytes()).prefix(1).as_bytes()[0];
@@ -116,15 +130,10 @@ fn score(events: &mut File, order: &ScoreOrder) {
             };
             let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
             let metrics =
-                task.metrics.iter().map(|metric| score_document(*metric, &document, &requests)).collect();
+                task.metrics.iter().map(|m| score_document(m.metric, &document, &requests)).collect();
             send(
                 events,
-                &Event::Document(DocumentScore {
-                    task: task.name.clone(),
-                    document: document.id,
-                    requests,
-                    metrics,
-                }),
+                &Event::Document(DocumentScore { task: place, document: document.id, requests, metrics }),
             );
         }
     }

@@ -23,7 +23,7 @@ fn plan(sweep: &SweepArguments, environment: &Environment) -> Result<Plan, Failu
     let spec = environment.spec(sweep)?;
     block_on(async {
         let (_, known, mut digests) = environment.known().await?;
-        environment.plan(&spec, &known, &mut digests)
+        environment.plan(&spec, &environment.tasks(sweep)?, &known, &mut digests)
     })
 }
 

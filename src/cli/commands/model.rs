@@ -7,7 +7,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{ModelCommand, ModelShowArguments, PullArguments};
 use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
-use crate::cli::models::{local_model, model_id, pull};
+use crate::cli::models::{local_model, pull, repository_id};
 use crate::cli::output::{write_json, write_line};
 use crate::job::{Bytes, DType, Quantize};
 use crate::plan::weight_bytes;
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(command: &ModelCommand, environment: &Environment) -> 
 }
 
 fn bring(arguments: &PullArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let id = model_id(&arguments.id)?;
+    let id = repository_id(&arguments.id)?;
     let pulled = pull(&id, environment)?;
     if arguments.json {
         write_json(&json!({

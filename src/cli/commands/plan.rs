@@ -18,7 +18,7 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     let spec = environment.spec(&arguments.sweep)?;
     let plan = block_on(async {
         let (store, known, mut digests) = environment.known().await?;
-        let plan = environment.plan(&spec, &known, &mut digests)?;
+        let plan = environment.plan(&spec, &environment.tasks(&arguments.sweep)?, &known, &mut digests)?;
         if let Some(store) = store {
             store.remember(&digests).await?;
             store.close().await;

@@ -6,6 +6,7 @@ use super::plan::summary;
 use super::top;
 use crate::cli::ExitCode;
 use crate::cli::arguments::RunArguments;
+use crate::cli::data_sets::bring;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::models::pull;
@@ -22,13 +23,17 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
     for id in hub_models(&spec)?.iter().filter(|id| environment.hub.cache.find(id).is_none()) {
         pull(id, environment)?;
     }
+    let tasks = environment.tasks(&arguments.sweep)?;
     block_on(async {
         // Everything that can be wrong with the request is found before the database is touched.
         let (store, known, mut digests) = environment.known().await?;
         if let Some(store) = &store {
             store.recover().await?;
         }
-        let plan = environment.plan(&spec, &known, &mut digests)?;
+        let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+        if bring(plan.tasks.iter().map(|planned| &planned.task), environment)? {
+            plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+        }
         plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
         if let Some(failure) = Failure::of_blockers(&plan.blockers) {
             return Err(failure);

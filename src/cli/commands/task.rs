@@ -1,28 +1,33 @@
-//! `loragrid task check` and `loragrid task list`
+//! `loragrid task`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::{TaskCheckArguments, TaskCommand, TaskListArguments};
+use crate::cli::arguments::{TaskCheckArguments, TaskCommand, TaskListArguments, TaskShowArguments};
+use crate::cli::data_sets::bring;
+use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
 use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::job::PromptProfile;
 use crate::report::{Cell, Column, Table, render_terminal};
-use crate::task::{TaskFolder, builtin_names};
+use crate::task::{Catalogue, Document, Gold, Subset, TaskIndex, build_documents};
 
 /// Reasons that are listed one by one for people.
 const SHOWN: usize = 20;
 
-pub(in crate::cli) fn run(command: &TaskCommand) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &TaskCommand, environment: &Environment) -> Result<ExitCode, Failure> {
     match command {
         TaskCommand::Check(arguments) => check(arguments),
         TaskCommand::List(arguments) => list(arguments),
+        TaskCommand::Show(arguments) => show(arguments, environment),
     }
 }
 
 fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
-    let check = TaskFolder::open(&arguments.include_path)?.check();
+    let check = TaskIndex::open(&arguments.include_path)?.check();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     for (kind, _, count) in &check.refused {
         *kinds.entry(kind).or_default() += count;
@@ -65,19 +70,87 @@ fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
 }
 
 fn list(arguments: &TaskListArguments) -> Result<ExitCode, Failure> {
-    let folder = arguments.include_path.as_deref().map(TaskFolder::open).transpose()?;
-    let mut names: BTreeMap<&str, String> =
-        builtin_names().into_iter().map(|name| (name, "shipped".to_owned())).collect();
-    if let Some(folder) = &folder {
-        names.extend(folder.tasks().map(|(name, path)| (name, path.display().to_string())));
-    }
+    let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
     if arguments.json {
-        let tasks: Vec<_> = names.iter().map(|(name, from)| json!({ "name": name, "from": from })).collect();
-        write_json(&json!({ "tasks": tasks }))?;
+        let of =
+            |(name, kind, from): (&str, &str, String)| json!({ "name": name, "kind": kind, "from": from });
+        write_json(&json!({ "tasks": index.names().map(of).collect::<Vec<_>>() }))?;
         return Ok(ExitCode::Success);
     }
-    for (name, from) in names {
-        write_line(&format!("{name}  {from}"))?;
+    let columns = vec![Column::text("name"), Column::text("kind"), Column::text("from")];
+    let row = |(name, kind, from): (&str, &str, String)| {
+        vec![Cell::Text(name.to_owned()), Cell::Text(kind.to_owned()), Cell::Text(from)]
+    };
+    let rows = index.names().map(row).collect();
+    write_line(&render_terminal(&Table { columns, rows }, terminal_width()))?;
+    Ok(ExitCode::Success)
+}
+
+fn show(arguments: &TaskShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
+    let (folder, roots, profile) = (Path::new("."), &environment.roots, PromptProfile::LmEval);
+    let catalogue = Catalogue { folder, roots, index: &index, profile };
+    let find = || Ok::<_, Failure>(catalogue.find(&arguments.name)?.with_shots(arguments.num_fewshot));
+    let mut task = find()?;
+    if bring(std::iter::once(&task), environment)? {
+        task = find()?;
+    }
+    let documents = build_documents(&task, &Subset::Numbers(vec![arguments.document]))?;
+    let Some(document) = documents.first() else {
+        let message = format!("'{}' has no document {}", task.name, arguments.document);
+        return Err(Failure::new(ExitCode::Usage, message, "documents count from 0".to_owned()));
+    };
+    let metrics: Vec<&str> = task.metrics.iter().map(|metric| metric.metric.as_str()).collect();
+    if arguments.json {
+        let requests: Vec<_> = document
+            .requests
+            .iter()
+            .map(|request| json!({ "context": request.context(), "continuation": request.scored() }))
+            .collect();
+        write_json(&json!({
+            "task": task.name, "file": task.file, "output_type": task.output_type.as_str(), "version": task.version,
+            "metrics": metrics, "num_fewshot": task.shots.count, "rows": task.documents.name(),
+            "document": document.id, "requests": requests, "choices": document.choices, "target": document.target,
+        }))?;
+        return Ok(ExitCode::Success);
+    }
+    write_line(&format!(
+        "{}: {}, version {}, {}, {} examples\nfrom {}, document {} of {}\n",
+        task.name,
+        task.output_type.as_str(),
+        task.version,
+        metrics.join(", "),
+        task.shots.count,
+        task.file,
+        document.id,
+        task.documents.name(),
+    ))?;
+    for line in shown(document) {
+        write_line(&line)?;
     }
     Ok(ExitCode::Success)
+}
+
+/// A document for people: contexts that differ are shown each, one that all choices share once.
+fn shown(document: &Document) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut last = None;
+    let golds: &[usize] = match &document.gold {
+        Gold::Choices(golds) => golds,
+        _ => &[],
+    };
+    let is_true = |number: usize| match &document.gold {
+        Gold::True(labels) => labels.get(number).copied().unwrap_or_default(),
+        _ => golds.contains(&number),
+    };
+    for (number, request) in document.requests.iter().enumerate() {
+        if last != Some(request.context()) {
+            lines.push(format!("prompt: {:?}", request.context()));
+            last = Some(request.context());
+        }
+        let mark = if is_true(number) { "  <- right" } else { "" };
+        let what = if document.choices.is_empty() { "target".to_owned() } else { format!("choice {number}") };
+        lines.push(format!("{what}: {:?}{mark}", request.scored()));
+    }
+    lines
 }

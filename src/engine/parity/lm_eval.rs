@@ -1,17 +1,42 @@
 //! Log-likelihoods of the real model against lm_eval.
 
 use loragrid::checkpoint::ModelTokenizer;
-use loragrid::task::{EncodedRequest, Request, RequestScore, encode_request};
+use loragrid::job::PromptProfile;
+use loragrid::task::{EncodedRequest, Request, RequestEncoder, RequestScore};
 use tch::{Device, Kind};
 
 use super::*;
-use crate::score::{score_exactly, score_requests};
+use crate::failure::EngineError;
+use crate::model::Model;
+use crate::score::{Take, Way, score_exactly, score_requests};
 
 /// A request of the reference, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
     let text = |side: usize| pair[side].as_str().unwrap().to_owned();
-    let request = Request { context: text(0), continuation: text(1) };
-    encode_request(tokenizer, &request, 8192).unwrap()
+    let request = Request::Pair { context: text(0), continuation: text(1) };
+    RequestEncoder::new(tokenizer, 8192, PromptProfile::LmEval).encode(&request).unwrap().remove(0)
+}
+
+/// The scores of requests in their order, and the tokens that went through the model.
+fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<RequestScore>, u64) {
+    collected(requests.len(), |take| score_requests(model, None, requests, Way::precise(budget), take))
+}
+
+/// As [`walked`], one request at a time.
+fn exact(model: &Model, requests: &[EncodedRequest]) -> (Vec<RequestScore>, u64) {
+    collected(requests.len(), |take| score_exactly(model, None, requests, Way::precise(1), take))
+}
+
+fn collected(
+    count: usize,
+    score: impl FnOnce(&mut Take<'_>) -> Result<u64, EngineError>,
+) -> (Vec<RequestScore>, u64) {
+    let mut scores = vec![None; count];
+    let tokens = score(&mut |number, score| {
+        assert!(scores[number].replace(score).is_none(), "request {number} is answered twice");
+        Ok(())
+    });
+    (scores.into_iter().map(|score| score.expect("every request is answered")).collect(), tokens.unwrap())
 }
 
 #[test]
@@ -36,7 +61,7 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
                 });
             }
         }
-        let (scores, tokens) = score_requests(&model, None, &requests, 1024).unwrap();
+        let (scores, tokens) = walked(&model, &requests, 1024);
         let all: usize = requests.iter().map(|request| request.input.len()).sum();
         eprintln!("{task}: {tokens} tokens computed of {all}");
         let mut worst: f64 = 0.0;
@@ -63,11 +88,11 @@ fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
                 EncodedRequest { input, targets }
             })
             .collect();
-        let (exact, all) = score_exactly(&model, None, &requests).unwrap();
+        let (slow, all) = exact(&model, &requests);
         for budget in [1, 17, 1024] {
-            let (walked, tokens) = score_requests(&model, None, &requests, budget).unwrap();
+            let (fast, tokens) = walked(&model, &requests, budget);
             assert!(tokens < all / 4, "{tokens} of {all}");
-            for (own, other) in walked.iter().zip(&exact) {
+            for (own, other) in fast.iter().zip(&slow) {
                 let difference = (own.log_likelihood - other.log_likelihood).abs();
                 assert!(difference < 1e-10, "{}: {difference}", name_of(&folder));
                 assert_eq!(own.is_greedy, other.is_greedy, "{}", name_of(&folder));
@@ -94,13 +119,13 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
             );
         }
     }
-    let (exact, _) = score_exactly(&model, None, &requests).unwrap();
-    let (walked, _) = score_requests(&model, None, &requests, 1024).unwrap();
+    let (slow, _) = exact(&model, &requests);
+    let (fast, _) = walked(&model, &requests, 1024);
     let mut worst: f64 = 0.0;
-    for (own, other) in walked.iter().zip(&exact) {
+    for (own, other) in fast.iter().zip(&slow) {
         worst = worst.max((own.log_likelihood - other.log_likelihood).abs());
         assert_eq!(own.is_greedy, other.is_greedy);
     }
-    eprintln!("{} requests differ by at most {worst:.1e}", walked.len());
+    eprintln!("{} requests differ by at most {worst:.1e}", fast.len());
     assert!(worst <= 1e-4, "{worst}");
 }

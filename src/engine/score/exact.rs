@@ -6,26 +6,24 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
 use crate::model::{Batch, Model};
+use crate::score::{Take, Way};
 
-/// The scores of requests, in their order, and the tokens that went through the model.
+/// Scores requests one after another; `take` gets each. Returns the tokens that went through the model.
 pub(crate) fn score_exactly(
     model: &Model,
     adapter: Option<&Adapter>,
     requests: &[EncodedRequest],
-) -> Result<(Vec<RequestScore>, u64), EngineError> {
+    way: Way,
+    take: &mut Take<'_>,
+) -> Result<u64, EngineError> {
     let active = adapter.map(Active::of);
-    let mut scores = Vec::with_capacity(requests.len());
-    for request in requests {
-        scores.push(tch::no_grad(|| score(model, active.as_ref(), request))?);
+    for (number, request) in requests.iter().enumerate() {
+        take(number, tch::no_grad(|| score(model, active.as_ref(), request, way)))?;
     }
-    Ok((scores, requests.iter().map(|request| request.input.len() as u64).sum()))
+    Ok(requests.iter().map(|request| request.input.len() as u64).sum())
 }
 
-fn score(
-    model: &Model,
-    active: Option<&Active<'_>>,
-    request: &EncodedRequest,
-) -> Result<RequestScore, EngineError> {
+fn score(model: &Model, active: Option<&Active<'_>>, request: &EncodedRequest, way: Way) -> RequestScore {
     let batch = Batch::new(&[request.input.as_slice()], model.device());
     let states = model.hidden_states(&batch, active);
     let wanted = request.targets.len() as i64;
@@ -33,7 +31,8 @@ fn score(
     let targets: Vec<i64> = request.targets.iter().map(|&token| token.into()).collect();
     let targets = Tensor::from_slice(&targets).to_device(model.device());
     let greedy = logits.argmax(-1, false).eq_tensor(&targets).all().int64_value(&[]) == 1;
-    let picked = logits.log_softmax(-1, Kind::Double).gather(1, &targets.unsqueeze(1), false);
-    let log_likelihood = picked.sum(Kind::Double).double_value(&[]);
-    Ok(RequestScore { log_likelihood, is_greedy: greedy })
+    let kind = way.kind(model);
+    let picked = logits.to_kind(kind).log_softmax(-1, kind).gather(1, &targets.unsqueeze(1), false);
+    let log_likelihood = way.rounded(model, picked.sum(Kind::Double).double_value(&[]));
+    RequestScore { log_likelihood, is_greedy: greedy }
 }

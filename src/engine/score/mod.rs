@@ -1,63 +1,89 @@
 //! Scoring: log-likelihoods of continuations, each distinct input once, logits at scored positions only.
 
 mod exact;
+mod tally;
 mod walk;
 
 use loragrid::checkpoint::ModelTokenizer;
+use loragrid::job::Softmax;
 use loragrid::protocol::{DocumentScore, ScoreOrder};
-use loragrid::task::{EncodedRequest, RequestScore, build_documents, encode_request, score_document};
+use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, build_documents};
+use tch::Kind;
 
 use crate::failure::EngineError;
 use crate::lora::Adapter;
 use crate::model::Model;
 
 pub(crate) use exact::score_exactly;
+use tally::Tally;
 pub(crate) use walk::score_requests;
 
-/// Scores the tasks of an order, all of them in one walk, and hands each document to `report` in the order of tasks and
-/// documents. Returns the tokens that went through the model. Errors: a document that cannot be built, a log-likelihood
-/// that is not finite, what `report` returns.
+/// How log-likelihoods are computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// Most tokens of one pass.
+    pub(crate) token_budget: usize,
+    /// Dtype in which they are made of logits.
+    pub(crate) softmax: Softmax,
+}
+
+impl Way {
+    /// In single precision or better.
+    #[cfg(test)]
+    pub(crate) fn precise(token_budget: usize) -> Self {
+        Self { token_budget, softmax: Softmax::Fp32 }
+    }
+
+    /// The kind in which a model's logits go through the softmax.
+    fn kind(self, model: &Model) -> Kind {
+        match self.softmax {
+            Softmax::Fp32 => Kind::Double,
+            Softmax::Model => model.kind,
+        }
+    }
+
+    /// A sum of log-probabilities as the kind holds it.
+    fn rounded(self, model: &Model, sum: f64) -> f64 {
+        match self.kind(model) {
+            Kind::BFloat16 => half::bf16::from_f64(sum).to_f64(),
+            Kind::Float => f64::from(sum as f32),
+            _ => sum,
+        }
+    }
+}
+
+/// What takes in the score of a sequence, by its number, as soon as it is known.
+pub(crate) type Take<'a> = dyn FnMut(usize, RequestScore) -> Result<(), EngineError> + 'a;
+
+/// Scores the tasks of an order, all of them in one walk, and hands each document to `report` as soon as its last request
+/// is answered. Returns the tokens that went through the model. Errors: a document that cannot be built, a
+/// log-likelihood that is not finite, what `report` returns.
 pub(crate) fn score_tasks(
     model: &Model,
     tokenizer: &ModelTokenizer,
     adapter: Option<&Adapter>,
     order: &ScoreOrder,
-    mut report: impl FnMut(DocumentScore) -> Result<(), EngineError>,
+    report: impl FnMut(DocumentScore) -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
-    let max = model.config.max_positions as usize;
-    let mut documents = Vec::new();
-    let mut requests: Vec<EncodedRequest> = Vec::new();
-    for (task, limit) in &order.tasks {
-        for document in build_documents(task, *limit)? {
-            for request in &document.requests {
-                requests.push(encode_request(tokenizer, request, max)?);
+    let mut tally = Tally::new(&order.tasks, report);
+    let mut sequences: Vec<EncodedRequest> = Vec::new();
+    for (place, wanted) in order.tasks.iter().enumerate() {
+        let profile = wanted.task.prompting.profile;
+        let encoder = RequestEncoder::new(tokenizer, model.config.max_positions as usize, profile);
+        for document in build_documents(&wanted.task, &wanted.subset)? {
+            if wanted.done.contains(&document.id) {
+                continue;
             }
-            documents.push((task, document));
+            let requests = encoder.document(&wanted.task, &document)?;
+            tally.open(place, document, &requests)?;
+            sequences.extend(requests.into_iter().flatten());
         }
     }
-    let (scores, tokens) = if order.exact {
-        score_exactly(model, adapter, &requests)?
+    let way = Way { token_budget: order.token_budget, softmax: order.softmax };
+    let mut take = |sequence, score| tally.take(sequence, score);
+    if order.exact {
+        score_exactly(model, adapter, &sequences, way, &mut take)
     } else {
-        score_requests(model, adapter, &requests, order.token_budget)?
-    };
-    let mut rest: &[RequestScore] = &scores;
-    for (task, document) in &documents {
-        let (own, others) = rest.split_at(document.requests.len());
-        rest = others;
-        if let Some(bad) = own.iter().find(|score| !score.log_likelihood.is_finite()) {
-            return Err(EngineError::LikelihoodNotFinite {
-                task: task.name.clone(),
-                document: document.id,
-                value: bad.log_likelihood,
-            });
-        }
-        let metrics = task.metrics.iter().map(|metric| score_document(*metric, document, own)).collect();
-        report(DocumentScore {
-            task: task.name.clone(),
-            document: document.id,
-            requests: own.to_vec(),
-            metrics,
-        })?;
+        score_requests(model, adapter, &sequences, way, &mut take)
     }
-    Ok(tokens)
 }

@@ -10,6 +10,7 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
+use crate::score::{Take, Way};
 
 /// Rows of logits that are in memory at one time.
 const HEAD_CHUNK: usize = 256;
@@ -18,31 +19,38 @@ const BRANCH_TOKENS: i64 = 128;
 /// Bytes of kept keys and values above which passes take one run at a time, so that the walk goes down and not wide.
 const KEPT_BOUND: u64 = 1 << 30;
 
-/// The scores of requests, in their order, and the tokens that went through the model.
+/// Scores requests; `take` gets each as soon as its last token is answered. Returns the tokens that went through the
+/// model.
 pub(crate) fn score_requests(
     model: &Model,
     adapter: Option<&Adapter>,
     requests: &[EncodedRequest],
-    token_budget: usize,
-) -> Result<(Vec<RequestScore>, u64), EngineError> {
+    way: Way,
+    take: &mut Take<'_>,
+) -> Result<u64, EngineError> {
     let queries: Vec<Query<'_>> =
         requests.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
-    let trie = Trie::new(&queries);
+    let trie = Trie::new(&queries, way.token_budget);
     let mut walk = Walk {
         model,
         active: adapter.map(Active::of),
         trie: &trie,
         waiting: vec![Waiting { node: 0, after: None }],
         kept: Account::default(),
+        way,
         scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
+        left: requests.iter().map(|request| request.targets.len()).collect(),
+        answered: Vec::new(),
     };
-    if !requests.is_empty() {
-        while !walk.waiting.is_empty() {
-            tch::no_grad(|| walk.pass(token_budget))?;
+    while !requests.is_empty() && !walk.waiting.is_empty() {
+        tch::no_grad(|| walk.pass(way.token_budget))?;
+        for query in std::mem::take(&mut walk.answered) {
+            let RequestScore { log_likelihood, is_greedy } = walk.scores[query];
+            let log_likelihood = way.rounded(model, log_likelihood);
+            take(query, RequestScore { log_likelihood, is_greedy })?;
         }
     }
-    let scores = walk.scores;
-    Ok((scores, trie.tokens() as u64))
+    Ok(trie.tokens() as u64)
 }
 
 /// A node whose parents are computed.
@@ -59,7 +67,12 @@ struct Walk<'a> {
     waiting: Vec<Waiting>,
     /// Keys and values of nodes with children that wait.
     kept: Account,
+    way: Way,
     scores: Vec<RequestScore>,
+    /// Tokens of each request that are not answered yet.
+    left: Vec<usize>,
+    /// Requests whose last token was answered in this pass.
+    answered: Vec<usize>,
 }
 
 impl Walk<'_> {
@@ -162,11 +175,17 @@ impl Walk<'_> {
         let tokens: Vec<i64> = asked.iter().map(|(_, want)| want.token.into()).collect();
         let places = Tensor::from_slice(&places).to_device(device);
         let tokens = Tensor::from_slice(&tokens).to_device(device);
-        // log softmax at the asked tokens alone: the logit less the logarithm of the row's sum.
-        let logits = logits.to_kind(Kind::Double);
-        let sums = logits.logsumexp([-1i64].as_slice(), false).index_select(0, &places);
         let vocabulary = logits.size()[1];
-        let picked = logits.view([-1]).index_select(0, &(&places * vocabulary + &tokens)) - sums;
+        let asked_places = &places * vocabulary + &tokens;
+        let picked = match self.way.kind(self.model) {
+            Kind::Double => {
+                // log softmax at the asked tokens alone: the logit less the logarithm of the row's sum.
+                let logits = logits.to_kind(Kind::Double);
+                let sums = logits.logsumexp([-1i64].as_slice(), false).index_select(0, &places);
+                logits.view([-1]).index_select(0, &asked_places) - sums
+            }
+            kind => logits.to_kind(kind).log_softmax(-1, kind).view([-1]).index_select(0, &asked_places),
+        };
         let greedy = logits.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;
@@ -174,6 +193,10 @@ impl Walk<'_> {
             let score = &mut self.scores[want.query];
             score.log_likelihood += value;
             score.is_greedy &= greedy;
+            self.left[want.query] -= 1;
+            if self.left[want.query] == 0 {
+                self.answered.push(want.query);
+            }
         }
         Ok(())
     }

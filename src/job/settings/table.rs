@@ -70,6 +70,7 @@ pub const KEYS: &[Key] = &[
     key("objective", Text, None, Nothing, "the task or task:metric that ranks the leaderboard; the first of eval by default"),
     key("profile", Choice(Profile::WORDS), Some("\"peft\""), Indirect, "whose rules apply where PEFT and Lit-GPT of 2023 differ"),
     differs(key("prompt_profile", Choice(PromptProfile::WORDS), Some("\"lm_eval\""), Scoring, "whose prompts tasks are scored with"), "\"litgpt-2023\""),
+    differs(key("softmax", Choice(Softmax::WORDS), Some("\"fp32\""), Scoring, "dtype in which log-likelihoods are made of logits: fp32, or the model's"), "\"model\""),
     key("seed", integer(0, i64::MAX), Some("1"), Training, "seed of adapter initialisation, row order and dropout"),
     key("reference", TextList, None, Nothing, "untrained models that are scored below the base"),
     key("train.quantize", Choice(Quantize::WORDS), Some("\"none\""), Training, "storage of the frozen block weights"),

@@ -45,15 +45,16 @@ pub struct Trie {
 }
 
 impl Trie {
-    /// The trie of all queries.
-    pub fn new(queries: &[Query<'_>]) -> Self {
+    /// The trie of all queries; a run of more than `longest` tokens is several nodes, one after another, so that no pass has
+    /// to take more.
+    pub fn new(queries: &[Query<'_>], longest: usize) -> Self {
         let mut by_input: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
         for (at, query) in queries.iter().enumerate() {
             by_input.entry(query.input).or_default().push(at);
         }
         let sorted: Vec<&[u32]> = by_input.keys().copied().collect();
         let mut trie = Self { nodes: Vec::new() };
-        let ends = trie.grow(&sorted);
+        let ends = trie.grow(&sorted, longest.max(1));
         for (end, owners) in ends.into_iter().zip(by_input.values()) {
             for &owner in owners {
                 trie.ask(end, owner, &queries[owner]);
@@ -69,7 +70,7 @@ impl Trie {
     }
 
     /// Makes the nodes of ascending, distinct sequences; the node in which each of them ends.
-    fn grow(&mut self, sorted: &[&[u32]]) -> Vec<usize> {
+    fn grow(&mut self, sorted: &[&[u32]], longest: usize) -> Vec<usize> {
         let mut ends = vec![0; sorted.len()];
         // Sequences that share `depth` tokens, and the node that those tokens end in.
         let mut work = vec![(0..sorted.len(), 0, None)];
@@ -82,12 +83,7 @@ impl Trie {
             // In ascending order what the first and the last share, all share.
             let shared =
                 depth + first[depth..].iter().zip(&last[depth..]).take_while(|(a, b)| a == b).count();
-            let number = self.nodes.len();
-            self.nodes.push(Node { parent, depth, tokens: first[depth..shared].to_vec(), ..Node::default() });
-            if let Some(parent) = parent {
-                let parent: usize = parent;
-                self.nodes[parent].children.push(number);
-            }
+            let number = self.push(&first[depth..shared], depth, parent, longest);
             let mut start = range.start;
             if first.len() == shared {
                 ends[start] = number;
@@ -101,6 +97,23 @@ impl Trie {
             }
         }
         ends
+    }
+
+    /// Adds a run after a node, in pieces; the last of them.
+    fn push(&mut self, tokens: &[u32], mut depth: usize, mut parent: Option<usize>, longest: usize) -> usize {
+        let mut rest = tokens;
+        loop {
+            let (piece, others) = rest.split_at(rest.len().min(longest));
+            let number = self.nodes.len();
+            self.nodes.push(Node { parent, depth, tokens: piece.to_vec(), ..Node::default() });
+            if let Some(parent) = parent {
+                self.nodes[parent].children.push(number);
+            }
+            (rest, depth, parent) = (others, depth + piece.len(), Some(number));
+            if rest.is_empty() {
+                return number;
+            }
+        }
     }
 
     /// Notes what a query wants on the way from its end to the root.
@@ -139,6 +152,7 @@ mod tests {
         #[test]
         fn every_query_is_asked_once_at_each_of_its_positions_and_no_prefix_is_there_twice(
             inputs in proptest::collection::vec((proptest::collection::vec(0u32..3, 1..8), 1usize..8), 0..20),
+            longest in 1usize..9,
         ) {
             let inputs: Vec<(Vec<u32>, Vec<u32>)> = inputs
                 .into_iter()
@@ -148,7 +162,8 @@ mod tests {
                 })
                 .collect();
             let queries: Vec<Query> = inputs.iter().map(|(input, targets)| Query { input, targets }).collect();
-            let trie = Trie::new(&queries);
+            let trie = Trie::new(&queries, longest);
+            prop_assert!(trie.nodes.iter().all(|node| node.tokens.len() <= longest));
             let mut asked: Vec<Vec<(usize, u32)>> = vec![Vec::new(); queries.len()];
             let mut prefixes = std::collections::BTreeSet::new();
             for (number, node) in trie.nodes.iter().enumerate() {

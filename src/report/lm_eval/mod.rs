@@ -1,7 +1,13 @@
-//! Results as lm_eval 0.4.13 writes them: its table, `results_*.json` and `samples_*.jsonl`.
+//! Results as lm_eval 0.4.13 writes them: its tables, `results_*.json` and `samples_*.jsonl`.
 
-mod files;
+mod json;
+mod outcome;
+mod results;
+mod samples;
 mod table;
 
-pub use files::{Evaluation, TaskResult, results_json, samples_jsonl};
+pub use json::{pretty, single_line};
+pub use outcome::{Evaluation, TaskResult};
+pub use results::{results_json, sanitised};
+pub use samples::{samples_jsonl, task_hash};
 pub use table::markdown;

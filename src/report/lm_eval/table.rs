@@ -1,35 +1,78 @@
 //! lm_eval's Markdown table.
 
-use super::files::TaskResult;
+use super::outcome::{Evaluation, Row};
+use crate::task::Metric;
 
 /// Headings of the columns.
 const HEADINGS: [&str; 9] = ["Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"];
 
-/// The table of tasks, sorted by name; of each task, metrics sorted by name.
-pub fn markdown(results: &[TaskResult]) -> String {
-    let mut sorted: Vec<&TaskResult> = results.iter().collect();
-    sorted.sort_by(|a, b| a.task.name.cmp(&b.task.name));
-    let mut rows: Vec<[String; 9]> = Vec::new();
-    for result in sorted {
-        let mut aggregates = result.aggregates.clone();
-        aggregates.sort_by_key(|aggregate| aggregate.metric.as_str());
-        for (number, aggregate) in aggregates.iter().enumerate() {
-            let first = |text: &str| if number == 0 { text.to_owned() } else { String::new() };
-            rows.push([
-                first(&result.task.name),
-                first(&result.task.version),
-                "none".to_owned(),
-                result.task.shots.count.to_string(),
-                aggregate.metric.as_str().to_owned(),
-                if aggregate.metric.higher_is_better() { "↑" } else { "↓" }.to_owned(),
-                format!("{:.4}", aggregate.value),
-                "±".to_owned(),
-                aggregate.stderr.map_or_else(|| "N/A".to_owned(), |stderr| format!("{stderr:.4}")),
-            ]);
-        }
+/// The tables of an evaluation: tasks and groups, and where a group takes something over its tasks, groups alone. A task
+/// stands below its group, indented by its depth; metrics are sorted by name.
+pub fn markdown(evaluation: &Evaluation) -> String {
+    let rows = evaluation.rows();
+    let tasks =
+        table("Tasks", rows.iter().flat_map(|(depth, row)| lines(evaluation, *depth, *row)).collect());
+    let aggregating = |row: &Row<'_>| matches!(row, Row::Group(group) if !group.metrics.is_empty());
+    if !rows.iter().any(|(_, row)| aggregating(row)) {
+        return tasks;
     }
+    let groups = rows.iter().filter(|(_, row)| aggregating(row));
+    let groups = table("Groups", groups.flat_map(|(depth, row)| lines(evaluation, *depth, *row)).collect());
+    format!("{tasks}\n\n{groups}")
+}
+
+/// A value of a line: metric, filter, value, standard error.
+type Value = (Metric, String, f64, Option<f64>);
+
+fn lines(evaluation: &Evaluation, depth: usize, row: Row<'_>) -> Vec<[String; 9]> {
+    let (alias, version, shots, mut values): (&str, &str, Option<u64>, Vec<Value>) = match row {
+        Row::Task(result) => {
+            let of = |filter: &String| {
+                let filter = filter.clone();
+                result.aggregates.iter().map(move |a| (a.metric, filter.clone(), a.value, a.stderr))
+            };
+            let task = &result.task;
+            (&task.alias, &task.version, Some(task.shots.count), task.filters.iter().flat_map(of).collect())
+        }
+        Row::Group(group) => {
+            let values = evaluation.values(group).into_iter();
+            let values =
+                values.map(|value| (value.metric, value.filter, value.value, value.stderr)).collect();
+            (&group.alias, &group.version, evaluation.shots(group), values)
+        }
+    };
+    values.sort_by(|a, b| (a.0.as_str(), &a.1).cmp(&(b.0.as_str(), &b.1)));
+    let name = if depth == 0 { alias.to_owned() } else { format!("{}- {alias}", " ".repeat(depth)) };
+    let known = |metric: Metric| match row {
+        Row::Task(_) => true,
+        Row::Group(group) => evaluation.direction_known(group, metric),
+    };
+    let line = |(number, (metric, filter, value, stderr)): (usize, Value)| {
+        let first = |text: &str| if number == 0 { text.to_owned() } else { String::new() };
+        let arrow = match (known(metric), metric.higher_is_better()) {
+            (false, _) => "",
+            (true, true) => "↑",
+            (true, false) => "↓",
+        };
+        [
+            first(&name),
+            first(version),
+            filter,
+            shots.map_or_else(|| " ".to_owned(), |count| count.to_string()),
+            metric.as_str().to_owned(),
+            arrow.to_owned(),
+            format!("{value:.4}"),
+            "±".to_owned(),
+            stderr.map_or_else(|| "   N/A".to_owned(), |stderr| format!("{stderr:.4}")),
+        ]
+    };
+    values.into_iter().enumerate().map(line).collect()
+}
+
+fn table(first: &str, rows: Vec<[String; 9]>) -> String {
+    let heading = |at: usize| if at == 0 { first } else { HEADINGS[at] };
     let columns: Vec<ColumnText> =
-        (0..9).map(|at| ColumnText::of(HEADINGS[at], rows.iter().map(|row| row[at].as_str()))).collect();
+        (0..9).map(|at| ColumnText::of(heading(at), rows.iter().map(|row| row[at].as_str()))).collect();
     let line = |cells: Vec<String>| format!("|{}|", cells.join("|"));
     let mut lines = vec![
         line(columns.iter().map(|column| centred(&column.heading, column.width)).collect()),
@@ -54,7 +97,7 @@ impl ColumnText {
         let raw: Vec<&str> = cells.collect();
         let number = |text: &&str| text.parse::<f64>().is_ok();
         let numeric = !raw.is_empty()
-            && raw.iter().all(|text| number(text) || text.is_empty())
+            && raw.iter().all(|text| number(text) || text.trim().is_empty())
             && raw.iter().any(number);
         // In a column of numbers all have as many decimals as the longest needs; in a mixed one each is bare.
         let decimals = raw
@@ -76,10 +119,10 @@ impl ColumnText {
             .chain([heading.chars().count(), 3])
             .max()
             .unwrap_or(3);
-        let right = numeric || heading == "Stderr" || heading == "Value";
+        // Numbers stand at the right, also in a column with other texts.
         let pad = |text: &String| {
             let fill = " ".repeat(width - text.chars().count());
-            if right { format!("{fill}{text}") } else { format!("{text}{fill}") }
+            if number(&text.as_str()) { format!("{fill}{text}") } else { format!("{text}{fill}") }
         };
         let rule = if numeric { format!("{}:", "-".repeat(width - 1)) } else { "-".repeat(width) };
         Self { heading: heading.to_owned(), width, rule, cells: shown.iter().map(pad).collect() }
@@ -114,6 +157,8 @@ mod tests {
         assert_eq!(column("Value", &["0.5000", "0.2500"]), ("----:".into(), own(&[" 0.50", " 0.25"])));
         assert_eq!(column("Version", &["1.0"]), ("------:".into(), own(&["      1"])));
         assert_eq!(column("Stderr", &["0.0103"]), ("-----:".into(), own(&["0.0103"])));
-        assert_eq!(column("Stderr", &["0.0100", "N/A"]), ("------".into(), own(&["  0.01", "   N/A"])));
+        assert_eq!(column("Stderr", &["0.0100", "   N/A"]), ("------".into(), own(&["  0.01", "   N/A"])));
+        assert_eq!(column("n-shot", &["0", " "]), ("-----:".into(), own(&["     0", "      "])));
+        assert_eq!(column("Version", &["N/A", "3.0"]), ("-------".into(), own(&["N/A    ", "      3"])));
     }
 }

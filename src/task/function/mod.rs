@@ -3,6 +3,7 @@
 
 mod native;
 mod pattern;
+mod wikitext;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

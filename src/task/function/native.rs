@@ -24,6 +24,8 @@ pub enum Native {
     RaceTarget,
     RaceChoice,
     TruthfulQaMc2,
+    WikitextTarget,
+    WikitextLengths,
 }
 
 /// SHA-256 of a module, its function, what it is.
@@ -63,6 +65,16 @@ const PUBLISHED: &[(&str, &str, Native)] = &[
         "d3c827d1e2cd442a1e4738b527a18effd48cbb2aed478c12a652311b5ea4dbc8",
         "process_results_mc2",
         Native::TruthfulQaMc2,
+    ),
+    (
+        "a44020374b172159bf5be80a64d2c4194c9d5c77284f696ac666361338c8da7d",
+        "wikitext_detokenizer",
+        Native::WikitextTarget,
+    ),
+    (
+        "a44020374b172159bf5be80a64d2c4194c9d5c77284f696ac666361338c8da7d",
+        "process_results",
+        Native::WikitextLengths,
     ),
 ];
 
@@ -142,7 +154,8 @@ impl Native {
                 let options: Option<Vec<&Value>> = (0..4).map(|n| last["options"].get(n)).collect();
                 Ok(json!(options.ok_or("'problems' has fewer than 4 options")?))
             }
-            Self::ArithmeticDocs | Self::HellaswagDocs | Self::TruthfulQaMc2 => {
+            Self::WikitextTarget => Ok(json!(super::wikitext::detokenised(text(row, "page")?))),
+            Self::ArithmeticDocs | Self::HellaswagDocs | Self::TruthfulQaMc2 | Self::WikitextLengths => {
                 Err("the function is none of a field".to_owned())
             }
         }

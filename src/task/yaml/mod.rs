@@ -3,5 +3,5 @@
 mod include;
 mod node;
 
-pub(super) use include::{Include, load};
+pub(super) use include::load;
 pub(super) use node::{Function, Node};

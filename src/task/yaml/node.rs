@@ -51,6 +51,28 @@ impl Node {
         found.filter(|value| **value != Self::Null)
     }
 
+    /// The map without a key.
+    pub(in crate::task) fn without(&self, key: &str) -> Node {
+        match self {
+            Self::Map(entries) => {
+                Self::Map(entries.iter().filter(|(known, _)| known != key).cloned().collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// The map with the keys of another over its own.
+    pub(in crate::task) fn merged(self, over: &Node) -> Node {
+        let (Self::Map(mut entries), Self::Map(changes)) = (self, over) else { return over.clone() };
+        for (key, value) in changes {
+            match entries.iter_mut().find(|(known, _)| known == key) {
+                Some((_, old)) => *old = value.clone(),
+                None => entries.push((key.clone(), value.clone())),
+            }
+        }
+        Self::Map(entries)
+    }
+
     pub(in crate::task) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),

@@ -1,23 +1,42 @@
-//! The name of a model on a hub.
+//! The name of a model or a data set on a hub.
 
 use std::fmt;
 
+/// What a repository holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RepositoryKind {
+    /// A model.
+    Model,
+    /// A data set.
+    DataSet,
+}
+
 /// `organisation/name`, or a name alone, with a revision: a branch, a tag or a commit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ModelId {
+pub struct RepositoryId {
+    kind: RepositoryKind,
     name: String,
     revision: String,
 }
 
-impl ModelId {
-    /// Parses `ID` or `ID@REVISION`; `None` for what no hub would accept: it could be a path.
+impl RepositoryId {
+    /// Parses a model's `ID` or `ID@REVISION`; `None` for what no hub would accept: it could be a path.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
         Self::new(name, revision)
     }
 
-    /// An id at a revision; `None` as above.
+    /// A model at a revision; `None` as above.
     pub fn new(name: &str, revision: &str) -> Option<Self> {
+        Self::of(RepositoryKind::Model, name, revision)
+    }
+
+    /// A data set at a revision; `None` as above.
+    pub fn data_set(name: &str, revision: &str) -> Option<Self> {
+        Self::of(RepositoryKind::DataSet, name, revision)
+    }
+
+    fn of(kind: RepositoryKind, name: &str, revision: &str) -> Option<Self> {
         let word = |part: &str| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
             !part.is_empty()
@@ -30,7 +49,12 @@ impl ModelId {
         let known = parts.len() <= 2 && parts.iter().all(|part| word(part)) && !name.ends_with(".gguf");
         // Revisions may have slashes, as `refs/pr/1` has.
         let revised = !revision.is_empty() && revision.split('/').all(word);
-        (known && revised).then(|| Self { name: name.to_owned(), revision: revision.to_owned() })
+        (known && revised).then(|| Self { kind, name: name.to_owned(), revision: revision.to_owned() })
+    }
+
+    /// What it holds.
+    pub fn kind(&self) -> RepositoryKind {
+        self.kind
     }
 
     /// The id without its revision.
@@ -45,11 +69,15 @@ impl ModelId {
 
     /// The cache's folder name for it.
     pub(super) fn folder(&self) -> String {
-        format!("models--{}", self.name.replace('/', "--"))
+        let kind = match self.kind {
+            RepositoryKind::Model => "models",
+            RepositoryKind::DataSet => "datasets",
+        };
+        format!("{kind}--{}", self.name.replace('/', "--"))
     }
 }
 
-impl fmt::Display for ModelId {
+impl fmt::Display for RepositoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.revision.as_str() {
             "main" => f.write_str(&self.name),
@@ -64,11 +92,11 @@ mod tests {
 
     #[test]
     fn ids_are_told_from_paths() {
-        let id = ModelId::parse("meta-llama/Llama-2-7b-hf@v1.0").unwrap();
+        let id = RepositoryId::parse("meta-llama/Llama-2-7b-hf@v1.0").unwrap();
         assert_eq!((id.name(), id.revision()), ("meta-llama/Llama-2-7b-hf", "v1.0"));
-        assert_eq!(ModelId::parse("gpt2").unwrap().to_string(), "gpt2");
+        assert_eq!(RepositoryId::parse("gpt2").unwrap().to_string(), "gpt2");
         for path in ["../model", "/tmp/model", "a/b/c", "model.gguf", "", "a/..", "a@../b", "a b/c", "a/b@"] {
-            assert_eq!(ModelId::parse(path), None, "{path}");
+            assert_eq!(RepositoryId::parse(path), None, "{path}");
         }
     }
 }

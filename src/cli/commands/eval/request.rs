@@ -1,0 +1,163 @@
+//! What is asked for: tasks, documents, and how prompts are put together.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::subject::Subject;
+use crate::checkpoint::{Checkpoint, FileDigests, ModelTokenizer};
+use crate::cli::ExitCode;
+use crate::cli::arguments::EvalArguments;
+use crate::cli::data_sets::bring;
+use crate::cli::environment::Environment;
+use crate::cli::failure::Failure;
+use crate::data::ChatTemplate;
+use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
+use crate::task::{
+    Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
+    TaskIndex, build_documents,
+};
+
+/// A task with the documents that are asked for.
+pub(super) struct Wanted {
+    pub(super) task: Task,
+    pub(super) subset: Subset,
+    /// Documents that the task has.
+    pub(super) original: u64,
+    pub(super) documents: Vec<Document>,
+}
+
+/// What is asked for.
+pub(super) struct Request {
+    pub(super) tasks: Vec<Wanted>,
+    pub(super) roots: Vec<Member>,
+    pub(super) prompting: Prompting,
+    num_fewshot: Option<u64>,
+    softmax: Softmax,
+}
+
+impl Request {
+    /// Reads tasks and documents. Errors: a task that is unknown or refused, rows that are not here and cannot be brought, a
+    /// document that cannot be built or encoded.
+    pub(super) fn read(
+        arguments: &EvalArguments,
+        environment: &Environment,
+        checkpoint: &Checkpoint,
+        tokenizer: &ModelTokenizer,
+    ) -> Result<Self, Failure> {
+        let prompting = prompting(arguments, tokenizer)?;
+        let Selection { tasks, roots } = select(arguments, environment)?;
+        let mut subsets = subsets(arguments, &tasks)?;
+        let mut wanted = Vec::new();
+        for task in tasks {
+            let task = task.with_shots(arguments.num_fewshot).with_prompting(&prompting);
+            let subset = subsets.remove(&task.name).unwrap_or_default();
+            let original = build_count(&task)?;
+            check_numbers(&task, &subset, original)?;
+            let documents = build_documents(&task, &subset)?;
+            let max = checkpoint.config().max_positions as usize;
+            let encoder = RequestEncoder::new(tokenizer, max, prompting.profile);
+            for document in &documents {
+                encoder.document(&task, document)?;
+            }
+            wanted.push(Wanted { task, subset, original, documents });
+        }
+        let (num_fewshot, softmax) = (arguments.num_fewshot, arguments.softmax);
+        Ok(Self { tasks: wanted, roots, prompting, num_fewshot, softmax })
+    }
+
+    /// The key of each subject's scores on each task. Error: rows that cannot be read.
+    pub(super) fn keys(
+        &self,
+        subjects: &[Subject],
+        digests: &mut dyn FileDigests,
+    ) -> Result<Vec<Vec<ScoreKey>>, Failure> {
+        let mut versions = Vec::new();
+        for Wanted { task, subset, .. } in &self.tasks {
+            let mut contents = Vec::new();
+            for rows in task.sources() {
+                let Some(here) = &rows.here else { continue };
+                let read = |source| TaskError::Documents { task: task.name.clone(), source };
+                contents.push(here.identity(digests).map_err(read)?);
+            }
+            let version = task.version_digest(Digest::all(&contents));
+            // The first n documents are a fact of the key; other subsets are part of the version.
+            let (version, limit) = match subset {
+                Subset::All => (version, None),
+                Subset::First(n) => (version, Some(*n)),
+                other => (Digest::of(format!("{version} {}", canonical_json(other)).as_bytes()), None),
+            };
+            let (num_fewshot, prompts, softmax) = (self.num_fewshot, self.prompting.profile, self.softmax);
+            versions.push((version, ScoreFacts { limit, num_fewshot, prompts, softmax }));
+        }
+        let of = |subject: &Subject| {
+            versions.iter().map(|(version, facts)| ScoreKey::of(subject.key, *version, *facts)).collect()
+        };
+        Ok(subjects.iter().map(of).collect())
+    }
+}
+
+/// The tasks that are named; rows that are not here are brought first.
+fn select(arguments: &EvalArguments, environment: &Environment) -> Result<Selection, Failure> {
+    let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
+    let (folder, roots, profile) = (Path::new("."), &environment.roots, arguments.prompt_profile);
+    let catalogue = Catalogue { folder, roots, index: &index, profile };
+    let selection = catalogue.select(&arguments.tasks)?;
+    let shots = |task: &Task| task.clone().with_shots(arguments.num_fewshot);
+    let tasks: Vec<Task> = selection.tasks.iter().map(shots).collect();
+    if bring(tasks.iter(), environment)? { Ok(catalogue.select(&arguments.tasks)?) } else { Ok(selection) }
+}
+
+fn prompting(arguments: &EvalArguments, tokenizer: &ModelTokenizer) -> Result<Prompting, Failure> {
+    let wrong = |reason: String| Failure::new(ExitCode::Model, reason, None);
+    let chat = match (arguments.apply_chat_template, tokenizer.chat_template()) {
+        (false, _) => None,
+        (true, None) => return Err(wrong("the model's tokenizer has no chat template".to_owned())),
+        (true, Some(source)) => {
+            let template = ChatTemplate::of(source, tokenizer)
+                .map_err(|reason| wrong(format!("the chat template does not compile: {reason}")))?;
+            Some(ChatForm::new(&template, arguments.fewshot_as_multiturn))
+        }
+    };
+    Ok(Prompting {
+        profile: arguments.prompt_profile,
+        system: arguments.system_instruction.clone(),
+        chat,
+        fewshot_seed: arguments.seed,
+    })
+}
+
+/// Which documents of each task.
+fn subsets(arguments: &EvalArguments, tasks: &[Task]) -> Result<BTreeMap<String, Subset>, Failure> {
+    let wrong = |reason: String| {
+        let help = "write {\"TASK\": [0, 5, 7]} or the path of a file with that".to_owned();
+        Failure::new(ExitCode::Usage, format!("--samples: {reason}"), help)
+    };
+    let Some(text) = &arguments.samples else {
+        let limit = arguments.limit.and_then(Subset::limit).unwrap_or_default();
+        return Ok(tasks.iter().map(|task| (task.name.clone(), limit.clone())).collect());
+    };
+    let text = if text.trim_start().starts_with('{') { text.clone() } else { std::fs::read_to_string(text)? };
+    let numbers: BTreeMap<String, Vec<usize>> =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if let Some(name) = numbers.keys().find(|name| !tasks.iter().any(|task| task.name == **name)) {
+        return Err(wrong(format!("the task '{name}' is not asked for")));
+    }
+    Ok(numbers.into_iter().map(|(name, numbers)| (name, Subset::Numbers(numbers))).collect())
+}
+
+/// How many documents a task has. Errors: rows that are not here or cannot be read.
+fn build_count(task: &Task) -> Result<u64, Failure> {
+    Ok(crate::task::count_documents(task)?)
+}
+
+/// Error: a number beyond a task's documents, or none of them.
+fn check_numbers(task: &Task, subset: &Subset, all: u64) -> Result<(), Failure> {
+    let Subset::Numbers(numbers) = subset else { return Ok(()) };
+    let beyond = numbers.iter().find(|number| **number as u64 >= all);
+    let reason = match (beyond, numbers.is_empty()) {
+        (Some(number), _) => format!("'{}' has {all} documents, none is number {number}", task.name),
+        (None, true) => format!("no document of '{}' is named", task.name),
+        (None, false) => return Ok(()),
+    };
+    Err(Failure::new(ExitCode::Usage, format!("--samples: {reason}"), "numbers count from 0".to_owned()))
+}

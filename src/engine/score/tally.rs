@@ -1,0 +1,83 @@
+//! Documents whose requests are being answered, in whatever order the answers come.
+
+use loragrid::protocol::{DocumentScore, TaskOrder};
+use loragrid::task::{Document, EncodedRequest, RequestScore, score_document};
+
+use crate::failure::EngineError;
+
+/// A document with the answers that are there.
+struct Open {
+    task: usize,
+    document: Document,
+    scores: Vec<RequestScore>,
+    /// Sequences that are not answered yet.
+    left: usize,
+}
+
+/// Puts answers to sequences together to documents.
+pub(super) struct Tally<'a, F> {
+    tasks: &'a [TaskOrder],
+    open: Vec<Open>,
+    /// Document and request of each sequence.
+    owners: Vec<(usize, usize)>,
+    report: F,
+}
+
+impl<'a, F: FnMut(DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
+    pub(super) fn new(tasks: &'a [TaskOrder], report: F) -> Self {
+        Self { tasks, open: Vec::new(), owners: Vec::new(), report }
+    }
+
+    /// Adds a document, whose sequences come after those that are known. One without any is reported at once: its log-
+    /// likelihood is that of nothing, 0.
+    pub(super) fn open(
+        &mut self,
+        task: usize,
+        mut document: Document,
+        requests: &[Vec<EncodedRequest>],
+    ) -> Result<(), EngineError> {
+        let place = self.open.len();
+        for (request, sequences) in requests.iter().enumerate() {
+            self.owners.extend(sequences.iter().map(|_| (place, request)));
+        }
+        // Their texts are tokens now.
+        document.requests = Vec::new();
+        let scores = vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()];
+        let left = requests.iter().map(Vec::len).sum();
+        self.open.push(Open { task, document, scores, left });
+        if left == 0 { self.finish(place) } else { Ok(()) }
+    }
+
+    /// Takes the answer to a sequence. Errors: it is not finite, what the report returns.
+    pub(super) fn take(&mut self, sequence: usize, answer: RequestScore) -> Result<(), EngineError> {
+        let (place, request) = self.owners[sequence];
+        let open = &mut self.open[place];
+        if !answer.log_likelihood.is_finite() {
+            return Err(EngineError::LikelihoodNotFinite {
+                task: self.tasks[open.task].task.name.clone(),
+                document: open.document.id,
+                value: answer.log_likelihood,
+            });
+        }
+        let score = &mut open.scores[request];
+        score.log_likelihood += answer.log_likelihood;
+        score.is_greedy &= answer.is_greedy;
+        open.left -= 1;
+        if open.left == 0 { self.finish(place) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, place: usize) -> Result<(), EngineError> {
+        let open = &mut self.open[place];
+        let task = &self.tasks[open.task].task;
+        let metric =
+            |metric: &loragrid::task::TaskMetric| score_document(metric.metric, &open.document, &open.scores);
+        let metrics = task.metrics.iter().map(metric).collect();
+        let document = std::mem::take(&mut open.document);
+        (self.report)(DocumentScore {
+            task: open.task,
+            document: document.id,
+            requests: std::mem::take(&mut open.scores),
+            metrics,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! Questions and answers as one text, or as the messages of a chat.
+
+use crate::data::{ChatTemplate, Message, RenderError};
+use crate::task::prompting::ChatForm;
+use crate::task::python::is_space;
+
+/// A message, and what stands after it in plain text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    role: &'static str,
+    content: String,
+    after: String,
+}
+
+impl Said {
+    pub(super) fn system(content: String) -> Self {
+        Self { role: "system", content, after: String::new() }
+    }
+
+    fn text(&self) -> String {
+        format!("{}{}", self.content, self.after)
+    }
+
+    fn message(&self) -> Message {
+        Message { role: self.role.to_owned(), content: self.content.clone() }
+    }
+}
+
+/// Two texts with a delimiter between them, unless white space is there already or one is empty.
+pub(super) fn delimited(before: &str, after: &str, delimiter: &str) -> String {
+    let between = if !before.is_empty() && !after.is_empty() && seam(before, after) { delimiter } else { "" };
+    format!("{before}{between}{after}")
+}
+
+/// Whether neither side of a seam has white space.
+fn seam(before: &str, after: &str) -> bool {
+    !before.is_empty() && !before.ends_with(is_space) && !after.starts_with(is_space)
+}
+
+/// A question, with its answer where it is an example.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) question: &'a str,
+    pub(super) answer: Option<&'a str>,
+    /// What the answer begins with.
+    pub(super) prefix: Option<&'a str>,
+    /// What stands between question and answer.
+    pub(super) delimiter: &'a str,
+    /// What stands after the answer.
+    pub(super) after: &'a str,
+}
+
+impl Turn<'_> {
+    /// The messages of the turn.
+    pub(super) fn said(&self) -> Vec<Said> {
+        let wanted = match self.prefix {
+            Some(prefix) => seam(self.question, prefix),
+            None => self.answer.is_some(),
+        };
+        let after = if wanted { self.delimiter } else { "" }.to_owned();
+        let mut said = vec![Said { role: "user", content: self.question.to_owned(), after }];
+        let answer =
+            |content: String, after: &str| Said { role: "assistant", content, after: after.to_owned() };
+        match (self.answer, self.prefix) {
+            (Some(text), prefix) => {
+                said.push(answer(delimited(prefix.unwrap_or_default(), text, " "), self.after));
+            }
+            (None, Some(prefix)) => said.push(answer(prefix.to_owned(), "")),
+            (None, None) => {}
+        }
+        said
+    }
+}
+
+/// How messages become a context.
+pub(super) enum Conversation {
+    /// One after another.
+    Plain,
+    /// Through a chat template.
+    Chat { template: Box<ChatTemplate>, multiturn: bool },
+}
+
+impl Conversation {
+    /// Error: a template that does not compile.
+    pub(super) fn new(chat: Option<&ChatForm>) -> Result<Self, String> {
+        let Some(chat) = chat else { return Ok(Self::Plain) };
+        let template = Box::new(ChatTemplate::new(&chat.template, &chat.bos, &chat.eos)?);
+        Ok(Self::Chat { template, multiturn: chat.multiturn })
+    }
+
+    /// The context of a question after what was said before. Error: the chat template fails, also without the system's
+    /// message.
+    pub(super) fn context(&self, before: &[Said], turn: &Turn<'_>) -> Result<String, String> {
+        let mut said = before.to_vec();
+        said.extend(turn.said());
+        let Self::Chat { template, multiturn } = self else {
+            return Ok(said.iter().map(Said::text).collect());
+        };
+        let mut messages: Vec<Message> =
+            if *multiturn { said.iter().map(Said::message).collect() } else { one_message(said) };
+        let render = |messages: &[Message]| match turn.prefix {
+            Some(_) => template.continued(messages),
+            None => template.text(messages, true),
+        };
+        let reason = |error: RenderError| match error {
+            RenderError::Column(column) => column.to_owned(),
+            RenderError::Template(reason) => reason,
+        };
+        render(&messages).or_else(|error| {
+            // Some models' templates refuse a system message.
+            let all = messages.len();
+            messages.retain(|message| message.role != "system");
+            if messages.len() == all { Err(reason(error)) } else { render(&messages).map_err(reason) }
+        })
+    }
+}
+
+/// All that is said in one message of the user, but for the system's and the beginning of the last answer.
+fn one_message(mut said: Vec<Said>) -> Vec<Message> {
+    let mut messages = Vec::new();
+    if said.first().is_some_and(|first| first.role == "system") {
+        messages.push(said.remove(0).message());
+    }
+    let beginning = said.pop_if(|last| last.role == "assistant");
+    if let Some(last) = said.last_mut() {
+        last.after.clear();
+    }
+    messages.push(Message { role: "user".to_owned(), content: said.iter().map(Said::text).collect() });
+    messages.extend(beginning.map(|last| last.message()));
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+
+    fn shot<'a>(prefix: Option<&'a str>) -> Turn<'a> {
+        Turn { question: "Q: What 3", answer: Some("a3"), prefix, delimiter: " ", after: "\n\n" }
+    }
+
+    fn asked<'a>(prefix: Option<&'a str>) -> Turn<'a> {
+        Turn { question: "Q: What 0", answer: None, prefix, delimiter: " ", after: "" }
+    }
+
+    fn chat(template: &str, multiturn: bool) -> Conversation {
+        let (template, bos, eos) = (template.to_owned(), String::new(), String::new());
+        Conversation::new(Some(&ChatForm { template, bos, eos, multiturn })).unwrap()
+    }
+
+    #[test]
+    fn plain_text_has_delimiters_where_no_white_space_is() {
+        let text = Conversation::Plain.context(&shot(None).said(), &asked(None)).unwrap();
+        assert_eq!(text, "Q: What 3 a3\n\nQ: What 0");
+        let prefix = Some("The answer is");
+        let text = Conversation::Plain.context(&shot(prefix).said(), &asked(prefix)).unwrap();
+        assert_eq!(text, "Q: What 3 The answer is a3\n\nQ: What 0 The answer is");
+        assert_eq!(delimited("SYS", "Desc.\n\n", "\n\n"), "SYS\n\nDesc.\n\n");
+        assert_eq!(delimited("SYS\n", "Desc.", "\n\n"), "SYS\nDesc.");
+        assert_eq!(delimited("", "Desc.", "\n\n"), "Desc.");
+    }
+
+    #[test]
+    fn an_example_without_an_answer_is_its_question_alone() {
+        let turn = Turn { answer: None, ..shot(None) };
+        assert_eq!(Conversation::Plain.context(&turn.said(), &asked(None)).unwrap(), "Q: What 3Q: What 0");
+    }
+
+    #[test]
+    fn examples_are_turns_of_a_chat_or_one_message() {
+        let turns = chat(CHATML, true).context(&shot(None).said(), &asked(None)).unwrap();
+        assert_eq!(turns, "<user>Q: What 3<end><assistant>a3<end><user>Q: What 0<end><assistant>");
+        let prefix = Some("The answer is");
+        let one = chat(CHATML, false).context(&shot(prefix).said(), &asked(prefix)).unwrap();
+        assert_eq!(one, "<user>Q: What 3 The answer is a3\n\nQ: What 0<end><assistant>The answer is");
+    }
+
+    #[test]
+    fn a_template_that_refuses_the_system_gets_the_chat_without_it() {
+        let refusing = format!(
+            "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no system') }}}}{{% endif %}}{CHATML}"
+        );
+        let text = chat(&refusing, true).context(&[Said::system("S".to_owned())], &asked(None)).unwrap();
+        assert_eq!(text, "<user>Q: What 0<end><assistant>");
+        let always = chat("{{ raise_exception('never') }}", true);
+        assert_eq!(always.context(&[], &asked(None)), Err("never".to_owned()));
+    }
+}

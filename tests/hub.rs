@@ -335,3 +335,77 @@ fn a_sweep_over_a_hub_id_pulls_it_before_it_runs() {
     assert!(run.status.success(), "{}", stderr(&run));
     assert!(stderr(&run).contains("org/tiny is no path here: pulling it"), "{}", stderr(&run));
 }
+
+/// A data set as the hub serves it: tables of the Parquet revision, and a file of its main one.
+fn data_set(files: Vec<(String, Vec<u8>)>) -> Server {
+    let repository = Repository { files };
+    Server::start(move |request, _| {
+        let path = request.path.split('?').next().unwrap();
+        if path.starts_with("/api/datasets/org/quiz/revision/") {
+            return repository.description();
+        }
+        let file = path.strip_prefix(&format!("/datasets/org/quiz/resolve/{COMMIT}/"));
+        match file.and_then(|name| repository.find(name)) {
+            Some(body) => Answer::file(body, request),
+            None => Answer::refusal(404, vec![("X-Error-Code", "RepoNotFound".into())]),
+        }
+    })
+}
+
+/// A Parquet file with these texts in its column `q`.
+fn parquet(texts: &[&str]) -> Vec<u8> {
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::writer::SerializedFileWriter;
+    let schema =
+        parquet::schema::parser::parse_message_type("message row { required binary q (UTF8); }").unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Default::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(*text)).collect();
+    column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+fn show(scratch: &Scratch, server: &Server, name: &str, document: &str) -> std::process::Output {
+    let mut command =
+        scratch.command(&["task", "show", name, "--include-path", "tasks", "--document", document]);
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", scratch.path().join("hf")).output().unwrap()
+}
+
+#[test]
+fn the_rows_of_a_task_come_from_the_hub_once() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path().join("tasks")).unwrap();
+    let body = "output_type: loglikelihood\ndoc_to_text: q\ndoc_to_target: '{{q}}'\ntest_split: test\n";
+    let task = |name: &str, data: &str| {
+        scratch.write(&format!("tasks/{name}.yaml"), format!("task: {name}\n{data}\n{body}"));
+    };
+    task("table", "dataset_path: org/quiz\ndataset_name: easy");
+    task(
+        "file",
+        "dataset_path: json\ndataset_kwargs: {data_files: {test: hf://datasets/org/quiz/data/a.jsonl}}",
+    );
+    task("other", "dataset_path: org/quiz\ndataset_name: hard");
+    let files = [
+        ("easy/test/0000.parquet", parquet(&["first", "second"])),
+        ("easy/test/0001.parquet", parquet(&["third"])),
+        ("easy/train/0000.parquet", parquet(&["not wanted"])),
+        ("data/a.jsonl", b"{\"q\": \"of a file\"}\n".to_vec()),
+        ("quiz.py", b"import os".to_vec()),
+    ];
+    let server = data_set(files.map(|(name, body)| (name.to_owned(), body)).into());
+    let shown = show(&scratch, &server, "table", "2");
+    assert!(stdout(&shown).contains("\"third\""), "{}", stderr(&shown));
+    assert!(stdout(&show(&scratch, &server, "file", "0")).contains("\"of a file\""));
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert!(asked[0].contains("refs%2Fconvert%2Fparquet"), "{asked:?}");
+    assert!(!asked.iter().any(|path| path.contains("train") || path.contains("quiz.py")), "{asked:?}");
+    assert!(stdout(&show(&scratch, &server, "table", "0")).contains("\"first\""));
+    assert_eq!(server.requests().len(), asked.len(), "what is here is not asked for again");
+    let none = show(&scratch, &server, "other", "0");
+    assert!(stderr(&none).contains("split 'test' of 'hard'"), "{}", stderr(&none));
+}

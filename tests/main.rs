@@ -5,6 +5,8 @@ mod architecture;
 #[cfg(feature = "engine")]
 mod engine;
 mod errors;
+#[cfg(feature = "fake-engine")]
+mod evaluation;
 mod fuzz;
 #[cfg(feature = "fake-engine")]
 mod hub;

@@ -45,6 +45,9 @@ pub(super) enum Command {
     Data(DataCommand),
     /// Score a model, or adapters of it, on tasks, as lm_eval would
     Eval(EvalArguments),
+    /// Put results of other programs into a leaderboard
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Look at task files
     #[command(subcommand)]
     Task(TaskCommand),
@@ -83,6 +86,7 @@ impl Command {
             Self::Keys(command) => command.json,
             Self::Eval(command) => command.json,
             Self::Task(TaskCommand::Check(command)) => command.json,
+            Self::Import(ImportCommand::LmEval(command)) => command.json,
             Self::Task(TaskCommand::List(command)) => command.json,
             Self::Task(TaskCommand::Show(command)) => command.json,
             Self::Model(ModelCommand::Pull(command)) => command.json,
@@ -194,6 +198,28 @@ pub(super) struct DataShowArguments {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum ImportCommand {
+    /// What EleutherAI's lm_eval wrote with --output_path; with --log_samples also its documents
+    LmEval(ImportArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// The folder, or one results_*.json
+    #[arg(value_name = "DIR")]
+    pub(super) path: PathBuf,
+    /// The sweep [default: the last one that was submitted; a sweep `imported` where there is none]
+    #[arg(long, value_name = "NAME")]
+    pub(super) sweep: Option<String>,
+    /// The row's name, for a single file [default: the model's name and the adapter's]
+    #[arg(long, value_name = "TEXT")]
+    pub(super) label: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum TaskCommand {
     /// Count which tasks of a folder are understood, and why the others are refused
     Check(TaskCheckArguments),
@@ -236,6 +262,9 @@ pub(super) struct TaskShowArguments {
     /// Examples before the document, where the task does not say 0
     #[arg(long, value_name = "K")]
     pub(super) num_fewshot: Option<u64>,
+    /// Print the task's file as JSON, with what it includes
+    #[arg(long)]
+    pub(super) file: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

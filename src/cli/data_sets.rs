@@ -3,9 +3,11 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::environment::Environment;
+use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::output::write_error;
-use crate::hub::Tables;
+use crate::data::DataError;
+use crate::hub::{HubError, Tables};
 use crate::task::{Published, Task};
 
 /// Brings the rows that tasks read and that are not here. Returns whether any were brought; offline none are. Errors: the
@@ -48,6 +50,10 @@ fn bring_rows(rows: &Published, environment: &Environment) -> Result<bool, Failu
         bar.set_position(transfer.done.0);
     });
     bar.finish_and_clear();
-    pulled?;
-    Ok(true)
+    let not_here = |error: HubError| {
+        let name = rows.name();
+        let help = format!("{}; or {}", error.help(), DataError::NotLocal { name: name.clone() }.help());
+        Failure::new(ExitCode::Task, format!("the rows of {name} are not here: {error}"), help)
+    };
+    pulled.map(|_| true).map_err(not_here)
 }

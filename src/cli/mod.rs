@@ -40,6 +40,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Show(command) => commands::show::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
         Command::Eval(command) => commands::eval::run(command, &environment),
+        Command::Import(command) => commands::import::run(command, &environment),
         Command::Task(command) => commands::task::run(command, &environment),
         Command::Model(command) => commands::model::run(command, &environment),
         Command::Merge(command) => commands::merge::run(command, &environment),

@@ -110,6 +110,10 @@ impl<'a> Place<'a> {
             let name = format!("{}/{}", parts.next()?, parts.next()?);
             return Some((RepositoryId::data_set(&name, "main")?, Some(parts.next()?.to_owned())));
         }
+        // A file's name is no data set's.
+        if ENDINGS.iter().any(|end| self.path.ends_with(&format!(".{end}"))) {
+            return None;
+        }
         Some((RepositoryId::data_set(self.path, PARQUET_REVISION)?, None))
     }
 

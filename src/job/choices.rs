@@ -210,7 +210,7 @@ words! {
 words! {
     /// Dtype in which log-likelihoods are made of logits.
     Softmax {
-        /// Single precision or better.
+        /// Single precision.
         Fp32 = "fp32",
         /// The model's compute dtype, each token's and their sum rounded to it, as lm_eval does where nothing is said.
         Model = "model",

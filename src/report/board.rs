@@ -15,6 +15,8 @@ pub struct BoardRow {
     pub label: String,
     /// Whether it is the untrained model.
     pub base: bool,
+    /// Whether another program scored it.
+    pub imported: bool,
     /// The jobs of the row.
     pub jobs: Vec<String>,
     /// `done` if every job is, else the gravest state.
@@ -33,7 +35,7 @@ pub struct BoardRow {
     pub converged: Option<bool>,
     /// Why jobs of the row failed or diverged.
     pub reasons: Vec<String>,
-    /// The best finished row by the objective, the base model aside.
+    /// The best finished row by the objective, the base model and imported results aside.
     pub best: bool,
 }
 
@@ -73,7 +75,7 @@ pub fn board_rows(board: &Leaderboard) -> Vec<BoardRow> {
     let mut cells: Vec<Vec<&BoardJob>> = Vec::new();
     for job in &board.jobs {
         let same = |cell: &&mut Vec<&BoardJob>| {
-            !job.is_base && !cell[0].is_base && cell_settings(board, cell[0]) == cell_settings(board, job)
+            job.is_cell() && cell[0].is_cell() && cell_settings(board, cell[0]) == cell_settings(board, job)
         };
         match cells.iter_mut().find(same) {
             Some(cell) => cell.push(job),
@@ -92,7 +94,7 @@ pub fn board_rows(board: &Leaderboard) -> Vec<BoardRow> {
         let order = |row: &BoardRow| (rank(row).is_none(), rank(row).unwrap_or_default());
         b.base.cmp(&a.base).then(order(a).partial_cmp(&order(b)).unwrap_or(std::cmp::Ordering::Equal))
     });
-    if let Some(best) = rows.iter_mut().find(|row| !row.base && rank(row).is_some()) {
+    if let Some(best) = rows.iter_mut().find(|row| !row.base && !row.imported && rank(row).is_some()) {
         best.best = true;
     }
     rows
@@ -117,7 +119,11 @@ fn board_row(board: &Leaderboard, cell: &[&BoardJob], columns: &[(String, Metric
     let first = cell[0];
     let label =
         first.label.split(' ').filter(|part| !part.starts_with("seed=")).collect::<Vec<_>>().join(" ");
-    let label = if label.is_empty() { board.sweep.clone() } else { label };
+    let label = match (first.imported, label.is_empty()) {
+        (true, _) => format!("{} (imported)", first.label),
+        (false, true) => board.sweep.clone(),
+        (false, false) => label,
+    };
     let state =
         cell.iter().map(|job| job.state).max_by_key(|state| gravity(*state)).unwrap_or(JobState::Queued);
     let seconds: Vec<f64> = cell.iter().filter_map(|job| job.seconds).collect();
@@ -125,9 +131,10 @@ fn board_row(board: &Leaderboard, cell: &[&BoardJob], columns: &[(String, Metric
     BoardRow {
         label,
         base: first.is_base,
+        imported: first.imported,
         jobs: cell.iter().map(|job| job.id.to_string()).collect(),
         state,
-        settings: if first.is_base { Default::default() } else { cell_settings(board, first) },
+        settings: if !first.is_cell() { Default::default() } else { cell_settings(board, first) },
         trainable: first.trainable,
         scores: columns.iter().map(|(task, metric)| score_cell(cell, task, *metric)).collect(),
         seconds: mean(&seconds),
@@ -184,7 +191,7 @@ pub fn board_table(board: &Leaderboard, rows: &[BoardRow]) -> Table {
     let cells = |row: &BoardRow| {
         let mark = if row.best { " *" } else { "" };
         let mut cells = vec![Cell::Text(format!("{}{mark}", row.label))];
-        cells.push(if row.base { Cell::Missing } else { Cell::Count(row.trainable) });
+        cells.push(if row.base || row.imported { Cell::Missing } else { Cell::Count(row.trainable) });
         cells.extend(row.scores.iter().map(|score| match (score.value, score.error) {
             (Some(value), Some(error)) => Cell::Uncertain(value, error, 3),
             (value, _) => Cell::maybe_number(value, 3),
@@ -215,6 +222,7 @@ mod tests {
         BoardJob {
             id: JobId::from_store(format!("{label}-{seed}")),
             is_base: label == "base",
+            imported: false,
             label: label.into(),
             state: if value.is_some() { JobState::Done } else { JobState::Failed },
             reason: value.is_none().then(|| "it broke".to_owned()),

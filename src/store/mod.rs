@@ -3,6 +3,7 @@
 
 mod digests;
 mod error;
+mod imports;
 mod jobs;
 mod open;
 mod read;
@@ -11,6 +12,7 @@ mod sweeps;
 
 pub use digests::RememberedDigests;
 pub use error::StoreError;
+pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
 pub use jobs::{Attempt, AttemptEnd, Owner};
 pub use open::Store;
 pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};

@@ -36,6 +36,8 @@ pub struct BoardJob {
     pub id: JobId,
     /// Whether it is the untrained model.
     pub is_base: bool,
+    /// Whether another program scored it.
+    pub imported: bool,
     /// `r=8 lr=1e-3`, or `base`.
     pub label: String,
     /// Where it stands.
@@ -54,6 +56,13 @@ pub struct BoardJob {
     pub converged: Option<bool>,
     /// The scores that are there.
     pub scores: Vec<BoardScore>,
+}
+
+impl BoardJob {
+    /// Whether it is of the grid.
+    pub fn is_cell(&self) -> bool {
+        !self.is_base && !self.imported
+    }
 }
 
 /// Everything that is stored of a job.
@@ -129,7 +138,7 @@ pub struct SweepStatus {
 impl Store {
     /// The sweep of this name, or the last one that was submitted. Errors: [`StoreError::NoSweep`],
     /// [`StoreError::Empty`].
-    async fn find_sweep(&self, name: Option<&str>) -> Result<(i64, i64, String), StoreError> {
+    pub(super) async fn find_sweep(&self, name: Option<&str>) -> Result<(i64, i64, String), StoreError> {
         let newest = "SELECT s.id, MAX(v.version), s.name, MAX(v.created_ms) FROM sweeps s
                       JOIN sweep_versions v ON v.sweep_id = s.id GROUP BY s.id, s.name ORDER BY 4 DESC, 1 DESC";
         let rows = sqlx::query(newest).fetch_all(&self.pool).await?;
@@ -252,7 +261,12 @@ impl Store {
         let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
         let mut scores = self.board_scores(sweep, version).await?;
         scores.values_mut().for_each(|own| group_scores(groups, own));
-        rows.iter().map(|row| read_board_job(row, &mut scores)).collect()
+        let mut jobs = rows
+            .iter()
+            .map(|row| read_board_job(row, &mut scores))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        jobs.extend(self.imported_jobs(sweep).await?);
+        Ok(jobs)
     }
 
     async fn board_scores(
@@ -310,6 +324,7 @@ fn read_board_job(
     let converged = has_converged(losses.0, row.try_get(10)?);
     Ok(BoardJob {
         is_base: row.try_get::<String, _>(1)? == "base",
+        imported: false,
         label: row.try_get(2)?,
         state: read_state(row, 3)?,
         reason: row.try_get(4)?,
@@ -324,7 +339,7 @@ fn read_board_job(
 }
 
 /// A score whose columns start at `first`: task, metric, value, standard error, documents.
-fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, StoreError> {
+pub(super) fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, StoreError> {
     Ok(BoardScore {
         task: row.try_get(first)?,
         metric: read_metric(&row.try_get::<String, _>(first + 1)?)?,

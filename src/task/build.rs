@@ -34,6 +34,7 @@ impl Task {
             |reason: &str| TaskError::Malformed { file: around.file.to_owned(), reason: reason.to_owned() };
         let name = node.get("task").and_then(Node::scalar).ok_or_else(|| malformed("task is missing"))?;
         let spec = TaskSpec::check(node, around.modules).map_err(|(what, value)| TaskError::Unsupported {
+            file: around.file.to_owned(),
             task: name.clone(),
             what,
             value,
@@ -60,7 +61,8 @@ impl Reader<'_> {
     }
 
     fn unsupported(&self, what: &'static str, value: &str) -> TaskError {
-        TaskError::Unsupported { task: self.spec.name.clone(), what, value: value.to_owned() }
+        let (file, task) = (self.around.file.to_owned(), self.spec.name.clone());
+        TaskError::Unsupported { file, task, what, value: value.to_owned() }
     }
 
     fn task(&self) -> Result<Task, TaskError> {

@@ -47,8 +47,10 @@ pub enum TaskError {
         reason: String,
     },
     /// Something that lm_eval knows and loragrid does not do.
-    #[error("task '{task}': {what} '{value}' is not supported")]
+    #[error("{file}: task '{task}': {what} '{value}' is not supported")]
     Unsupported {
+        /// The task file.
+        file: String,
         /// The task.
         task: String,
         /// The field.
@@ -99,7 +101,7 @@ impl TaskError {
             Self::Io { .. } => "check the path and its permissions".into(),
             Self::Malformed { .. } => "task files are YAML in lm_eval's form".into(),
             Self::Unsupported { .. } => "choose another task, or one of its variants without this".into(),
-            Self::Field { .. } => "the task's template does not fit this document".into(),
+            Self::Field { .. } => "correct the field in the task file, or the document's row".into(),
             Self::Tokenizer(_) => "the model's tokenizer cannot encode this task".into(),
         }
     }

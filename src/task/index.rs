@@ -34,6 +34,8 @@ pub(super) enum Entry {
 #[derive(Debug, Default)]
 pub struct TaskIndex {
     entries: BTreeMap<String, Entry>,
+    /// Files that are not understood, with what is wrong.
+    broken: Vec<(PathBuf, TaskError)>,
     /// Tasks that are Python classes.
     pub(super) classes: usize,
     pub(super) modules: Modules,
@@ -67,14 +69,19 @@ impl TaskIndex {
     pub fn with_folder(folder: Option<&Path>) -> Result<Self, TaskError> {
         let mut all = Self::shipped();
         if let Some(folder) = folder {
-            all.entries.extend(Self::open(folder)?.entries);
+            let own = Self::open(folder)?;
+            all.entries.extend(own.entries);
+            all.broken = own.broken;
         }
         Ok(all)
     }
 
     fn add(&mut self, path: &Path, shipped: bool) {
         let place = Place { path: path.to_owned(), shipped, entry: None };
-        let Ok(node) = place.file() else { return };
+        let node = match place.file() {
+            Ok(node) => node,
+            Err(error) => return self.broken.push((path.to_owned(), error)),
+        };
         let name = |key: &str| node.get(key).and_then(Node::scalar);
         let tags = names(node.get("tag"));
         if node.get("class").is_some() {
@@ -103,6 +110,21 @@ impl TaskIndex {
             }
         }
         self.entries.insert(name, Entry::Task(place));
+    }
+
+    /// What is wrong with a file that is not understood and seems to define a name: by its own name, or by a line of it.
+    pub(super) fn broken(&self, name: &str) -> Option<TaskError> {
+        let defines = |path: &Path| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            path.file_stem().is_some_and(|stem| stem == name)
+                || ["task", "group"]
+                    .iter()
+                    .any(|key| text.lines().any(|line| line == format!("{key}: {name}")))
+        };
+        let (path, error) = self.broken.iter().find(|(path, _)| defines(path))?;
+        let (file, reason) = (path.display().to_string(), error.to_string());
+        let reason = reason.strip_prefix(&format!("{file}: ")).unwrap_or(&reason).to_owned();
+        Some(TaskError::Malformed { file, reason })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Entry> {

@@ -7,6 +7,9 @@ use super::python::is_space;
 use crate::checkpoint::{ModelTokenizer, TokenizerError};
 use crate::job::PromptProfile;
 
+/// Characters of a continuation that errors show.
+const SHOWN: usize = 40;
+
 /// A text whose log-likelihood is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Request {
@@ -49,6 +52,8 @@ pub struct EncodedRequest {
     pub input: Vec<u32>,
     /// The continuation's tokens.
     pub targets: Vec<u32>,
+    /// Tokens of the context that are left out, because the model reads no more.
+    pub cut: usize,
 }
 
 /// Turns requests into tokens for one model.
@@ -102,7 +107,9 @@ impl<'a> RequestEncoder<'a> {
             (before, targets)
         };
         let wrong = |what: &str| {
-            let reason = format!("the continuation '{continuation}' {what}");
+            let shown: String = continuation.chars().take(SHOWN).collect();
+            let more = if continuation.chars().count() > SHOWN { "…" } else { "" };
+            let reason = format!("the continuation '{shown}{more}' {what}");
             TaskError::from(TokenizerError::Encode { reason })
         };
         if targets.is_empty() {
@@ -119,7 +126,7 @@ impl<'a> RequestEncoder<'a> {
         input.pop();
         let cut = input.len().saturating_sub(self.max_positions);
         input.drain(..cut);
-        Ok(EncodedRequest { input, targets })
+        Ok(EncodedRequest { input, targets, cut })
     }
 
     /// As lm_eval's rolling windows: each token is scored once, the first after the prefix token; the last window is
@@ -166,7 +173,7 @@ fn rolling(tokens: &[u32], prefix: u32, max: usize) -> Vec<EncodedRequest> {
         } else {
             tokens[end - 1 - max.min(end - 1)..end - 1].to_vec()
         };
-        windows.push(EncodedRequest { input, targets });
+        windows.push(EncodedRequest { input, targets, cut: 0 });
         done = end;
     }
     windows
@@ -187,6 +194,6 @@ mod tests {
         let own: Vec<_> = windows.into_iter().map(|window| (window.input, window.targets)).collect();
         assert_eq!(own, expected);
         assert!(rolling(&[], 99, 4).is_empty());
-        assert_eq!(rolling(&[7], 99, 4)[0], EncodedRequest { input: vec![99], targets: vec![7] });
+        assert_eq!(rolling(&[7], 99, 4)[0], EncodedRequest { input: vec![99], targets: vec![7], cut: 0 });
     }
 }

@@ -5,6 +5,7 @@ pub(super) mod completions;
 pub(super) mod data;
 pub(super) mod eval;
 pub(super) mod generate;
+pub(super) mod import;
 pub(super) mod init;
 pub(super) mod keys;
 pub(super) mod man;

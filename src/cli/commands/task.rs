@@ -92,6 +92,10 @@ fn show(arguments: &TaskShowArguments, environment: &Environment) -> Result<Exit
     let catalogue = Catalogue { folder, roots, index: &index, profile };
     let find = || Ok::<_, Failure>(catalogue.find(&arguments.name)?.with_shots(arguments.num_fewshot));
     let mut task = find()?;
+    if arguments.file {
+        write_json(&task.config)?;
+        return Ok(ExitCode::Success);
+    }
     if bring(std::iter::once(&task), environment)? {
         task = find()?;
     }

@@ -1,14 +1,22 @@
 //! Log-likelihoods of the real model against lm_eval.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use loragrid::checkpoint::ModelTokenizer;
-use loragrid::job::PromptProfile;
-use loragrid::task::{EncodedRequest, Request, RequestEncoder, RequestScore};
+use loragrid::data::DataRoots;
+use loragrid::job::{PromptProfile, Softmax};
+use loragrid::protocol::{ScoreOrder, TaskOrder};
+use loragrid::task::{
+    Catalogue, DocumentValue, EncodedRequest, Request, RequestEncoder, RequestScore, Subset, TaskIndex,
+    aggregate,
+};
 use tch::{Device, Kind};
 
 use super::*;
 use crate::failure::EngineError;
 use crate::model::Model;
-use crate::score::{Take, Way, score_exactly, score_requests};
+use crate::score::{Take, Way, score_exactly, score_requests, score_tasks};
 
 /// A request of the reference, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
@@ -85,7 +93,7 @@ fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
                 let own = [n % 3, n % 7 + 2, 5, n % 2];
                 let input = [&[1], shared.as_slice(), &own[..(n % 5) as usize]].concat();
                 let targets = (0..1 + (n % 4) as usize % input.len()).map(|t| t as u32 + n % 11).collect();
-                EncodedRequest { input, targets }
+                EncodedRequest { input, targets, cut: 0 }
             })
             .collect();
         let (slow, all) = exact(&model, &requests);
@@ -111,12 +119,15 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
     let checkpoint = Checkpoint::open(&path).unwrap();
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
     let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
-    let mut requests = Vec::new();
+    // All of them take a minute, one by one.
+    let documents = if std::env::var_os("LORAGRID_PARITY").is_some() { usize::MAX } else { 2 };
+    let (mut requests, mut ends) = (Vec::new(), Vec::new());
     for task in json["tasks"].as_object().unwrap().values() {
-        for document in task["docs"].as_array().unwrap().iter().take(2) {
+        for document in task["docs"].as_array().unwrap().iter().take(documents) {
             requests.extend(
                 document["requests"].as_array().unwrap().iter().map(|pair| encoded(pair, &tokenizer)),
             );
+            ends.push(requests.len());
         }
     }
     let (slow, _) = exact(&model, &requests);
@@ -126,6 +137,101 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
         worst = worst.max((own.log_likelihood - other.log_likelihood).abs());
         assert_eq!(own.is_greedy, other.is_greedy);
     }
+    let mut start = 0;
+    for end in ends {
+        assert_eq!(likeliest(&fast[start..end]), likeliest(&slow[start..end]), "an answer is flipped");
+        start = end;
+    }
     eprintln!("{} requests differ by at most {worst:.1e}", fast.len());
     assert!(worst <= 1e-4, "{worst}");
+}
+
+/// The place of the largest log-likelihood.
+fn likeliest(scores: &[RequestScore]) -> Option<usize> {
+    let places = (0..scores.len()).rev();
+    places.max_by(|a, b| scores[*a].log_likelihood.total_cmp(&scores[*b].log_likelihood))
+}
+
+#[test]
+fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it_says() {
+    let Some(path) = outside("LORAGRID_TEST_MODEL", "") else { return };
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
+    let text =
+        |context: &str| Request::Pair { context: context.to_owned(), continuation: " a word".to_owned() };
+    let encoded =
+        |profile, context| RequestEncoder::new(&tokenizer, 8192, profile).encode(&text(context)).unwrap();
+    let (new, old) = (encoded(PromptProfile::LmEval, ""), encoded(PromptProfile::LitGpt2023, ""));
+    assert_eq!(
+        (new[0].input.first(), old[0].input.first()),
+        (tokenizer.bos().as_ref(), tokenizer.eos().as_ref())
+    );
+    assert_eq!(new[0].targets, old[0].targets);
+    assert_eq!(encoded(PromptProfile::LmEval, "It is"), encoded(PromptProfile::LitGpt2023, "It is"));
+
+    let model = load(&checkpoint, Storage::DENSE, Kind::BFloat16, Device::Cpu).unwrap();
+    let requests = [encoded(PromptProfile::LmEval, "It is"), new].concat();
+    let likelihoods = |softmax| {
+        let way = Way { token_budget: 1024, softmax };
+        let (scores, _) =
+            collected(requests.len(), |take| score_requests(&model, None, &requests, way, take));
+        scores.iter().map(|score| score.log_likelihood).collect::<Vec<f64>>()
+    };
+    for (rounded, precise) in likelihoods(Softmax::Model).into_iter().zip(likelihoods(Softmax::Fp32)) {
+        assert_eq!(rounded, half::bf16::from_f64(rounded).to_f64());
+        assert_ne!(rounded, precise);
+        assert!((rounded - precise).abs() < 0.02 * precise.abs(), "{rounded} against {precise}");
+    }
+}
+
+/// The shipped tasks, their documents, the model and the metrics together: lm_eval's score of each document, and of each task.
+#[test]
+fn the_real_models_scores_equal_lm_evals() {
+    let (Some(path), Some(data), Some(file)) = (
+        outside("LORAGRID_TEST_MODEL", ""),
+        outside("LORAGRID_DATA", "truthfulqa_mc.jsonl"),
+        reference("lm_eval_smollm2.json"),
+    ) else {
+        return;
+    };
+    let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
+    let roots = DataRoots { local: data.parent().map(Into::into), ..DataRoots::default() };
+    let (folder, index, profile) = (Path::new("."), TaskIndex::shipped(), PromptProfile::LmEval);
+    let catalogue = Catalogue { folder, roots: &roots, index: &index, profile };
+    let expected = json["tasks"].as_object().unwrap();
+    let tasks: Vec<TaskOrder> = expected
+        .iter()
+        .map(|(name, own)| {
+            let subset = Subset::First(own["docs"].as_array().unwrap().len() as u64);
+            TaskOrder { task: catalogue.find(name).unwrap(), subset, done: Default::default() }
+        })
+        .collect();
+    let order = ScoreOrder {
+        log: Default::default(),
+        adapter: None,
+        tasks,
+        token_budget: 1024,
+        exact: false,
+        softmax: Softmax::Fp32,
+    };
+    let mut scores = vec![BTreeMap::new(); order.tasks.len()];
+    score_tasks(&model, &tokenizer, None, &order, |score| {
+        scores[score.task].insert(score.document, score.metrics[0].clone());
+        Ok(())
+    })
+    .unwrap();
+    for ((wanted, scores), (name, own)) in order.tasks.iter().zip(&scores).zip(expected) {
+        for document in own["docs"].as_array().unwrap() {
+            let id = document["doc_id"].as_u64().unwrap() as usize;
+            let (score, theirs) = (scores[&id].part(0), document["score"].as_f64().unwrap());
+            assert!((score - theirs).abs() < 1e-4, "{name}, document {id}: {score} against {theirs}");
+        }
+        let values: Vec<DocumentValue> = scores.values().cloned().collect();
+        let value = aggregate(wanted.task.metrics[0], &values).value;
+        let theirs = own["value"].as_f64().unwrap();
+        assert!((value - theirs).abs() < 1e-5, "{name}: {value} against {theirs}");
+    }
 }

@@ -13,6 +13,7 @@ use tch::Kind;
 use crate::failure::EngineError;
 use crate::lora::Adapter;
 use crate::model::Model;
+use crate::tensor::wide;
 
 pub(crate) use exact::score_exactly;
 use tally::Tally;
@@ -34,10 +35,11 @@ impl Way {
         Self { token_budget, softmax: Softmax::Fp32 }
     }
 
-    /// The kind in which a model's logits go through the softmax.
+    /// The kind in which a model's logits go through the softmax. In single precision libtorch's log-softmax over a
+    /// vocabulary is a few millionths off; lm_eval's figures have that, so it is computed by the same kernel.
     fn kind(self, model: &Model) -> Kind {
         match self.softmax {
-            Softmax::Fp32 => Kind::Double,
+            Softmax::Fp32 => wide(model.kind),
             Softmax::Model => model.kind,
         }
     }

@@ -177,15 +177,9 @@ impl Walk<'_> {
         let tokens = Tensor::from_slice(&tokens).to_device(device);
         let vocabulary = logits.size()[1];
         let asked_places = &places * vocabulary + &tokens;
-        let picked = match self.way.kind(self.model) {
-            Kind::Double => {
-                // log softmax at the asked tokens alone: the logit less the logarithm of the row's sum.
-                let logits = logits.to_kind(Kind::Double);
-                let sums = logits.logsumexp([-1i64].as_slice(), false).index_select(0, &places);
-                logits.view([-1]).index_select(0, &asked_places) - sums
-            }
-            kind => logits.to_kind(kind).log_softmax(-1, kind).view([-1]).index_select(0, &asked_places),
-        };
+        let kind = self.way.kind(self.model);
+        let logs = logits.to_kind(kind).log_softmax(-1, kind);
+        let picked = logs.view([-1]).index_select(0, &asked_places);
         let greedy = logits.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;

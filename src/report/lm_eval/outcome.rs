@@ -73,6 +73,8 @@ pub struct Evaluation {
     pub date: f64,
     /// Seconds that it took.
     pub seconds: f64,
+    /// Seconds of that in which the engine scored, without its start and loading; 0 where all scores were there.
+    pub scoring: f64,
     /// What was asked for; tasks by their place in `results`.
     pub roots: Vec<Member>,
     /// The results of each task.

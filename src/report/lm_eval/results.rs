@@ -246,6 +246,7 @@ fn names(evaluation: &Evaluation) -> Map<String, Value> {
         "chat_template": evaluation.chat_template,
         "chat_template_sha": hash(&evaluation.chat_template),
         "total_evaluation_time_seconds": evaluation.seconds.to_string(),
+        "scoring_time_seconds": evaluation.scoring.to_string(),
     });
     own.as_object().cloned().unwrap_or_default()
 }

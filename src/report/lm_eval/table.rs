@@ -99,7 +99,8 @@ impl ColumnText {
         let numeric = !raw.is_empty()
             && raw.iter().all(|text| number(text) || text.trim().is_empty())
             && raw.iter().any(number);
-        // In a column of numbers all have as many decimals as the longest needs; in a mixed one each is bare.
+        // Numbers have as many decimals as the longest needs. In a column with other texts whole ones have none; where it
+        // begins with another text they stay as they are.
         let decimals = raw
             .iter()
             .filter(|text| number(text))
@@ -108,8 +109,9 @@ impl ColumnText {
         let shown: Vec<String> = raw
             .iter()
             .map(|text| match (text.parse::<f64>(), numeric) {
-                (Ok(value), true) => format!("{value:.*}", decimals.unwrap_or(0)),
-                (Ok(_), false) => bare(text),
+                (Ok(value), false) if value.fract() == 0.0 => bare(text),
+                (Ok(_), false) if !raw.first().is_some_and(number) => (*text).to_owned(),
+                (Ok(value), _) => format!("{value:.*}", decimals.unwrap_or(0)),
                 (Err(_), _) => (*text).to_owned(),
             })
             .collect();
@@ -158,6 +160,11 @@ mod tests {
         assert_eq!(column("Version", &["1.0"]), ("------:".into(), own(&["      1"])));
         assert_eq!(column("Stderr", &["0.0103"]), ("-----:".into(), own(&["0.0103"])));
         assert_eq!(column("Stderr", &["0.0100", "   N/A"]), ("------".into(), own(&["  0.01", "   N/A"])));
+        let mixed = |cells: &[&str]| column("Stderr", cells).1;
+        assert_eq!(mixed(&["0.1890", "   N/A", "0.1508", "0.0000"])[0], "0.1890");
+        assert_eq!(mixed(&["0.1890", "10.2000", "   N/A"]), own(&[" 0.189", "10.200", "   N/A"]));
+        assert_eq!(mixed(&["   N/A", "0.1890"])[1], "0.1890");
+        assert_eq!(mixed(&["1.0000", "0.5000", "   N/A"])[0], "     1");
         assert_eq!(column("n-shot", &["0", " "]), ("-----:".into(), own(&["     0", "      "])));
         assert_eq!(column("Version", &["N/A", "3.0"]), ("-------".into(), own(&["N/A    ", "      3"])));
     }

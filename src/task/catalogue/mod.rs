@@ -66,6 +66,9 @@ impl Catalogue<'_> {
     }
 
     fn unknown(&self, name: &str) -> TaskError {
+        if let Some(error) = self.index.broken(name) {
+            return error;
+        }
         let near = self.index.entries().map(|(known, _)| (strsim::damerau_levenshtein(known, name), known));
         let nearest = near.min().filter(|(distance, _)| *distance <= 1 + name.len() / 4);
         TaskError::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, known)| known.to_owned()) }

@@ -47,9 +47,10 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
         let mut scorer = Scorer { arguments, model: &model, form, store: &store, session: None };
         for (subject, keys) in subjects.iter().zip(&keys) {
             let began = Instant::now();
-            let documents = scorer.score(subject, &request, keys).await?;
+            let (documents, scoring) = scorer.score(subject, &request, keys).await?;
             let mut evaluation = evaluation(arguments, &request, subject, form, &checkpoint, &tokenizer);
             evaluation.results = results(&request, documents);
+            evaluation.scoring = scoring;
             evaluation.seconds = began.elapsed().as_secs_f64();
             for (result, key) in evaluation.results.iter().zip(keys) {
                 let (task, aggregates) = (result.task.name.clone(), result.aggregates.clone());
@@ -86,13 +87,14 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    /// What is stored of each task's documents after all of them are scored, those of an earlier evaluation included.
+    /// What is stored of each task's documents after all of them are scored, those of an earlier evaluation included; and
+    /// the engine's seconds.
     async fn score(
         &mut self,
         subject: &Subject,
         request: &Request,
         keys: &[ScoreKey],
-    ) -> Result<Vec<Vec<StoredDocument>>, Failure> {
+    ) -> Result<(Vec<Vec<StoredDocument>>, f64), Failure> {
         let mut tasks = Vec::new();
         let (mut known, mut all) = (0, 0);
         for (wanted, key) in request.tasks.iter().zip(keys) {
@@ -108,23 +110,21 @@ impl Scorer<'_> {
         if known > 0 {
             write_error(&format!("{known} of {all} documents are scored already"));
         }
-        if known < all {
-            self.order(subject, tasks, keys).await?;
-        }
+        let scoring = if known < all { self.order(subject, tasks, keys).await? } else { 0.0 };
         let mut documents = Vec::new();
         for key in keys {
             documents.push(self.store.documents(*key).await?);
         }
-        Ok(documents)
+        Ok((documents, scoring))
     }
 
-    /// Has the engine score what is missing, and stores documents as they come.
+    /// Has the engine score what is missing, and stores documents as they come. Returns the engine's seconds.
     async fn order(
         &mut self,
         subject: &Subject,
         tasks: Vec<TaskOrder>,
         keys: &[ScoreKey],
-    ) -> Result<(), Failure> {
+    ) -> Result<f64, Failure> {
         let session = match &mut self.session {
             Some(session) => session,
             none => {
@@ -157,7 +157,7 @@ impl Scorer<'_> {
                 since = Instant::now();
             }
             match event? {
-                Event::Scored { .. } => return Ok(()),
+                Event::Scored { seconds, .. } => return Ok(seconds.0),
                 _ => continue,
             }
         }
@@ -207,6 +207,7 @@ fn evaluation(
         special,
         date: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         seconds: 0.0,
+        scoring: 0.0,
         roots: request.roots.clone(),
         results: Vec::new(),
     }

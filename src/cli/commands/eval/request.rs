@@ -10,6 +10,7 @@ use crate::cli::arguments::EvalArguments;
 use crate::cli::data_sets::bring;
 use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
+use crate::cli::output::write_error;
 use crate::data::ChatTemplate;
 use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
 use crate::task::{
@@ -48,6 +49,7 @@ impl Request {
         let Selection { tasks, roots } = select(arguments, environment)?;
         let mut subsets = subsets(arguments, &tasks)?;
         let mut wanted = Vec::new();
+        let (mut cut, mut all) = (0, 0);
         for task in tasks {
             let task = task.with_shots(arguments.num_fewshot).with_prompting(&prompting);
             let subset = subsets.remove(&task.name).unwrap_or_default();
@@ -57,9 +59,17 @@ impl Request {
             let max = checkpoint.config().max_positions as usize;
             let encoder = RequestEncoder::new(tokenizer, max, prompting.profile);
             for document in &documents {
-                encoder.document(&task, document)?;
+                let requests = encoder.document(&task, document)?;
+                all += requests.len();
+                cut += requests.iter().flatten().filter(|request| request.cut > 0).count();
             }
             wanted.push(Wanted { task, subset, original, documents });
+        }
+        if cut > 0 {
+            let max = checkpoint.config().max_positions;
+            write_error(&format!(
+                "{cut} of {all} prompts are cut at their beginning to the model's {max} tokens"
+            ));
         }
         let (num_fewshot, softmax) = (arguments.num_fewshot, arguments.softmax);
         Ok(Self { tasks: wanted, roots, prompting, num_fewshot, softmax })
@@ -108,7 +118,8 @@ fn select(arguments: &EvalArguments, environment: &Environment) -> Result<Select
 }
 
 fn prompting(arguments: &EvalArguments, tokenizer: &ModelTokenizer) -> Result<Prompting, Failure> {
-    let wrong = |reason: String| Failure::new(ExitCode::Model, reason, None);
+    let help = "use a checkpoint whose tokenizer_config.json has a chat_template that compiles".to_owned();
+    let wrong = |reason: String| Failure::new(ExitCode::Model, reason, help.clone());
     let chat = match (arguments.apply_chat_template, tokenizer.chat_template()) {
         (false, _) => None,
         (true, None) => return Err(wrong("the model's tokenizer has no chat template".to_owned())),

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The same training in loragrid and in PEFT, one after the other, in 16 bits and in nf4. Needs `make peer`.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 python=${PEER_PYTHON:-.deps/peer/bin/python}
 steps=${STEPS:-6}
 rows="$LORAGRID_DATA/alpaca_17k.jsonl"
@@ -39,5 +39,5 @@ TOML
 import json, sys
 job = json.load(sys.stdin)
 print(f'loragrid, $form: {job[\"tokens\"] / job[\"seconds\"]:.0f} tokens/s ({job[\"tokens\"]} tokens, peak {job[\"peak_memory\"] / 1e9:.2f} GB)')"
-    "$python" benches/peer.py "$scratch/model" "$rows" "$steps" "${form#bnb.}" 2>/dev/null
+    "$python" benches/peer/train.py "$scratch/model" "$rows" "$steps" "${form#bnb.}" 2>/dev/null
 done

@@ -11,6 +11,9 @@ use super::spec::{Field, TaskSpec};
 use super::yaml::Node;
 use crate::data::{DataError, DataRoots, DataSource};
 
+/// Keys of `dataset_kwargs` that are obeyed, or that mean nothing here.
+const READ_KWARGS: [&str; 2] = ["data_files", "trust_remote_code"];
+
 /// Filters that leave a log-likelihood as it is.
 const TAKE_FIRST: &str = "take_first";
 
@@ -141,7 +144,14 @@ impl Reader<'_> {
     fn rows(&self, split: &str, evaluated: bool) -> Result<Published, TaskError> {
         let path = self.spec.text("dataset_path");
         let path = path.ok_or_else(|| self.malformed("dataset_path is missing".to_owned()))?;
-        let files = self.spec.node.get("dataset_kwargs").and_then(|kwargs| kwargs.get("data_files"));
+        let kwargs = self.spec.node.get("dataset_kwargs");
+        let files = kwargs.and_then(|kwargs| kwargs.get("data_files"));
+        // A delimiter or names of columns would change what the rows are.
+        if let (Some(Node::Map(entries)), "csv") = (kwargs, path.as_str())
+            && let Some((other, _)) = entries.iter().find(|(key, _)| !READ_KWARGS.contains(&key.as_str()))
+        {
+            return Err(self.unsupported("dataset_kwargs of csv", other));
+        }
         let local = matches!(path.as_str(), "json" | "csv" | "parquet" | "text");
         let named = if files.is_some() { self.file_of(files, split)? } else { None };
         // A file of a data set's repository is asked for by its address.

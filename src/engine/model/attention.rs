@@ -32,14 +32,23 @@ impl Attend for Sequences<'_> {
     }
 }
 
+/// Scores of one head above which the fused kernel is used whatever the kind.
+const BY_HAND: usize = 1 << 20;
+
 /// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values `[known,
-/// kv_heads, head_dim]` with the additive mask `[tokens, known]`.
+/// kv_heads, head_dim]` with the additive mask `[tokens, known]`. What is in single precision is computed by hand in double:
+/// the fused kernel of CPUs has a quick exponential, which a model with a large first token makes an error of 2e-4 in a sum
+/// of log-probabilities.
 pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
     let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
     let one = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
     let (query, key, value) = (one(query), one(key), one(value));
-    let attended = if rules.cap.is_some() {
-        capped(&query, &key, &value, Some(mask), rules)
+    let kind = query.kind();
+    let precise = kind == Kind::Float && mask.numel() <= BY_HAND;
+    let attended = if rules.cap.is_some() || precise {
+        let own = if precise { Kind::Double } else { query.kind() };
+        let [query, key, value, mask] = [&query, &key, &value, mask].map(|x| x.to_kind(own));
+        by_hand(&query, &key, &value, Some(&mask), rules).to_kind(kind)
     } else {
         let grouped = key.size()[1] != heads;
         Tensor::scaled_dot_product_attention(
@@ -74,7 +83,7 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run],
         let mask = mask.map(|window| visible(run.length, window, &query));
         let attended = if rules.cap.is_some() {
             let mask = mask.unwrap_or_else(|| visible(run.length, run.length, &query));
-            capped(&query, &key, &value, Some(&mask), rules)
+            by_hand(&query, &key, &value, Some(&mask), rules)
         } else {
             let is_causal = mask.is_none();
             let grouped = key.size()[1] != heads;
@@ -108,7 +117,7 @@ pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: 
     let last = |x: &Tensor| sequence(&x.narrow(0, known - seen, seen));
     let (query, key, value) = (sequence(query), last(keys), last(values));
     let attended = if rules.cap.is_some() {
-        capped(&query, &key, &value, None, rules)
+        by_hand(&query, &key, &value, None, rules)
     } else {
         let grouped = key.size()[1] != heads;
         let no_mask = None::<&Tensor>;
@@ -129,9 +138,9 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Tensor {
         .masked_fill(&mask.logical_not(), f64::NEG_INFINITY)
 }
 
-/// Attention with capped scores (Gemma 2), which no fused kernel has: products in the compute dtype, softmax in single
-/// precision. All `[count, heads, length, head_dim]`.
-fn capped(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, rules: Rules) -> Tensor {
+/// Attention without a fused kernel, none of which has capped scores (Gemma 2): products in the compute dtype, softmax in
+/// single precision. All `[count, heads, length, head_dim]`.
+fn by_hand(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, rules: Rules) -> Tensor {
     let groups = query.size()[1] / key.size()[1];
     let spread = |x: &Tensor| x.repeat_interleave_self_int(groups, Some(1), None);
     let mut scores = query.matmul(&spread(key).transpose(2, 3)) * rules.scale;

@@ -24,7 +24,7 @@ pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
 use rope::{Frequencies, Turn};
-pub(crate) use tree::{Account, Branch, Kept, Tree};
+pub(crate) use tree::{Account, Branch, Kept, LEAST_ROWS, Tree};
 
 use crate::lora::Active;
 use crate::tensor::wide;

@@ -53,6 +53,12 @@ pub(crate) struct Branch {
 }
 
 impl Branch {
+    /// A run that nobody asks for, so that a pass of `tokens` tokens has enough rows; none where it has.
+    pub(crate) fn filler(tokens: i64) -> Option<Self> {
+        let lacking = LEAST_ROWS - tokens;
+        (lacking > 0).then(|| Self { after: None, lengths: vec![lacking], keep: vec![false] })
+    }
+
     /// Tokens of all its runs.
     pub(crate) fn tokens(&self) -> i64 {
         self.lengths.iter().sum()
@@ -84,6 +90,9 @@ impl Branch {
         additive(&mask, query.kind()).to_device(query.device())
     }
 }
+
+/// Rows from which a matrix product gives each row the same number whatever the others are: fewer go through other kernels.
+pub(crate) const LEAST_ROWS: i64 = 16;
 
 /// The attention of a pass of branches. After the pass, [`Tree::kept`] has what was asked to be kept.
 pub(crate) struct Tree {

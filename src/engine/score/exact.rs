@@ -5,8 +5,8 @@ use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
-use crate::model::{Batch, Model};
-use crate::score::{Take, Way};
+use crate::model::{Batch, Branch, Model, Tree};
+use crate::score::{Take, Way, fill, logits_of};
 
 /// Scores requests one after another; `take` gets each. Returns the tokens that went through the model.
 pub(crate) fn score_exactly(
@@ -24,10 +24,16 @@ pub(crate) fn score_exactly(
 }
 
 fn score(model: &Model, active: Option<&Active<'_>>, request: &EncodedRequest, way: Way) -> RequestScore {
-    let batch = Batch::new(&[request.input.as_slice()], model.device());
-    let states = model.hidden_states(&batch, active);
+    let length = request.input.len() as i64;
+    let mut branches = vec![Branch { after: None, lengths: vec![length], keep: vec![false] }];
+    let mut runs = vec![(0, request.input.as_slice())];
+    let filling = fill(&mut branches, length);
+    runs.extend(filling.as_ref().map(|tokens| (0, tokens.as_slice())));
+    let batch = Batch::branches(&runs, model.device());
+    let states = model.walk(&batch, active, &mut Tree::new(branches));
     let wanted = request.targets.len() as i64;
-    let logits = model.logits(&states.narrow(0, request.input.len() as i64 - wanted, wanted), active);
+    let rows: Vec<i64> = (length - wanted..length).collect();
+    let logits = logits_of(model, active, &states, &rows);
     let targets: Vec<i64> = request.targets.iter().map(|&token| token.into()).collect();
     let targets = Tensor::from_slice(&targets).to_device(model.device());
     let greedy = logits.argmax(-1, false).eq_tensor(&targets).all().int64_value(&[]) == 1;

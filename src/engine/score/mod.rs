@@ -8,11 +8,11 @@ use loragrid::checkpoint::ModelTokenizer;
 use loragrid::job::Softmax;
 use loragrid::protocol::{DocumentScore, ScoreOrder};
 use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, build_documents};
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
-use crate::lora::Adapter;
-use crate::model::Model;
+use crate::lora::{Active, Adapter};
+use crate::model::{Branch, LEAST_ROWS, Model};
 use crate::tensor::wide;
 
 pub(crate) use exact::score_exactly;
@@ -56,6 +56,23 @@ impl Way {
 
 /// What takes in the score of a sequence, by its number, as soon as it is known.
 pub(crate) type Take<'a> = dyn FnMut(usize, RequestScore) -> Result<(), EngineError> + 'a;
+
+/// Adds a run to a pass of few tokens, so that its rows go through the kernels of large ones. Returns the run's tokens.
+fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
+    let filler = Branch::filler(tokens)?;
+    let filling = vec![0; filler.tokens() as usize];
+    branches.push(filler);
+    Some(filling)
+}
+
+/// Logits `[rows, vocab]` of these rows of states, of which there is at least one; computed with enough rows.
+fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
+    let wanted = rows.len() as i64;
+    let mut rows = rows.to_vec();
+    rows.resize(rows.len().max(LEAST_ROWS as usize), rows[0]);
+    let states = states.index_select(0, &Tensor::from_slice(&rows).to_device(states.device()));
+    model.logits(&states, active).narrow(0, 0, wanted)
+}
 
 /// Scores the tasks of an order, all of them in one walk, and hands each document to `report` as soon as its last request
 /// is answered. Returns the tokens that went through the model. Errors: a document that cannot be built, a

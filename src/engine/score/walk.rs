@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
-use crate::score::{Take, Way};
+use crate::score::{Take, Way, fill, logits_of};
 
 /// Rows of logits that are in memory at one time.
 const HEAD_CHUNK: usize = 256;
@@ -80,11 +80,14 @@ impl Walk<'_> {
     fn pass(&mut self, token_budget: usize) -> Result<(), EngineError> {
         let chosen = self.choose(token_budget);
         let nodes: Vec<usize> = chosen.iter().map(|waiting| waiting.node).collect();
-        let branches = self.branches(chosen);
-        let runs: Vec<(usize, &[u32])> = nodes
+        let mut branches = self.branches(chosen);
+        let mut runs: Vec<(usize, &[u32])> = nodes
             .iter()
             .map(|&node| (self.trie.nodes[node].depth, self.trie.nodes[node].tokens.as_slice()))
             .collect();
+        let tokens = runs.iter().map(|(_, tokens)| tokens.len() as i64).sum();
+        let filling = fill(&mut branches, tokens);
+        runs.extend(filling.as_ref().map(|tokens| (0, tokens.as_slice())));
         let batch = Batch::branches(&runs, self.model.device());
         let mut tree = Tree::new(branches);
         let states = self.model.walk(&batch, self.active.as_ref(), &mut tree);
@@ -168,8 +171,7 @@ impl Walk<'_> {
     /// As [`Walk::ask`] for rows of hidden states that are few enough for their logits.
     fn ask_rows(&mut self, rows: &[i64], asked: &[(i64, Want)], states: &Tensor) -> Result<(), EngineError> {
         let device = states.device();
-        let states = states.index_select(0, &Tensor::from_slice(rows).to_device(device));
-        let logits = self.model.logits(&states, self.active.as_ref());
+        let logits = logits_of(self.model, self.active.as_ref(), states, rows);
         let place = |row: &i64| rows.binary_search(row).map_or(0, |at| at as i64);
         let places: Vec<i64> = asked.iter().map(|(row, _)| place(row)).collect();
         let tokens: Vec<i64> = asked.iter().map(|(_, want)| want.token.into()).collect();

@@ -139,6 +139,10 @@ fn what_log_likelihoods_do_not_have_is_refused_by_name() {
             "metric 'f1'",
         ),
         (
+            "dataset_path: csv\ndataset_kwargs: {data_files: a.csv, delimiter: ';'}\noutput_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: b\n",
+            "dataset_kwargs of csv 'delimiter'",
+        ),
+        (
             "output_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: b\nmetric_list: [{metric: acc, aggregation: f1}]\n",
             "aggregation 'f1 of acc'",
         ),

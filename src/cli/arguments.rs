@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 pub(super) use super::model_arguments::*;
 
+use super::queue_arguments::{
+    DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments, RetryArguments,
+    SubmitArguments, SweepCommand, WorkArguments,
+};
+use super::work::WorkingArguments;
 use clap::{Args, Parser, Subcommand};
 
 /// Run a sweep of LoRA finetunings as one program.
@@ -34,6 +39,29 @@ pub(super) enum Command {
     Plan(PlanArguments),
     /// Plan a sweep, run what is missing, end with the leaderboard
     Run(RunArguments),
+    /// Plan a sweep and queue what is missing
+    Submit(SubmitArguments),
+    /// Run what is queued, of every sweep, beside any other workers
+    Work(WorkArguments),
+    /// Hold back the jobs of a sweep, or one job; what they have done stays
+    Pause(HandArguments),
+    /// Let paused jobs go on
+    Resume(HandArguments),
+    /// Give up jobs for good
+    Cancel(HandArguments),
+    /// Queue jobs again that failed, diverged or were cancelled
+    Retry(RetryArguments),
+    /// Print the log of a job's attempt
+    Logs(LogsArguments),
+    /// Say why a job stands where it does, and every attempt at it
+    Explain(ExplainArguments),
+    /// Look at the versions of a sweep
+    #[command(subcommand)]
+    Sweep(SweepCommand),
+    /// Remove checkpoints, caches and adapters that nothing needs
+    Gc(GcArguments),
+    /// Check what a night needs: engine, database, disk, memory
+    Doctor(DoctorArguments),
     /// Show the leaderboard of a sweep
     Top(TopArguments),
     /// Show where every sweep stands
@@ -78,6 +106,14 @@ impl Command {
         match self {
             Self::Plan(command) => command.json,
             Self::Run(command) => command.json,
+            Self::Submit(command) => command.json,
+            Self::Work(_) | Self::Logs(_) => false,
+            Self::Pause(command) | Self::Resume(command) | Self::Cancel(command) => command.json,
+            Self::Retry(command) => command.json,
+            Self::Explain(command) => command.json,
+            Self::Sweep(SweepCommand::History(command)) => command.json,
+            Self::Gc(command) => command.json,
+            Self::Doctor(command) => command.json,
             Self::Top(command) => command.json,
             Self::Status(command) => command.json,
             Self::Show(command) => command.json,
@@ -132,12 +168,11 @@ pub(super) struct PlanArguments {
 pub(super) struct RunArguments {
     #[command(flatten)]
     pub(super) sweep: SweepArguments,
+    #[command(flatten)]
+    pub(super) working: WorkingArguments,
     /// End with one JSON object with the leaderboard in `rows`
     #[arg(long)]
     pub(super) json: bool,
-    /// The engine [default: loragrid-engine beside this program, or in PATH]
-    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
-    pub(super) engine: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -283,7 +283,13 @@ impl From<RunError> for Failure {
                 message,
                 "results go beside the database; name another with --db".to_owned(),
             ),
-            RunError::Worker(_) | RunError::Order(_) | RunError::Protocol { .. } | RunError::Start(_) => {
+            RunError::DiskFull(_) => Self::new(
+                ExitCode::Engine,
+                error.to_string(),
+                "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on"
+                    .to_owned(),
+            ),
+            RunError::Worker(_) | RunError::Order(_) | RunError::Protocol { .. } | RunError::NoDevice(_) => {
                 Self::new(
                     ExitCode::Engine,
                     message,

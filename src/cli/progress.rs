@@ -55,6 +55,14 @@ impl Display {
                 let text = format!("{} scored {done}/{total} documents", self.label);
                 self.position(done, total, text, done == total);
             }
+            Progress::LetGo { label, outcome } => {
+                self.line(&format!("[{}/{}] {label} {outcome}", self.done, self.total));
+            }
+            Progress::Quarantined { device, reason } => {
+                self.line(&format!(
+                    "{device} is left alone: engines die there at once; the last one: {reason}"
+                ));
+            }
             Progress::Ended { label, end, .. } => {
                 self.done += u64::from(!matches!(end, AttemptEnd::Requeued(_)));
                 let word = match end {

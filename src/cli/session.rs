@@ -30,7 +30,7 @@ impl Session {
         let log = scratch.path().join("engine.log");
         let failed =
             |error: crate::worker::WorkerError| Failure::new(ExitCode::Engine, error.to_string(), None);
-        let (engine, handle) = Engine::start(&program, &log).map_err(failed)?;
+        let (engine, handle) = Engine::start(&program, &log, &[]).map_err(failed)?;
         let threads = cpu_slots().first().map_or(1, |slot| slot.threads);
         Ok(Self { engine, handle, threads, log, _scratch: scratch })
     }
@@ -61,7 +61,11 @@ impl Session {
         self.send(order).await?;
         loop {
             match self.next().await? {
-                event @ (Event::Hello { .. } | Event::Step(_) | Event::Document(_) | Event::Token { .. }) => {
+                event @ (Event::Hello { .. }
+                | Event::Pass
+                | Event::Step(_)
+                | Event::Document(_)
+                | Event::Token { .. }) => {
                     watch(&event)?;
                 }
                 event => return Ok(event),
@@ -82,7 +86,10 @@ impl Session {
             Some(Event::Failed(failure)) => {
                 let code = match failure.kind {
                     FailureKind::BadInput => ExitCode::Model,
-                    FailureKind::Diverged | FailureKind::Internal => ExitCode::Engine,
+                    FailureKind::Diverged
+                    | FailureKind::Internal
+                    | FailureKind::OutOfMemory
+                    | FailureKind::DiskFull => ExitCode::Engine,
                 };
                 Err(Failure::new(code, failure.message, None))
             }

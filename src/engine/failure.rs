@@ -27,6 +27,10 @@ pub(crate) enum EngineError {
     LossNotFinite { step: u64, loss: f64 },
     #[error("task '{task}', document {document}: a log-likelihood is {value}")]
     LikelihoodNotFinite { task: String, document: usize, value: f64 },
+    #[error("a pass of at most {budget} tokens needs more memory than there is: {reason}")]
+    OutOfMemory { budget: usize, reason: String },
+    #[error("stopped")]
+    Stopped,
     #[error("the logits are not finite")]
     LogitsNotFinite,
     #[error("libtorch: {0}")]
@@ -40,7 +44,11 @@ pub(crate) enum EngineError {
 impl EngineError {
     /// The event's content.
     pub(crate) fn report(&self) -> EngineFailure {
+        let full =
+            matches!(self, Self::Io { source, .. } if source.raw_os_error() == Some(nix::libc::ENOSPC));
         let kind = match self {
+            _ if full => FailureKind::DiskFull,
+            Self::OutOfMemory { .. } => FailureKind::OutOfMemory,
             Self::Checkpoint(_)
             | Self::Tokenizer(_)
             | Self::Data(_)
@@ -49,9 +57,12 @@ impl EngineError {
             Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } | Self::LogitsNotFinite => {
                 FailureKind::Diverged
             }
-            Self::NoRows { .. } | Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) => {
-                FailureKind::Internal
-            }
+            Self::NoRows { .. }
+            | Self::NoModel
+            | Self::Torch(_)
+            | Self::Io { .. }
+            | Self::Events(_)
+            | Self::Stopped => FailureKind::Internal,
         };
         EngineFailure { kind, message: self.to_string() }
     }

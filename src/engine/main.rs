@@ -5,7 +5,9 @@
 //! library's print can break a frame.
 
 mod failure;
+mod fault;
 mod generate;
+mod interrupt;
 mod lora;
 mod memory;
 mod merge;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         tracing::error!("descriptor {EVENT_DESCRIPTOR} is closed: loragrid-engine is started by loragrid");
         return ExitCode::from(2);
     };
+    interrupt::listen();
     match serve::serve(std::io::stdin().lock(), events) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

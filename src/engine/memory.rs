@@ -1,6 +1,10 @@
 //! Memory of this process, from the kernel.
 
+use std::panic::AssertUnwindSafe;
+
 use loragrid::job::Bytes;
+
+use crate::failure::EngineError;
 
 /// Largest resident memory so far; 0 where the kernel does not say.
 pub(crate) fn peak_resident() -> Bytes {
@@ -18,4 +22,23 @@ pub(crate) fn give_back() {
     unsafe {
         nix::libc::malloc_trim(0);
     }
+}
+
+/// What libtorch's allocators say when there is no memory.
+const NO_MEMORY: [&str; 3] = ["not enough memory", "out of memory", "can't allocate memory"];
+
+/// Computes within a budget of tokens; libtorch's want of memory becomes an error, and any other panic goes on. What is
+/// computed must leave no half of itself behind.
+pub(crate) fn within_memory<T>(budget: usize, compute: impl FnOnce() -> T) -> Result<T, EngineError> {
+    std::panic::catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
+        let text =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        match text.filter(|text| NO_MEMORY.iter().any(|words| text.contains(words))) {
+            Some(text) => {
+                let reason = text.lines().next().unwrap_or_default().to_owned();
+                EngineError::OutOfMemory { budget, reason }
+            }
+            None => std::panic::resume_unwind(panic),
+        }
+    })
 }

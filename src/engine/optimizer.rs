@@ -28,6 +28,43 @@ impl Optimizer {
         Self { rule, weight_decay: train.weight_decay, rates }
     }
 
+    /// What the next step depends on, by name, `[parameters]` each.
+    pub(crate) fn state(&self) -> Vec<(&'static str, &Tensor)> {
+        match &self.rule {
+            Rule::AdamW(adamw) => vec![("first", &adamw.first), ("second", &adamw.second)],
+            Rule::Sgd(sgd) => sgd.velocity.iter().map(|velocity| ("velocity", velocity)).collect(),
+        }
+    }
+
+    /// Takes up such a state. `false`: it is another optimizer's.
+    pub(crate) fn restore(&mut self, tensors: &[(String, Tensor)]) -> bool {
+        let find =
+            |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, own)| own.shallow_clone());
+        match &mut self.rule {
+            Rule::AdamW(adamw) => {
+                let (Some(first), Some(second)) = (find("first"), find("second")) else { return false };
+                (adamw.first, adamw.second) = (first, second);
+            }
+            Rule::Sgd(sgd) => sgd.velocity = find("velocity"),
+        }
+        true
+    }
+
+    /// Steps that its correction counts.
+    pub(crate) fn steps(&self) -> i32 {
+        match &self.rule {
+            Rule::AdamW(adamw) => adamw.steps,
+            Rule::Sgd(_) => 0,
+        }
+    }
+
+    /// Sets that count.
+    pub(crate) fn set_steps(&mut self, steps: i32) {
+        if let Rule::AdamW(adamw) = &mut self.rule {
+            adamw.steps = steps;
+        }
+    }
+
     /// One step. Parameters of fewer bits than single precision are moved in single precision and rounded once, as are
     /// the moments, which have the parameters' dtype.
     pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer, TokenizerError};
 use loragrid::data::read_encoded;
@@ -15,15 +15,16 @@ use loragrid::protocol::{
 use tch::{Device, Kind};
 
 use crate::failure::EngineError;
+use crate::fault;
 use crate::generate::generate;
 use crate::lora::{Adapter, read_adapter, write_adapter};
 use crate::memory::peak_resident;
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
-use crate::score::score_tasks;
+use crate::score::{self, score_tasks};
 use crate::tensor::{kind, wide};
-use crate::train::{Run, train};
+use crate::train::{Checkpoints, Run, Told, clear, train};
 
 /// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
@@ -46,6 +47,16 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
         match result {
             Ok(()) => {}
             Err(EngineError::Events(broken)) => return Err(broken),
+            Err(EngineError::Stopped) => {
+                engine.send(&Event::Stopped)?;
+                return Ok(());
+            }
+            // What libtorch has taken by now may be in pieces: a new process begins with a whole address space.
+            Err(error @ EngineError::OutOfMemory { .. }) => {
+                tracing::error!("{error}");
+                engine.send(&Event::Failed(error.report()))?;
+                return Ok(());
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 engine.send(&Event::Failed(error.report()))?;
@@ -106,9 +117,22 @@ impl Engine {
             seed: order.seed,
             examples: &examples,
             token_budget: order.token_budget,
+            checkpoints: Some(Checkpoints {
+                folder: &order.checkpoints,
+                every: Duration::from_secs_f64(order.checkpoint_every.0),
+                key: order.key,
+            }),
         };
         let events = &mut self.events;
-        let trained = train(model, &mut adapter, &run, |report| {
+        let trained = train(model, &mut adapter, &run, |told| {
+            let report = match told {
+                Told::Pass => return Ok(write_frame(events, &Event::Pass)?),
+                Told::Resumed(step) => {
+                    tracing::info!("going on after step {step}");
+                    return Ok(write_frame(events, &Event::Resumed { step })?);
+                }
+                Told::Step(report) => report,
+            };
             tracing::info!(
                 "step {}/{} loss {:.4} lr {:.3e}",
                 report.step,
@@ -118,7 +142,9 @@ impl Engine {
             );
             Ok(write_frame(events, &Event::Step(report))?)
         })?;
+        fault::at("adapter");
         write_adapter(&order.adapter, &adapter, model, &order.lora, &order.base_name)?;
+        clear(&order.checkpoints);
         self.send(&Event::Trained(trained))?;
         Ok(())
     }
@@ -134,8 +160,12 @@ impl Engine {
         let events = &mut self.events;
         let names: Vec<&str> = order.tasks.iter().map(|wanted| wanted.task.name.as_str()).collect();
         tracing::info!("scoring {}", names.join(", "));
-        let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |score| {
-            Ok(write_frame(events, &Event::Document(score))?)
+        let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |told| {
+            let event = match told {
+                score::Told::Pass => Event::Pass,
+                score::Told::Document(score) => Event::Document(score),
+            };
+            Ok(write_frame(events, &event)?)
         })?;
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Scored { seconds, tokens: Tokens(tokens) })?;

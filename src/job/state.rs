@@ -11,12 +11,16 @@ pub enum JobState {
     Queued,
     /// An attempt holds it.
     Running,
+    /// The user holds it back.
+    Paused,
     /// Its adapter and every wanted score are in the store.
     Done,
     /// Ended by an error that trying again will not mend.
     Failed,
     /// Ended because its loss or a log-likelihood was not finite.
     Diverged,
+    /// Ended by the user.
+    Cancelled,
 }
 
 /// What can happen to a job.
@@ -34,6 +38,12 @@ pub enum Transition {
     Requeue,
     /// More is wanted of it than it has, or the user asks for another try.
     Reopen,
+    /// The user holds it back; an attempt that has it ends.
+    Pause,
+    /// The user lets it go on.
+    Resume,
+    /// The user wants nothing more of it; an attempt that has it ends.
+    Cancel,
 }
 
 /// A transition that the state does not allow.
@@ -48,8 +58,17 @@ pub struct IllegalTransition {
 
 impl Transition {
     /// Every transition, for tests that walk them all.
-    pub const ALL: [Self; 6] =
-        [Self::Claim, Self::Finish, Self::Fail, Self::Diverge, Self::Requeue, Self::Reopen];
+    pub const ALL: [Self; 9] = [
+        Self::Claim,
+        Self::Finish,
+        Self::Fail,
+        Self::Diverge,
+        Self::Requeue,
+        Self::Reopen,
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+    ];
 
     /// The states from which this transition may start, in the order of [`JobState::ALL`].
     pub fn sources(self) -> Vec<JobState> {
@@ -59,7 +78,15 @@ impl Transition {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Done, Self::Failed, Self::Diverged];
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::Done,
+        Self::Failed,
+        Self::Diverged,
+        Self::Cancelled,
+    ];
 
     /// The state after a transition. Errors: [`IllegalTransition`].
     pub fn after(self, transition: Transition) -> Result<Self, IllegalTransition> {
@@ -71,7 +98,10 @@ impl JobState {
             (Running, Fail) => Ok(Failed),
             (Running, Diverge) => Ok(Diverged),
             (Running, Requeue) => Ok(Queued),
-            (Done | Failed | Diverged, Reopen) => Ok(Queued),
+            (Done | Failed | Diverged | Cancelled, Reopen) => Ok(Queued),
+            (Queued | Running, Pause) => Ok(Paused),
+            (JobState::Paused, Resume) => Ok(Queued),
+            (Queued | Running | Paused, Cancel) => Ok(Cancelled),
             (from, transition) => Err(IllegalTransition { from, transition }),
         }
     }
@@ -81,9 +111,11 @@ impl JobState {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Diverged => "diverged",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -107,6 +139,14 @@ mod tests {
     #[test]
     fn a_job_is_claimed_only_from_the_queue() {
         assert_eq!(Transition::Claim.sources(), [JobState::Queued]);
+    }
+
+    #[test]
+    fn a_job_that_ended_is_neither_paused_nor_cancelled() {
+        use JobState::*;
+        assert_eq!(Transition::Pause.sources(), [Queued, Running]);
+        assert_eq!(Transition::Cancel.sources(), [Queued, Running, Paused]);
+        assert_eq!(Transition::Reopen.sources(), [Done, Failed, Diverged, Cancelled]);
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub enum Event {
         /// How long it took.
         seconds: Seconds,
     },
+    /// A pass was made: the engine lives and gets on. At most one a second is told.
+    Pass,
+    /// Training goes on from a checkpoint.
+    Resumed {
+        /// Steps that were made before.
+        step: u64,
+    },
+    /// The order was stopped by SIGTERM; what was done is on disk, and the engine exits.
+    Stopped,
     /// An optimizer step was made.
     Step(StepReport),
     /// Training ended and the adapter is on disk.
@@ -159,6 +168,10 @@ pub enum FailureKind {
     BadInput,
     /// The loss or a log-likelihood is not finite.
     Diverged,
+    /// A pass needs more memory than there is; the engine exits, and a smaller budget may do.
+    OutOfMemory,
+    /// The disk is full.
+    DiskFull,
     /// Anything else, a bug or the system.
     Internal,
 }

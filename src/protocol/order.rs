@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BaseForm, LoraConfig, Quantize, Softmax, TrainConfig};
+use crate::job::{BaseForm, Digest, LoraConfig, Quantize, Seconds, Softmax, TrainConfig};
 use crate::task::{Subset, Task};
 
 /// Something that the engine is to do. It does one after another.
@@ -58,6 +58,12 @@ pub struct TrainOrder {
     pub adapter: PathBuf,
     /// The model's name, for the adapter's own configuration.
     pub base_name: String,
+    /// The training key: a checkpoint of another is no checkpoint of this run.
+    pub key: Digest,
+    /// Folder for checkpoints.
+    pub checkpoints: PathBuf,
+    /// Time between checkpoints.
+    pub checkpoint_every: Seconds,
 }
 
 /// Tasks to score.

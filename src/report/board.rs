@@ -150,8 +150,10 @@ fn gravity(state: JobState) -> u8 {
         JobState::Done => 0,
         JobState::Queued => 1,
         JobState::Running => 2,
-        JobState::Diverged => 3,
-        JobState::Failed => 4,
+        JobState::Paused => 3,
+        JobState::Cancelled => 4,
+        JobState::Diverged => 5,
+        JobState::Failed => 6,
     }
 }
 

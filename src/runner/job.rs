@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::Progress;
-use crate::job::{BaseForm, Digest, ScoreKey, Softmax};
+use crate::job::{BaseForm, Digest, ScoreKey, Seconds, Softmax};
 use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{
     DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TaskOrder, TrainOrder,
@@ -24,7 +24,8 @@ pub(super) struct RunningJob<'a> {
     pub(super) attempt: Attempt,
     pub(super) log: PathBuf,
     adapter: PathBuf,
-    token_budget: usize,
+    pub(super) token_budget: usize,
+    checkpoints: PathBuf,
     tokens: PathBuf,
     phase: Phase,
     steps: Vec<StepReport>,
@@ -34,6 +35,19 @@ pub(super) struct RunningJob<'a> {
     /// Documents that are not in the store yet.
     documents: Vec<DocumentScore>,
     scored: u64,
+    /// Whether it has done something that an attempt before it had not.
+    pub(super) progressed: bool,
+    /// What ends it when its engine is gone.
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// How an attempt ends whose engine is on its way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// So.
+    End(AttemptEnd),
+    /// Its job is no longer its own: paused, cancelled, or given to another attempt.
+    LetGo(&'static str),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +66,8 @@ pub(super) struct JobFiles {
     pub(super) adapter: PathBuf,
     /// Its encoded rows; empty where it does not train.
     pub(super) tokens: PathBuf,
+    /// Folder of its checkpoints.
+    pub(super) checkpoints: PathBuf,
 }
 
 /// What comes after the model is loaded.
@@ -67,6 +83,10 @@ pub(super) enum Next {
     Send,
     /// The attempt ended.
     End(AttemptEnd),
+    /// A pass needed too much memory; the engine exits.
+    OutOfMemory(String),
+    /// Nothing can be written any more.
+    DiskFull(String),
 }
 
 impl<'a> RunningJob<'a> {
@@ -80,7 +100,7 @@ impl<'a> RunningJob<'a> {
         loaded: bool,
     ) -> Self {
         let phase = if loaded { first_phase(job) } else { Phase::Loading };
-        let JobFiles { log, adapter, tokens } = files;
+        let JobFiles { log, adapter, tokens, checkpoints } = files;
         Self {
             plan,
             job,
@@ -89,12 +109,15 @@ impl<'a> RunningJob<'a> {
             adapter,
             tokens,
             token_budget,
+            checkpoints,
             phase,
             steps: Vec::new(),
             losses: None,
             known: Vec::new(),
             documents: Vec::new(),
             scored: 0,
+            progressed: false,
+            leaving: None,
         }
     }
 
@@ -112,6 +135,11 @@ impl<'a> RunningJob<'a> {
     /// Its model's place in the plan and how it is held.
     pub(super) fn model(&self) -> (usize, BaseForm) {
         (self.job.model, self.job.base_form())
+    }
+
+    /// Whether its slot's engine is loading the model.
+    pub(super) fn is_loading(&self) -> bool {
+        self.phase == Phase::Loading
     }
 
     pub(super) fn label(&self) -> &str {
@@ -143,6 +171,9 @@ impl<'a> RunningJob<'a> {
                 token_budget: self.token_budget,
                 adapter: self.adapter.clone(),
                 base_name: config.model.clone(),
+                key: self.job.subject.digest(),
+                checkpoints: self.checkpoints.clone(),
+                checkpoint_every: Seconds(config.train.checkpoint_every as f64),
             })),
             (work, _) => Order::Score(ScoreOrder {
                 log: self.log.clone(),
@@ -183,6 +214,7 @@ impl<'a> RunningJob<'a> {
         let subject = self.job.subject.digest();
         match event {
             Event::Step(report) => {
+                self.progressed = true;
                 let first = self.losses.map_or(report.loss, |(first, _)| first);
                 self.losses = Some((first, report.loss));
                 self.steps.push(report);
@@ -193,6 +225,7 @@ impl<'a> RunningJob<'a> {
                 Ok(Next::Wait)
             }
             Event::Trained(trained) => {
+                self.progressed = true;
                 self.flush_steps(store).await?;
                 let record = TrainingRecord { adapter: self.adapter.clone(), trained, losses: self.losses };
                 store.record_training(subject, &record).await?;
@@ -200,6 +233,7 @@ impl<'a> RunningJob<'a> {
                 Ok(if self.job.missing.is_empty() { Next::End(AttemptEnd::Finished) } else { Next::Send })
             }
             Event::Document(score) => {
+                self.progressed = true;
                 self.documents.push(score);
                 self.scored += 1;
                 if self.documents.len() >= DOCUMENT_BATCH {
@@ -212,15 +246,24 @@ impl<'a> RunningJob<'a> {
             Event::Scored { .. } => self.store_scores(subject, store).await.map(Next::End),
             Event::Failed(failure) => {
                 self.flush(store).await?;
-                Ok(Next::End(match failure.kind {
-                    FailureKind::Diverged => AttemptEnd::Diverged(failure.message),
-                    FailureKind::BadInput | FailureKind::Internal => AttemptEnd::Failed(failure.message),
-                }))
+                Ok(match failure.kind {
+                    FailureKind::Diverged => Next::End(AttemptEnd::Diverged(failure.message)),
+                    FailureKind::BadInput | FailureKind::Internal => {
+                        Next::End(AttemptEnd::Failed(failure.message))
+                    }
+                    FailureKind::OutOfMemory => Next::OutOfMemory(failure.message),
+                    FailureKind::DiskFull => Next::DiskFull(failure.message),
+                })
             }
             Event::Loaded { .. } => {
                 self.phase = first_phase(self.job);
                 Ok(Next::Send)
             }
+            Event::Stopped => {
+                self.flush(store).await?;
+                Ok(Next::Wait)
+            }
+            Event::Pass | Event::Resumed { .. } => Ok(Next::Wait),
             // Answers to orders that a job never sends.
             Event::Hello { .. }
             | Event::Token { .. }

@@ -1,10 +1,13 @@
 //! The one loop that knows scheduler, device, store and worker: it carries out a plan.
 
+mod ending;
 mod job;
+mod limits;
 mod run;
 mod slot;
 
-pub use run::{RunError, RunSummary, Runner};
+pub use limits::Limits;
+pub use run::{RunError, RunSummary, Runner, Stopped};
 
 use crate::job::JobId;
 use crate::protocol::StepReport;
@@ -39,6 +42,20 @@ pub enum Progress {
         done: u64,
         /// Documents to score.
         total: u64,
+    },
+    /// A job was taken away: paused, cancelled, or given to another process.
+    LetGo {
+        /// Its label.
+        label: String,
+        /// What became of it.
+        outcome: &'static str,
+    },
+    /// A device is left alone from now on.
+    Quarantined {
+        /// The device.
+        device: String,
+        /// Why.
+        reason: String,
     },
     /// A job ended.
     Ended {

@@ -8,20 +8,31 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::Progress;
-use super::job::{JobFiles, Next, RunningJob};
+use super::job::{JobFiles, Leaving, Next, RunningJob};
+use super::limits::Limits;
 use super::slot::{SlotEngine, SlotMessage};
 use crate::device::Slot;
-use crate::job::{JobId, Seconds};
+use crate::job::{JobId, JobState, Seconds};
 use crate::plan::{Plan, PlannedJob, Work};
 use crate::protocol::{Event as EngineEvent, FrameError, Order, PROTOCOL_VERSION};
-use crate::scheduler::{Effect, Event, Scheduler, SlotId};
-use crate::store::{AttemptEnd, Owner, Store, StoreError};
+use crate::scheduler::{Effect, Event, JobAfter, Scheduler, SlotId};
+use crate::store::{AttemptEnd, Observer, Owner, Store, StoreError};
 use crate::worker::{Death, WorkerError};
 
-/// Attempts at a job whose engine dies before the job itself fails.
+/// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
 const MAX_DEATHS: u32 = 3;
-/// How long engines may take to exit when the run is over.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
+pub(super) const GOODBYE: Duration = Duration::from_secs(10);
+/// How often the world outside is looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// How often a process says that it lives.
+const BEAT: Duration = Duration::from_secs(2);
+/// An engine that dies sooner than this without having done anything died at once.
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// Loading a model may be silent this many times as long as a pass.
+const LOADING: u32 = 6;
+/// The smallest budget that is tried after want of memory.
+const LEAST_BUDGET: usize = 16;
 
 /// Why a run cannot go on.
 #[derive(Debug, Error)]
@@ -43,9 +54,12 @@ pub enum RunError {
         /// This program's.
         wanted: u32,
     },
-    /// An engine that dies before it has a job.
-    #[error("the engine does not start: {0}")]
-    Start(Death),
+    /// Engines that die at once, on every slot.
+    #[error("no device is left: engines die on each of them; the last one: {0}")]
+    NoDevice(String),
+    /// Nothing can be written any more.
+    #[error("the disk is full: {0}")]
+    DiskFull(String),
     /// A folder that cannot be made.
     #[error("{} cannot be made: {source}", path.display())]
     Folder {
@@ -65,12 +79,27 @@ pub struct RunSummary {
     pub failed: Vec<(String, String)>,
     /// Jobs that diverged, with their reasons.
     pub diverged: Vec<(String, String)>,
-    /// Jobs that went back into the queue when the run was stopped.
+    /// Attempts that went back into the queue.
     pub requeued: u64,
-    /// Whether the user stopped it.
-    pub stopped: bool,
+    /// Jobs that were taken away: paused, cancelled, or given to another process.
+    pub let_go: u64,
+    /// Why it stopped before its end, if it did.
+    pub stopped: Option<Stopped>,
     /// Wall time.
     pub seconds: Seconds,
+    /// Time in which slots worked at jobs, all together.
+    pub device: Seconds,
+}
+
+/// Why a run stopped before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// By the user.
+    User,
+    /// Its time was up.
+    Time,
+    /// Too many jobs had failed.
+    Failures,
 }
 
 /// Carries out plans.
@@ -81,36 +110,42 @@ pub struct Runner<'a> {
     pub engine: PathBuf,
     /// Where engines run.
     pub slots: Vec<Slot>,
-    /// Folder for adapters and logs.
+    /// Folder for adapters, checkpoints and logs.
     pub results: PathBuf,
+    /// How long it goes on.
+    pub limits: Limits,
 }
 
-struct Running<'a, 'w> {
-    runner: &'a Runner<'a>,
+pub(super) struct Running<'a, 'w> {
+    pub(super) runner: &'a Runner<'a>,
     plan: &'a Plan,
     jobs: HashMap<JobId, &'a PlannedJob>,
-    scheduler: Scheduler,
-    engines: BTreeMap<SlotId, SlotEngine>,
-    working: BTreeMap<SlotId, RunningJob<'a>>,
+    pub(super) scheduler: Scheduler,
+    pub(super) engines: BTreeMap<SlotId, SlotEngine>,
+    pub(super) working: BTreeMap<SlotId, RunningJob<'a>>,
     deaths: HashMap<JobId, u32>,
+    budgets: HashMap<JobId, usize>,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
-    watch: &'w mut dyn FnMut(Progress),
-    owner: Owner,
-    summary: RunSummary,
-    done: bool,
+    pub(super) watch: &'w mut dyn FnMut(Progress),
+    pub(super) owner: Owner,
+    pub(super) summary: RunSummary,
+    pub(super) observer: Observer,
+    last_death: String,
+    disk_full: Option<String>,
 }
 
 impl Runner<'_> {
-    /// Runs what the plan is missing. `stop` resolves when the user wants to stop: engines are killed and their jobs go
-    /// back. Errors: the database, an engine that cannot be started.
+    /// Runs what the plan is missing, beside any other processes that do. A message on `stops` is the user's wish to stop:
+    /// engines write down where they are and their jobs go back; a second one kills them. Errors: the database, engines that
+    /// die on every slot, a full disk.
     pub async fn run(
         &self,
         plan: &Plan,
         watch: &mut dyn FnMut(Progress),
-        stop: impl Future<Output = ()>,
+        stops: &mut mpsc::Receiver<()>,
     ) -> Result<RunSummary, RunError> {
         let started = Instant::now();
-        for folder in ["logs", "adapters"].map(|name| self.results.join(name)) {
+        for folder in ["logs", "adapters", "checkpoints"].map(|name| self.results.join(name)) {
             let made = std::fs::create_dir_all(&folder);
             made.map_err(|source| RunError::Folder { path: folder.clone(), source })?;
         }
@@ -123,13 +158,16 @@ impl Runner<'_> {
             engines: BTreeMap::new(),
             working: BTreeMap::new(),
             deaths: HashMap::new(),
+            budgets: HashMap::new(),
             messages: sender,
             watch,
             owner: Owner::this_process(),
             summary: RunSummary::default(),
-            done: plan.to_run().next().is_none(),
+            observer: Observer::default(),
+            last_death: String::new(),
+            disk_full: None,
         };
-        let result = running.drive(&mut receiver, stop).await;
+        let result = running.drive(&mut receiver, stops).await;
         running.close(&mut receiver).await;
         result?;
         running.summary.seconds = Seconds(started.elapsed().as_secs_f64());
@@ -141,41 +179,121 @@ impl Running<'_, '_> {
     async fn drive(
         &mut self,
         receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
-        stop: impl Future<Output = ()>,
+        stops: &mut mpsc::Receiver<()>,
     ) -> Result<(), RunError> {
-        for job in self.plan.to_run() {
-            let effects = self.scheduler.on(Event::Queued(job.id.clone()));
-            self.carry_out(effects).await?;
-        }
-        if !self.done {
-            for slot in &self.runner.slots {
-                self.start_engine(slot.id)?;
+        let missing: Vec<JobId> = self.plan.to_run().map(|job| job.id.clone()).collect();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut beaten, mut version) = (Instant::now(), -1);
+        let mut look = true;
+        loop {
+            if look {
+                version = self.runner.store.data_version().await?;
+                self.let_go_of_lost().await?;
+                if self.refill(&missing).await? {
+                    return Ok(());
+                }
+                look = false;
+            }
+            tokio::select! {
+                // A wish to stop comes before the news of engines.
+                biased;
+                Some(()) = stops.recv() => return self.stop(Stopped::User, receiver, stops).await,
+                message = receiver.recv() => {
+                    match message {
+                        Some((slot, SlotMessage::Event(event))) => self.on_event(slot, event).await?,
+                        Some((slot, SlotMessage::Died(death))) => self.on_death(slot, death).await?,
+                        None => return Ok(()),
+                    }
+                    if let Some(reason) = self.disk_full.take() {
+                        self.stop(Stopped::User, receiver, stops).await?;
+                        return Err(RunError::DiskFull(reason));
+                    }
+                    look |= self.scheduler.is_idle();
+                }
+                _ = ticks.tick() => {
+                    self.kill_silent();
+                    if beaten.elapsed() > BEAT {
+                        beaten = Instant::now();
+                        self.runner.store.beat(&self.owner).await?;
+                        look |= self.runner.store.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
+                    }
+                    look |= self.scheduler.is_idle() || self.runner.store.data_version().await? != version;
+                    if let Some(why) = self.is_over() {
+                        return self.stop(why, receiver, stops).await;
+                    }
+                }
             }
         }
-        tokio::pin!(stop);
-        while !self.done {
-            tokio::select! {
-                () = &mut stop => {
-                    self.summary.stopped = true;
-                    return self.stop().await;
+    }
+
+    /// Whether time or patience is at its end.
+    fn is_over(&self) -> Option<Stopped> {
+        let limits = &self.runner.limits;
+        if limits.until.is_some_and(|until| Instant::now() >= until) {
+            return Some(Stopped::Time);
+        }
+        let failures = (self.summary.failed.len() + self.summary.diverged.len()) as u64;
+        limits.max_failures.filter(|most| failures >= *most).map(|_| Stopped::Failures)
+    }
+
+    /// Queues what the database has queued. `true`: nothing is left to do, or to wait for.
+    async fn refill(&mut self, missing: &[JobId]) -> Result<bool, RunError> {
+        let states = self.runner.store.states(missing).await?;
+        for (job, _) in missing.iter().zip(&states).filter(|(_, state)| **state == JobState::Queued) {
+            let effects = self.scheduler.on(Event::Queued(job.clone()));
+            self.carry_out(effects).await?;
+        }
+        if !self.scheduler.is_idle() {
+            return Ok(false);
+        }
+        let queued = states.contains(&JobState::Queued);
+        if queued && self.scheduler.is_out_of_slots() {
+            return Err(RunError::NoDevice(self.last_death.clone()));
+        }
+        let running = states.contains(&JobState::Running) && self.runner.limits.wait_for_others;
+        Ok(!queued && !running)
+    }
+
+    /// Ends attempts whose job was taken from this process.
+    async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
+        for (attempt, state) in self.runner.store.lost(&self.owner).await? {
+            let outcome = match state {
+                JobState::Paused => "paused",
+                JobState::Cancelled => "cancelled",
+                _ => "lost",
+            };
+            match self.working.iter_mut().find(|(_, job)| job.attempt == attempt) {
+                Some((slot, job)) => {
+                    job.leaving.get_or_insert(Leaving::LetGo(outcome));
+                    if let Some(engine) = self.engines.get(slot) {
+                        engine.handle.terminate();
+                    }
                 }
-                message = receiver.recv() => match message {
-                    Some((slot, SlotMessage::Event(event))) => self.on_event(slot, event).await?,
-                    Some((slot, SlotMessage::Died(death))) => self.on_death(slot, death).await?,
-                    None => return Ok(()),
-                },
+                None => self.runner.store.let_go(&attempt, outcome).await?,
             }
         }
         Ok(())
     }
 
-    fn slot(&self, id: SlotId) -> Slot {
-        self.runner.slots[id.0]
+    /// Kills engines that have been silent for too long.
+    fn kill_silent(&mut self) {
+        for (slot, engine) in &mut self.engines {
+            let Some(job) = self.working.get(slot) else { continue };
+            let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
+            let limit = plain.max(engine.longest_silence * 20);
+            if engine.last_sign.elapsed() > limit {
+                engine.handle.kill();
+                self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
+            }
+        }
     }
 
     fn start_engine(&mut self, slot: SlotId) -> Result<(), RunError> {
+        let here = &self.runner.slots[slot.0];
         let log = self.runner.results.join("logs").join(format!("engine-{}.log", slot.0));
-        let engine = SlotEngine::start(slot, &self.runner.engine, &log, self.messages.clone())?;
+        let cores: &[usize] = if self.runner.slots.len() > 1 { &here.cores } else { &[] };
+        let engine = SlotEngine::start(slot, &self.runner.engine, &log, cores, self.messages.clone())?;
         self.engines.insert(slot, engine);
         Ok(())
     }
@@ -188,23 +306,49 @@ impl Running<'_, '_> {
     }
 
     async fn on_event(&mut self, slot: SlotId, event: EngineEvent) -> Result<(), RunError> {
-        if let Some(job) = self.working.get_mut(&slot) {
-            return match job.on(event, self.runner.store, self.watch).await? {
-                Next::Wait => Ok(()),
-                Next::Send => {
-                    let order = job.order(self.runner.slots[slot.0].threads);
-                    if let Some(engine) = self.engines.get_mut(&slot) {
-                        engine.loaded = Some(job.model());
-                    }
-                    self.send(slot, &order).await
-                }
-                Next::End(end) => {
-                    self.end_job(slot, end).await?;
-                    let effects = self.scheduler.on(Event::Ended(slot));
-                    self.carry_out(effects).await
-                }
-            };
+        if let Some(engine) = self.engines.get_mut(&slot) {
+            engine.sign();
         }
+        let Some(job) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
+        // What a job says that is no longer this process's is not written down.
+        if matches!(job.leaving, Some(Leaving::LetGo("lost"))) {
+            return Ok(());
+        }
+        match job.on(event, self.runner.store, self.watch).await? {
+            Next::Wait => Ok(()),
+            Next::Send => {
+                let order = job.order(self.runner.slots[slot.0].threads);
+                if let Some(engine) = self.engines.get_mut(&slot) {
+                    engine.loaded = Some(job.model());
+                }
+                self.send(slot, &order).await
+            }
+            Next::End(end) => {
+                self.end_job(slot, end).await?;
+                let effects = self.scheduler.on(Event::Ended(slot));
+                self.carry_out(effects).await
+            }
+            Next::OutOfMemory(reason) => {
+                let half = job.token_budget / 2;
+                let end = if half >= LEAST_BUDGET {
+                    self.budgets.insert(job.attempt.job.clone(), half);
+                    AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
+                } else {
+                    AttemptEnd::Failed(reason)
+                };
+                job.leaving = Some(Leaving::End(end));
+                Ok(())
+            }
+            Next::DiskFull(reason) => {
+                let end = AttemptEnd::Requeued(reason.clone());
+                job.leaving = Some(Leaving::End(end));
+                self.disk_full = Some(reason);
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_idle_event(&mut self, slot: SlotId, event: EngineEvent) -> Result<(), RunError> {
         match event {
             EngineEvent::Hello { protocol, .. } if protocol != PROTOCOL_VERSION => {
                 Err(RunError::Protocol { found: protocol, wanted: PROTOCOL_VERSION })
@@ -213,32 +357,54 @@ impl Running<'_, '_> {
                 let effects = self.scheduler.on(Event::SlotReady(slot));
                 self.carry_out(effects).await
             }
-            EngineEvent::Failed(failure) => {
-                let last_words = Some(failure.message);
-                Err(RunError::Start(Death { code: None, signal: None, last_words }))
-            }
             // Late news of a job that has ended.
             _ => Ok(()),
         }
     }
 
     async fn on_death(&mut self, slot: SlotId, death: Death) -> Result<(), RunError> {
-        self.engines.remove(&slot);
+        let engine = self.engines.remove(&slot);
+        let at_once = engine.is_none_or(|engine| engine.given.elapsed() < AT_ONCE);
         let Some(job) = self.working.get_mut(&slot) else {
-            return Err(RunError::Start(death));
+            self.last_death = death.to_string();
+            let lost = Event::SlotLost { slot, job: JobAfter::Gone, quick: true };
+            let effects = self.scheduler.on(lost);
+            return self.carry_out(effects).await;
         };
-        job.flush(self.runner.store).await?;
-        let deaths = self.deaths.entry(job.attempt.job.clone()).or_default();
-        *deaths += 1;
-        let retry = *deaths < MAX_DEATHS;
-        let reason = death.to_string();
-        let end = if retry { AttemptEnd::Requeued(reason) } else { AttemptEnd::Failed(reason) };
+        let (job_id, progressed) = (job.attempt.job.clone(), job.progressed);
+        let leaving = job.leaving.take();
+        if leaving != Some(Leaving::LetGo("lost")) {
+            job.flush(self.runner.store).await?;
+        }
+        let mut quick = false;
+        let end = match leaving {
+            Some(Leaving::LetGo(outcome)) => {
+                self.let_go(slot, outcome).await?;
+                let effects = self.scheduler.on(Event::SlotLost { slot, job: JobAfter::Gone, quick });
+                return self.carry_out(effects).await;
+            }
+            Some(Leaving::End(end)) => end,
+            None => {
+                let silent = std::mem::take(&mut self.last_death);
+                let reason = if silent.starts_with("it was silent") {
+                    format!("the engine was killed: {silent}")
+                } else {
+                    death.to_string()
+                };
+                self.last_death.clone_from(&reason);
+                quick = at_once && !progressed;
+                let deaths = self.deaths.entry(job_id).or_default();
+                *deaths = if progressed { 1 } else { *deaths + 1 };
+                if *deaths < MAX_DEATHS { AttemptEnd::Requeued(reason) } else { AttemptEnd::Failed(reason) }
+            }
+        };
+        let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };
         self.end_job(slot, end).await?;
-        let effects = self.scheduler.on(Event::SlotLost { slot, retry });
+        let effects = self.scheduler.on(Event::SlotLost { slot, job: after, quick });
         self.carry_out(effects).await
     }
 
-    async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), RunError> {
+    pub(super) async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), RunError> {
         let mut waiting: std::collections::VecDeque<Effect> = effects.into();
         while let Some(effect) = waiting.pop_front() {
             match effect {
@@ -248,10 +414,13 @@ impl Running<'_, '_> {
                         waiting.extend(self.scheduler.on(Event::Ended(slot)));
                     }
                 }
-                Effect::Restart(slot) => self.start_engine(slot)?,
-                // The attempt was ended with `Requeued`, which put the job back.
-                Effect::Requeue { .. } => {}
-                Effect::Finished => self.done = true,
+                Effect::StartEngine(slot) => self.start_engine(slot)?,
+                Effect::Quarantine(slot) => {
+                    // What died there was not its own fault.
+                    self.deaths.clear();
+                    let device = self.runner.slots[slot.0].device.to_string();
+                    (self.watch)(Progress::Quarantined { device, reason: self.last_death.clone() });
+                }
             }
         }
         Ok(())
@@ -263,27 +432,31 @@ impl Running<'_, '_> {
         let logs = self.runner.results.join("logs");
         let log = |number| logs.join(format!("{id}-{number}.log"));
         let named = |number| log(number).display().to_string();
-        let here = self.slot(slot);
-        let Some(attempt) = self.runner.store.claim(id, &self.owner, here, named).await? else {
+        let here = &self.runner.slots[slot.0];
+        let budget = self.budgets.get(id).copied().unwrap_or(here.token_budget);
+        let Some(attempt) = self.runner.store.claim(id, &self.owner, here, budget, named).await? else {
             return Ok(false);
         };
         let log = std::path::absolute(log(attempt.number)).unwrap_or_else(|_| log(attempt.number));
+        let subject = job.subject.digest().to_string();
         let files = JobFiles {
-            adapter: self.runner.results.join("adapters").join(job.subject.digest().to_string()),
+            adapter: self.runner.results.join("adapters").join(&subject),
             tokens: self.tokens(job)?,
+            checkpoints: self.runner.results.join("checkpoints").join(&subject),
             log: log.clone(),
         };
         let wanted = (job.model, job.base_form());
         let loaded = self.engines.get(&slot).is_some_and(|engine| engine.loaded == Some(wanted));
-        let mut running = RunningJob::new(self.plan, job, attempt, files, here.token_budget, loaded);
+        let mut running = RunningJob::new(self.plan, job, attempt, files, budget, loaded);
         running.look_up(self.runner.store).await?;
         if !loaded {
             (self.watch)(Progress::Loading);
         }
         (self.watch)(running.started());
         let order = running.order(here.threads);
-        if let Some(engine) = self.engines.get(&slot) {
+        if let Some(engine) = self.engines.get_mut(&slot) {
             engine.log.send_replace(Some(log));
+            engine.give();
         }
         self.working.insert(slot, running);
         self.send(slot, &order).await?;
@@ -299,60 +472,6 @@ impl Running<'_, '_> {
                 cached.map_err(|source| RunError::Folder { path: folder, source })
             }
             _ => Ok(PathBuf::new()),
-        }
-    }
-
-    async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
-        let Some(job) = self.working.remove(&slot) else { return Ok(()) };
-        self.runner.store.end(&job.attempt, &end).await?;
-        let label = job.label().to_owned();
-        match &end {
-            AttemptEnd::Finished => self.summary.finished += 1,
-            AttemptEnd::Failed(reason) => self.summary.failed.push((label.clone(), reason.clone())),
-            AttemptEnd::Diverged(reason) => self.summary.diverged.push((label.clone(), reason.clone())),
-            AttemptEnd::Requeued(_) => self.summary.requeued += 1,
-        }
-        (self.watch)(Progress::Ended { job: job.attempt.job.clone(), label, end });
-        Ok(())
-    }
-
-    /// Kills every engine and puts their jobs back.
-    async fn stop(&mut self) -> Result<(), RunError> {
-        self.scheduler.on(Event::Stop);
-        let slots: Vec<SlotId> = self.working.keys().copied().collect();
-        for slot in slots {
-            if let Some(engine) = self.engines.get(&slot) {
-                engine.handle.kill();
-            }
-            if let Some(job) = self.working.get_mut(&slot) {
-                job.flush(self.runner.store).await?;
-            }
-            self.end_job(slot, AttemptEnd::Requeued("stopped by the user".to_owned())).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets engines go: asks them to exit, kills those that do not. A job that an error interrupted goes back.
-    async fn close(&mut self, receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>) {
-        for (_, job) in std::mem::take(&mut self.working) {
-            let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
-            // The error that is being reported may be the database's own.
-            let _ = self.runner.store.end(&job.attempt, &end).await;
-        }
-        for engine in self.engines.values_mut() {
-            let _ = engine.handle.send(&Order::Shutdown).await;
-        }
-        let left = async {
-            while !self.engines.is_empty() {
-                match receiver.recv().await {
-                    Some((slot, SlotMessage::Died(_))) => drop(self.engines.remove(&slot)),
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        };
-        if tokio::time::timeout(GOODBYE, left).await.is_err() {
-            self.engines.values().for_each(|engine| engine.handle.kill());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The engine of a slot, and the task that reads its events.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +25,12 @@ pub(super) struct SlotEngine {
     pub(super) log: watch::Sender<Option<PathBuf>>,
     /// The model that it has loaded.
     pub(super) loaded: Option<(usize, BaseForm)>,
+    /// When it said something last.
+    pub(super) last_sign: Instant,
+    /// The longest that it was silent between two signs of a job.
+    pub(super) longest_silence: Duration,
+    /// When it was given its job.
+    pub(super) given: Instant,
 }
 
 impl SlotEngine {
@@ -32,12 +39,26 @@ impl SlotEngine {
         slot: SlotId,
         program: &std::path::Path,
         log: &std::path::Path,
+        cores: &[usize],
         messages: mpsc::Sender<(SlotId, SlotMessage)>,
     ) -> Result<Self, WorkerError> {
-        let (engine, handle) = Engine::start(program, log)?;
+        let (engine, handle) = Engine::start(program, log, cores)?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(read_events(slot, engine, receiver, messages));
-        Ok(Self { handle, log: sender, loaded: None })
+        let now = Instant::now();
+        let (last_sign, given, longest_silence) = (now, now, Duration::ZERO);
+        Ok(Self { handle, log: sender, loaded: None, last_sign, longest_silence, given })
+    }
+
+    /// Notes a sign of life.
+    pub(super) fn sign(&mut self) {
+        self.longest_silence = self.longest_silence.max(self.last_sign.elapsed());
+        self.last_sign = Instant::now();
+    }
+
+    /// Notes that it has a new job.
+    pub(super) fn give(&mut self) {
+        (self.given, self.last_sign) = (Instant::now(), Instant::now());
     }
 }
 

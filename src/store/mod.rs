@@ -3,20 +3,27 @@
 
 mod digests;
 mod error;
+mod hands;
 mod imports;
 mod jobs;
+mod leases;
 mod open;
+mod owner;
 mod read;
 mod results;
 mod sweeps;
 
 pub use digests::RememberedDigests;
 pub use error::StoreError;
+pub use hands::{AttemptRecord, Standing};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
-pub use jobs::{Attempt, AttemptEnd, Owner};
+pub use jobs::{Attempt, AttemptEnd};
+pub use leases::Observer;
 pub use open::Store;
+pub use owner::Owner;
 pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};
 pub use results::{ScoreRecord, StoredDocument, TrainingRecord};
+pub use sweeps::{StoredSweep, SweepOrigin, SweepVersion};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.
 pub(crate) fn now_ms() -> i64 {

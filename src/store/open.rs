@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::error::StoreError;
 
 /// How long a statement waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(30);
+
+/// How often a migration is tried again, beside other processes that migrate.
+const MIGRATION_TRIES: u64 = 5;
 
 /// An open database. Clones share its connection.
 #[derive(Debug, Clone)]
@@ -32,11 +36,14 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             // A claim and an end must survive a power cut.
             .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(failed)?;
-        let migrated = sqlx::migrate!().run(&pool).await;
+        let one = || SqlitePoolOptions::new().max_connections(1);
+        // A table that others refer to is replaced only while nobody looks at the references.
+        let migrating = one().connect_with(options.clone().foreign_keys(false)).await.map_err(failed)?;
+        let migrated = migrate(&migrating).await;
+        migrating.close().await;
         migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
+        let pool = one().connect_with(options.foreign_keys(true)).await.map_err(failed)?;
         Ok(Self { pool, path: path.to_owned() })
     }
 
@@ -57,5 +64,19 @@ impl Store {
     /// Writes everything into the one file and closes.
     pub async fn close(self) {
         self.pool.close().await;
+    }
+}
+
+/// Brings the schema up to date. Another process may do the same at this moment: what it has done is seen at the next try.
+async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
+    let mut tries = 0;
+    loop {
+        match sqlx::migrate!().run(pool).await {
+            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < MIGRATION_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50 * tries)).await;
+            }
+            ended => return ended,
+        }
     }
 }

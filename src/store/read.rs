@@ -349,7 +349,7 @@ pub(super) fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, St
     })
 }
 
-fn read_state(row: &SqliteRow, column: usize) -> Result<JobState, StoreError> {
+pub(super) fn read_state(row: &SqliteRow, column: usize) -> Result<JobState, StoreError> {
     let word: String = row.try_get(column)?;
     JobState::parse(&word).ok_or(StoreError::Value { what: "a state", value: word })
 }

@@ -1,5 +1,7 @@
 //! Sweeps: what is done already, and putting a plan into the queue.
 
+use std::path::PathBuf;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
@@ -9,7 +11,83 @@ use super::open::Store;
 use crate::job::{DType, Digest, JobId, JobState, Settings, Transition};
 use crate::plan::{Known, Plan, PlannedJob, Work};
 
+/// Where a version of a sweep came from, so that it can be planned again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SweepOrigin {
+    /// The sweep file; relative paths in it start from its folder.
+    pub file: PathBuf,
+    /// A folder of task files.
+    pub include_path: Option<PathBuf>,
+    /// What `--set` said.
+    pub overrides: Vec<(String, String)>,
+}
+
+/// The newest version of a sweep as it was submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredSweep {
+    /// The file's text.
+    pub text: String,
+    /// Where it came from.
+    pub origin: SweepOrigin,
+}
+
+/// A version of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SweepVersion {
+    /// Its number.
+    pub version: i64,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    /// Its jobs.
+    pub jobs: i64,
+    /// Jobs that the version before it had not.
+    pub added: i64,
+    /// Jobs that the version before it had and it has not.
+    pub dropped: i64,
+}
+
 impl Store {
+    /// The newest version of a sweep as it was submitted. Error: no such sweep.
+    pub async fn sweep(&self, name: &str) -> Result<StoredSweep, StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(name)).await?;
+        let query = sqlx::query(
+            "SELECT text, file, include_path, overrides FROM sweep_versions WHERE sweep_id = $1 AND version = $2",
+        );
+        let row = query.bind(sweep).bind(version).fetch_one(&self.pool).await?;
+        let include_path: Option<String> = row.try_get(2)?;
+        let origin = SweepOrigin {
+            file: PathBuf::from(row.try_get::<String, _>(1)?),
+            include_path: include_path.map(PathBuf::from),
+            overrides: super::read::read_json(&row, 3)?,
+        };
+        Ok(StoredSweep { text: row.try_get(0)?, origin })
+    }
+
+    /// Every version of a sweep, the first one first. Error: no such sweep.
+    pub async fn history(&self, name: &str) -> Result<Vec<SweepVersion>, StoreError> {
+        let (sweep, _, _) = self.find_sweep(Some(name)).await?;
+        let lacks = |of: &str, in_: &str| {
+            format!(
+                "(SELECT COUNT(*) FROM sweep_jobs a WHERE a.sweep_id = v.sweep_id AND a.version = {of}
+                  AND NOT EXISTS (SELECT 1 FROM sweep_jobs b WHERE b.sweep_id = v.sweep_id AND b.version = {in_}
+                                  AND b.job_id = a.job_id))"
+            )
+        };
+        let query = format!(
+            "SELECT v.version, v.created_ms,
+                    (SELECT COUNT(*) FROM sweep_jobs a WHERE a.sweep_id = v.sweep_id AND a.version = v.version),
+                    {}, {} FROM sweep_versions v WHERE v.sweep_id = $1 ORDER BY v.version",
+            lacks("v.version", "v.version - 1"),
+            lacks("v.version - 1", "v.version")
+        );
+        let rows = sqlx::query(&query).bind(sweep).fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| {
+            let (version, created_ms, jobs) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(SweepVersion { version, created_ms, jobs, added: row.try_get(3)?, dropped: row.try_get(4)? })
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// What is done already, of any sweep.
     pub async fn known(&self) -> Result<Known, StoreError> {
         let mut known = Known::default();
@@ -45,7 +123,7 @@ impl Store {
     /// Stores the plan as the newest version of its sweep and queues what is missing: new jobs, and jobs that are done,
     /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
     /// again. Returns the version's number.
-    pub async fn submit(&self, plan: &Plan) -> Result<i64, StoreError> {
+    pub async fn submit(&self, plan: &Plan, origin: &SweepOrigin) -> Result<i64, StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let name = plan.name.as_str();
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
@@ -57,7 +135,7 @@ impl Store {
         }
         let version = match same_as_last(&mut tx, sweep, plan).await? {
             Some(version) => version,
-            None => insert_version(&mut tx, sweep, plan).await?,
+            None => insert_version(&mut tx, sweep, plan, origin).await?,
         };
         tx.commit().await?;
         Ok(version)
@@ -102,11 +180,13 @@ async fn insert_version(
     tx: &mut Transaction<'_, Sqlite>,
     sweep: i64,
     plan: &Plan,
+    origin: &SweepOrigin,
 ) -> Result<i64, StoreError> {
     let insert = sqlx::query(
         "INSERT INTO sweep_versions
-             (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms, task_groups)
-         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8
+             (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms, task_groups,
+              file, include_path, overrides)
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
          FROM sweep_versions WHERE sweep_id = $1 RETURNING version",
     );
     let version: i64 = insert
@@ -118,6 +198,9 @@ async fn insert_version(
         .bind(plan.objective.as_ref().map(|(_, metric)| metric.as_str()))
         .bind(now_ms())
         .bind(json(&plan.groups))
+        .bind(origin.file.display().to_string())
+        .bind(origin.include_path.as_ref().map(|path| path.display().to_string()))
+        .bind(json(&origin.overrides))
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;

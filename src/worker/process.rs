@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::sched::CpuSet;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
@@ -50,9 +51,10 @@ pub struct EngineHandle {
 }
 
 impl Engine {
-    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`. It dies with this process.
+    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`, on these cores if any are named.
+    /// It dies with this process.
     /// Error: [`WorkerError::Start`].
-    pub fn start(engine: &Path, log: &Path) -> Result<(Self, EngineHandle), WorkerError> {
+    pub fn start(engine: &Path, log: &Path, cores: &[usize]) -> Result<(Self, EngineHandle), WorkerError> {
         let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
         let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
         let (ours, theirs) = std::io::pipe().map_err(failed)?;
@@ -60,9 +62,17 @@ impl Engine {
         command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
         let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
         command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
-        // SAFETY: prctl is async-signal-safe and touches nothing of the parent's memory.
+        let mut own = CpuSet::new();
+        // A core beyond what the kernel counts is one that there is not.
+        let pinned = !cores.is_empty() && cores.iter().all(|core| own.set(*core).is_ok());
+        // SAFETY: prctl and sched_setaffinity are system calls that touch nothing of the parent's memory.
         unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
+            command.pre_exec(move || {
+                if pinned {
+                    nix::sched::sched_setaffinity(Pid::from_raw(0), &own)?;
+                }
+                Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+            });
         }
         let mut command = tokio::process::Command::from(command);
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
@@ -118,9 +128,18 @@ impl EngineHandle {
 
     /// Kills the whole process group.
     pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Asks the engine to write down where it is and to end.
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         // The group may be gone already.
         if self.group.as_raw() > 0 {
-            let _ = killpg(self.group, Signal::SIGKILL);
+            let _ = killpg(self.group, signal);
         }
     }
 }

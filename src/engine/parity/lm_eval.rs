@@ -15,8 +15,9 @@ use tch::{Device, Kind};
 
 use super::*;
 use crate::failure::EngineError;
+use crate::interrupt::Pulse;
 use crate::model::Model;
-use crate::score::{Take, Way, score_exactly, score_requests, score_tasks};
+use crate::score::{Take, Told, Way, score_exactly, score_requests, score_tasks};
 
 /// A request of the reference, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
@@ -27,23 +28,29 @@ fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedReque
 
 /// The scores of requests in their order, and the tokens that went through the model.
 fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<RequestScore>, u64) {
-    collected(requests.len(), |take| score_requests(model, None, requests, Way::precise(budget), take))
+    collected(requests.len(), |take, pulse| {
+        score_requests(model, None, requests, Way::precise(budget), take, pulse)
+    })
 }
 
 /// As [`walked`], one request at a time.
 fn exact(model: &Model, requests: &[EncodedRequest]) -> (Vec<RequestScore>, u64) {
-    collected(requests.len(), |take| score_exactly(model, None, requests, Way::precise(1), take))
+    collected(requests.len(), |take, pulse| {
+        score_exactly(model, None, requests, Way::precise(1), take, pulse)
+    })
 }
 
 fn collected(
     count: usize,
-    score: impl FnOnce(&mut Take<'_>) -> Result<u64, EngineError>,
+    score: impl FnOnce(&mut Take<'_>, &mut Pulse<'_>) -> Result<u64, EngineError>,
 ) -> (Vec<RequestScore>, u64) {
     let mut scores = vec![None; count];
-    let tokens = score(&mut |number, score| {
+    let mut take = |number: usize, score| {
         assert!(scores[number].replace(score).is_none(), "request {number} is answered twice");
         Ok(())
-    });
+    };
+    let mut sign = || Ok(());
+    let tokens = score(&mut take, &mut Pulse::new(&mut sign));
     (scores.into_iter().map(|score| score.expect("every request is answered")).collect(), tokens.unwrap())
 }
 
@@ -173,8 +180,9 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     let requests = [encoded(PromptProfile::LmEval, "It is"), new].concat();
     let likelihoods = |softmax| {
         let way = Way { token_budget: 1024, softmax };
-        let (scores, _) =
-            collected(requests.len(), |take| score_requests(&model, None, &requests, way, take));
+        let (scores, _) = collected(requests.len(), |take, pulse| {
+            score_requests(&model, None, &requests, way, take, pulse)
+        });
         scores.iter().map(|score| score.log_likelihood).collect::<Vec<f64>>()
     };
     for (rounded, precise) in likelihoods(Softmax::Model).into_iter().zip(likelihoods(Softmax::Fp32)) {
@@ -218,8 +226,10 @@ fn the_real_models_scores_equal_lm_evals() {
         softmax: Softmax::Fp32,
     };
     let mut scores = vec![BTreeMap::new(); order.tasks.len()];
-    score_tasks(&model, &tokenizer, None, &order, |score| {
-        scores[score.task].insert(score.document, score.metrics[0].clone());
+    score_tasks(&model, &tokenizer, None, &order, |told| {
+        if let Told::Document(score) = told {
+            scores[score.task].insert(score.document, score.metrics[0].clone());
+        }
         Ok(())
     })
     .unwrap();

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::lora::{PairForm, read_form};
 use crate::tensor::to_f32;
-use crate::train::{Run, train};
+use crate::train::{Run, Told, train};
 
 const KNOWN: &[&str] = &[
     "lora_adamw",
@@ -151,11 +151,19 @@ impl Trajectory {
     }
 
     fn train(&self, model: &Model, adapter: &mut Adapter, token_budget: usize) -> Vec<f64> {
-        let run =
-            Run { train: &self.train, lora: &self.lora, seed: 1, examples: &self.examples, token_budget };
+        let run = Run {
+            train: &self.train,
+            lora: &self.lora,
+            seed: 1,
+            examples: &self.examples,
+            token_budget,
+            checkpoints: None,
+        };
         let mut losses = Vec::new();
-        train(model, adapter, &run, |report| {
-            losses.push(report.loss);
+        train(model, adapter, &run, |told| {
+            if let Told::Step(report) = told {
+                losses.push(report.loss);
+            }
             Ok(())
         })
         .unwrap();

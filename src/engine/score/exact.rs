@@ -4,7 +4,9 @@ use loragrid::task::{EncodedRequest, RequestScore};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
+use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
+use crate::memory::within_memory;
 use crate::model::{Batch, Branch, Model, Tree};
 use crate::score::{Take, Way, fill, logits_of};
 
@@ -15,10 +17,14 @@ pub(crate) fn score_exactly(
     requests: &[EncodedRequest],
     way: Way,
     take: &mut Take<'_>,
+    pulse: &mut Pulse<'_>,
 ) -> Result<u64, EngineError> {
     let active = adapter.map(Active::of);
     for (number, request) in requests.iter().enumerate() {
-        take(number, tch::no_grad(|| score(model, active.as_ref(), request, way)))?;
+        let answer =
+            within_memory(way.token_budget, || tch::no_grad(|| score(model, active.as_ref(), request, way)));
+        take(number, answer?)?;
+        pulse.beat()?;
     }
     Ok(requests.iter().map(|request| request.input.len() as u64).sum())
 }

@@ -4,6 +4,8 @@ mod exact;
 mod tally;
 mod walk;
 
+use std::cell::RefCell;
+
 use loragrid::checkpoint::ModelTokenizer;
 use loragrid::job::Softmax;
 use loragrid::protocol::{DocumentScore, ScoreOrder};
@@ -11,6 +13,7 @@ use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, build_documen
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
+use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
 use crate::model::{Branch, LEAST_ROWS, Model};
 use crate::tensor::wide;
@@ -54,6 +57,14 @@ impl Way {
     }
 }
 
+/// What scoring tells while it runs.
+pub(crate) enum Told {
+    /// A pass was made.
+    Pass,
+    /// A document's last request is answered.
+    Document(DocumentScore),
+}
+
 /// What takes in the score of a sequence, by its number, as soon as it is known.
 pub(crate) type Take<'a> = dyn FnMut(usize, RequestScore) -> Result<(), EngineError> + 'a;
 
@@ -74,17 +85,18 @@ fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: 
     model.logits(&states, active).narrow(0, 0, wanted)
 }
 
-/// Scores the tasks of an order, all of them in one walk, and hands each document to `report` as soon as its last request
+/// Scores the tasks of an order, all of them in one walk, and hands each document to `tell` as soon as its last request
 /// is answered. Returns the tokens that went through the model. Errors: a document that cannot be built, a
-/// log-likelihood that is not finite, what `report` returns.
+/// log-likelihood that is not finite, what `tell` returns.
 pub(crate) fn score_tasks(
     model: &Model,
     tokenizer: &ModelTokenizer,
     adapter: Option<&Adapter>,
     order: &ScoreOrder,
-    report: impl FnMut(DocumentScore) -> Result<(), EngineError>,
+    tell: impl FnMut(Told) -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
-    let mut tally = Tally::new(&order.tasks, report);
+    let tell = RefCell::new(tell);
+    let mut tally = Tally::new(&order.tasks, |score| (tell.borrow_mut())(Told::Document(score)));
     let mut sequences: Vec<EncodedRequest> = Vec::new();
     for (place, wanted) in order.tasks.iter().enumerate() {
         let profile = wanted.task.prompting.profile;
@@ -100,9 +112,11 @@ pub(crate) fn score_tasks(
     }
     let way = Way { token_budget: order.token_budget, softmax: order.softmax };
     let mut take = |sequence, score| tally.take(sequence, score);
+    let mut sign = || (tell.borrow_mut())(Told::Pass);
+    let mut pulse = Pulse::new(&mut sign);
     if order.exact {
-        score_exactly(model, adapter, &sequences, way, &mut take)
+        score_exactly(model, adapter, &sequences, way, &mut take, &mut pulse)
     } else {
-        score_requests(model, adapter, &sequences, way, &mut take)
+        score_requests(model, adapter, &sequences, way, &mut take, &mut pulse)
     }
 }

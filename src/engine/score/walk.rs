@@ -8,7 +8,10 @@ use loragrid::task::{EncodedRequest, RequestScore};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
+use crate::fault;
+use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
+use crate::memory::within_memory;
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
 use crate::score::{Take, Way, fill, logits_of};
 
@@ -27,6 +30,7 @@ pub(crate) fn score_requests(
     requests: &[EncodedRequest],
     way: Way,
     take: &mut Take<'_>,
+    pulse: &mut Pulse<'_>,
 ) -> Result<u64, EngineError> {
     let queries: Vec<Query<'_>> =
         requests.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
@@ -43,7 +47,9 @@ pub(crate) fn score_requests(
         answered: Vec::new(),
     };
     while !requests.is_empty() && !walk.waiting.is_empty() {
-        tch::no_grad(|| walk.pass(way.token_budget))?;
+        fault::at("pass");
+        within_memory(way.token_budget, || tch::no_grad(|| walk.pass(way.token_budget)))??;
+        pulse.beat()?;
         for query in std::mem::take(&mut walk.answered) {
             let RequestScore { log_likelihood, is_greedy } = walk.scores[query];
             let log_likelihood = way.rounded(model, log_likelihood);

@@ -1,6 +1,8 @@
 //! Training: window after window, each covered by passes, each ended by an optimizer step.
 
+mod checkpoint;
 mod loss;
 mod run;
 
-pub(crate) use run::{Run, train};
+pub(crate) use checkpoint::clear;
+pub(crate) use run::{Checkpoints, Run, Told, train};

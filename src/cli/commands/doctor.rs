@@ -1,0 +1,122 @@
+//! `loragrid doctor`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{write_json, write_line};
+use crate::cli::queue_arguments::DoctorArguments;
+use crate::device::{auto_dtype, cpu_slots};
+use crate::job::Bytes;
+use crate::protocol::{Event, PROTOCOL_VERSION};
+use crate::store::Store;
+use crate::worker::{Engine, find_engine};
+
+/// Below this a night is at risk.
+const LITTLE_DISK: u64 = 2 << 30;
+
+/// One thing that a night needs.
+struct Finding {
+    what: &'static str,
+    good: bool,
+    text: String,
+}
+
+pub(in crate::cli) fn run(
+    arguments: &DoctorArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let findings = block_on(async {
+        Ok(vec![
+            engine(arguments).await,
+            database(environment).await,
+            disk(environment),
+            processor(),
+            memory(),
+        ])
+    })?;
+    let good = findings.iter().all(|finding| finding.good);
+    if arguments.json {
+        let one = |f: &Finding| json!({ "what": f.what, "good": f.good, "text": f.text });
+        write_json(&json!({ "good": good, "findings": findings.iter().map(one).collect::<Vec<_>>() }))?;
+    } else {
+        for Finding { what, good, text } in &findings {
+            write_line(&format!("{} {what}: {text}", if *good { "ok " } else { "BAD" }))?;
+        }
+    }
+    Ok(if good { ExitCode::Success } else { ExitCode::Engine })
+}
+
+async fn engine(arguments: &DoctorArguments) -> Finding {
+    let found = |good, text: String| Finding { what: "engine", good, text };
+    let program = std::env::current_exe().ok();
+    let path = std::env::var_os("PATH");
+    let program = match find_engine(arguments.engine.as_deref(), program.as_deref(), path.as_deref()) {
+        Ok(program) => program,
+        Err(error) => return found(false, error.to_string()),
+    };
+    let started = async {
+        let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let (mut engine, _handle) =
+            Engine::start(&program, &scratch.path().join("log"), &[]).map_err(|error| error.to_string())?;
+        let hello = tokio::time::timeout(std::time::Duration::from_secs(60), engine.next_event()).await;
+        match hello {
+            Ok(Ok(Some(Event::Hello { protocol, engine: version, .. }))) if protocol == PROTOCOL_VERSION => {
+                Ok(version)
+            }
+            Ok(Ok(Some(Event::Hello { protocol, .. }))) => {
+                Err(format!("it speaks protocol {protocol}, this program {PROTOCOL_VERSION}"))
+            }
+            Ok(_) => Err("it ends without a word".to_owned()),
+            Err(_) => Err("it says nothing for a minute".to_owned()),
+        }
+    };
+    match started.await {
+        Ok(version) => found(true, format!("{} {version}", program.display())),
+        Err(reason) => found(false, format!("{}: {reason}", program.display())),
+    }
+}
+
+async fn database(environment: &Environment) -> Finding {
+    let found = |good, text: String| Finding { what: "database", good, text };
+    let path = environment.db.display();
+    if !environment.db.is_file() {
+        return found(true, format!("{path} is not there yet"));
+    }
+    let checked = async {
+        let store = Store::open_existing(&environment.db).await?;
+        let integrity = store.integrity().await?;
+        store.close().await;
+        Ok::<_, crate::store::StoreError>(integrity)
+    };
+    match checked.await {
+        Ok(word) if word == "ok" => found(true, format!("{path} passes its integrity check")),
+        Ok(word) => found(false, format!("{path}: {word}")),
+        Err(error) => found(false, error.to_string()),
+    }
+}
+
+fn disk(environment: &Environment) -> Finding {
+    let results = environment.results();
+    let there = results.ancestors().find(|path| path.is_dir()).unwrap_or(&results).to_owned();
+    let free = nix::sys::statvfs::statvfs(&there)
+        .map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
+        .unwrap_or_default();
+    let text = format!("{} free at {}", Bytes(free), there.display());
+    Finding { what: "disk", good: free >= LITTLE_DISK, text }
+}
+
+fn processor() -> Finding {
+    let slot = cpu_slots().remove(0);
+    let text = format!("{} cores, computes in {} by itself", slot.threads, auto_dtype().as_str());
+    Finding { what: "processor", good: true, text }
+}
+
+fn memory() -> Finding {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default();
+    let text = format!("{} available", Bytes(kilobytes * 1024));
+    Finding { what: "memory", good: kilobytes > 1 << 20, text }
+}

@@ -1,0 +1,86 @@
+//! `loragrid explain`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::queue_arguments::ExplainArguments;
+use crate::report::{Cell, Column, Table, render_terminal};
+use crate::store::{AttemptRecord, Standing, Store};
+
+pub(in crate::cli) fn run(
+    arguments: &ExplainArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let (job, standing, attempts) = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let job = store.job(&arguments.job).await?;
+        let standing = store.standing(&job).await?;
+        let attempts = store.attempts(&job.id).await?;
+        store.close().await;
+        Ok((job, standing, attempts))
+    })?;
+    if arguments.json {
+        write_json(
+            &json!({ "job": job.id, "standing": standing, "text": words(&standing), "attempts": attempts }),
+        )?;
+        return Ok(ExitCode::Success);
+    }
+    write_line(&format!("job {}: {}", job.id, words(&standing)))?;
+    if !attempts.is_empty() {
+        write_line(&render_terminal(&table(&attempts), terminal_width()))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+fn words(standing: &Standing) -> String {
+    match standing {
+        Standing::Queued { before, attempts: 0 } => format!("it waits, with {before} jobs before it"),
+        Standing::Queued { before, attempts } => {
+            format!("it waits to go on after {attempts} attempts, with {before} jobs before it")
+        }
+        Standing::Running { owner, device } => format!("{owner} works at it on {device}"),
+        Standing::Orphaned { owner } => {
+            format!("the process that ran it, {owner}, is gone; the next `run` or `work` puts it back")
+        }
+        Standing::Paused { reason } => told("it is held back", reason, "`loragrid resume` lets it go on"),
+        Standing::Cancelled { reason } => told("it was given up", reason, "`loragrid retry` queues it again"),
+        Standing::Failed { reason } => told("it failed", reason, "`loragrid retry` tries again"),
+        Standing::Diverged { reason } => told("it diverged", reason, "a smaller learning rate may help"),
+        Standing::Done { scores } => format!("it is done, with {scores} scores"),
+    }
+}
+
+fn told(what: &str, reason: &Option<String>, help: &str) -> String {
+    match reason {
+        Some(reason) => format!("{what}: {reason}; {help}"),
+        None => format!("{what}; {help}"),
+    }
+}
+
+fn table(attempts: &[AttemptRecord]) -> Table {
+    let columns = vec![
+        Column::number("attempt", None),
+        Column::text("started"),
+        Column::number("time", Some("s")),
+        Column::text("on"),
+        Column::text("outcome"),
+        Column::text("reason"),
+    ];
+    let row = |attempt: &AttemptRecord| {
+        let started = chrono::DateTime::from_timestamp_millis(attempt.started_ms).unwrap_or_default();
+        let started = started.with_timezone(&chrono::Local).format("%m-%d %H:%M:%S").to_string();
+        let seconds = attempt.ended_ms.map(|ended| (ended - attempt.started_ms) as f64 / 1000.0);
+        vec![
+            Cell::Count(attempt.attempt as u64),
+            Cell::Text(started),
+            Cell::maybe_number(seconds, 1),
+            Cell::Text(attempt.device.clone()),
+            Cell::Text(attempt.outcome.clone().unwrap_or_else(|| "runs".to_owned())),
+            Cell::Text(attempt.reason.clone().unwrap_or_default()),
+        ]
+    };
+    Table { columns, rows: attempts.iter().map(row).collect() }
+}

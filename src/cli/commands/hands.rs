@@ -1,0 +1,96 @@
+//! `pause`, `resume`, `cancel` and `retry`: what users do to jobs. A command returns when its effect has happened.
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{write_json, write_line};
+use crate::cli::queue_arguments::{HandArguments, RetryArguments};
+use crate::job::{JobId, JobState, Transition};
+use crate::store::{Observer, Store, StoreError};
+
+/// How often an attempt that is on its way out is looked at.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+
+pub(in crate::cli) fn pause(
+    arguments: &HandArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    hand(arguments, Transition::Pause, "paused", environment)
+}
+
+pub(in crate::cli) fn resume(
+    arguments: &HandArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    hand(arguments, Transition::Resume, "queued", environment)
+}
+
+pub(in crate::cli) fn cancel(
+    arguments: &HandArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    hand(arguments, Transition::Cancel, "cancelled", environment)
+}
+
+fn hand(
+    arguments: &HandArguments,
+    transition: Transition,
+    word: &str,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let jobs = named(&store, &arguments.name, &transition.sources()).await?;
+        let moved = store.move_jobs(&jobs, transition, arguments.reason.as_deref()).await?;
+        // Engines that work at them write down where they are first.
+        let mut observer = Observer::default();
+        while store.any_open(&moved).await? {
+            store.close_dead(&moved, &mut observer).await?;
+            tokio::time::sleep(LOOK).await;
+        }
+        store.close().await;
+        tell(&moved, word, arguments.json)
+    })
+}
+
+pub(in crate::cli) fn retry(
+    arguments: &RetryArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let mut states = Vec::new();
+        states.extend(arguments.failed.then_some(JobState::Failed));
+        states.extend(arguments.diverged.then_some(JobState::Diverged));
+        if states.is_empty() {
+            states = vec![JobState::Failed, JobState::Diverged, JobState::Cancelled];
+        }
+        let jobs = named(&store, &arguments.name, &states).await?;
+        let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
+        store.close().await;
+        tell(&moved, "queued", arguments.json)
+    })
+}
+
+/// The jobs that a name means: those of a sweep that are in one of these states, or one job by its id's start.
+async fn named(store: &Store, name: &str, states: &[JobState]) -> Result<Vec<JobId>, Failure> {
+    match store.jobs_in(name, states).await {
+        Ok(jobs) => Ok(jobs),
+        Err(StoreError::NoSweep { .. } | StoreError::Empty) => {
+            let job = store.job(name).await?;
+            Ok(if states.contains(&job.state) { vec![job.id] } else { Vec::new() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn tell(moved: &[JobId], word: &str, as_json: bool) -> Result<ExitCode, Failure> {
+    if as_json {
+        write_json(&json!({ "jobs": moved, "state": word }))?;
+    } else {
+        write_line(&format!("{} jobs are {word} now", moved.len()))?;
+    }
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,46 @@
+//! `loragrid sweep history`
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::queue_arguments::{HistoryArguments, SweepCommand};
+use crate::report::{Cell, Column, Table, render_terminal};
+use crate::store::{Store, SweepVersion};
+
+pub(in crate::cli) fn run(command: &SweepCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+    let SweepCommand::History(arguments) = command;
+    history(arguments, environment)
+}
+
+fn history(arguments: &HistoryArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let versions = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let versions = store.history(&arguments.name).await?;
+        store.close().await;
+        Ok(versions)
+    })?;
+    if arguments.json {
+        write_json(&json!({ "sweep": arguments.name, "versions": versions }))?;
+        return Ok(ExitCode::Success);
+    }
+    let columns = vec![
+        Column::number("version", None),
+        Column::text("submitted"),
+        Column::number("jobs", None),
+        Column::number("added", None),
+        Column::number("dropped", None),
+    ];
+    let row = |version: &SweepVersion| {
+        let submitted = chrono::DateTime::from_timestamp_millis(version.created_ms).unwrap_or_default();
+        let submitted = submitted.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M").to_string();
+        let count = |number: i64| Cell::Count(number.max(0) as u64);
+        let (jobs, added, dropped) = (count(version.jobs), count(version.added), count(version.dropped));
+        vec![count(version.version), Cell::Text(submitted), jobs, added, dropped]
+    };
+    let table = Table { columns, rows: versions.iter().map(row).collect() };
+    write_line(&render_terminal(&table, terminal_width()))?;
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,57 @@
+//! `loragrid logs`
+
+use std::io::{Read, Seek, SeekFrom, Write};
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::queue_arguments::LogsArguments;
+use crate::store::Store;
+
+/// How often a log that grows is looked at.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+
+pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let job = store.job(&arguments.job).await?.id;
+        let mut from = 0;
+        loop {
+            let attempts = store.attempts(&job).await?;
+            let found = match arguments.attempt {
+                Some(number) => attempts.iter().find(|attempt| attempt.attempt == number),
+                None => attempts.last(),
+            };
+            let Some(attempt) = found else {
+                let message = format!("job {job} has no such attempt");
+                return Err(Failure::new(ExitCode::NotFound, message, None));
+            };
+            from += copy(&attempt.log, from)?;
+            if !arguments.follow || attempt.ended_ms.is_some() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        store.close().await;
+        Ok(ExitCode::Success)
+    })
+}
+
+/// Prints a file from a byte on. Returns how many were printed.
+fn copy(path: &str, from: u64) -> Result<u64, Failure> {
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        // An attempt whose engine has not said anything yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    match std::io::stdout().lock().write_all(&bytes) {
+        // A reader that has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(bytes.len() as u64),
+    }
+}

@@ -1,0 +1,91 @@
+//! `loragrid submit`
+
+use serde_json::json;
+
+use super::plan::summary;
+use crate::cli::ExitCode;
+use crate::cli::arguments::SweepArguments;
+use crate::cli::data_sets::bring;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::models::pull;
+use crate::cli::output::{write_error, write_json, write_line};
+use crate::cli::queue_arguments::SubmitArguments;
+use crate::plan::{Plan, hub_models};
+use crate::spec::SweepSpec;
+use crate::store::{Observer, RememberedDigests, Store, SweepOrigin};
+
+pub(in crate::cli) fn run(
+    arguments: &SubmitArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    block_on(async {
+        let (store, _, plan) = prepare(&arguments.sweep, environment).await?.queue(environment).await?;
+        let queued = plan.to_run().count();
+        store.close().await;
+        if arguments.json {
+            write_json(&json!({ "sweep": plan.name, "jobs": plan.jobs.len(), "queued": queued }))?;
+        } else {
+            write_line(&summary(&plan))?;
+            write_line("queued; `loragrid work` runs it")?;
+        }
+        Ok(ExitCode::Success)
+    })
+}
+
+/// A plan that can be carried out, and nothing of it in the database yet.
+pub(in crate::cli) struct Prepared {
+    pub(in crate::cli) spec: SweepSpec,
+    pub(in crate::cli) plan: Plan,
+    origin: SweepOrigin,
+    store: Option<Store>,
+    digests: RememberedDigests,
+}
+
+/// Plans a sweep file. Everything that can be wrong with the request is found here, before the database is touched. Errors:
+/// the plan's, what keeps it from running.
+pub(in crate::cli) async fn prepare(
+    sweep: &SweepArguments,
+    environment: &Environment,
+) -> Result<Prepared, Failure> {
+    let spec = environment.spec(sweep)?;
+    for id in hub_models(&spec)?.iter().filter(|id| environment.hub.cache.find(id).is_none()) {
+        pull(id, environment)?;
+    }
+    let tasks = environment.tasks(sweep)?;
+    let (store, known, mut digests) = environment.known().await?;
+    if let Some(store) = &store {
+        store.recover(&mut Observer::default(), std::time::Duration::MAX).await?;
+    }
+    let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+    if bring(plan.tasks.iter().map(|planned| &planned.task), environment)? {
+        plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+    }
+    plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
+    if let Some(failure) = Failure::of_blockers(&plan.blockers) {
+        return Err(failure);
+    }
+    let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let origin = SweepOrigin {
+        file: absolute(&sweep.file),
+        include_path: sweep.include_path.as_deref().map(absolute),
+        overrides: sweep.set.clone(),
+    };
+    Ok(Prepared { spec, plan, origin, store, digests })
+}
+
+impl Prepared {
+    /// Puts what is missing into the queue. Error: the database's.
+    pub(in crate::cli) async fn queue(
+        self,
+        environment: &Environment,
+    ) -> Result<(Store, SweepSpec, Plan), Failure> {
+        let store = match self.store {
+            Some(store) => store,
+            None => Store::open(&environment.db).await?,
+        };
+        store.remember(&self.digests).await?;
+        store.submit(&self.plan, &self.origin).await?;
+        Ok((store, self.spec, self.plan))
+    }
+}

@@ -1,0 +1,109 @@
+//! Flags of the commands on the queue.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::arguments::SweepArguments;
+use super::work::WorkingArguments;
+
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArguments {
+    #[command(flatten)]
+    pub(super) sweep: SweepArguments,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkArguments {
+    #[command(flatten)]
+    pub(super) working: WorkingArguments,
+    /// Wait for more when the queue is empty
+    #[arg(long)]
+    pub(crate) forever: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HandArguments {
+    /// A sweep, or a job's id or its start
+    pub(crate) name: String,
+    /// Why; kept with the jobs
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Print one JSON object with the jobs in `jobs`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// A sweep, or a job's id or its start
+    pub(crate) name: String,
+    /// Only jobs that failed
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// Only jobs that diverged
+    #[arg(long)]
+    pub(crate) diverged: bool,
+    /// Print one JSON object with the jobs in `jobs`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// A job's id, or its start
+    pub(crate) job: String,
+    /// The attempt [default: the last]
+    #[arg(long, value_name = "N")]
+    pub(crate) attempt: Option<i64>,
+    /// Go on while the attempt runs
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// A job's id, or its start
+    pub(crate) job: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Only say what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    /// The engine [default: loragrid-engine beside this program, or in PATH]
+    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) engine: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SweepCommand {
+    /// Every version of a sweep with the jobs that it added and dropped
+    History(HistoryArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArguments {
+    /// The sweep
+    pub(crate) name: String,
+    /// Print one JSON object with the versions in `versions`
+    #[arg(long)]
+    pub(crate) json: bool,
+}

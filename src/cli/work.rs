@@ -1,0 +1,250 @@
+//! Carrying out plans, for `run` and `work` alike.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::environment::Environment;
+use super::exit_code::ExitCode;
+use super::failure::Failure;
+use super::output::write_error;
+use super::progress::Display;
+use crate::device::{Slot, slots};
+use crate::plan::Plan;
+use crate::runner::{Limits, RunSummary, Runner, Stopped};
+use crate::spec::Notify;
+use crate::store::Store;
+use crate::worker::find_engine;
+
+/// How and for how long jobs are run.
+#[derive(Debug, Args)]
+pub(super) struct WorkingArguments {
+    /// Where engines run: auto, cpu (all cores as one), or cpu:N (N shares of them)
+    #[arg(long, value_name = "DEVICES", default_value = "auto", env = "LORAGRID_DEVICES")]
+    pub(super) devices: String,
+    /// Stop at this time of day, such as 07:00; jobs go back with what they have done
+    #[arg(long, value_name = "HH:MM")]
+    pub(super) until: Option<String>,
+    /// Stop after this time, such as 8h, 90m or 45s
+    #[arg(long, value_name = "TIME")]
+    pub(super) budget: Option<String>,
+    /// Stop when this many jobs have failed or diverged
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) max_failures: Option<u64>,
+    /// The engine [default: loragrid-engine beside this program, or in PATH]
+    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
+    pub(super) engine: Option<PathBuf>,
+}
+
+impl WorkingArguments {
+    /// The slots. Error: devices that cannot be had.
+    pub(super) fn slots(&self) -> Result<Vec<Slot>, Failure> {
+        let help = "write auto, cpu, or cpu:N for N slots".to_owned();
+        slots(&self.devices).map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), help))
+    }
+
+    /// The engine, where a plan needs one. Error: it is not found.
+    pub(super) fn engine(&self, plan: &Plan) -> Result<PathBuf, Failure> {
+        if plan.to_run().next().is_none() {
+            return Ok(PathBuf::new());
+        }
+        let program = std::env::current_exe().ok();
+        let path = std::env::var_os("PATH");
+        Ok(find_engine(self.engine.as_deref(), program.as_deref(), path.as_deref())?)
+    }
+
+    /// What carries out plans. Error: devices that cannot be had.
+    pub(super) fn runner<'a>(
+        &self,
+        store: &'a Store,
+        engine: PathBuf,
+        environment: &Environment,
+        limits: &Limits,
+    ) -> Result<Runner<'a>, Failure> {
+        let (slots, results, limits) = (self.slots()?, environment.results(), limits.clone());
+        Ok(Runner { store, engine, slots, results, limits })
+    }
+
+    /// How long to go on, from now. Error: a time that is none.
+    pub(super) fn limits(&self) -> Result<Limits, Failure> {
+        let wrong = |text: &str, help: &str| {
+            Failure::new(ExitCode::Usage, format!("'{text}' is no time"), help.to_owned())
+        };
+        let now = std::time::Instant::now();
+        let mut limits = Limits { max_failures: self.max_failures, ..Limits::from_environment() };
+        if let Some(text) = &self.budget {
+            let time = duration(text).ok_or_else(|| wrong(text, "write 8h, 90m or 45s"))?;
+            limits.until = Some(now + time);
+        }
+        if let Some(text) = &self.until {
+            let local = chrono::Local::now().naive_local();
+            let wait = until(text, local).ok_or_else(|| wrong(text, "write a time of day such as 07:00"))?;
+            let at = now + wait;
+            limits.until = Some(limits.until.map_or(at, |earlier| earlier.min(at)));
+        }
+        Ok(limits)
+    }
+}
+
+/// A time such as 8h, 90m or 45s.
+fn duration(text: &str) -> Option<std::time::Duration> {
+    let split = text.char_indices().next_back()?.0;
+    let (number, unit) = text.split_at_checked(split)?;
+    let factor = match unit {
+        "h" => 3600.0,
+        "m" => 60.0,
+        "s" => 1.0,
+        _ => return None,
+    };
+    let seconds = number.parse::<f64>().ok()? * factor;
+    (seconds.is_finite() && seconds > 0.0).then(|| std::time::Duration::from_secs_f64(seconds))
+}
+
+/// From a local time to the next time of day that a text names.
+fn until(text: &str, now: chrono::NaiveDateTime) -> Option<std::time::Duration> {
+    let time = chrono::NaiveTime::parse_from_str(text, "%H:%M").ok()?;
+    let today = now.date().and_time(time);
+    let at = if today > now { today } else { today + chrono::Duration::days(1) };
+    (at - now).to_std().ok()
+}
+
+/// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP.
+pub(super) fn stops() -> mpsc::Receiver<()> {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else { return };
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Runs what a plan is missing, and tells how it ended. Error: the run's.
+pub(super) async fn carry_out(
+    runner: &Runner<'_>,
+    plan: &Plan,
+    stops: &mut mpsc::Receiver<()>,
+) -> Result<RunSummary, Failure> {
+    let mut display = Display::new(plan.to_run().count() as u64);
+    let outcome = runner.run(plan, &mut |progress| display.show(progress), stops).await;
+    display.finish();
+    let outcome = outcome?;
+    tell(&outcome, &runner.results);
+    Ok(outcome)
+}
+
+/// What a run came to, on standard error.
+fn tell(outcome: &RunSummary, results: &Path) {
+    for (word, jobs) in [("failed", &outcome.failed), ("diverged", &outcome.diverged)] {
+        for (label, reason) in jobs {
+            write_error(&format!("{label} {word}: {reason}"));
+        }
+    }
+    match outcome.stopped {
+        Some(Stopped::User) => write_error("stopped; the same command goes on where this one ended"),
+        Some(Stopped::Time) => {
+            write_error("stopped, the time was up; the same command goes on where this one ended")
+        }
+        Some(Stopped::Failures) => write_error("stopped, too many jobs have failed"),
+        None => {}
+    }
+    if !outcome.failed.is_empty() {
+        write_error(&format!("logs are in {}", results.join("logs").display()));
+    }
+    let causes = outcome.causes();
+    if causes.iter().any(|(_, count)| *count > 1) {
+        causes.iter().for_each(|(cause, count)| write_error(&format!("  {count} x {cause}")));
+    }
+    if *outcome != RunSummary::default() && (outcome.finished > 0 || outcome.stopped.is_some()) {
+        write_error(&outcome.line());
+    }
+}
+
+/// The exit code of what runs came to.
+pub(super) fn exit_code(outcome: &RunSummary) -> ExitCode {
+    if outcome.stopped == Some(Stopped::User) {
+        ExitCode::Interrupted
+    } else if !outcome.failed.is_empty() || !outcome.diverged.is_empty() {
+        ExitCode::JobsFailed
+    } else {
+        ExitCode::Success
+    }
+}
+
+/// Tells whom the sweep file names that the sweep is at its end: its command reads the event as JSON, its webhook gets it.
+/// What fails is told and changes nothing.
+pub(super) fn notify(notify: &Notify, event: &str, facts: &serde_json::Value) {
+    if !notify.on.is_empty() && !notify.on.iter().any(|known| known == event) {
+        return;
+    }
+    let body = serde_json::json!({ "event": event, "facts": facts }).to_string();
+    if let Some(command) = &notify.command
+        && let Err(error) = feed(command, &body)
+    {
+        write_error(&format!("[notify] command: {error}"));
+    }
+    // The address is a secret: it is never printed.
+    let address = notify.webhook_env.as_ref().map(std::env::var);
+    match address {
+        Some(Ok(address)) => {
+            let agent =
+                ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(10)));
+            let agent: ureq::Agent = agent.build().into();
+            if agent.post(&address).content_type("application/json").send(&body).is_err() {
+                write_error("[notify] webhook: the event could not be sent");
+            }
+        }
+        Some(Err(_)) => write_error("[notify] webhook_env names no variable that is set"),
+        None => {}
+    }
+}
+
+fn feed(command: &str, body: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A command that does not read has ended by itself.
+        let _ = input.write_all(body.as_bytes());
+    }
+    let status = child.wait()?;
+    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("it ended with {status}"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        assert_eq!(duration("8h"), Some(Duration::from_secs(28_800)));
+        assert_eq!(duration("0.5m"), Some(Duration::from_secs(30)));
+        for text in ["8", "h", "", "-1h", "8d", "é"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_that_is_past_is_tomorrows() {
+        let now = chrono::NaiveDate::from_ymd_opt(2026, 1, 2).unwrap().and_hms_opt(22, 30, 0).unwrap();
+        assert_eq!(until("23:00", now), Some(Duration::from_secs(1800)));
+        assert_eq!(until("07:00", now), Some(Duration::from_secs(8 * 3600 + 1800)));
+        assert_eq!(until("25:00", now), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Faults on purpose, for tests: `LORAGRID_FAULT=oom@pass:17,kill@step:5,hang@pass:3,enospc@checkpoint:2` makes each happen
+//! when its place is reached for that time. Without the variable nothing is done.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+/// Kind and count of each fault, by place.
+static FAULTS: LazyLock<Vec<(String, String, u64)>> = LazyLock::new(|| {
+    let text = std::env::var("LORAGRID_FAULT").unwrap_or_default();
+    let parse = |fault: &str| {
+        let (kind, place) = fault.split_once('@')?;
+        let (place, count) = place.split_once(':')?;
+        Some((kind.to_owned(), place.to_owned(), count.parse().ok()?))
+    };
+    text.split(',').filter_map(parse).collect()
+});
+static COUNTS: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
+
+/// The kind of fault that is due at a place now.
+fn due(place: &str) -> Option<&'static str> {
+    if FAULTS.is_empty() {
+        return None;
+    }
+    let mut counts = COUNTS.lock().ok()?;
+    let count = counts.entry(place.to_owned()).or_default();
+    *count += 1;
+    FAULTS.iter().find(|(_, own, at)| own == place && at == count).map(|(kind, ..)| kind.as_str())
+}
+
+/// A place that can be killed at, hang, or run out of memory. Panics as libtorch's allocator does for the last.
+pub(crate) fn at(place: &str) {
+    match due(place) {
+        Some("kill") => std::process::abort(),
+        Some("hang") => loop {
+            std::thread::park();
+        },
+        Some("oom") => panic!("not enough memory: a fault on purpose"),
+        _ => {}
+    }
+}
+
+/// A place that writes. Error: a full disk.
+pub(crate) fn write(place: &str) -> std::io::Result<()> {
+    match due(place) {
+        Some("enospc") => Err(std::io::Error::from_raw_os_error(nix::libc::ENOSPC)),
+        Some("kill") => std::process::abort(),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,53 @@
+//! SIGTERM as a flag, and the life signs of long orders.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use crate::failure::EngineError;
+
+/// Life signs are this far apart.
+const APART: Duration = Duration::from_secs(1);
+
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: i32) {
+    STOPPED.store(true, Ordering::Relaxed);
+}
+
+/// From now on SIGTERM only sets the flag; an engine without an order is told to shut down instead.
+pub(crate) fn listen() {
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler stores into an atomic, which may be done in one.
+    let set = unsafe { sigaction(Signal::SIGTERM, &action) };
+    if let Err(error) = set {
+        tracing::warn!("SIGTERM is not heard: {error}");
+    }
+}
+
+/// Whether the order is to be stopped.
+pub(crate) fn is_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// What an order calls after each pass: it tells that the engine lives, and whether to stop.
+pub(crate) struct Pulse<'a> {
+    last: Instant,
+    tell: &'a mut dyn FnMut() -> Result<(), EngineError>,
+}
+
+impl<'a> Pulse<'a> {
+    pub(crate) fn new(tell: &'a mut dyn FnMut() -> Result<(), EngineError>) -> Self {
+        Self { last: Instant::now(), tell }
+    }
+
+    /// After a pass. Errors: the order is stopped, the sign cannot be sent.
+    pub(crate) fn beat(&mut self) -> Result<(), EngineError> {
+        if self.last.elapsed() > APART {
+            self.last = Instant::now();
+            (self.tell)()?;
+        }
+        if is_stopped() { Err(EngineError::Stopped) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,191 @@
+//! Checkpoints of a training: everything that the next step depends on, beside and renamed, with a checksum, two kept.
+//!
+//! A file is its own SHA-256, then the length of a JSON head, the head, and the elements of each tensor it names.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use loragrid::job::Digest;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::failure::EngineError;
+use crate::fault;
+
+/// Checkpoints that stay.
+const KEPT: usize = 2;
+const ENDING: &str = "checkpoint";
+
+/// Where a training stands after a step, beside its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    /// The training key.
+    pub(crate) key: Digest,
+    /// Steps made.
+    pub(crate) step: u64,
+    /// Tokens that went through the model.
+    pub(crate) tokens: u64,
+    /// Seconds of training so far.
+    pub(crate) seconds: f64,
+    /// Loss of each window.
+    pub(crate) losses: Vec<f64>,
+    /// The last loss on the rows kept for validation.
+    pub(crate) validation_loss: Option<f64>,
+    /// Steps that the optimizer counts.
+    pub(crate) optimizer_steps: i32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    standing: Standing,
+    /// Name, kind and number of elements of each tensor.
+    tensors: Vec<(String, String, i64)>,
+}
+
+/// Writes a checkpoint of named tensors `[elements]`, and removes all but the newest two. Error: the system's.
+pub(crate) fn save(
+    folder: &Path,
+    standing: &Standing,
+    tensors: &[(&str, &Tensor)],
+) -> Result<(), EngineError> {
+    let path = folder.join(format!("{:010}.{ENDING}", standing.step));
+    let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
+    let named = tensors
+        .iter()
+        .map(|(name, tensor)| ((*name).to_owned(), format!("{:?}", tensor.kind()), tensor.numel() as i64));
+    let head = Head { standing: standing.clone(), tensors: named.collect() };
+    let head = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
+    let mut body = (head.len() as u64).to_le_bytes().to_vec();
+    body.extend(head);
+    for (_, tensor) in tensors {
+        body.extend(bytes(tensor)?);
+    }
+    std::fs::create_dir_all(folder).map_err(io)?;
+    fault::write("checkpoint").map_err(io)?;
+    let beside = path.with_extension("incomplete");
+    let mut file = File::create(&beside).map_err(io)?;
+    file.write_all(Digest::of(&body).to_string().as_bytes()).map_err(io)?;
+    file.write_all(&body).map_err(io)?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(&beside, &path).map_err(io)?;
+    for old in files(folder).into_iter().skip(KEPT) {
+        // One more file is no harm.
+        let _ = std::fs::remove_file(old);
+    }
+    Ok(())
+}
+
+/// The newest checkpoint of a training key that is whole; `fill` gets each tensor's name and elements and says whether it
+/// fits. A file that is broken, or of another run, is passed over.
+pub(crate) fn load(
+    folder: &Path,
+    key: Digest,
+    mut fill: impl FnMut(&[(String, Tensor)]) -> bool,
+) -> Option<Standing> {
+    files(folder).into_iter().find_map(|path| {
+        let read = read(&path);
+        if read.is_none() {
+            tracing::warn!("{} is not whole, and is passed over", path.display());
+        }
+        let (standing, tensors) = read?;
+        (standing.key == key && fill(&tensors)).then_some(standing)
+    })
+}
+
+/// Removes the checkpoints of a training that is done.
+pub(crate) fn clear(folder: &Path) {
+    // What stays is cleared by the next training, or by `loragrid gc`.
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// Checkpoint files, the newest first.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == ENDING))
+        .collect();
+    paths.sort();
+    paths.reverse();
+    paths
+}
+
+fn read(path: &Path) -> Option<(Standing, Vec<(String, Tensor)>)> {
+    let file = std::fs::read(path).ok()?;
+    let (sum, body) = file.split_at_checked(64)?;
+    if Digest::of(body).to_string().as_bytes() != sum {
+        return None;
+    }
+    let (length, rest) = body.split_at_checked(8)?;
+    let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
+    let (head, mut rest) = rest.split_at_checked(length)?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    let mut tensors = Vec::new();
+    for (name, kind, elements) in head.tensors {
+        let kind =
+            [Kind::Float, Kind::BFloat16, Kind::Double].into_iter().find(|k| format!("{k:?}") == kind)?;
+        let size = usize::try_from(elements).ok()?.checked_mul(kind.elt_size_in_bytes())?;
+        let (own, others) = rest.split_at_checked(size)?;
+        rest = others;
+        tensors.push((name, Tensor::from_data_size(own, &[elements], kind)));
+    }
+    Some((head.standing, tensors))
+}
+
+/// The elements of a tensor as they lie in memory.
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>, EngineError> {
+    let flat = tensor.detach().contiguous().view([-1]).to_device(tch::Device::Cpu);
+    let size = flat.numel() * flat.kind().elt_size_in_bytes();
+    let mut bytes = vec![0; size];
+    flat.f_copy_data_u8(&mut bytes, flat.numel())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(step: u64) -> Standing {
+        let key = Digest::of(b"key");
+        let losses = vec![0.1 + 0.2; step as usize];
+        Standing {
+            key,
+            step,
+            tokens: 7,
+            seconds: 1.5,
+            losses,
+            validation_loss: None,
+            optimizer_steps: step as i32,
+        }
+    }
+
+    #[test]
+    fn the_newest_whole_one_of_the_run_is_read_to_the_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let flat = Tensor::from_slice(&[0.1f32, f32::MIN_POSITIVE, -3.0]);
+        let half = flat.to_kind(Kind::BFloat16);
+        for step in 1..=4 {
+            save(folder.path(), &standing(step), &[("flat", &(&flat * step as f64)), ("half", &half)])
+                .unwrap();
+        }
+        assert_eq!(files(folder.path()).len(), KEPT);
+        let whole = std::fs::read(&files(folder.path())[0]).unwrap();
+        let read = |expected: u64| {
+            let mut found = Vec::new();
+            let standing = load(folder.path(), Digest::of(b"key"), |tensors| {
+                found = tensors.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+                true
+            });
+            assert_eq!(standing, Some(self::standing(expected)));
+            assert!(found[0].equal(&(&flat * expected as f64)) && found[1].equal(&half));
+        };
+        read(4);
+        assert_eq!(load(folder.path(), Digest::of(b"another"), |_| true), None);
+        // Cut anywhere, the one before it counts.
+        for tenth in 0..10 {
+            std::fs::write(&files(folder.path())[0], &whole[..whole.len() * tenth / 10]).unwrap();
+            read(3);
+        }
+    }
+}

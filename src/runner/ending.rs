@@ -1,0 +1,179 @@
+//! How attempts and runs end.
+
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::Progress;
+use super::job::Leaving;
+use super::run::{GOODBYE, RunError, Running, Stopped};
+use super::slot::SlotMessage;
+use crate::job::Seconds;
+use crate::protocol::Order;
+use crate::scheduler::{Event, SlotId};
+use crate::store::{AttemptEnd, StoreError};
+
+impl Running<'_, '_> {
+    /// Ends the attempt of a slot. One whose job was taken away meanwhile is let go.
+    pub(super) async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
+        let Some(job) = self.working.remove(&slot) else { return Ok(()) };
+        self.count_time(slot);
+        match self.runner.store.end(&job.attempt, &end).await {
+            Ok(()) => {}
+            Err(StoreError::Fenced { .. }) => {
+                self.runner.store.let_go(&job.attempt, "lost").await?;
+                self.summary.let_go += 1;
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let label = job.label().to_owned();
+        match &end {
+            AttemptEnd::Finished => self.summary.finished += 1,
+            AttemptEnd::Failed(reason) => self.summary.failed.push((label.clone(), reason.clone())),
+            AttemptEnd::Diverged(reason) => self.summary.diverged.push((label.clone(), reason.clone())),
+            AttemptEnd::Requeued(_) => self.summary.requeued += 1,
+        }
+        (self.watch)(Progress::Ended { job: job.attempt.job.clone(), label, end });
+        Ok(())
+    }
+
+    /// Closes the attempt of a slot whose job is no longer its own.
+    pub(super) async fn let_go(&mut self, slot: SlotId, outcome: &'static str) -> Result<(), RunError> {
+        let Some(job) = self.working.remove(&slot) else { return Ok(()) };
+        self.count_time(slot);
+        self.runner.store.let_go(&job.attempt, outcome).await?;
+        self.summary.let_go += 1;
+        (self.watch)(Progress::LetGo { label: job.label().to_owned(), outcome });
+        Ok(())
+    }
+
+    fn count_time(&mut self, slot: SlotId) {
+        if let Some(engine) = self.engines.get(&slot) {
+            self.summary.device.0 += engine.given.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Has every engine write down where it is, and puts the jobs back; engines that take too long, or longer than the
+    /// user's patience, are killed.
+    pub(super) async fn stop(
+        &mut self,
+        why: Stopped,
+        receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
+        stops: &mut mpsc::Receiver<()>,
+    ) -> Result<(), RunError> {
+        self.summary.stopped = Some(why);
+        self.scheduler.on(Event::Stop);
+        let reason = match why {
+            Stopped::User => "stopped by the user",
+            Stopped::Time => "stopped: the time was up",
+            Stopped::Failures => "stopped: too many jobs failed",
+        };
+        for (slot, job) in &mut self.working {
+            job.leaving.get_or_insert(Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
+            if let Some(engine) = self.engines.get(slot) {
+                engine.handle.terminate();
+            }
+        }
+        let last = Instant::now() + GOODBYE;
+        while !self.working.is_empty() {
+            tokio::select! {
+                biased;
+                _ = stops.recv() => break,
+                () = tokio::time::sleep_until(last.into()) => break,
+                message = receiver.recv() => match message {
+                    Some((slot, SlotMessage::Event(event))) => {
+                        if let Some(job) = self.working.get_mut(&slot) {
+                            // A job that ends by itself now has ended; the others only tell what they have done.
+                            if let super::job::Next::End(end) = job.on(event, self.runner.store, self.watch).await? {
+                                self.end_job(slot, end).await?;
+                            }
+                        }
+                    }
+                    Some((slot, SlotMessage::Died(_))) => self.end_stopped(slot).await?,
+                    None => break,
+                },
+            }
+        }
+        let left: Vec<SlotId> = self.working.keys().copied().collect();
+        for slot in left {
+            if let Some(engine) = self.engines.get(&slot) {
+                engine.handle.kill();
+            }
+            self.end_stopped(slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the attempt of a slot whose engine has stopped.
+    async fn end_stopped(&mut self, slot: SlotId) -> Result<(), RunError> {
+        let Some(job) = self.working.get_mut(&slot) else { return Ok(()) };
+        let leaving = job.leaving.take();
+        job.flush(self.runner.store).await?;
+        match leaving {
+            Some(Leaving::LetGo(outcome)) => self.let_go(slot, outcome).await?,
+            Some(Leaving::End(end)) => self.end_job(slot, end).await?,
+            None => self.end_job(slot, AttemptEnd::Requeued("stopped".to_owned())).await?,
+        }
+        self.engines.remove(&slot);
+        Ok(())
+    }
+
+    /// Lets engines go: asks them to exit, kills those that do not. A job that an error interrupted goes back.
+    pub(super) async fn close(&mut self, receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>) {
+        for (slot, job) in std::mem::take(&mut self.working) {
+            let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
+            // The error that is being reported may be the database's own.
+            let _ = self.runner.store.end(&job.attempt, &end).await;
+            if let Some(engine) = self.engines.get(&slot) {
+                engine.handle.kill();
+            }
+        }
+        for engine in self.engines.values_mut() {
+            let _ = engine.handle.send(&Order::Shutdown).await;
+        }
+        let left = async {
+            while !self.engines.is_empty() {
+                match receiver.recv().await {
+                    Some((slot, SlotMessage::Died(_))) => drop(self.engines.remove(&slot)),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        if tokio::time::timeout(GOODBYE / 2, left).await.is_err() {
+            self.engines.values().for_each(|engine| engine.handle.kill());
+        }
+    }
+}
+
+impl super::RunSummary {
+    /// One line: how many jobs came to what, and how long devices worked.
+    pub fn line(&self) -> String {
+        let mut parts = vec![format!("{} done", self.finished)];
+        let mut add = |count: usize, word: &str| {
+            if count > 0 {
+                parts.push(format!("{count} {word}"));
+            }
+        };
+        add(self.failed.len(), "failed");
+        add(self.diverged.len(), "diverged");
+        add(self.requeued as usize, "attempts went back");
+        add(self.let_go as usize, "taken away");
+        let Seconds(device) = self.device;
+        format!("{} in {}; devices worked {:.2} hours", parts.join(", "), self.seconds, device / 3600.0)
+    }
+
+    /// Failures by their cause, the most frequent first; numbers in a cause are no difference.
+    pub fn causes(&self) -> Vec<(String, usize)> {
+        let mut causes: std::collections::BTreeMap<String, (String, usize)> =
+            std::collections::BTreeMap::new();
+        for (_, reason) in self.failed.iter().chain(&self.diverged) {
+            let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+            causes.entry(kind).or_insert((reason.clone(), 0)).1 += 1;
+        }
+        let mut causes: Vec<(String, usize)> = causes.into_values().collect();
+        causes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        causes
+    }
+}

@@ -1,0 +1,46 @@
+//! How long a run goes on, and how long it waits for signs of life.
+
+use std::time::{Duration, Instant};
+
+/// How long a run goes on, and how long it waits for signs of life.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// When to stop starting and to put back what runs.
+    pub until: Option<Instant>,
+    /// Failed jobs after which nothing more is started.
+    pub max_failures: Option<u64>,
+    /// How long a process may be silent before its jobs are taken from it.
+    pub lease: Duration,
+    /// How long an engine may be silent before it is killed; longer where its passes are.
+    pub hang: Duration,
+    /// Whether to wait for jobs that other processes are working at.
+    pub wait_for_others: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            until: None,
+            max_failures: None,
+            lease: Duration::from_secs(30),
+            hang: Duration::from_secs(300),
+            wait_for_others: true,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults, with the seconds that `LORAGRID_LEASE` and `LORAGRID_HANG` name.
+    pub fn from_environment() -> Self {
+        let seconds = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            text.parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0).map(Duration::from_secs_f64)
+        };
+        let plain = Self::default();
+        Self {
+            lease: seconds("LORAGRID_LEASE").unwrap_or(plain.lease),
+            hang: seconds("LORAGRID_HANG").unwrap_or(plain.hang),
+            ..plain
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Leases: an attempt is its process's as long as the process lives and says so.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use sqlx::Row;
+
+use super::error::StoreError;
+use super::jobs::{Attempt, AttemptEnd};
+use super::open::Store;
+use super::owner::Owner;
+use crate::job::{AttemptNumber, JobId, JobState};
+
+/// What one process has seen of the beats of others. A beat is a number that its owner counts up; how long it stood still is
+/// told by the reader's own clock, never by comparing two.
+#[derive(Debug, Default)]
+pub struct Observer {
+    seen: HashMap<(String, i64), (i64, Instant)>,
+}
+
+impl Observer {
+    /// Whether an attempt's beat has stood still for longer than `lease`.
+    pub(super) fn is_still(&mut self, job: &str, attempt: i64, beat: i64, lease: Duration) -> bool {
+        let now = Instant::now();
+        let seen = self.seen.entry((job.to_owned(), attempt)).or_insert((beat, now));
+        if seen.0 != beat {
+            *seen = (beat, now);
+        }
+        now.duration_since(seen.1) > lease
+    }
+}
+
+impl Store {
+    /// Counts up the beat of every open attempt of an owner. Returns those whose job is no longer theirs, with what became
+    /// of the job.
+    pub async fn beat(&self, owner: &Owner) -> Result<Vec<(Attempt, JobState)>, StoreError> {
+        let beat = sqlx::query("UPDATE attempts SET beat = beat + 1 WHERE owner = $1 AND ended_ms IS NULL");
+        beat.bind(owner.as_str()).execute(&self.pool).await?;
+        self.lost(owner).await
+    }
+
+    /// The open attempts of an owner whose job is no longer theirs, with what became of the job.
+    pub async fn lost(&self, owner: &Owner) -> Result<Vec<(Attempt, JobState)>, StoreError> {
+        let lost = sqlx::query(
+            "SELECT a.job_id, a.attempt, j.state FROM attempts a JOIN jobs j ON j.id = a.job_id
+             WHERE a.owner = $1 AND a.ended_ms IS NULL AND (j.state <> 'running' OR j.attempt <> a.attempt)",
+        );
+        let rows = lost.bind(owner.as_str()).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let attempt = read_attempt(row.try_get(0)?, row.try_get(1)?);
+                Ok((attempt, super::read::read_state(row, 2)?))
+            })
+            .collect()
+    }
+
+    /// Puts back running jobs whose process is gone, or has not said for longer than `lease` that it lives. Returns how many.
+    pub async fn recover(&self, observer: &mut Observer, lease: Duration) -> Result<usize, StoreError> {
+        let running = sqlx::query(
+            "SELECT a.job_id, a.attempt, a.owner, a.beat FROM attempts a
+             JOIN jobs j ON j.id = a.job_id AND j.attempt = a.attempt WHERE j.state = 'running'",
+        );
+        let mut recovered = 0;
+        for row in running.fetch_all(&self.pool).await? {
+            let (job, number, beat): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
+            let owner = Owner::from_store(row.try_get(2)?);
+            let reason = if owner.is_dead() {
+                "the process that ran it is gone"
+            } else if owner != Owner::this_process() && observer.is_still(&job, number, beat, lease) {
+                "the process that ran it has stopped saying that it lives"
+            } else {
+                continue;
+            };
+            match self.end(&read_attempt(job, number), &AttemptEnd::Requeued(reason.to_owned())).await {
+                Ok(()) => recovered += 1,
+                // Another process was quicker.
+                Err(StoreError::Fenced { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(recovered)
+    }
+}
+
+pub(super) fn read_attempt(job: String, number: i64) -> Attempt {
+    let number = AttemptNumber(u32::try_from(number).unwrap_or(u32::MAX));
+    Attempt { job: JobId::from_store(job), number }
+}

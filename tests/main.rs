@@ -9,8 +9,16 @@ mod errors;
 mod evaluation;
 mod fuzz;
 #[cfg(feature = "fake-engine")]
+mod hands;
+#[cfg(feature = "fake-engine")]
 mod hub;
+#[cfg(feature = "fake-engine")]
+mod lab;
+#[cfg(all(feature = "engine", feature = "fake-engine"))]
+mod night;
 mod planning;
+#[cfg(feature = "fake-engine")]
+mod recovery;
 #[cfg(feature = "fake-engine")]
 mod runs;
 mod support;

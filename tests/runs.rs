@@ -1,69 +1,12 @@
-//! Runs with the fake engine: order, resuming, recovery.
-
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+//! Runs with the fake engine: order, and what is not done twice.
 
 use serde_json::Value as Json;
 
-use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
+use crate::lab::{Lab, notes};
+use crate::support::{stderr, stdout, sweep};
 
 const GRID: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
-
-struct Lab(Scratch);
-
-impl Lab {
-    fn new(rest: &str) -> Self {
-        let scratch = Scratch::new();
-        tiny_model(&scratch);
-        scratch.write("sweep.toml", sweep(rest));
-        Self(scratch)
-    }
-
-    /// `run sweep.toml` with the fake engine and a fault, if one is named.
-    fn run(&self, fault: Option<&str>, more: &[&str]) -> std::process::Output {
-        self.command(fault, more).output().unwrap()
-    }
-
-    fn command(&self, fault: Option<&str>, more: &[&str]) -> Command {
-        let arguments =
-            [&["run", "sweep.toml", "--engine", env!("CARGO_BIN_EXE_fake-engine")], more].concat();
-        let mut command = self.0.command(&arguments);
-        if let Some(fault) = fault {
-            command.env("LORAGRID_FAKE", format!("{fault}={}", self.0.path().join("fault").display()));
-        }
-        command
-    }
-
-    fn rows(&self) -> Vec<Json> {
-        self.0.json(&["top", "--json"])["rows"].as_array().unwrap().clone()
-    }
-
-    /// Number of attempts in the database.
-    fn attempts(&self) -> usize {
-        self.count("SELECT COUNT(*) FROM attempts")
-    }
-
-    /// A number from the database.
-    fn count(&self, query: &str) -> usize {
-        count(&self.0.path().join("results/loragrid.db"), query)
-    }
-}
-
-/// A number from a database.
-fn count(path: &Path, query: &str) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let number: i64 = runtime.block_on(async {
-        use sqlx::{Connection, Row};
-        let mut connection = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
-        sqlx::query(query).fetch_one(&mut connection).await.unwrap().get(0)
-    });
-    number as usize
-}
 
 #[test]
 fn a_run_ends_with_a_row_for_the_base_and_one_for_each_cell() {
@@ -123,35 +66,6 @@ fn an_axis_value_that_was_added_runs_alone() {
 }
 
 #[test]
-fn the_job_of_an_engine_that_dies_runs_again() {
-    for fault in ["die@train", "half@score"] {
-        let lab = Lab::new(GRID);
-        let output = lab.run(Some(fault), &[]);
-        assert!(output.status.success(), "{fault}: {}", stderr(&output));
-        assert!(lab.0.path().join("fault").exists(), "{fault} did not happen");
-        assert_eq!(lab.attempts(), 6, "{fault}");
-        assert!(lab.rows().iter().all(|row| row["state"] == "done"), "{fault}");
-    }
-}
-
-/// The lines that all attempts of the fake engine wrote into their logs.
-fn notes(folder: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                lines.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
-            }
-        }
-    }
-    lines
-}
-
-#[test]
 fn scoring_that_dies_goes_on_with_the_documents_that_are_left() {
     let lab = Lab::new("train = false\neval = [\"two_digit_subtraction\"]\nlimit = 200\n");
     let output = lab.run(Some("die@document"), &[]);
@@ -208,61 +122,6 @@ fn a_plan_shows_what_is_done_and_what_is_left() {
         insta::assert_snapshot!(stdout(&output));
     });
     assert!(!lab.0.path().join("results").exists(), "a plan makes no database");
-}
-
-/// Whether a process is gone, or dead and only not yet collected by its parent.
-fn gone(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
-}
-
-/// Waits until a condition holds, at most half a minute.
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "waited too long until {what}");
-        std::thread::yield_now();
-    }
-}
-
-#[test]
-fn an_interrupt_puts_the_job_back_and_leaves_no_engine() {
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let lab = Lab::new(GRID);
-        let run = lab
-            .command(Some("hang@train"), &[])
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let fault = lab.0.path().join("fault");
-        let engine = || std::fs::read_to_string(&fault).unwrap_or_default();
-        wait_until("the engine hangs", || !engine().is_empty());
-        kill(Pid::from_raw(run.id() as i32), signal).unwrap();
-        let output = run.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(130), "{signal}: {}", stderr(&output));
-        assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 0);
-        assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE reason = 'stopped by the user'"), 1);
-        wait_until("the engine is gone", || gone(&engine()));
-        assert!(lab.run(None, &[]).status.success());
-        assert!(lab.rows().iter().all(|row| row["state"] == "done"), "{signal}");
-    }
-}
-
-#[test]
-fn the_engine_of_a_killed_orchestrator_dies_and_its_job_runs_again() {
-    let lab = Lab::new(GRID);
-    let mut run =
-        lab.command(Some("hang@train"), &[]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    let fault = lab.0.path().join("fault");
-    let engine = || std::fs::read_to_string(&fault).unwrap_or_default();
-    wait_until("the engine hangs", || !engine().is_empty());
-    run.kill().unwrap();
-    run.wait().unwrap();
-    wait_until("the engine is gone", || gone(&engine()));
-    assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 1);
-    assert!(lab.run(None, &[]).status.success());
-    assert!(lab.rows().iter().all(|row| row["state"] == "done"));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Live progress: a bar on a terminal, plain lines elsewhere.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::write_error;
+use crate::job::JobId;
 use crate::runner::Progress;
 use crate::store::AttemptEnd;
 
@@ -16,7 +18,8 @@ pub(super) struct Display {
     bar: Option<ProgressBar>,
     total: u64,
     done: u64,
-    label: String,
+    /// Labels of the jobs that are being worked at.
+    labels: HashMap<JobId, String>,
 }
 
 impl Display {
@@ -30,29 +33,32 @@ impl Display {
             }
             bar
         });
-        Self { bar, total, done: 0, label: String::new() }
+        Self { bar, total, done: 0, labels: HashMap::new() }
     }
 
     /// Shows what happened.
     pub(super) fn show(&mut self, progress: Progress) {
         match progress {
             Progress::Loading => self.announce("loading the model".to_owned()),
-            Progress::Started { label, trains, .. } => {
+            Progress::Started { job, label, trains } => {
                 let what = if trains { "training" } else { "scoring" };
-                self.label = label;
-                self.announce(format!("{} {what}", self.label));
+                self.announce(format!("{label} {what}"));
+                self.labels.insert(job, label);
             }
-            Progress::Step { report, .. } => {
+            Progress::Step { job, report } => {
                 let rate = report.tokens.0 as f64 / report.seconds.0.max(1e-9);
                 let text = format!(
                     "{} step {}/{} loss {:.3} {rate:.0} tokens/s",
-                    self.label, report.step, report.steps, report.loss
+                    self.label(&job),
+                    report.step,
+                    report.steps,
+                    report.loss
                 );
                 let part = report.steps.div_ceil(LINES_PER_TRAINING).max(1);
                 self.position(report.step, report.steps, text, report.step.is_multiple_of(part));
             }
-            Progress::Scoring { done, total, .. } => {
-                let text = format!("{} scored {done}/{total} documents", self.label);
+            Progress::Scoring { job, done, total } => {
+                let text = format!("{} scored {done}/{total} documents", self.label(&job));
                 self.position(done, total, text, done == total);
             }
             Progress::LetGo { label, outcome } => {
@@ -63,7 +69,8 @@ impl Display {
                     "{device} is left alone: engines die there at once; the last one: {reason}"
                 ));
             }
-            Progress::Ended { label, end, .. } => {
+            Progress::Ended { job, label, end } => {
+                self.labels.remove(&job);
                 self.done += u64::from(!matches!(end, AttemptEnd::Requeued(_)));
                 let word = match end {
                     AttemptEnd::Finished => "done".to_owned(),
@@ -81,6 +88,10 @@ impl Display {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+
+    fn label(&self, job: &JobId) -> &str {
+        self.labels.get(job).map_or("", String::as_str)
     }
 
     fn announce(&self, text: String) {

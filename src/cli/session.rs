@@ -9,7 +9,7 @@ use crate::checkpoint::{Checkpoint, ModelTokenizer};
 use crate::device::{auto_dtype, cpu_slots};
 use crate::job::{BaseForm, Quantize};
 use crate::protocol::{Event, FailureKind, FrameError, LoadOrder, Order};
-use crate::worker::{Engine, EngineHandle, find_engine};
+use crate::worker::{Engine, EngineHandle, Place, find_engine};
 
 /// A running engine.
 pub(super) struct Session {
@@ -30,7 +30,7 @@ impl Session {
         let log = scratch.path().join("engine.log");
         let failed =
             |error: crate::worker::WorkerError| Failure::new(ExitCode::Engine, error.to_string(), None);
-        let (engine, handle) = Engine::start(&program, &log, &[]).map_err(failed)?;
+        let (engine, handle) = Engine::start(&program, &log, &Place::default()).map_err(failed)?;
         let threads = cpu_slots().first().map_or(1, |slot| slot.threads);
         Ok(Self { engine, handle, threads, log, _scratch: scratch })
     }

@@ -11,12 +11,23 @@ use crate::failure::EngineError;
 const APART: Duration = Duration::from_secs(1);
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
+/// Whether the engine waits for an order.
+static IDLE: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(_: i32) {
-    STOPPED.store(true, Ordering::Relaxed);
+    STOPPED.store(true, Ordering::SeqCst);
+    if IDLE.load(Ordering::SeqCst) {
+        // SAFETY: `_exit` may be called in a handler; an engine that waits has nothing to write down.
+        unsafe { nix::libc::_exit(0) }
+    }
 }
 
-/// From now on SIGTERM only sets the flag; an engine without an order is told to shut down instead.
+/// Whether the engine waits for an order from now on: a SIGTERM then ends it at once.
+pub(crate) fn set_idle(idle: bool) {
+    IDLE.store(idle, Ordering::SeqCst);
+}
+
+/// From now on SIGTERM sets the flag while an order is carried out, and ends an engine that waits for one.
 pub(crate) fn listen() {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler stores into an atomic, which may be done in one.
@@ -28,7 +39,7 @@ pub(crate) fn listen() {
 
 /// Whether the order is to be stopped.
 pub(crate) fn is_stopped() -> bool {
-    STOPPED.load(Ordering::Relaxed)
+    STOPPED.load(Ordering::SeqCst)
 }
 
 /// What an order calls after each pass: it tells that the engine lives, and whether to stop.

@@ -17,6 +17,7 @@ use tch::{Device, Kind};
 use crate::failure::EngineError;
 use crate::fault;
 use crate::generate::generate;
+use crate::interrupt::{is_stopped, set_idle};
 use crate::lora::{Adapter, read_adapter, write_adapter};
 use crate::memory::peak_resident;
 use crate::merge::{Merged, merge};
@@ -24,7 +25,7 @@ use crate::model::{Model, Storage, load};
 use crate::probe::probe;
 use crate::score::{self, score_tasks};
 use crate::tensor::{kind, wide};
-use crate::train::{Checkpoints, Run, Told, clear, train};
+use crate::train::{Checkpoints, Finished, Run, Told, finish, finished, train};
 
 /// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
@@ -34,7 +35,7 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
         engine: env!("CARGO_PKG_VERSION").to_owned(),
         device: protocol::Device::Cpu,
     })?;
-    while let Some(order) = read_frame::<Order>(&mut orders)? {
+    while let Some(order) = next_order(&mut orders)? {
         let result = match order {
             Order::Load(order) => engine.load(&order),
             Order::Train(order) => engine.train(&order),
@@ -64,6 +65,18 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
         }
     }
     Ok(())
+}
+
+/// Waits for the next order; none where the stream ended, or the engine was stopped.
+fn next_order(orders: &mut impl Read) -> Result<Option<Order>, FrameError> {
+    set_idle(true);
+    // The signal may have come just before.
+    if is_stopped() {
+        return Ok(None);
+    }
+    let order = read_frame(orders);
+    set_idle(false);
+    order
 }
 
 struct Engine {
@@ -103,6 +116,12 @@ impl Engine {
 
     fn train(&mut self, order: &TrainOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
+        // An earlier attempt came to the end, and whoever waited for it did not hear so.
+        if let Some(end) = finished(&order.checkpoints, order.key).filter(|_| order.adapter.is_dir()) {
+            tracing::info!("the training is at its end already");
+            end.reports.iter().try_for_each(|report| self.send(&Event::Step(*report)))?;
+            return Ok(self.send(&Event::Trained(end.trained))?);
+        }
         let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let path = &order.tokens;
         let encoded =
@@ -124,7 +143,7 @@ impl Engine {
             }),
         };
         let events = &mut self.events;
-        let trained = train(model, &mut adapter, &run, |told| {
+        let (trained, reports) = train(model, &mut adapter, &run, |told| {
             let report = match told {
                 Told::Pass => return Ok(write_frame(events, &Event::Pass)?),
                 Told::Resumed(step) => {
@@ -144,7 +163,8 @@ impl Engine {
         })?;
         fault::at("adapter");
         write_adapter(&order.adapter, &adapter, model, &order.lora, &order.base_name)?;
-        clear(&order.checkpoints);
+        finish(&order.checkpoints, &Finished { key: order.key, reports, trained: trained.clone() })?;
+        fault::at("finished");
         self.send(&Event::Trained(trained))?;
         Ok(())
     }
@@ -163,7 +183,10 @@ impl Engine {
         let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |told| {
             let event = match told {
                 score::Told::Pass => Event::Pass,
-                score::Told::Document(score) => Event::Document(score),
+                score::Told::Document(score) => {
+                    fault::at("document");
+                    Event::Document(score)
+                }
             };
             Ok(write_frame(events, &event)?)
         })?;

@@ -70,7 +70,7 @@ impl Running<'_, '_> {
             Stopped::Failures => "stopped: too many jobs failed",
         };
         for (slot, job) in &mut self.working {
-            job.leaving.get_or_insert(Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
+            job.leave(Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
             if let Some(engine) = self.engines.get(slot) {
                 engine.handle.terminate();
             }

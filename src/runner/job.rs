@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::Progress;
 use crate::job::{BaseForm, Digest, ScoreKey, Seconds, Softmax};
@@ -35,10 +36,12 @@ pub(super) struct RunningJob<'a> {
     /// Documents that are not in the store yet.
     documents: Vec<DocumentScore>,
     scored: u64,
-    /// Whether it has done something that an attempt before it had not.
-    pub(super) progressed: bool,
+    /// How far it has come: optimizer steps made and documents scored, all attempts together.
+    pub(super) reach: u64,
     /// What ends it when its engine is gone.
     pub(super) leaving: Option<Leaving>,
+    /// Since when.
+    left: Option<Instant>,
 }
 
 /// How an attempt ends whose engine is on its way out.
@@ -116,8 +119,9 @@ impl<'a> RunningJob<'a> {
             known: Vec::new(),
             documents: Vec::new(),
             scored: 0,
-            progressed: false,
+            reach: 0,
             leaving: None,
+            left: None,
         }
     }
 
@@ -128,8 +132,20 @@ impl<'a> RunningJob<'a> {
             known.push(store.scored_documents(key).await?);
         }
         self.scored = known.iter().map(|documents| documents.len() as u64).sum();
+        self.reach = self.scored;
         self.known = known;
         Ok(())
+    }
+
+    /// Notes how it ends when its engine is gone; the first reason counts.
+    pub(super) fn leave(&mut self, how: Leaving) {
+        self.leaving.get_or_insert(how);
+        self.left.get_or_insert(Instant::now());
+    }
+
+    /// Whether its engine should have been gone for this long.
+    pub(super) fn is_overdue(&self, patience: Duration) -> bool {
+        self.left.is_some_and(|left| left.elapsed() > patience)
     }
 
     /// Its model's place in the plan and how it is held.
@@ -214,7 +230,7 @@ impl<'a> RunningJob<'a> {
         let subject = self.job.subject.digest();
         match event {
             Event::Step(report) => {
-                self.progressed = true;
+                self.reach = self.reach.max(self.scored + report.step);
                 let first = self.losses.map_or(report.loss, |(first, _)| first);
                 self.losses = Some((first, report.loss));
                 self.steps.push(report);
@@ -225,17 +241,18 @@ impl<'a> RunningJob<'a> {
                 Ok(Next::Wait)
             }
             Event::Trained(trained) => {
-                self.progressed = true;
                 self.flush_steps(store).await?;
                 let record = TrainingRecord { adapter: self.adapter.clone(), trained, losses: self.losses };
                 store.record_training(subject, &record).await?;
+                // What stays of it is found by `loragrid gc`.
+                let _ = std::fs::remove_dir_all(&self.checkpoints);
                 self.phase = Phase::Scoring;
                 Ok(if self.job.missing.is_empty() { Next::End(AttemptEnd::Finished) } else { Next::Send })
             }
             Event::Document(score) => {
-                self.progressed = true;
                 self.documents.push(score);
                 self.scored += 1;
+                self.reach += 1;
                 if self.documents.len() >= DOCUMENT_BATCH {
                     self.flush_documents(store).await?;
                 }

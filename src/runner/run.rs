@@ -17,7 +17,7 @@ use crate::plan::{Plan, PlannedJob, Work};
 use crate::protocol::{Event as EngineEvent, FrameError, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, JobAfter, Scheduler, SlotId};
 use crate::store::{AttemptEnd, Observer, Owner, Store, StoreError};
-use crate::worker::{Death, WorkerError};
+use crate::worker::{Death, Place, WorkerError};
 
 /// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
 const MAX_DEATHS: u32 = 3;
@@ -123,7 +123,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
     pub(super) working: BTreeMap<SlotId, RunningJob<'a>>,
-    deaths: HashMap<JobId, u32>,
+    /// Deaths of a job's engines one after another without progress, and how far it ever came.
+    deaths: HashMap<JobId, (u32, u64)>,
     budgets: HashMap<JobId, usize>,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
@@ -219,10 +220,10 @@ impl Running<'_, '_> {
                         look |= self.runner.store.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }
                     look |= self.scheduler.is_idle() || self.runner.store.data_version().await? != version;
-                    if let Some(why) = self.is_over() {
-                        return self.stop(why, receiver, stops).await;
-                    }
                 }
+            }
+            if let Some(why) = self.is_over() {
+                return self.stop(why, receiver, stops).await;
             }
         }
     }
@@ -257,20 +258,16 @@ impl Running<'_, '_> {
 
     /// Ends attempts whose job was taken from this process.
     async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
-        for (attempt, state) in self.runner.store.lost(&self.owner).await? {
+        for (slot, job) in self.working.iter_mut().filter(|(_, job)| job.leaving.is_none()) {
+            let Some(state) = self.runner.store.fate(&job.attempt).await? else { continue };
             let outcome = match state {
                 JobState::Paused => "paused",
                 JobState::Cancelled => "cancelled",
                 _ => "lost",
             };
-            match self.working.iter_mut().find(|(_, job)| job.attempt == attempt) {
-                Some((slot, job)) => {
-                    job.leaving.get_or_insert(Leaving::LetGo(outcome));
-                    if let Some(engine) = self.engines.get(slot) {
-                        engine.handle.terminate();
-                    }
-                }
-                None => self.runner.store.let_go(&attempt, outcome).await?,
+            job.leave(Leaving::LetGo(outcome));
+            if let Some(engine) = self.engines.get(slot) {
+                engine.handle.terminate();
             }
         }
         Ok(())
@@ -282,7 +279,9 @@ impl Running<'_, '_> {
             let Some(job) = self.working.get(slot) else { continue };
             let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
             let limit = plain.max(engine.longest_silence * 20);
-            if engine.last_sign.elapsed() > limit {
+            if job.is_overdue(GOODBYE) {
+                engine.handle.kill();
+            } else if engine.last_sign.elapsed() > limit {
                 engine.handle.kill();
                 self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
             }
@@ -292,8 +291,9 @@ impl Running<'_, '_> {
     fn start_engine(&mut self, slot: SlotId) -> Result<(), RunError> {
         let here = &self.runner.slots[slot.0];
         let log = self.runner.results.join("logs").join(format!("engine-{}.log", slot.0));
-        let cores: &[usize] = if self.runner.slots.len() > 1 { &here.cores } else { &[] };
-        let engine = SlotEngine::start(slot, &self.runner.engine, &log, cores, self.messages.clone())?;
+        let cores = if self.runner.slots.len() > 1 { here.cores.clone() } else { Vec::new() };
+        let place = Place { device: here.device.to_string(), cores, cards: None };
+        let engine = SlotEngine::start(slot, &self.runner.engine, &log, &place, self.messages.clone())?;
         self.engines.insert(slot, engine);
         Ok(())
     }
@@ -325,6 +325,9 @@ impl Running<'_, '_> {
             }
             Next::End(end) => {
                 self.end_job(slot, end).await?;
+                if self.is_over().is_some() {
+                    self.scheduler.on(Event::Stop);
+                }
                 let effects = self.scheduler.on(Event::Ended(slot));
                 self.carry_out(effects).await
             }
@@ -336,12 +339,12 @@ impl Running<'_, '_> {
                 } else {
                     AttemptEnd::Failed(reason)
                 };
-                job.leaving = Some(Leaving::End(end));
+                job.leave(Leaving::End(end));
                 Ok(())
             }
             Next::DiskFull(reason) => {
                 let end = AttemptEnd::Requeued(reason.clone());
-                job.leaving = Some(Leaving::End(end));
+                job.leave(Leaving::End(end));
                 self.disk_full = Some(reason);
                 Ok(())
             }
@@ -371,7 +374,7 @@ impl Running<'_, '_> {
             let effects = self.scheduler.on(lost);
             return self.carry_out(effects).await;
         };
-        let (job_id, progressed) = (job.attempt.job.clone(), job.progressed);
+        let (job_id, reach) = (job.attempt.job.clone(), job.reach);
         let leaving = job.leaving.take();
         if leaving != Some(Leaving::LetGo("lost")) {
             job.flush(self.runner.store).await?;
@@ -392,14 +395,20 @@ impl Running<'_, '_> {
                     death.to_string()
                 };
                 self.last_death.clone_from(&reason);
-                quick = at_once && !progressed;
-                let deaths = self.deaths.entry(job_id).or_default();
+                let (deaths, furthest) = self.deaths.entry(job_id).or_default();
+                let progressed = reach > *furthest;
+                // Whoever sends SIGKILL is not the device.
+                quick = at_once && death.signal != Some(9);
                 *deaths = if progressed { 1 } else { *deaths + 1 };
+                *furthest = reach.max(*furthest);
                 if *deaths < MAX_DEATHS { AttemptEnd::Requeued(reason) } else { AttemptEnd::Failed(reason) }
             }
         };
         let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };
         self.end_job(slot, end).await?;
+        if self.is_over().is_some() {
+            self.scheduler.on(Event::Stop);
+        }
         let effects = self.scheduler.on(Event::SlotLost { slot, job: after, quick });
         self.carry_out(effects).await
     }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use crate::job::BaseForm;
 use crate::protocol::Event;
 use crate::scheduler::SlotId;
-use crate::worker::{Death, Engine, EngineHandle, WorkerError};
+use crate::worker::{Death, Engine, EngineHandle, Place, WorkerError};
 
 /// What the reader of a slot's events says.
 #[derive(Debug)]
@@ -39,10 +39,10 @@ impl SlotEngine {
         slot: SlotId,
         program: &std::path::Path,
         log: &std::path::Path,
-        cores: &[usize],
+        place: &Place,
         messages: mpsc::Sender<(SlotId, SlotMessage)>,
     ) -> Result<Self, WorkerError> {
-        let (engine, handle) = Engine::start(program, log, cores)?;
+        let (engine, handle) = Engine::start(program, log, place)?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(read_events(slot, engine, receiver, messages));
         let now = Instant::now();

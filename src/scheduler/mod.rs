@@ -8,6 +8,8 @@ use crate::job::JobId;
 /// Jobs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
 /// its engine again and again is the job's fault and not the slot's.
 const QUICK_LOSSES: usize = 3;
+/// The same for the only slot that is left: bad jobs beside each other are likelier then than a bad slot.
+const QUICK_LOSSES_OF_THE_LAST: usize = 8;
 
 /// A place where one engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,13 +141,15 @@ impl Scheduler {
     }
 
     fn lose(&mut self, id: SlotId, after: JobAfter, quick: bool, effects: &mut Vec<Effect>) {
+        let last = self.slots.iter().all(|(other, slot)| *other == id || slot.state == State::Quarantined);
+        let most = if last { QUICK_LOSSES_OF_THE_LAST } else { QUICK_LOSSES };
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &slot.state {
             _ if !quick => slot.quick_losses.clear(),
             State::Busy(job) => drop(slot.quick_losses.insert(Ok(job.clone()))),
             _ => drop(slot.quick_losses.insert(Err(slot.quick_losses.len()))),
         }
-        let next = if slot.quick_losses.len() >= QUICK_LOSSES { State::Quarantined } else { State::Off };
+        let next = if slot.quick_losses.len() >= most { State::Quarantined } else { State::Off };
         if next == State::Quarantined {
             effects.push(Effect::Quarantine(id));
         }
@@ -218,8 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_whose_engines_die_at_once_is_left_alone_and_its_job_goes_elsewhere() {
-        let mut scheduler = Scheduler::new([SLOT]);
+    fn a_slot_whose_engines_die_at_once_is_left_alone_and_its_jobs_go_elsewhere() {
+        let other = SlotId(1);
+        let mut scheduler = Scheduler::new([SLOT, other]);
         for name in ["a", "b", "c"] {
             scheduler.on(Event::Queued(job(name)));
         }
@@ -230,6 +235,23 @@ mod tests {
         }
         assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("c")]);
         assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT)]);
+        assert!(!scheduler.is_out_of_slots() && !scheduler.is_idle());
+        assert_eq!(scheduler.on(Event::SlotReady(other)), [Effect::Start { slot: other, job: job("a") }]);
+    }
+
+    #[test]
+    fn the_last_slot_is_given_up_later_than_others() {
+        let mut scheduler = Scheduler::new([SLOT]);
+        for number in 0..QUICK_LOSSES_OF_THE_LAST {
+            scheduler.on(Event::Queued(job(&number.to_string())));
+        }
+        for number in 0..QUICK_LOSSES_OF_THE_LAST {
+            assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(&number.to_string())]);
+            let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+            let last = number + 1 == QUICK_LOSSES_OF_THE_LAST;
+            let effect = if last { Effect::Quarantine(SLOT) } else { Effect::StartEngine(SLOT) };
+            assert_eq!(scheduler.on(lost), [effect]);
+        }
         assert!(scheduler.is_out_of_slots() && scheduler.is_idle());
     }
 
@@ -246,12 +268,13 @@ mod tests {
 
     #[test]
     fn a_slot_whose_engines_do_not_start_is_left_alone() {
-        let mut scheduler = Scheduler::new([SLOT]);
+        let mut scheduler = Scheduler::new([SLOT, SlotId(1)]);
         scheduler.on(Event::Queued(job("a")));
         let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Gone, quick: true };
-        assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
-        assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
-        assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT)]);
+        for _ in 1..QUICK_LOSSES {
+            assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
+        }
+        assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT), Effect::StartEngine(SlotId(1))]);
     }
 
     #[test]

@@ -31,27 +31,20 @@ impl Observer {
 }
 
 impl Store {
-    /// Counts up the beat of every open attempt of an owner. Returns those whose job is no longer theirs, with what became
-    /// of the job.
-    pub async fn beat(&self, owner: &Owner) -> Result<Vec<(Attempt, JobState)>, StoreError> {
+    /// Counts up the beat of every open attempt of an owner.
+    pub async fn beat(&self, owner: &Owner) -> Result<(), StoreError> {
         let beat = sqlx::query("UPDATE attempts SET beat = beat + 1 WHERE owner = $1 AND ended_ms IS NULL");
         beat.bind(owner.as_str()).execute(&self.pool).await?;
-        self.lost(owner).await
+        Ok(())
     }
 
-    /// The open attempts of an owner whose job is no longer theirs, with what became of the job.
-    pub async fn lost(&self, owner: &Owner) -> Result<Vec<(Attempt, JobState)>, StoreError> {
-        let lost = sqlx::query(
-            "SELECT a.job_id, a.attempt, j.state FROM attempts a JOIN jobs j ON j.id = a.job_id
-             WHERE a.owner = $1 AND a.ended_ms IS NULL AND (j.state <> 'running' OR j.attempt <> a.attempt)",
-        );
-        let rows = lost.bind(owner.as_str()).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                let attempt = read_attempt(row.try_get(0)?, row.try_get(1)?);
-                Ok((attempt, super::read::read_state(row, 2)?))
-            })
-            .collect()
+    /// What became of an attempt's job, if it is no longer the attempt's.
+    pub async fn fate(&self, attempt: &Attempt) -> Result<Option<JobState>, StoreError> {
+        let query = sqlx::query("SELECT state, attempt FROM jobs WHERE id = $1");
+        let row = query.bind(attempt.job.as_str()).fetch_one(&self.pool).await?;
+        let (state, number): (JobState, i64) = (super::read::read_state(&row, 0)?, row.try_get(1)?);
+        let own = state == JobState::Running && number == i64::from(attempt.number.0);
+        Ok((!own).then_some(state))
     }
 
     /// Puts back running jobs whose process is gone, or has not said for longer than `lease` that it lives. Returns how many.

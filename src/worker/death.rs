@@ -5,6 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 
+use nix::sys::signal::Signal;
+
 /// Bytes of the log's end that are looked at.
 const TAIL: usize = 4096;
 
@@ -29,8 +31,11 @@ impl Death {
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
-            (_, Some(9)) => f.write_str("the engine was killed (signal 9, perhaps for want of memory)")?,
-            (_, Some(signal)) => write!(f, "the engine was killed by signal {signal}")?,
+            (_, Some(9)) => f.write_str("the engine was killed (SIGKILL, perhaps for want of memory)")?,
+            (_, Some(signal)) => match Signal::try_from(signal) {
+                Ok(signal) => write!(f, "the engine was killed by {}", signal.as_str())?,
+                Err(_) => write!(f, "the engine was killed by signal {signal}")?,
+            },
             (Some(code), None) => write!(f, "the engine exited with code {code}")?,
             (None, None) => f.write_str("the engine ended")?,
         }

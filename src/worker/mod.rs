@@ -6,4 +6,4 @@ mod process;
 
 pub use death::Death;
 pub use find::{EngineNotFound, find_engine};
-pub use process::{Engine, EngineHandle, WorkerError};
+pub use process::{Engine, EngineHandle, Place, WorkerError};

@@ -50,16 +50,29 @@ pub struct EngineHandle {
     group: Pid,
 }
 
+/// Where an engine runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The slot's device, which the engine is told as `LORAGRID_DEVICE`.
+    pub device: String,
+    /// The cores that it may use; all of them where none is named.
+    pub cores: Vec<usize>,
+    /// What it sees of the graphics cards, as `CUDA_VISIBLE_DEVICES`; as this process sees them where it is not named.
+    pub cards: Option<String>,
+}
+
 impl Engine {
-    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`, on these cores if any are named.
-    /// It dies with this process.
+    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`. It dies with this process.
     /// Error: [`WorkerError::Start`].
-    pub fn start(engine: &Path, log: &Path, cores: &[usize]) -> Result<(Self, EngineHandle), WorkerError> {
+    pub fn start(engine: &Path, log: &Path, place: &Place) -> Result<(Self, EngineHandle), WorkerError> {
         let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
         let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
         let (ours, theirs) = std::io::pipe().map_err(failed)?;
         let mut command = std::process::Command::new(engine);
         command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
+        command.env("LORAGRID_DEVICE", &place.device);
+        command.envs(place.cards.iter().map(|cards| ("CUDA_VISIBLE_DEVICES", cards)));
+        let cores = &place.cores;
         let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
         command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
         let mut own = CpuSet::new();

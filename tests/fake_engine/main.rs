@@ -1,11 +1,11 @@
 //! A stand-in for loragrid-engine: it speaks the real protocol, answers with a hash of the order instead of computing,
 //! and misbehaves on a script, so that the orchestrator is tested without a tensor.
 //!
-//! `LORAGRID_FAKE` is a fault and a file: `die@train=FILE` aborts within the first training, `half@score=FILE` writes
-//! half a frame and aborts, `die@document=FILE` aborts at document 70 of a task,
-//! `hang@train=FILE` says nothing more, `diverge@train=FILE` reports a loss that is no number.
-//! The file is made when the fault happens, with the process's number in it; a fault happens only while its file is not
-//! there.
+//! `LORAGRID_FAKE` is a fault, and a file if it shall happen only once: `die@train=FILE` makes the file, with the process's
+//! number in it, when the fault happens, and a fault whose file is there does not happen. `die@train` aborts within a
+//! training, `die@seed2` within that of this seed, `die@cpu:1` within one on this device, `die@start` before anything,
+//! `die@document` at document 70 of a task; `half@score` writes half a frame and aborts; `hang@train` says nothing more, and
+//! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,6 +22,9 @@ use loragrid::task::{RequestScore, build_documents, score_document};
 const STEPS: u64 = 4;
 
 fn main() {
+    if due("die@start") {
+        std::process::abort();
+    }
     // SAFETY: loragrid opens this descriptor for its engines, and nothing else in this program uses it.
     let mut events = unsafe { File::from_raw_fd(EVENT_DESCRIPTOR) };
     let hello = Event::Hello { protocol: PROTOCOL_VERSION, engine: "fake".to_owned(), device: Device::Cpu };
@@ -50,22 +53,46 @@ fn due(fault: &str) -> bool {
     let script = std::env::var("LORAGRID_FAKE").unwrap_or_default();
     match script.split_once('=') {
         Some((named, file)) if named == fault && !Path::new(file).exists() => {
-            std::fs::write(file, std::process::id().to_string()).expect("the fault's file can be written");
+            // Beside and renamed, so that whoever waits for the file finds the number in it.
+            let beside = format!("{file}.{}", std::process::id());
+            std::fs::write(&beside, std::process::id().to_string()).expect("the fault's file can be written");
+            std::fs::rename(&beside, file).expect("the fault's file can be named");
             true
         }
+        None => script == fault,
         _ => false,
     }
 }
 
-fn train(events: &mut File, order: &TrainOrder) {
-    let mut hanging = false;
-    for step in 1..=STEPS {
-        if step == 3 && due("die@train") {
-            std::process::abort();
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The faults of the third step.
+fn misbehave(order: &TrainOrder) {
+    let device = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
+    if due("die@train") || due(&format!("die@seed{}", order.seed)) || due(&format!("die@{device}")) {
+        std::process::abort();
+    }
+    let deaf = due("deaf@train");
+    if deaf {
+        // SAFETY: ignoring a signal runs no handler.
+        unsafe {
+            nix::sys::signal::signal(nix::sys::signal::Signal::SIGTERM, nix::sys::signal::SigHandler::SigIgn)
         }
-        while step == 3 && (hanging || due("hang@train")) {
-            hanging = true;
-            std::thread::park();
+        .expect("the signal can be ignored");
+    }
+    if deaf || due("hang@train") {
+        hang();
+    }
+}
+
+fn train(events: &mut File, order: &TrainOrder) {
+    for step in 1..=STEPS {
+        if step == 3 {
+            misbehave(order);
         }
         let loss = 1.0 / step as f64;
         send(

@@ -11,7 +11,7 @@ use crate::device::{auto_dtype, cpu_slots};
 use crate::job::Bytes;
 use crate::protocol::{Event, PROTOCOL_VERSION};
 use crate::store::Store;
-use crate::worker::{Engine, find_engine};
+use crate::worker::{Engine, Place, find_engine};
 
 /// Below this a night is at risk.
 const LITTLE_DISK: u64 = 2 << 30;
@@ -58,8 +58,8 @@ async fn engine(arguments: &DoctorArguments) -> Finding {
     };
     let started = async {
         let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let (mut engine, _handle) =
-            Engine::start(&program, &scratch.path().join("log"), &[]).map_err(|error| error.to_string())?;
+        let (mut engine, _handle) = Engine::start(&program, &scratch.path().join("log"), &Place::default())
+            .map_err(|error| error.to_string())?;
         let hello = tokio::time::timeout(std::time::Duration::from_secs(60), engine.next_event()).await;
         match hello {
             Ok(Ok(Some(Event::Hello { protocol, engine: version, .. }))) if protocol == PROTOCOL_VERSION => {

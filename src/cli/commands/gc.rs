@@ -34,8 +34,10 @@ pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) ->
             }
         }
         for entry in folders(&results.join("adapters"))? {
-            let own = name(&entry);
-            if !unfinished.contains(&own) && !trained.contains(&own) {
+            // What an engine had not written to its end has its process's number behind the name.
+            let file = name(&entry);
+            let own = file.split('.').next().unwrap_or_default();
+            if !unfinished.contains(own) && (own != file || !trained.contains(own)) {
                 garbage.push(of(entry, "no finished training has it"));
             }
         }

@@ -90,7 +90,8 @@ fn tell(moved: &[JobId], word: &str, as_json: bool) -> Result<ExitCode, Failure>
     if as_json {
         write_json(&json!({ "jobs": moved, "state": word }))?;
     } else {
-        write_line(&format!("{} jobs are {word} now", moved.len()))?;
+        let (jobs, are) = if moved.len() == 1 { ("job", "is") } else { ("jobs", "are") };
+        write_line(&format!("{} {jobs} {are} {word} now", moved.len()))?;
     }
     Ok(ExitCode::Success)
 }

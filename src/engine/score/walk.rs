@@ -47,8 +47,10 @@ pub(crate) fn score_requests(
         answered: Vec::new(),
     };
     while !requests.is_empty() && !walk.waiting.is_empty() {
-        fault::at("pass");
-        within_memory(way.token_budget, || tch::no_grad(|| walk.pass(way.token_budget)))??;
+        within_memory(way.token_budget, || {
+            fault::at("score");
+            tch::no_grad(|| walk.pass(way.token_budget))
+        })??;
         pulse.beat()?;
         for query in std::mem::take(&mut walk.answered) {
             let RequestScore { log_likelihood, is_greedy } = walk.scores[query];

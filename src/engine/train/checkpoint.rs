@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use loragrid::job::Digest;
+use loragrid::protocol::{StepReport, Trained};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -28,8 +29,8 @@ pub(crate) struct Standing {
     pub(crate) tokens: u64,
     /// Seconds of training so far.
     pub(crate) seconds: f64,
-    /// Loss of each window.
-    pub(crate) losses: Vec<f64>,
+    /// What was told of each step, and is told again: the process that heard it may be gone.
+    pub(crate) reports: Vec<StepReport>,
     /// The last loss on the rows kept for validation.
     pub(crate) validation_loss: Option<f64>,
     /// Steps that the optimizer counts.
@@ -61,14 +62,7 @@ pub(crate) fn save(
     for (_, tensor) in tensors {
         body.extend(bytes(tensor)?);
     }
-    std::fs::create_dir_all(folder).map_err(io)?;
-    fault::write("checkpoint").map_err(io)?;
-    let beside = path.with_extension("incomplete");
-    let mut file = File::create(&beside).map_err(io)?;
-    file.write_all(Digest::of(&body).to_string().as_bytes()).map_err(io)?;
-    file.write_all(&body).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    std::fs::rename(&beside, &path).map_err(io)?;
+    write_whole(&path, &body).map_err(io)?;
     for old in files(folder).into_iter().skip(KEPT) {
         // One more file is no harm.
         let _ = std::fs::remove_file(old);
@@ -93,10 +87,58 @@ pub(crate) fn load(
     })
 }
 
-/// Removes the checkpoints of a training that is done.
-pub(crate) fn clear(folder: &Path) {
-    // What stays is cleared by the next training, or by `loragrid gc`.
-    let _ = std::fs::remove_dir_all(folder);
+/// The end of a training of this key, with what was told of each step, as a file beside its checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    /// The training key.
+    pub(crate) key: Digest,
+    /// What was told of each step.
+    pub(crate) reports: Vec<StepReport>,
+    /// What is told at the end.
+    pub(crate) trained: Trained,
+}
+
+const FINISHED: &str = "finished";
+
+/// Notes that a training is at its end and its adapter is written, so that whoever did not hear it is told again. The folder
+/// is removed by who heard it. Error: the system's.
+pub(crate) fn finish(folder: &Path, finished: &Finished) -> Result<(), EngineError> {
+    let path = folder.join(FINISHED);
+    let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
+    let body = serde_json::to_vec(finished).map_err(|error| io(error.into()))?;
+    write_whole(&path, &body).map_err(io)?;
+    for old in files(folder) {
+        // What stays goes with the folder.
+        let _ = std::fs::remove_file(old);
+    }
+    Ok(())
+}
+
+/// The end of a training of this key, if it came to one and the file that says so is whole.
+pub(crate) fn finished(folder: &Path, key: Digest) -> Option<Finished> {
+    let file = std::fs::read(folder.join(FINISHED)).ok()?;
+    let finished: Finished = serde_json::from_slice(whole(&file)?).ok()?;
+    (finished.key == key).then_some(finished)
+}
+
+/// Writes a file with the checksum of its body, beside and renamed.
+fn write_whole(path: &Path, body: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    fault::write("checkpoint")?;
+    // Another process may believe the training to be its own.
+    let beside = path.with_extension(format!("{}.incomplete", std::process::id()));
+    let mut file = File::create(&beside)?;
+    file.write_all(Digest::of(body).to_string().as_bytes())?;
+    file.write_all(body)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)
+}
+
+/// The body of such a file, if it is the one of the checksum.
+fn whole(file: &[u8]) -> Option<&[u8]> {
+    let (sum, body) = file.split_at_checked(64)?;
+    (Digest::of(body).to_string().as_bytes() == sum).then_some(body)
 }
 
 /// Checkpoint files, the newest first.
@@ -113,10 +155,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Option<(Standing, Vec<(String, Tensor)>)> {
     let file = std::fs::read(path).ok()?;
-    let (sum, body) = file.split_at_checked(64)?;
-    if Digest::of(body).to_string().as_bytes() != sum {
-        return None;
-    }
+    let body = whole(&file)?;
     let (length, rest) = body.split_at_checked(8)?;
     let length = usize::try_from(u64::from_le_bytes(length.try_into().ok()?)).ok()?;
     let (head, mut rest) = rest.split_at_checked(length)?;
@@ -144,17 +183,26 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>, EngineError> {
 
 #[cfg(test)]
 mod tests {
+    use loragrid::job::{Bytes, Seconds, Tokens};
+
     use super::*;
 
     fn standing(step: u64) -> Standing {
-        let key = Digest::of(b"key");
-        let losses = vec![0.1 + 0.2; step as usize];
+        let report = |step| StepReport {
+            step,
+            steps: 9,
+            loss: 0.1 + 0.2,
+            validation_loss: None,
+            learning_rate: 1.0 / 3.0,
+            tokens: Tokens(7),
+            seconds: Seconds(1.5),
+        };
         Standing {
-            key,
+            key: Digest::of(b"key"),
             step,
             tokens: 7,
             seconds: 1.5,
-            losses,
+            reports: (1..=step).map(report).collect(),
             validation_loss: None,
             optimizer_steps: step as i32,
         }
@@ -186,6 +234,32 @@ mod tests {
         for tenth in 0..10 {
             std::fs::write(&files(folder.path())[0], &whole[..whole.len() * tenth / 10]).unwrap();
             read(3);
+        }
+    }
+    #[test]
+    fn the_end_of_a_training_is_told_again_only_where_its_file_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let Standing { key, reports, .. } = standing(3);
+        let trained = Trained {
+            steps: 3,
+            tokens: Tokens(7),
+            seconds: Seconds(0.1),
+            last_losses: 0.1 + 0.2,
+            validation_loss: Some(1.0 / 3.0),
+            trainable: 5,
+            peak_memory: Bytes(9),
+        };
+        let end = Finished { key, reports, trained };
+        save(folder.path(), &standing(2), &[]).unwrap();
+        finish(folder.path(), &end).unwrap();
+        assert_eq!(finished(folder.path(), key), Some(end));
+        assert_eq!(finished(folder.path(), Digest::of(b"another")), None);
+        assert!(files(folder.path()).is_empty());
+        let path = folder.path().join(FINISHED);
+        let whole = std::fs::read(&path).unwrap();
+        for tenth in 0..10 {
+            std::fs::write(&path, &whole[..whole.len() * tenth / 10]).unwrap();
+            assert_eq!(finished(folder.path(), key), None);
         }
     }
 }

@@ -4,5 +4,5 @@ mod checkpoint;
 mod loss;
 mod run;
 
-pub(crate) use checkpoint::clear;
+pub(crate) use checkpoint::{Finished, finish, finished};
 pub(crate) use run::{Checkpoints, Run, Told, train};

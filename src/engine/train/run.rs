@@ -46,7 +46,7 @@ pub(crate) struct Checkpoints<'a> {
 
 /// What a training tells while it runs.
 pub(crate) enum Told {
-    /// It goes on from a checkpoint after this step.
+    /// It goes on from a checkpoint after this step, with every step before it told again.
     Resumed(u64),
     /// A step was made.
     Step(StepReport),
@@ -54,20 +54,22 @@ pub(crate) enum Told {
     Pass,
 }
 
-/// Trains the adapter in place and reports each step; goes on from a checkpoint of the same run. Errors: a loss that is not
+/// Trains the adapter in place and reports each step; goes on from a checkpoint of the same run. Returns the end with the
+/// reports of all steps. Errors: a loss that is not
 /// finite, a pass that needs too much memory, a stop (both with a checkpoint of the last step), or what `tell` returns.
 pub(crate) fn train(
     model: &Model,
     adapter: &mut Adapter,
     run: &Run<'_>,
     mut tell: impl FnMut(Told) -> Result<(), EngineError>,
-) -> Result<Trained, EngineError> {
+) -> Result<(Trained, Vec<StepReport>), EngineError> {
     set_deterministic(run.train.strict);
     let rows = Rows::of(run);
     let rates = adapter.rates(run.lora.plus_ratio).map(|rates| rates.to_kind(wide(model.kind)));
     let optimizer = Optimizer::new(&adapter.flat, run.train, rates);
     let mut training = Training { model, adapter, run, rows: &rows, optimizer, at: Standing::start(run) };
     if training.resume() {
+        training.at.reports.iter().try_for_each(|report| tell(Told::Step(*report)))?;
         tell(Told::Resumed(training.at.step))?;
     }
     let ended = training.steps(&mut tell);
@@ -75,17 +77,18 @@ pub(crate) fn train(
         training.checkpoint()?;
     }
     ended?;
-    let Standing { losses, tokens, seconds, validation_loss, .. } = &training.at;
-    let tenth = &losses[losses.len() - losses.len().div_ceil(10)..];
-    Ok(Trained {
+    let Standing { reports, tokens, seconds, validation_loss, .. } = &training.at;
+    let tenth = &reports[reports.len() - reports.len().div_ceil(10)..];
+    let trained = Trained {
         steps: training.at.step,
         tokens: Tokens(*tokens),
         seconds: Seconds(*seconds),
-        last_losses: tenth.iter().sum::<f64>() / tenth.len() as f64,
+        last_losses: tenth.iter().map(|report| report.loss).sum::<f64>() / tenth.len() as f64,
         validation_loss: *validation_loss,
         trainable: training.adapter.parameters(),
         peak_memory: peak_resident(),
-    })
+    };
+    Ok((trained, training.at.reports))
 }
 
 impl Standing {
@@ -95,7 +98,7 @@ impl Standing {
             step: 0,
             tokens: 0,
             seconds: 0.0,
-            losses: Vec::new(),
+            reports: Vec::new(),
             validation_loss: None,
             optimizer_steps: 0,
         }
@@ -172,21 +175,15 @@ impl Training<'_, '_> {
                 due.then(|| self.rows.validation_loss(self.model, self.adapter, run.token_budget)).flatten();
             let at = &mut self.at;
             at.step = step;
-            at.losses.push(loss);
             at.tokens += window.lengths().iter().sum::<usize>() as u64;
             at.validation_loss = validated.or(at.validation_loss);
             at.seconds = before + started.elapsed().as_secs_f64();
             let (tokens, seconds) = (Tokens(at.tokens), Seconds(at.seconds));
             let validation_loss = validated;
-            tell(Told::Step(StepReport {
-                step,
-                steps,
-                loss,
-                validation_loss,
-                learning_rate,
-                tokens,
-                seconds,
-            }))?;
+            let report = StepReport { step, steps, loss, validation_loss, learning_rate, tokens, seconds };
+            at.reports.push(report);
+            tell(Told::Step(report))?;
+            fault::at("step");
             if run.checkpoints.as_ref().is_some_and(|own| saved.elapsed() >= own.every) && step < steps {
                 self.checkpoint()?;
                 saved = Instant::now();
@@ -209,8 +206,8 @@ impl Training<'_, '_> {
         let mut sign = || tell(Told::Pass);
         let mut pulse = Pulse::new(&mut sign);
         for pass in plan_passes(&window.lengths(), self.run.token_budget) {
-            fault::at("pass");
             loss += within_memory(self.run.token_budget, || {
+                fault::at("pass");
                 window.run_pass(self.model, self.adapter, self.run, &pass, gradient)
             })?;
             pulse.beat()?;

@@ -100,7 +100,7 @@ pub const KEYS: &[Key] = &[
     key("train.labels", Choice(Labels::WORDS), Some("\"all\""), Training, "which tokens the loss scores"),
     key("train.validation_split", number(0.0, 0.9), Some("0.0"), Training, "part of the rows that is kept for validation"),
     key("train.validate_every", integer(1, 1 << 40), None, Nothing, "optimizer steps between validation losses"),
-    key("train.checkpoint_every", integer(1, 1 << 30), Some("120"), Nothing, "seconds between checkpoints"),
+    key("train.checkpoint_every", integer(0, 1 << 30), Some("120"), Nothing, "seconds between checkpoints; 0: after every step"),
     key("train.gradient_checkpointing", Bool, Some("false"), Nothing, "keep a block's input only and compute the block again in backward"),
     key("train.strict", Bool, Some("false"), Training, "deterministic kernels only, where a device has others"),
     key("lora.rank", integer(1, 1 << 16), Some("8"), Training, "rank of every adapter"),

@@ -28,7 +28,7 @@ pub(crate) fn write_adapter(
         let what = format!("{what} {}", folder.display());
         move |source| EngineError::Io { what, source }
     };
-    let beside = folder.with_extension("partial");
+    let beside = folder.with_extension(format!("{}.partial", std::process::id()));
     match std::fs::remove_dir_all(&beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("clearing")(error)),
         _ => {}

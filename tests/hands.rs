@@ -1,0 +1,167 @@
+//! Users' hands on the queue: submit, work, pause, resume, cancel, retry, logs, explain, gc, history.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::lab::{FAKE, Lab, gone, succeeded, wait_until};
+use crate::support::{stderr, stdout, sweep};
+
+const GRID: &str =
+    "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
+
+fn states(lab: &Lab) -> Vec<String> {
+    lab.ask("SELECT state || ' ' || COUNT(*) FROM jobs GROUP BY state ORDER BY state")
+}
+
+#[test]
+fn what_is_submitted_is_run_by_a_worker() {
+    let lab = Lab::new(GRID);
+    let queued = lab.0.json(&["submit", "sweep.toml", "--json"]);
+    assert_eq!((&queued["sweep"], &queued["queued"]), (&json!("tiny"), &json!(5)));
+    assert_eq!(states(&lab), ["queued 5"]);
+    let explained =
+        lab.0.json(&["explain", &lab.ask::<String>("SELECT id FROM jobs ORDER BY rowid")[2], "--json"]);
+    assert_eq!(explained["standing"], json!({ "state": "queued", "before": 2, "attempts": 0 }));
+    let told = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(told.contains("sweep tiny: 5 of 5 jobs to run") && told.contains("5 done in"), "{told}");
+    assert!(lab.is_done());
+    // A worker with nothing to do ends.
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+}
+
+#[test]
+fn a_worker_runs_what_was_submitted_and_not_what_the_file_says_now() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml", "--set", "limit=3"]));
+    lab.0.write("sweep.toml", "name = \"broken");
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert_eq!(lab.count("SELECT COUNT(*) FROM documents"), 5 * 3);
+}
+
+#[test]
+fn a_paused_job_stops_before_the_command_returns_and_goes_on_when_it_may() {
+    let lab = Lab::new(GRID);
+    let run = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let paused = lab.0.json(&["pause", "tiny", "--reason", "the GPU is wanted", "--json"]);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE ended_ms IS NULL"), 0);
+    wait_until("the engine is gone", || gone(&engine));
+    let output = run.wait();
+    assert!(succeeded(&output).contains("taken away"), "{}", stderr(&output));
+    assert_eq!(
+        paused["jobs"].as_array().unwrap().len(),
+        lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'paused'")
+    );
+    assert_eq!(
+        lab.ask::<String>("SELECT DISTINCT reason FROM jobs WHERE state = 'paused'"),
+        ["the GPU is wanted"]
+    );
+    let board = lab.0.json(&["status", "--json"]);
+    assert_eq!(board["sweeps"][0]["paused"], paused["jobs"].as_array().unwrap().len());
+    // A worker leaves them alone.
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert_eq!(
+        lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'paused'"),
+        paused["jobs"].as_array().unwrap().len()
+    );
+    succeeded(&lab.0.run(&["resume", "tiny"]));
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(lab.is_done());
+}
+
+#[test]
+fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    let job = lab.ask::<String>("SELECT id FROM jobs ORDER BY rowid DESC")[0].clone();
+    let output = lab.0.run(&["cancel", &job[..8], "--reason", "a wrong idea"]);
+    succeeded(&output);
+    assert_eq!(stdout(&output), "1 job is cancelled now\n");
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert_eq!(states(&lab), ["cancelled 1", "done 4"]);
+    let explained = lab.0.run(&["explain", &job[..8]]);
+    assert!(stdout(&explained).contains("it was given up: a wrong idea"), "{}", stdout(&explained));
+    succeeded(&lab.0.run(&["retry", &job]));
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert_eq!(states(&lab), ["done 5"]);
+}
+
+#[test]
+fn a_worker_stops_when_its_time_is_up_or_too_many_jobs_failed() {
+    let lab = Lab::new(GRID);
+    let mut command = lab.command(Some("hang@train"), &["--budget", "1s"]);
+    let output = command.output().unwrap();
+    assert!(succeeded(&output).contains("the time was up"), "{}", stderr(&output));
+    assert_eq!(
+        lab.ask::<String>("SELECT reason FROM attempts WHERE reason IS NOT NULL"),
+        ["stopped: the time was up"]
+    );
+    let mut command = lab.command(None, &["--max-failures", "2"]);
+    command.env("LORAGRID_FAKE", "diverge@train");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32));
+    assert_eq!(states(&lab), ["diverged 2", "done 1", "queued 2"]);
+    let moved = lab.0.json(&["retry", "tiny", "--diverged", "--json"]);
+    assert_eq!(moved["jobs"].as_array().unwrap().len(), 2);
+    succeeded(&lab.run(None, &[]));
+    assert!(lab.is_done());
+}
+
+#[test]
+fn logs_are_followed_until_the_attempt_ends() {
+    let lab = Lab::new("eval = [\"two_digit_subtraction\"]\nlimit = 10\ntrain = false\n");
+    succeeded(&lab.run(None, &[]));
+    let job = lab.ask::<String>("SELECT id FROM jobs")[0].clone();
+    let output = lab.0.run(&["logs", "-f", &job]);
+    assert_eq!(stdout(&output).lines().count(), 10, "{}", stdout(&output));
+    let none = lab.0.run(&["logs", &job, "--attempt", "7"]);
+    assert_eq!(none.status.code(), Some(loragrid::cli::ExitCode::NotFound as i32));
+}
+
+#[test]
+fn every_version_is_in_the_history_with_what_it_added_and_dropped() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.run(None, &[]));
+    lab.0.write("sweep.toml", sweep(&GRID.replace("[2, 4]", "[4, 8, 16]")));
+    let told = succeeded(&lab.run(None, &[]));
+    assert!(told.contains("since version 1: 4 added, 3 kept, 2 dropped"), "{told}");
+    assert_eq!(lab.attempts(), 5 + 4, "only what was added ran");
+    let history = lab.0.json(&["sweep", "history", "tiny", "--json"]);
+    let facts =
+        |n: usize| ["jobs", "added", "dropped"].map(|key| history["versions"][n][key].as_i64().unwrap());
+    assert_eq!((facts(0), facts(1)), ([5, 5, 0], [7, 4, 2]));
+}
+
+#[test]
+fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.run(None, &[]));
+    let results = lab.0.path().join("results");
+    let subject = lab.ask::<String>("SELECT subject FROM jobs WHERE kind = 'train'")[0].clone();
+    for folder in ["checkpoints/gone", "adapters/unknown", &format!("checkpoints/{subject}")] {
+        std::fs::create_dir_all(results.join(folder)).unwrap();
+        std::fs::write(results.join(folder).join("file"), "12345").unwrap();
+    }
+    let told = lab.0.json(&["gc", "--dry-run", "--json"]);
+    assert_eq!((&told["bytes"], told["folders"].as_array().unwrap().len()), (&json!(15), 3));
+    assert!(results.join("adapters/unknown").is_dir());
+    succeeded(&lab.0.run(&["gc"]));
+    assert!(!results.join("adapters/unknown").exists() && results.join("adapters").join(&subject).is_dir());
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let lab = Lab::new(GRID);
+    let run = lab.spawn(lab.command(Some("deaf@train"), &[]));
+    let engine = lab.wait_for_fault();
+    run.signal(Signal::SIGINT);
+    wait_until("the first signal is heard", || {
+        lab.count("SELECT COUNT(*) FROM attempts WHERE ended_ms IS NULL") == 0 || {
+            run.signal(Signal::SIGINT);
+            true
+        }
+    });
+    assert_eq!(run.wait().status.code(), Some(130));
+    wait_until("the engine is gone", || gone(&engine));
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE reason = 'stopped by the user'"), 1);
+}

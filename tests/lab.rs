@@ -1,0 +1,176 @@
+//! A sweep of the tiny model in a scratch folder, run with one of the engines and looked at through its database.
+
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value as Json;
+
+use crate::support::{Scratch, stderr, sweep, tiny_model};
+
+/// The engine that computes.
+#[cfg(feature = "engine")]
+pub(crate) const REAL: &str = env!("CARGO_BIN_EXE_loragrid-engine");
+/// The engine that answers with a hash.
+pub(crate) const FAKE: &str = env!("CARGO_BIN_EXE_fake-engine");
+
+pub(crate) struct Lab(pub(crate) Scratch);
+
+impl Lab {
+    pub(crate) fn new(rest: &str) -> Self {
+        let scratch = Scratch::new();
+        tiny_model(&scratch);
+        scratch.write("sweep.toml", sweep(rest));
+        Self(scratch)
+    }
+
+    /// `run sweep.toml` with the fake engine and a fault, if one is named.
+    pub(crate) fn run(&self, fault: Option<&str>, more: &[&str]) -> Output {
+        self.command(fault, more).output().unwrap()
+    }
+
+    pub(crate) fn command(&self, fault: Option<&str>, more: &[&str]) -> Command {
+        let mut command = self.with_engine(FAKE, &[&["run", "sweep.toml"], more].concat());
+        if let Some(fault) = fault {
+            command.env("LORAGRID_FAKE", format!("{fault}={}", self.fault().display()));
+        }
+        command
+    }
+
+    /// The program with these arguments and this engine.
+    pub(crate) fn with_engine(&self, engine: &str, arguments: &[&str]) -> Command {
+        let mut command = self.0.command(arguments);
+        command.env("LORAGRID_ENGINE", engine);
+        command
+    }
+
+    /// A program in the background.
+    pub(crate) fn spawn(&self, mut command: Command) -> Background {
+        // A pipe that nobody reads would stop it when it is full.
+        let told = tempfile::tempfile().unwrap();
+        command.stderr(told.try_clone().unwrap()).stdout(Stdio::null());
+        Background { child: command.spawn().unwrap(), told }
+    }
+
+    /// The file that a fault makes when it happens, with the process's number in it.
+    pub(crate) fn fault(&self) -> std::path::PathBuf {
+        self.0.path().join("fault")
+    }
+
+    /// Waits until a fault has happened; the number of the engine that it happened to.
+    pub(crate) fn wait_for_fault(&self) -> String {
+        let engine = || std::fs::read_to_string(self.fault()).unwrap_or_default();
+        wait_until("the fault happens", || !engine().is_empty());
+        engine()
+    }
+
+    pub(crate) fn rows(&self) -> Vec<Json> {
+        self.0.json(&["top", "--json"])["rows"].as_array().unwrap().clone()
+    }
+
+    /// Whether every row is done.
+    pub(crate) fn is_done(&self) -> bool {
+        self.rows().iter().all(|row| row["state"] == "done")
+    }
+
+    /// Number of attempts in the database.
+    pub(crate) fn attempts(&self) -> usize {
+        self.count("SELECT COUNT(*) FROM attempts")
+    }
+
+    /// A number from the database.
+    pub(crate) fn count(&self, query: &str) -> usize {
+        self.ask::<i64>(query)[0] as usize
+    }
+
+    /// The first column of what the database answers.
+    pub(crate) fn ask<T>(&self, query: &str) -> Vec<T>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        let path = self.0.path().join("results/loragrid.db");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use sqlx::{Connection, Row};
+            let mut connection = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
+            let rows = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect()
+        })
+    }
+
+    /// Every adapter's weights, by folder.
+    pub(crate) fn adapters(&self) -> Vec<(String, Vec<u8>)> {
+        let folders = std::fs::read_dir(self.0.path().join("results/adapters")).unwrap();
+        let read = |folder: std::path::PathBuf| {
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read(folder.join("adapter_model.safetensors")).unwrap())
+        };
+        let mut adapters: Vec<_> = folders.map(|entry| read(entry.unwrap().path())).collect();
+        adapters.sort();
+        adapters
+    }
+}
+
+/// A program that runs, with what it writes on standard error.
+pub(crate) struct Background {
+    child: Child,
+    told: std::fs::File,
+}
+
+impl Background {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Output {
+        let status = self.child.wait().unwrap();
+        let mut stderr = Vec::new();
+        self.told.rewind().unwrap();
+        self.told.read_to_end(&mut stderr).unwrap();
+        Output { status, stdout: Vec::new(), stderr }
+    }
+}
+
+/// The standard error of a program that must have succeeded.
+pub(crate) fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    stderr(output)
+}
+
+/// Whether a process is gone, or dead and only not yet collected by its parent.
+pub(crate) fn gone(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Waits until a condition holds, at most half a minute.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The lines that all attempts of the fake engine wrote into their logs.
+pub(crate) fn notes(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                lines.extend(
+                    String::from_utf8_lossy(&std::fs::read(path).unwrap()).lines().map(str::to_owned),
+                );
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,126 @@
+//! Nights that go wrong with the real engine: what comes out equals the undisturbed run to the bit.
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, REAL, succeeded, wait_until};
+use crate::support::stderr;
+
+const TRAINING: &str = "[train]\niterations = 48\nbatch_size = 8\nlearning_rate = 0.01\ncheckpoint_every = 0\n\
+                        validation_split = 0.1\nvalidate_every = 2\n[lora]\ndropout = 0.2\n";
+
+fn lab() -> Lab {
+    Lab::new(&format!("eval = [\"two_digit_subtraction\"]\nlimit = 20\n{TRAINING}"))
+}
+
+/// What must be equal: adapters by name; curves, the facts of trainings, and the documents' results.
+type Outcome = (Vec<(String, Vec<u8>)>, Vec<String>);
+
+fn outcome(lab: &Lab) -> Outcome {
+    let mut rows = lab.ask::<String>(
+        "SELECT step || ' ' || loss || ' ' || learning_rate || ' ' || tokens || ' ' || COALESCE(validation_loss, '-')
+         FROM curves ORDER BY subject, step",
+    );
+    rows.extend(lab.ask::<String>(
+        "SELECT steps || ' ' || tokens || ' ' || first_loss || ' ' || last_loss || ' ' || last_losses || ' ' || validation_loss
+         FROM trainings ORDER BY subject",
+    ));
+    rows.extend(lab.ask::<String>("SELECT requests || metrics FROM documents ORDER BY score_key, document"));
+    (lab.adapters(), rows)
+}
+
+fn undisturbed() -> &'static Outcome {
+    static OUTCOME: std::sync::OnceLock<Outcome> = std::sync::OnceLock::new();
+    OUTCOME.get_or_init(|| {
+        let lab = lab();
+        succeeded(&lab.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
+        let outcome = outcome(&lab);
+        assert_eq!((outcome.0.len(), outcome.1.len()), (1, 6 + 1 + 40));
+        outcome
+    })
+}
+
+/// Runs with a fault until it succeeds; the reasons of the attempts that did not.
+fn with_fault(fault: &str) -> (Lab, Vec<String>) {
+    let lab = lab();
+    let run = || lab.with_engine(REAL, &["run", "sweep.toml"]).env("LORAGRID_FAULT", fault).output().unwrap();
+    let mut output = run();
+    // A full disk ends the run; the same command goes on.
+    for _ in 0..6 {
+        if output.status.success() {
+            break;
+        }
+        output = run();
+    }
+    succeeded(&output);
+    let reasons = lab.ask("SELECT reason FROM attempts WHERE outcome = 'requeued' ORDER BY attempt");
+    (lab, reasons)
+}
+
+#[test]
+fn a_training_that_is_killed_anywhere_goes_on_to_the_same_bits() {
+    for fault in ["kill@pass:3", "kill@step:2", "kill@checkpoint:3", "kill@finished:1", "kill@document:9"] {
+        let (lab, reasons) = with_fault(fault);
+        assert!(!reasons.is_empty(), "{fault} did not happen");
+        assert!(reasons.iter().all(|reason| reason.contains("SIGABRT")), "{fault}: {reasons:?}");
+        let (own, undisturbed) = (outcome(&lab), undisturbed());
+        assert!(own.0 == undisturbed.0, "{fault}: not the same adapter");
+        own.1.iter().zip(&undisturbed.1).for_each(|(own, other)| assert_eq!(own, other, "{fault}"));
+        let left = std::fs::read_dir(lab.0.path().join("results/checkpoints")).unwrap().count();
+        assert_eq!(left, 0, "{fault}: checkpoints are left");
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_the_next_one_goes_on_to_the_same_bits() {
+    let (lab, reasons) = with_fault("enospc@checkpoint:3");
+    assert!(
+        reasons.iter().all(|reason| reason.contains("No space left")) && !reasons.is_empty(),
+        "{reasons:?}"
+    );
+    assert!(outcome(&lab) == *undisturbed());
+}
+
+#[test]
+fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
+    let (lab, reasons) = with_fault("oom@pass:4");
+    assert!(
+        reasons.iter().all(|reason| reason.contains("next with passes of")) && !reasons.is_empty(),
+        "{reasons:?}"
+    );
+    let budgets = lab.ask::<i64>("SELECT token_budget FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt");
+    assert_eq!(budgets, [1024, 512]);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM curves"), 6);
+}
+
+#[test]
+fn an_interrupt_in_the_middle_goes_on_to_the_same_bits() {
+    let rest = TRAINING.replace("iterations = 48", "iterations = 1600").replace("checkpoint_every = 0\n", "");
+    let ended = |interrupted: bool| {
+        let lab = Lab::new(&rest);
+        let run = || lab.with_engine(REAL, &["run", "sweep.toml"]);
+        if interrupted {
+            let first = lab.spawn(run());
+            wait_until("some steps are made", || {
+                crate::lab::notes(lab.0.path()).iter().any(|line| line.contains("step 20/"))
+            });
+            first.signal(Signal::SIGINT);
+            let output = first.wait();
+            assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+            assert_eq!(
+                lab.count("SELECT COUNT(*) FROM trainings"),
+                0,
+                "it was not interrupted in the middle"
+            );
+        }
+        succeeded(&run().output().unwrap());
+        assert_eq!(
+            lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'requeued'"),
+            usize::from(interrupted)
+        );
+        if interrupted {
+            assert!(crate::lab::notes(lab.0.path()).iter().any(|line| line.contains("going on after step")));
+        }
+        outcome(&lab)
+    };
+    assert!(ended(true) == ended(false));
+}

@@ -24,3 +24,5 @@ CREATE INDEX open_attempts ON attempts (owner) WHERE ended_ms IS NULL;
 ALTER TABLE sweep_versions ADD COLUMN file TEXT NOT NULL DEFAULT '';
 ALTER TABLE sweep_versions ADD COLUMN include_path TEXT;
 ALTER TABLE sweep_versions ADD COLUMN overrides TEXT NOT NULL DEFAULT '[]';
+-- Why the adapter is no longer on disk, if it is not.
+ALTER TABLE trainings ADD COLUMN adapter_removed TEXT;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod architecture;
+#[cfg(feature = "fake-engine")]
+mod devices;
 #[cfg(feature = "engine")]
 mod engine;
 mod errors;

@@ -40,6 +40,7 @@ impl Scratch {
             "LORAGRID_DB",
             "LORAGRID_ENGINE",
             "LORAGRID_DATA",
+            "LORAGRID_DEVICES",
             "LORAGRID_LOG",
             "COLUMNS",
         ] {

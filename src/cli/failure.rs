@@ -283,6 +283,12 @@ impl From<RunError> for Failure {
                 message,
                 "results go beside the database; name another with --db".to_owned(),
             ),
+            RunError::NoCuda => Self::new(ExitCode::Engine, message, None),
+            RunError::Device(_) => Self::new(
+                ExitCode::Engine,
+                message,
+                "`loragrid doctor` shows the devices; --devices cpu does without cards".to_owned(),
+            ),
             RunError::DiskFull(_) => Self::new(
                 ExitCode::Engine,
                 error.to_string(),

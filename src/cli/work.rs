@@ -11,7 +11,7 @@ use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::output::write_error;
 use super::progress::Display;
-use crate::device::{Slot, slots};
+use crate::device::{Inventory, Slot, slots};
 use crate::plan::Plan;
 use crate::runner::{Limits, RunSummary, Runner, Stopped};
 use crate::spec::Notify;
@@ -21,8 +21,8 @@ use crate::worker::find_engine;
 /// How and for how long jobs are run.
 #[derive(Debug, Args)]
 pub(super) struct WorkingArguments {
-    /// Where engines run: auto, cpu (all cores as one), or cpu:N (N shares of them)
-    #[arg(long, value_name = "DEVICES", default_value = "auto", env = "LORAGRID_DEVICES")]
+    /// Where engines run: auto, cpu (all cores as one), cpu:N (N shares of them), or cuda:0,2
+    #[arg(long, value_name = "DEVICES", default_value = "auto")]
     pub(super) devices: String,
     /// Stop at this time of day, such as 07:00; jobs go back with what they have done
     #[arg(long, value_name = "HH:MM")]
@@ -40,9 +40,10 @@ pub(super) struct WorkingArguments {
 
 impl WorkingArguments {
     /// The slots. Error: devices that cannot be had.
-    pub(super) fn slots(&self) -> Result<Vec<Slot>, Failure> {
-        let help = "write auto, cpu, or cpu:N for N slots".to_owned();
-        slots(&self.devices).map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), help))
+    pub(super) fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, Failure> {
+        let help = "write auto, cpu, cpu:N for N slots, or cuda:0,2".to_owned();
+        slots(&self.devices, inventory)
+            .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), help))
     }
 
     /// The engine, where a plan needs one. Error: it is not found.
@@ -63,8 +64,9 @@ impl WorkingArguments {
         environment: &Environment,
         limits: &Limits,
     ) -> Result<Runner<'a>, Failure> {
-        let (slots, results, limits) = (self.slots()?, environment.results(), limits.clone());
-        Ok(Runner { store, engine, slots, results, limits })
+        let inventory = Inventory::find();
+        let (slots, results, limits) = (self.slots(&inventory)?, environment.results(), limits.clone());
+        Ok(Runner { store, engine, slots, inventory, results, limits })
     }
 
     /// How long to go on, from now. Error: a time that is none.

@@ -1,15 +1,21 @@
 //! What this machine computes with, and the slots that follow from it.
 
-use std::fmt;
+mod cards;
+mod cpu;
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::Pid;
+use std::fmt;
+use std::path::PathBuf;
+
 use thiserror::Error;
 
-use crate::job::DType;
-use crate::scheduler::SlotId;
+pub use cards::{Card, CardId, Holder, Inventory};
+pub use cpu::{auto_dtype, cpu_slots};
 
-/// A place where one engine runs: on the CPU, with a fixed share of its cores.
+use crate::job::Bytes;
+use crate::scheduler::SlotId;
+use cpu::{cpu_shares, share_of, usable_cores};
+
+/// A place where one engine runs: a share of the processor's cores, and perhaps a graphics card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// Its number.
@@ -22,6 +28,10 @@ pub struct Slot {
     pub cores: Vec<usize>,
     /// Most tokens of one pass: matrix products gain nothing beyond it, and a pass stays short.
     pub token_budget: usize,
+    /// Its memory for jobs.
+    pub memory: Bytes,
+    /// Its card, if it has one.
+    pub card: Option<CardId>,
 }
 
 /// The name of a slot's device, as attempts keep it.
@@ -31,6 +41,8 @@ pub enum DeviceName {
     Cpu,
     /// A share of it.
     CpuShare(usize),
+    /// A graphics card, by its place among those that this process sees.
+    Cuda(usize),
 }
 
 impl fmt::Display for DeviceName {
@@ -38,12 +50,13 @@ impl fmt::Display for DeviceName {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::CpuShare(number) => write!(f, "cpu:{number}"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
 }
 
 /// Devices that cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub enum DeviceError {
     /// More slots than cores.
     #[error("{wanted} slots are wanted, this process may use {cores} cores")]
@@ -53,11 +66,19 @@ pub enum DeviceError {
         /// As the kernel says.
         cores: usize,
     },
-    /// A device that this version does not compute on.
-    #[error("this version computes on the processor only, not on {name}")]
-    NotComputed {
+    /// A card that is not there, or that this process does not see.
+    #[error("cuda:{wanted} is wanted, this process sees {seen} cards")]
+    NoCard {
         /// As asked for.
-        name: String,
+        wanted: usize,
+        /// How many there are.
+        seen: usize,
+    },
+    /// A device twice.
+    #[error("'{text}' names a device twice")]
+    Twice {
+        /// As written.
+        text: String,
     },
     /// No device.
     #[error("'{text}' is no device")]
@@ -65,67 +86,70 @@ pub enum DeviceError {
         /// As written.
         text: String,
     },
+    /// The inventory cannot be read.
+    #[error("the inventory {} cannot be read: {reason}", path.display())]
+    Inventory {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The driver does not answer.
+    #[error("the driver of the graphics cards does not answer: {0}")]
+    Driver(String),
 }
 
-/// Most tokens of one pass on a CPU.
-const CPU_TOKEN_BUDGET: usize = 1024;
+/// Most tokens of one pass on a graphics card.
+const CARD_TOKEN_BUDGET: usize = 4096;
 
-/// The slots that a text names: `auto` or `cpu` (all cores as one), `cpu:N` (N shares of them). Errors: see
-/// [`DeviceError`].
-pub fn slots(text: &str) -> Result<Vec<Slot>, DeviceError> {
+/// The slots that a text names: `cpu` (all cores as one), `cpu:N` (N shares of them), `cuda` (every card), `cuda:0,2` (some of
+/// those that this process sees), `auto` (the cards of an inventory file, else the processor: the engine does not compute on
+/// real cards yet). Errors: see [`DeviceError`].
+pub fn slots(text: &str, inventory: &Inventory) -> Result<Vec<Slot>, DeviceError> {
     let unknown = || DeviceError::Unknown { text: text.to_owned() };
-    match text.split_once(':') {
-        None if matches!(text, "auto" | "cpu") => Ok(cpu_slots()),
-        Some(("cpu", count)) => {
-            cpu_shares(count.parse().ok().filter(|count| *count > 0).ok_or_else(unknown)?)
+    let count = |text: &str| text.trim().parse::<usize>().map_err(|_| unknown());
+    match text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest))) {
+        ("auto", None) if matches!(inventory, Inventory::File(_)) => match inventory.visible()? {
+            cards if cards.is_empty() => Ok(cpu_slots()),
+            cards => Ok(card_slots(cards.into_iter().enumerate().collect())),
+        },
+        ("auto" | "cpu", None) => Ok(cpu_slots()),
+        ("cpu", Some(rest)) => cpu_shares(count(rest).ok().filter(|count| *count > 0).ok_or_else(unknown)?),
+        ("cuda", rest) => {
+            let seen = inventory.visible()?;
+            let wanted: Vec<usize> = match rest {
+                None => (0..seen.len().max(1)).collect(),
+                Some(list) => list.split(',').map(count).collect::<Result<_, _>>()?,
+            };
+            if (1..wanted.len()).any(|at| wanted[..at].contains(&wanted[at])) {
+                return Err(DeviceError::Twice { text: text.to_owned() });
+            }
+            let card = |number: usize| match seen.get(number) {
+                Some(card) => Ok((number, card.clone())),
+                None => Err(DeviceError::NoCard { wanted: number, seen: seen.len() }),
+            };
+            Ok(card_slots(wanted.into_iter().map(card).collect::<Result<_, _>>()?))
         }
-        Some(("cuda", _)) => Err(DeviceError::NotComputed { name: text.to_owned() }),
-        _ if text == "cuda" => Err(DeviceError::NotComputed { name: text.to_owned() }),
         _ => Err(unknown()),
     }
 }
 
-/// The CPU as one slot with every core that this process may use.
-pub fn cpu_slots() -> Vec<Slot> {
-    let cores = usable_cores();
-    let (id, threads) = (SlotId(0), cores.len().max(1));
-    vec![Slot { id, device: DeviceName::Cpu, threads, cores, token_budget: CPU_TOKEN_BUDGET }]
-}
-
-fn cpu_shares(wanted: usize) -> Result<Vec<Slot>, DeviceError> {
-    let cores = usable_cores();
-    if wanted > cores.len() {
-        return Err(DeviceError::Cores { wanted, cores: cores.len() });
-    }
-    let share = |number: usize| {
-        let own = cores[number * cores.len() / wanted..(number + 1) * cores.len() / wanted].to_vec();
+/// A slot for each card, with its share of the cores.
+fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
+    let (cores, of) = (usable_cores(), cards.len());
+    let slot = |(place, (number, card)): (usize, (usize, Card))| {
+        let own = share_of(&cores, place, of);
         Slot {
-            id: SlotId(number),
-            device: DeviceName::CpuShare(number),
-            threads: own.len(),
+            id: SlotId(place),
+            device: DeviceName::Cuda(number),
+            threads: own.len().max(1),
             cores: own,
-            token_budget: CPU_TOKEN_BUDGET,
+            token_budget: CARD_TOKEN_BUDGET,
+            memory: card.memory,
+            card: Some(card.id),
         }
     };
-    Ok((0..wanted).map(share).collect())
-}
-
-/// The cores that this process may use.
-fn usable_cores() -> Vec<usize> {
-    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|_| CpuSet::new());
-    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
-    let limit = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    cores.into_iter().take(limit).collect()
-}
-
-/// What `train.dtype = "auto"` means here: bf16 where the processor multiplies it in hardware, else single precision.
-pub fn auto_dtype() -> DType {
-    let has = |flag: &str| {
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default().to_owned();
-        flags.split_whitespace().any(|word| word == flag)
-    };
-    if has("avx512_bf16") || has("amx_bf16") { DType::Bf16 } else { DType::Fp32 }
+    cards.into_iter().enumerate().map(slot).collect()
 }
 
 #[cfg(test)]
@@ -135,18 +159,21 @@ mod tests {
     #[test]
     fn shares_of_the_processor_have_every_core_once() {
         let all = cpu_slots().remove(0).cores;
-        let shares = slots(&format!("cpu:{}", all.len())).unwrap();
+        let shares = slots(&format!("cpu:{}", all.len()), &Inventory::None).unwrap();
         assert_eq!(shares.iter().flat_map(|slot| slot.cores.clone()).collect::<Vec<_>>(), all);
         assert!(shares.iter().enumerate().all(|(n, slot)| slot.device == DeviceName::CpuShare(n)));
-        assert_eq!(slots("auto"), Ok(cpu_slots()));
+        assert_eq!(slots("auto", &Inventory::None).unwrap(), cpu_slots());
     }
 
     #[test]
     fn what_cannot_be_had_is_refused_by_name() {
-        assert!(matches!(slots("cpu:100000"), Err(DeviceError::Cores { wanted: 100_000, .. })));
-        assert_eq!(slots("cuda:0,2"), Err(DeviceError::NotComputed { name: "cuda:0,2".into() }));
-        for text in ["cpu:0", "cpu:x", "gpu", ""] {
-            assert_eq!(slots(text), Err(DeviceError::Unknown { text: text.into() }));
+        let refused = |text| slots(text, &Inventory::None).unwrap_err().to_string();
+        assert!(refused("cpu:100000").starts_with("100000 slots are wanted, this process may use "));
+        assert_eq!(refused("cuda:0,2"), "cuda:0 is wanted, this process sees 0 cards");
+        assert_eq!(refused("cuda"), "cuda:0 is wanted, this process sees 0 cards");
+        assert_eq!(refused("cuda:1,1"), "'cuda:1,1' names a device twice");
+        for text in ["cpu:0", "cpu:x", "gpu", "", "auto:1", "cuda:", "cuda:a"] {
+            assert_eq!(refused(text), format!("'{text}' is no device"));
         }
     }
 }

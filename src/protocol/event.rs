@@ -81,6 +81,8 @@ pub enum Event {
 pub enum Device {
     /// The processor.
     Cpu,
+    /// A graphics card.
+    Cuda,
 }
 
 /// An optimizer step.

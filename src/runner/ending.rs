@@ -5,10 +5,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::Progress;
+use super::error::RunError;
 use super::job::Leaving;
-use super::run::{GOODBYE, RunError, Running, Stopped};
+use super::run::{GOODBYE, Running};
 use super::slot::SlotMessage;
-use crate::job::Seconds;
+use super::summary::Stopped;
 use crate::protocol::Order;
 use crate::scheduler::{Event, SlotId};
 use crate::store::{AttemptEnd, StoreError};
@@ -18,7 +19,8 @@ impl Running<'_, '_> {
     pub(super) async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
         let Some(job) = self.working.remove(&slot) else { return Ok(()) };
         self.count_time(slot);
-        match self.runner.store.end(&job.attempt, &end).await {
+        match self.runner.store.end(&job.attempt, &end, job.left_over()).await {
+            Ok(()) if job.left_over().1.training.is_some() => job.clear_checkpoints(),
             Ok(()) => {}
             Err(StoreError::Fenced { .. }) => {
                 self.runner.store.let_go(&job.attempt, "lost").await?;
@@ -124,7 +126,7 @@ impl Running<'_, '_> {
         for (slot, job) in std::mem::take(&mut self.working) {
             let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
             // The error that is being reported may be the database's own.
-            let _ = self.runner.store.end(&job.attempt, &end).await;
+            let _ = self.runner.store.end(&job.attempt, &end, job.left_over()).await;
             if let Some(engine) = self.engines.get(&slot) {
                 engine.handle.kill();
             }
@@ -144,36 +146,5 @@ impl Running<'_, '_> {
         if tokio::time::timeout(GOODBYE / 2, left).await.is_err() {
             self.engines.values().for_each(|engine| engine.handle.kill());
         }
-    }
-}
-
-impl super::RunSummary {
-    /// One line: how many jobs came to what, and how long devices worked.
-    pub fn line(&self) -> String {
-        let mut parts = vec![format!("{} done", self.finished)];
-        let mut add = |count: usize, word: &str| {
-            if count > 0 {
-                parts.push(format!("{count} {word}"));
-            }
-        };
-        add(self.failed.len(), "failed");
-        add(self.diverged.len(), "diverged");
-        add(self.requeued as usize, "attempts went back");
-        add(self.let_go as usize, "taken away");
-        let Seconds(device) = self.device;
-        format!("{} in {}; devices worked {:.2} hours", parts.join(", "), self.seconds, device / 3600.0)
-    }
-
-    /// Failures by their cause, the most frequent first; numbers in a cause are no difference.
-    pub fn causes(&self) -> Vec<(String, usize)> {
-        let mut causes: std::collections::BTreeMap<String, (String, usize)> =
-            std::collections::BTreeMap::new();
-        for (_, reason) in self.failed.iter().chain(&self.diverged) {
-            let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-            causes.entry(kind).or_insert((reason.clone(), 0)).1 += 1;
-        }
-        let mut causes: Vec<(String, usize)> = causes.into_values().collect();
-        causes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        causes
     }
 }

@@ -8,9 +8,11 @@ use super::Progress;
 use crate::job::{BaseForm, Digest, ScoreKey, Seconds, Softmax};
 use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{
-    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, StepReport, TaskOrder, TrainOrder,
+    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, TaskOrder, TrainOrder,
 };
-use crate::store::{Attempt, AttemptEnd, ScoreRecord, Store, StoreError, StoredDocument, TrainingRecord};
+use crate::store::{
+    Attempt, AttemptEnd, Harvest, ScoreRecord, Store, StoreError, StoredDocument, TrainingRecord,
+};
 use crate::task::{Aggregate, DocumentValue, Subset, aggregate};
 
 /// Steps that are collected before they go into the store together.
@@ -29,7 +31,8 @@ pub(super) struct RunningJob<'a> {
     checkpoints: PathBuf,
     tokens: PathBuf,
     phase: Phase,
-    steps: Vec<StepReport>,
+    /// What is not in the store yet.
+    harvest: Harvest,
     losses: Option<(f64, f64)>,
     /// Documents that are in the store already, by the place of their task among the missing ones.
     known: Vec<BTreeSet<usize>>,
@@ -114,7 +117,7 @@ impl<'a> RunningJob<'a> {
             token_budget,
             checkpoints,
             phase,
-            steps: Vec::new(),
+            harvest: Harvest::default(),
             losses: None,
             known: Vec::new(),
             documents: Vec::new(),
@@ -233,21 +236,23 @@ impl<'a> RunningJob<'a> {
                 self.reach = self.reach.max(self.scored + report.step);
                 let first = self.losses.map_or(report.loss, |(first, _)| first);
                 self.losses = Some((first, report.loss));
-                self.steps.push(report);
-                if self.steps.len() >= STEP_BATCH {
-                    self.flush_steps(store).await?;
+                self.harvest.steps.push(report);
+                if self.harvest.steps.len() >= STEP_BATCH {
+                    self.bring_in(store).await?;
                 }
                 watch(Progress::Step { job: self.job.id.clone(), report });
                 Ok(Next::Wait)
             }
             Event::Trained(trained) => {
-                self.flush_steps(store).await?;
-                let record = TrainingRecord { adapter: self.adapter.clone(), trained, losses: self.losses };
-                store.record_training(subject, &record).await?;
-                // What stays of it is found by `loragrid gc`.
-                let _ = std::fs::remove_dir_all(&self.checkpoints);
+                let (adapter, losses) = (self.adapter.clone(), self.losses);
+                self.harvest.training = Some(TrainingRecord { adapter, trained, losses });
                 self.phase = Phase::Scoring;
-                Ok(if self.job.missing.is_empty() { Next::End(AttemptEnd::Finished) } else { Next::Send })
+                if self.job.missing.is_empty() {
+                    // The end of the attempt takes it in.
+                    return Ok(Next::End(AttemptEnd::Finished));
+                }
+                self.bring_in(store).await?;
+                Ok(Next::Send)
             }
             Event::Document(score) => {
                 self.documents.push(score);
@@ -293,7 +298,18 @@ impl<'a> RunningJob<'a> {
     /// What the attempt leaves behind when its engine is gone.
     pub(super) async fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
         self.flush_documents(store).await?;
-        self.flush_steps(store).await
+        self.bring_in(store).await
+    }
+
+    /// What the end of the attempt takes in, by the job's subject.
+    pub(super) fn left_over(&self) -> (Digest, &Harvest) {
+        (self.job.subject.digest(), &self.harvest)
+    }
+
+    /// Removes the checkpoints of a training that the store has.
+    pub(super) fn clear_checkpoints(&self) {
+        // What stays of them is found by `loragrid gc`.
+        let _ = std::fs::remove_dir_all(&self.checkpoints);
     }
 
     async fn flush_documents(&mut self, store: &Store) -> Result<(), StoreError> {
@@ -303,10 +319,13 @@ impl<'a> RunningJob<'a> {
         store.record_documents(keyed).await
     }
 
-    async fn flush_steps(&mut self, store: &Store) -> Result<(), StoreError> {
-        if !self.steps.is_empty() {
-            store.record_steps(self.job.subject.digest(), &self.steps).await?;
-            self.steps.clear();
+    async fn bring_in(&mut self, store: &Store) -> Result<(), StoreError> {
+        if self.harvest.is_empty() {
+            return Ok(());
+        }
+        store.bring_in(self.job.subject.digest(), &self.harvest).await?;
+        if std::mem::take(&mut self.harvest).training.is_some() {
+            self.clear_checkpoints();
         }
         Ok(())
     }

@@ -1,13 +1,18 @@
 //! The one loop that knows scheduler, device, store and worker: it carries out a plan.
 
 mod ending;
+mod error;
 mod job;
 mod limits;
 mod run;
 mod slot;
+mod summary;
+mod watch;
 
+pub use error::RunError;
 pub use limits::Limits;
-pub use run::{RunError, RunSummary, Runner, Stopped};
+pub use run::Runner;
+pub use summary::{RunSummary, Stopped};
 
 use crate::job::JobId;
 use crate::protocol::StepReport;

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::Progress;
+use super::error::RunError;
 use super::job::{JobFiles, Leaving, Next, RunningJob};
 use super::limits::Limits;
 use super::slot::{SlotEngine, SlotMessage};
-use crate::device::Slot;
-use crate::job::{JobId, JobState, Seconds};
+use super::summary::{RunSummary, Stopped};
+use crate::device::{DeviceName, Inventory, Slot};
+use crate::job::{Bytes, JobId, JobState, Seconds};
 use crate::plan::{Plan, PlannedJob, Work};
-use crate::protocol::{Event as EngineEvent, FrameError, Order, PROTOCOL_VERSION};
+use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, JobAfter, Scheduler, SlotId};
-use crate::store::{AttemptEnd, Observer, Owner, Store, StoreError};
-use crate::worker::{Death, Place, WorkerError};
+use crate::store::{AttemptEnd, Observer, Owner, Store};
+use crate::worker::{Death, Place};
 
 /// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
 const MAX_DEATHS: u32 = 3;
@@ -29,78 +30,8 @@ const TICK: Duration = Duration::from_millis(200);
 const BEAT: Duration = Duration::from_secs(2);
 /// An engine that dies sooner than this without having done anything died at once.
 const AT_ONCE: Duration = Duration::from_secs(10);
-/// Loading a model may be silent this many times as long as a pass.
-const LOADING: u32 = 6;
 /// The smallest budget that is tried after want of memory.
 const LEAST_BUDGET: usize = 16;
-
-/// Why a run cannot go on.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An engine.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    /// An order that cannot be sent.
-    #[error("an order cannot be sent: {0}")]
-    Order(#[from] FrameError),
-    /// An engine of another version.
-    #[error("the engine speaks protocol {found}, this program {wanted}: build both with `make build`")]
-    Protocol {
-        /// The engine's.
-        found: u32,
-        /// This program's.
-        wanted: u32,
-    },
-    /// Engines that die at once, on every slot.
-    #[error("no device is left: engines die on each of them; the last one: {0}")]
-    NoDevice(String),
-    /// Nothing can be written any more.
-    #[error("the disk is full: {0}")]
-    DiskFull(String),
-    /// A folder that cannot be made.
-    #[error("{} cannot be made: {source}", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunSummary {
-    /// Jobs that finished.
-    pub finished: u64,
-    /// Jobs that failed, with their reasons.
-    pub failed: Vec<(String, String)>,
-    /// Jobs that diverged, with their reasons.
-    pub diverged: Vec<(String, String)>,
-    /// Attempts that went back into the queue.
-    pub requeued: u64,
-    /// Jobs that were taken away: paused, cancelled, or given to another process.
-    pub let_go: u64,
-    /// Why it stopped before its end, if it did.
-    pub stopped: Option<Stopped>,
-    /// Wall time.
-    pub seconds: Seconds,
-    /// Time in which slots worked at jobs, all together.
-    pub device: Seconds,
-}
-
-/// Why a run stopped before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// By the user.
-    User,
-    /// Its time was up.
-    Time,
-    /// Too many jobs had failed.
-    Failures,
-}
 
 /// Carries out plans.
 pub struct Runner<'a> {
@@ -110,6 +41,8 @@ pub struct Runner<'a> {
     pub engine: PathBuf,
     /// Where engines run.
     pub slots: Vec<Slot>,
+    /// What there is of cards.
+    pub inventory: Inventory,
     /// Folder for adapters, checkpoints and logs.
     pub results: PathBuf,
     /// How long it goes on.
@@ -131,7 +64,7 @@ pub(super) struct Running<'a, 'w> {
     pub(super) owner: Owner,
     pub(super) summary: RunSummary,
     pub(super) observer: Observer,
-    last_death: String,
+    pub(super) last_death: String,
     disk_full: Option<String>,
 }
 
@@ -155,7 +88,7 @@ impl Runner<'_> {
             runner: self,
             plan,
             jobs: plan.jobs.iter().map(|job| (job.id.clone(), job)).collect(),
-            scheduler: Scheduler::new(self.slots.iter().map(|slot| slot.id)),
+            scheduler: Scheduler::new(self.slots.iter().map(|slot| (slot.id, slot.memory))),
             engines: BTreeMap::new(),
             working: BTreeMap::new(),
             deaths: HashMap::new(),
@@ -186,6 +119,7 @@ impl Running<'_, '_> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut beaten, mut version) = (Instant::now(), -1);
+        self.look_at_cards().await?;
         let mut look = true;
         loop {
             if look {
@@ -216,6 +150,7 @@ impl Running<'_, '_> {
                     self.kill_silent();
                     if beaten.elapsed() > BEAT {
                         beaten = Instant::now();
+                        self.look_at_cards().await?;
                         self.runner.store.beat(&self.owner).await?;
                         look |= self.runner.store.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }
@@ -242,7 +177,9 @@ impl Running<'_, '_> {
     async fn refill(&mut self, missing: &[JobId]) -> Result<bool, RunError> {
         let states = self.runner.store.states(missing).await?;
         for (job, _) in missing.iter().zip(&states).filter(|(_, state)| **state == JobState::Queued) {
-            let effects = self.scheduler.on(Event::Queued(job.clone()));
+            let needs =
+                self.jobs.get(job).and_then(|job| job.estimate.memory).map_or(Bytes(0), |m| m.total());
+            let effects = self.scheduler.on(Event::Queued { job: job.clone(), needs });
             self.carry_out(effects).await?;
         }
         if !self.scheduler.is_idle() {
@@ -256,43 +193,12 @@ impl Running<'_, '_> {
         Ok(!queued && !running)
     }
 
-    /// Ends attempts whose job was taken from this process.
-    async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
-        for (slot, job) in self.working.iter_mut().filter(|(_, job)| job.leaving.is_none()) {
-            let Some(state) = self.runner.store.fate(&job.attempt).await? else { continue };
-            let outcome = match state {
-                JobState::Paused => "paused",
-                JobState::Cancelled => "cancelled",
-                _ => "lost",
-            };
-            job.leave(Leaving::LetGo(outcome));
-            if let Some(engine) = self.engines.get(slot) {
-                engine.handle.terminate();
-            }
-        }
-        Ok(())
-    }
-
-    /// Kills engines that have been silent for too long.
-    fn kill_silent(&mut self) {
-        for (slot, engine) in &mut self.engines {
-            let Some(job) = self.working.get(slot) else { continue };
-            let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
-            let limit = plain.max(engine.longest_silence * 20);
-            if job.is_overdue(GOODBYE) {
-                engine.handle.kill();
-            } else if engine.last_sign.elapsed() > limit {
-                engine.handle.kill();
-                self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
-            }
-        }
-    }
-
     fn start_engine(&mut self, slot: SlotId) -> Result<(), RunError> {
         let here = &self.runner.slots[slot.0];
         let log = self.runner.results.join("logs").join(format!("engine-{}.log", slot.0));
         let cores = if self.runner.slots.len() > 1 { here.cores.clone() } else { Vec::new() };
-        let place = Place { device: here.device.to_string(), cores, cards: None };
+        let cards = here.card.as_ref().map(|card| card.0.clone());
+        let place = Place { device: here.device.to_string(), cores, cards };
         let engine = SlotEngine::start(slot, &self.runner.engine, &log, &place, self.messages.clone())?;
         self.engines.insert(slot, engine);
         Ok(())
@@ -355,6 +261,11 @@ impl Running<'_, '_> {
         match event {
             EngineEvent::Hello { protocol, .. } if protocol != PROTOCOL_VERSION => {
                 Err(RunError::Protocol { found: protocol, wanted: PROTOCOL_VERSION })
+            }
+            EngineEvent::Hello { device: Device::Cpu, .. }
+                if matches!(self.runner.slots[slot.0].device, DeviceName::Cuda(_)) =>
+            {
+                Err(RunError::NoCuda)
             }
             EngineEvent::Hello { .. } => {
                 let effects = self.scheduler.on(Event::SlotReady(slot));

@@ -1,9 +1,12 @@
 //! Which job runs on which slot: a pure state machine. (state, event) → (state, effects); no clock, no store, no
 //! process, so that every order of events can be tested.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+#[cfg(test)]
+mod tests;
 
-use crate::job::JobId;
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use crate::job::{Bytes, JobId};
 
 /// Jobs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
 /// its engine again and again is the job's fault and not the slot's.
@@ -27,8 +30,20 @@ pub enum JobAfter {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A job is to be run. One that waits already is not queued twice.
-    Queued(JobId),
+    /// A job is to be run. One that waits already, or is being worked at, is not queued twice.
+    Queued {
+        /// The job.
+        job: JobId,
+        /// Memory that it needs on its slot.
+        needs: Bytes,
+    },
+    /// A slot has this much memory for a job from now on: what it has, less what strangers hold.
+    Room {
+        /// The slot.
+        slot: SlotId,
+        /// The memory.
+        free: Bytes,
+    },
     /// A slot's engine is ready for a job.
     SlotReady(SlotId),
     /// The job of a slot ended, well or badly, or was another's, and the slot's engine lives.
@@ -71,14 +86,25 @@ enum State {
     /// Its engine waits.
     Ready,
     /// Its engine works at a job.
-    Busy(JobId),
+    Busy(Waiting),
     /// It is left alone.
     Quarantined,
+}
+
+/// A job and the memory that it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Waiting {
+    job: JobId,
+    needs: Bytes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
     state: State,
+    /// All the memory that it has.
+    memory: Bytes,
+    /// What of it is not held by strangers.
+    free: Bytes,
     /// What it has lost quickly since it last did something: jobs, or the numbers of starts.
     quick_losses: BTreeSet<Result<JobId, usize>>,
 }
@@ -86,27 +112,38 @@ struct Slot {
 /// The state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler {
-    queue: VecDeque<JobId>,
+    queue: VecDeque<Waiting>,
+    /// The jobs of the queue, and those that are being worked at.
+    known: HashSet<JobId>,
     slots: BTreeMap<SlotId, Slot>,
     stopping: bool,
 }
 
 impl Scheduler {
-    /// Slots without engines, and an empty queue.
-    pub fn new(slots: impl IntoIterator<Item = SlotId>) -> Self {
-        let slot = |id| (id, Slot { state: State::Off, quick_losses: BTreeSet::new() });
-        Self { queue: VecDeque::new(), slots: slots.into_iter().map(slot).collect(), stopping: false }
+    /// Slots without engines, with the memory of each, all of it free; and an empty queue.
+    pub fn new(slots: impl IntoIterator<Item = (SlotId, Bytes)>) -> Self {
+        let slot = |(id, memory)| {
+            (id, Slot { state: State::Off, memory, free: memory, quick_losses: BTreeSet::new() })
+        };
+        let slots = slots.into_iter().map(slot).collect();
+        Self { queue: VecDeque::new(), known: HashSet::new(), slots, stopping: false }
     }
 
     /// Takes an event and says what must be done. An event about a slot that does not exist changes nothing.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Queued(job) if !self.knows(&job) => self.queue.push_back(job),
-            Event::Queued(_) => {}
-            Event::SlotReady(slot) => self.set(slot, State::Ready),
+            Event::Queued { job, needs } => self.queue(job, needs),
+            Event::Room { slot, free } => {
+                if let Some(slot) = self.slots.get_mut(&slot) {
+                    slot.free = free;
+                }
+            }
+            Event::SlotReady(slot) => drop(self.replace(slot, State::Ready)),
             Event::Ended(slot) => {
-                self.set(slot, State::Ready);
+                if let Some(State::Busy(ended)) = self.replace(slot, State::Ready) {
+                    self.known.remove(&ended.job);
+                }
                 if let Some(slot) = self.slots.get_mut(&slot) {
                     slot.quick_losses.clear();
                 }
@@ -118,7 +155,7 @@ impl Scheduler {
         effects
     }
 
-    /// Whether no job waits that could start, and none is being worked at.
+    /// Whether no job waits that will start, and none is being worked at. One that waits for memory will.
     pub fn is_idle(&self) -> bool {
         let busy = self.slots.values().any(|slot| matches!(slot.state, State::Busy(_)));
         !busy && (self.queue.is_empty() || self.stopping || self.is_out_of_slots())
@@ -129,15 +166,14 @@ impl Scheduler {
         self.slots.values().all(|slot| slot.state == State::Quarantined)
     }
 
-    fn knows(&self, job: &JobId) -> bool {
-        let works = |slot: &Slot| matches!(&slot.state, State::Busy(own) if own == job);
-        self.queue.contains(job) || self.slots.values().any(works)
+    fn queue(&mut self, job: JobId, needs: Bytes) {
+        if self.known.insert(job.clone()) {
+            self.queue.push_back(Waiting { job, needs });
+        }
     }
 
-    fn set(&mut self, slot: SlotId, state: State) {
-        if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.state = state;
-        }
+    fn replace(&mut self, slot: SlotId, state: State) -> Option<State> {
+        self.slots.get_mut(&slot).map(|slot| std::mem::replace(&mut slot.state, state))
     }
 
     fn lose(&mut self, id: SlotId, after: JobAfter, quick: bool, effects: &mut Vec<Effect>) {
@@ -146,18 +182,19 @@ impl Scheduler {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &slot.state {
             _ if !quick => slot.quick_losses.clear(),
-            State::Busy(job) => drop(slot.quick_losses.insert(Ok(job.clone()))),
+            State::Busy(Waiting { job, .. }) => drop(slot.quick_losses.insert(Ok(job.clone()))),
             _ => drop(slot.quick_losses.insert(Err(slot.quick_losses.len()))),
         }
         let next = if slot.quick_losses.len() >= most { State::Quarantined } else { State::Off };
         if next == State::Quarantined {
             effects.push(Effect::Quarantine(id));
         }
-        if let State::Busy(job) = std::mem::replace(&mut slot.state, next)
-            && after == JobAfter::Requeue
-        {
+        let State::Busy(lost) = std::mem::replace(&mut slot.state, next) else { return };
+        match after {
+            JobAfter::Gone => drop(self.known.remove(&lost.job)),
             // What was lost at once waits, so that another job shows whether it was the slot.
-            if quick { self.queue.push_back(job) } else { self.queue.push_front(job) }
+            JobAfter::Requeue if quick => self.queue.push_back(lost),
+            JobAfter::Requeue => self.queue.push_front(lost),
         }
     }
 
@@ -165,176 +202,24 @@ impl Scheduler {
         if self.stopping {
             return;
         }
+        // A job that is thought to need more than any slot has is tried where the most is, once all of it is free.
+        let usable = self.slots.values().filter(|slot| slot.state != State::Quarantined);
+        let most = usable.map(|slot| slot.memory).max().unwrap_or(Bytes(0));
+        let fits = |waiting: &Waiting, slot: &Slot| waiting.needs.min(most) <= slot.free;
         for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.state == State::Ready) {
-            let Some(job) = self.queue.pop_front() else { break };
-            effects.push(Effect::Start { slot: *id, job: job.clone() });
-            slot.state = State::Busy(job);
+            let Some(at) = self.queue.iter().position(|waiting| fits(waiting, slot)) else { continue };
+            let Some(waiting) = self.queue.remove(at) else { continue };
+            effects.push(Effect::Start { slot: *id, job: waiting.job.clone() });
+            slot.state = State::Busy(waiting);
         }
         // An engine that nothing needs is not started.
         let starting = self.slots.values().filter(|slot| slot.state == State::Starting).count();
-        let lacking = self.queue.len().saturating_sub(starting);
-        for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.state == State::Off).take(lacking) {
-            slot.state = State::Starting;
-            effects.push(Effect::StartEngine(*id));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn job(name: &str) -> JobId {
-        JobId::from_store(name.to_owned())
-    }
-
-    const SLOT: SlotId = SlotId(0);
-
-    fn start(name: &str) -> Effect {
-        Effect::Start { slot: SLOT, job: job(name) }
-    }
-
-    #[test]
-    fn jobs_start_in_order_on_free_slots() {
-        let mut scheduler = Scheduler::new([SLOT]);
-        assert_eq!(scheduler.on(Event::Queued(job("a"))), [Effect::StartEngine(SLOT)]);
-        assert_eq!(scheduler.on(Event::Queued(job("b"))), []);
-        assert_eq!(scheduler.on(Event::Queued(job("b"))), []);
-        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
-        assert!(!scheduler.is_idle());
-        assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("b")]);
-        assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
-        assert!(scheduler.is_idle());
-        assert_eq!(scheduler.on(Event::Queued(job("c"))), [start("c")]);
-    }
-
-    #[test]
-    fn a_lost_engine_is_replaced_and_its_job_goes_first() {
-        let mut scheduler = Scheduler::new([SLOT]);
-        scheduler.on(Event::Queued(job("a")));
-        scheduler.on(Event::Queued(job("b")));
-        scheduler.on(Event::SlotReady(SLOT));
-        let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: false };
-        assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
-        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
-    }
-
-    #[test]
-    fn a_slot_whose_engines_die_at_once_is_left_alone_and_its_jobs_go_elsewhere() {
-        let other = SlotId(1);
-        let mut scheduler = Scheduler::new([SLOT, other]);
-        for name in ["a", "b", "c"] {
-            scheduler.on(Event::Queued(job(name)));
-        }
-        let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
-        for name in ["a", "b"] {
-            assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(name)]);
-            assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
-        }
-        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("c")]);
-        assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT)]);
-        assert!(!scheduler.is_out_of_slots() && !scheduler.is_idle());
-        assert_eq!(scheduler.on(Event::SlotReady(other)), [Effect::Start { slot: other, job: job("a") }]);
-    }
-
-    #[test]
-    fn the_last_slot_is_given_up_later_than_others() {
-        let mut scheduler = Scheduler::new([SLOT]);
-        for number in 0..QUICK_LOSSES_OF_THE_LAST {
-            scheduler.on(Event::Queued(job(&number.to_string())));
-        }
-        for number in 0..QUICK_LOSSES_OF_THE_LAST {
-            assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(&number.to_string())]);
-            let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
-            let last = number + 1 == QUICK_LOSSES_OF_THE_LAST;
-            let effect = if last { Effect::Quarantine(SLOT) } else { Effect::StartEngine(SLOT) };
-            assert_eq!(scheduler.on(lost), [effect]);
-        }
-        assert!(scheduler.is_out_of_slots() && scheduler.is_idle());
-    }
-
-    #[test]
-    fn one_job_that_kills_its_engines_leaves_the_slot_in_use() {
-        let mut scheduler = Scheduler::new([SLOT]);
-        scheduler.on(Event::Queued(job("a")));
-        for _ in 0..5 {
-            assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
-            let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
-            assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
-        }
-    }
-
-    #[test]
-    fn a_slot_whose_engines_do_not_start_is_left_alone() {
-        let mut scheduler = Scheduler::new([SLOT, SlotId(1)]);
-        scheduler.on(Event::Queued(job("a")));
-        let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Gone, quick: true };
-        for _ in 1..QUICK_LOSSES {
-            assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
-        }
-        assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT), Effect::StartEngine(SlotId(1))]);
-    }
-
-    #[test]
-    fn after_a_stop_nothing_starts_and_running_jobs_are_waited_for() {
-        let mut scheduler = Scheduler::new([SLOT]);
-        scheduler.on(Event::Queued(job("a")));
-        scheduler.on(Event::Queued(job("b")));
-        scheduler.on(Event::SlotReady(SLOT));
-        assert_eq!(scheduler.on(Event::Stop), []);
-        assert!(!scheduler.is_idle());
-        assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
-        assert!(scheduler.is_idle());
-    }
-
-    proptest! {
-        #[test]
-        fn a_job_is_never_on_two_slots_and_none_is_lost(
-            steps in prop::collection::vec((0usize..6, 0usize..3), 0..80)
-        ) {
-            let mut scheduler = Scheduler::new((0..3).map(SlotId));
-            let (mut queued, mut running, mut ended) = (BTreeSet::new(), BTreeMap::new(), BTreeSet::new());
-            let (mut starting, mut quarantined) = (BTreeSet::new(), BTreeSet::new());
-            let (mut next, mut stopped) = (0, false);
-            for (kind, number) in steps {
-                let slot = SlotId(number);
-                let event = match kind {
-                    0 => { let id = job(&next.to_string()); next += 1; queued.insert(id.clone()); Event::Queued(id) }
-                    1 if running.contains_key(&slot) => { ended.insert(running.remove(&slot).unwrap()); Event::Ended(slot) }
-                    2 if starting.remove(&slot) => Event::SlotReady(slot),
-                    3 if running.contains_key(&slot) || starting.remove(&slot) => {
-                        queued.extend(running.remove(&slot));
-                        Event::SlotLost { slot, job: JobAfter::Requeue, quick: next % 2 == 0 }
-                    }
-                    4 if running.contains_key(&slot) => {
-                        ended.insert(running.remove(&slot).unwrap());
-                        Event::SlotLost { slot, job: JobAfter::Gone, quick: false }
-                    }
-                    5 if number == 0 && next > 5 => { stopped = true; Event::Stop }
-                    _ => continue,
-                };
-                for effect in scheduler.on(event) {
-                    prop_assert!(!stopped || matches!(effect, Effect::Quarantine(_)), "{effect:?} after a stop");
-                    match effect {
-                        Effect::Start { slot, job } => {
-                            prop_assert!(queued.remove(&job), "{job} was not queued");
-                            prop_assert!(running.insert(slot, job).is_none());
-                            prop_assert!(!quarantined.contains(&slot));
-                        }
-                        Effect::StartEngine(slot) => {
-                            prop_assert!(!quarantined.contains(&slot) && !running.contains_key(&slot));
-                            prop_assert!(starting.insert(slot), "an engine is started twice");
-                        }
-                        Effect::Quarantine(slot) => prop_assert!(quarantined.insert(slot)),
-                    }
-                }
-                prop_assert_eq!(queued.len() + running.len() + ended.len(), next);
-                if scheduler.is_idle() {
-                    prop_assert!(running.is_empty());
-                    prop_assert!(queued.is_empty() || stopped || quarantined.len() == 3);
-                }
+        let mut lacking = self.queue.len().saturating_sub(starting);
+        for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.state == State::Off) {
+            if lacking > 0 && self.queue.iter().any(|waiting| fits(waiting, slot)) {
+                slot.state = State::Starting;
+                effects.push(Effect::StartEngine(*id));
+                lacking -= 1;
             }
         }
     }

@@ -6,8 +6,9 @@ use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
 use super::owner::Owner;
+use super::results::{Harvest, write_harvest};
 use crate::device::Slot;
-use crate::job::{AttemptNumber, JobId, JobState, Transition};
+use crate::job::{AttemptNumber, Digest, JobId, JobState, Transition};
 
 /// A claimed try at a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,8 +118,14 @@ impl Store {
         Ok(Some(Attempt { job: job.clone(), number }))
     }
 
-    /// Ends an attempt. Error: [`StoreError::Fenced`] if the job is no longer this attempt's.
-    pub async fn end(&self, attempt: &Attempt, end: &AttemptEnd) -> Result<(), StoreError> {
+    /// Ends an attempt, and takes in what it has done and the store has not. Error: [`StoreError::Fenced`] if the job is no
+    /// longer this attempt's; nothing is written then.
+    pub async fn end(
+        &self,
+        attempt: &Attempt,
+        end: &AttemptEnd,
+        (subject, harvest): (Digest, &Harvest),
+    ) -> Result<(), StoreError> {
         let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let transition = end.transition();
         let to = JobState::Running.after(transition).unwrap_or(JobState::Failed);
@@ -139,6 +146,7 @@ impl Store {
             return Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number });
         }
         close_attempt(&mut tx, attempt, outcome, reason).await?;
+        write_harvest(&mut tx, subject, harvest).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -9,7 +9,8 @@ use super::error::StoreError;
 use super::jobs::{Attempt, AttemptEnd};
 use super::open::Store;
 use super::owner::Owner;
-use crate::job::{AttemptNumber, JobId, JobState};
+use super::results::Harvest;
+use crate::job::{AttemptNumber, Digest, JobId, JobState};
 
 /// What one process has seen of the beats of others. A beat is a number that its owner counts up; how long it stood still is
 /// told by the reader's own clock, never by comparing two.
@@ -64,7 +65,9 @@ impl Store {
             } else {
                 continue;
             };
-            match self.end(&read_attempt(job, number), &AttemptEnd::Requeued(reason.to_owned())).await {
+            let end = AttemptEnd::Requeued(reason.to_owned());
+            let nothing = (Digest::of(b""), &Harvest::default());
+            match self.end(&read_attempt(job, number), &end, nothing).await {
                 Ok(()) => recovered += 1,
                 // Another process was quicker.
                 Err(StoreError::Fenced { .. }) => {}

@@ -22,7 +22,7 @@ pub use leases::Observer;
 pub use open::Store;
 pub use owner::Owner;
 pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};
-pub use results::{ScoreRecord, StoredDocument, TrainingRecord};
+pub use results::{Harvest, ScoreRecord, StoredDocument, TrainingRecord};
 pub use sweeps::{StoredSweep, SweepOrigin, SweepVersion};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 
 use super::error::StoreError;
 use super::now_ms;
@@ -47,56 +47,85 @@ pub struct StoredDocument {
     pub metrics: Vec<DocumentValue>,
 }
 
-impl Store {
-    /// Adds points to a loss curve; a point of an earlier attempt at the same step is replaced.
-    pub async fn record_steps(&self, subject: Digest, points: &[StepReport]) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        for point in points {
-            let insert = sqlx::query(
-                "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds, validation_loss)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)
-                 ON CONFLICT (subject, step) DO UPDATE SET loss = excluded.loss,
-                     learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds,
-                     validation_loss = excluded.validation_loss",
-            );
-            insert
-                .bind(subject.to_string())
-                .bind(point.step as i64)
-                .bind(point.loss.is_finite().then_some(point.loss))
-                .bind(point.learning_rate)
-                .bind(point.tokens.0 as i64)
-                .bind(point.seconds.0)
-                .bind(point.validation_loss.filter(|loss| loss.is_finite()))
-                .execute(&mut *tx)
-                .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
+/// What an attempt at a training has and the store has not yet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Harvest {
+    /// Points of the loss curve; a point of an earlier attempt at the same step is replaced.
+    pub steps: Vec<StepReport>,
+    /// Its end.
+    pub training: Option<TrainingRecord>,
+}
 
-    /// Records a finished training; one that is there already stays.
-    pub async fn record_training(&self, subject: Digest, record: &TrainingRecord) -> Result<(), StoreError> {
-        let TrainingRecord { adapter, trained, losses } = record;
-        let insert = sqlx::query(
-            "INSERT INTO trainings
-                 (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms,
-                  last_losses, validation_loss)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (subject) DO NOTHING",
+impl Harvest {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.training.is_none()
+    }
+}
+
+/// Columns of a point.
+const POINT: usize = 7;
+/// Points of one statement: SQLite takes at least 999 values.
+const POINTS: usize = 999 / POINT;
+
+/// Writes a harvest within a transaction.
+pub(super) async fn write_harvest(
+    tx: &mut Transaction<'_, Sqlite>,
+    subject: Digest,
+    harvest: &Harvest,
+) -> Result<(), StoreError> {
+    let subject = subject.to_string();
+    for points in harvest.steps.chunks(POINTS) {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds, validation_loss) ",
         );
-        insert
-            .bind(subject.to_string())
-            .bind(adapter.display().to_string())
-            .bind(trained.steps as i64)
-            .bind(trained.tokens.0 as i64)
-            .bind(trained.seconds.0)
-            .bind(trained.peak_memory.0 as i64)
-            .bind(losses.map(|(first, _)| first))
-            .bind(losses.map(|(_, last)| last))
-            .bind(now_ms())
-            .bind(trained.last_losses)
-            .bind(trained.validation_loss.filter(|loss| loss.is_finite()))
-            .execute(&self.pool)
-            .await?;
+        insert.push_values(points, |mut row, point| {
+            row.push_bind(&subject)
+                .push_bind(point.step as i64)
+                .push_bind(point.loss.is_finite().then_some(point.loss))
+                .push_bind(point.learning_rate)
+                .push_bind(point.tokens.0 as i64)
+                .push_bind(point.seconds.0)
+                .push_bind(point.validation_loss.filter(|loss| loss.is_finite()));
+        });
+        insert.push(
+            " ON CONFLICT (subject, step) DO UPDATE SET loss = excluded.loss,
+             learning_rate = excluded.learning_rate, tokens = excluded.tokens, seconds = excluded.seconds,
+             validation_loss = excluded.validation_loss",
+        );
+        insert.build().execute(&mut **tx).await?;
+    }
+    let Some(TrainingRecord { adapter, trained, losses }) = &harvest.training else { return Ok(()) };
+    let insert = sqlx::query(
+        "INSERT INTO trainings
+             (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms,
+              last_losses, validation_loss)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         ON CONFLICT (subject) DO UPDATE SET adapter = excluded.adapter, adapter_removed = NULL",
+    );
+    insert
+        .bind(&subject)
+        .bind(adapter.display().to_string())
+        .bind(trained.steps as i64)
+        .bind(trained.tokens.0 as i64)
+        .bind(trained.seconds.0)
+        .bind(trained.peak_memory.0 as i64)
+        .bind(losses.map(|(first, _)| first))
+        .bind(losses.map(|(_, last)| last))
+        .bind(now_ms())
+        .bind(trained.last_losses)
+        .bind(trained.validation_loss.filter(|loss| loss.is_finite()))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Takes in what an attempt has done so far; a training that is there already stays.
+    pub async fn bring_in(&self, subject: Digest, harvest: &Harvest) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        write_harvest(&mut tx, subject, harvest).await?;
+        tx.commit().await?;
         Ok(())
     }
 

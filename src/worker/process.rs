@@ -139,6 +139,11 @@ impl EngineHandle {
         Ok(())
     }
 
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        u32::try_from(self.group.as_raw()).unwrap_or_default()
+    }
+
     /// Kills the whole process group.
     pub fn kill(&self) {
         self.signal(Signal::SIGKILL);

@@ -25,9 +25,13 @@ fn main() {
     if due("die@start") {
         std::process::abort();
     }
+    if due("note@start") {
+        let read = |name| std::env::var(name).unwrap_or_default();
+        println!("{} sees {}", read("LORAGRID_DEVICE"), read("CUDA_VISIBLE_DEVICES"));
+    }
     // SAFETY: loragrid opens this descriptor for its engines, and nothing else in this program uses it.
     let mut events = unsafe { File::from_raw_fd(EVENT_DESCRIPTOR) };
-    let hello = Event::Hello { protocol: PROTOCOL_VERSION, engine: "fake".to_owned(), device: Device::Cpu };
+    let hello = Event::Hello { protocol: PROTOCOL_VERSION, engine: "fake".to_owned(), device: device() };
     send(&mut events, &hello);
     let mut orders = std::io::stdin().lock();
     while let Ok(Some(order)) = read_frame::<Order>(&mut orders) {
@@ -46,6 +50,12 @@ fn main() {
 
 fn send(events: &mut File, event: &Event) {
     write_frame(events, event).expect("the orchestrator reads events");
+}
+
+/// What the orchestrator says that this engine computes on.
+fn device() -> Device {
+    let name = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
+    if name.starts_with("cuda") && !due("cpu@start") { Device::Cuda } else { Device::Cpu }
 }
 
 /// Whether this fault is due now.

@@ -8,6 +8,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
 use crate::cli::queue_arguments::WorkArguments;
 use crate::cli::work::{carry_out, exit_code, stops};
+use crate::device::Inventory;
 use crate::job::JobState;
 use crate::plan::Plan;
 use crate::runner::RunSummary;
@@ -19,7 +20,7 @@ use crate::task::TaskIndex;
 const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 
 pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    arguments.working.slots()?;
+    arguments.working.slots(&Inventory::find())?;
     let limits = arguments.working.limits()?;
     block_on(async {
         let store = Store::open(&environment.db).await?;

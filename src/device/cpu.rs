@@ -1,0 +1,61 @@
+//! The processor: its cores, and what it multiplies in hardware.
+
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
+use super::{DeviceError, DeviceName, Slot};
+use crate::job::{Bytes, DType};
+use crate::scheduler::SlotId;
+
+/// Most tokens of one pass on a CPU.
+const TOKEN_BUDGET: usize = 1024;
+
+/// The CPU as one slot with every core that this process may use.
+pub fn cpu_slots() -> Vec<Slot> {
+    vec![slot(0, DeviceName::Cpu, usable_cores())]
+}
+
+pub(super) fn cpu_shares(wanted: usize) -> Result<Vec<Slot>, DeviceError> {
+    let cores = usable_cores();
+    if wanted > cores.len() {
+        return Err(DeviceError::Cores { wanted, cores: cores.len() });
+    }
+    let share = |number| slot(number, DeviceName::CpuShare(number), share_of(&cores, number, wanted));
+    Ok((0..wanted).map(share).collect())
+}
+
+/// The part of the cores that one of several slots has; the parts have every core once.
+pub(super) fn share_of(cores: &[usize], number: usize, of: usize) -> Vec<usize> {
+    cores[number * cores.len() / of..(number + 1) * cores.len() / of].to_vec()
+}
+
+fn slot(number: usize, device: DeviceName, cores: Vec<usize>) -> Slot {
+    Slot {
+        id: SlotId(number),
+        device,
+        threads: cores.len().max(1),
+        cores,
+        token_budget: TOKEN_BUDGET,
+        // Processes share it with everything else: what is free now says little of what will be.
+        memory: Bytes(u64::MAX),
+        card: None,
+    }
+}
+
+/// The cores that this process may use.
+pub(super) fn usable_cores() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_else(|_| CpuSet::new());
+    let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
+    let limit = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.into_iter().take(limit).collect()
+}
+
+/// What `train.dtype = "auto"` means here: bf16 where the processor multiplies it in hardware, else single precision.
+pub fn auto_dtype() -> DType {
+    let has = |flag: &str| {
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default().to_owned();
+        flags.split_whitespace().any(|word| word == flag)
+    };
+    if has("avx512_bf16") || has("amx_bf16") { DType::Bf16 } else { DType::Fp32 }
+}

@@ -1,0 +1,60 @@
+//! What a run looks at besides the news of its engines: jobs that were taken away, engines that are silent, strangers on cards.
+
+use super::error::RunError;
+use super::job::Leaving;
+use super::run::{GOODBYE, Running};
+use crate::job::JobState;
+use crate::scheduler::Event;
+
+/// Loading a model may be silent this many times as long as a pass.
+const LOADING: u32 = 6;
+
+impl Running<'_, '_> {
+    /// Ends attempts whose job was taken from this process.
+    pub(super) async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
+        for (slot, job) in self.working.iter_mut().filter(|(_, job)| job.leaving.is_none()) {
+            let Some(state) = self.runner.store.fate(&job.attempt).await? else { continue };
+            let outcome = match state {
+                JobState::Paused => "paused",
+                JobState::Cancelled => "cancelled",
+                _ => "lost",
+            };
+            job.leave(Leaving::LetGo(outcome));
+            if let Some(engine) = self.engines.get(slot) {
+                engine.handle.terminate();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the scheduler what room strangers leave on the cards.
+    pub(super) async fn look_at_cards(&mut self) -> Result<(), RunError> {
+        if self.runner.slots.iter().all(|slot| slot.card.is_none()) {
+            return Ok(());
+        }
+        let cards = self.runner.inventory.cards()?;
+        for slot in &self.runner.slots {
+            let Some(card) = cards.iter().find(|card| Some(&card.id) == slot.card.as_ref()) else { continue };
+            let own: Vec<u32> =
+                self.engines.get(&slot.id).map(|engine| engine.handle.pid()).into_iter().collect();
+            let effects = self.scheduler.on(Event::Room { slot: slot.id, free: card.room_for(&own) });
+            self.carry_out(effects).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills engines that have been silent for too long.
+    pub(super) fn kill_silent(&mut self) {
+        for (slot, engine) in &mut self.engines {
+            let Some(job) = self.working.get(slot) else { continue };
+            let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
+            let limit = plain.max(engine.longest_silence * 20);
+            if job.is_overdue(GOODBYE) {
+                engine.handle.kill();
+            } else if engine.last_sign.elapsed() > limit {
+                engine.handle.kill();
+                self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
+            }
+        }
+    }
+}

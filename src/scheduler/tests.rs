@@ -1,0 +1,257 @@
+//! The state machine alone: single stories, then random ones.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn job(name: &str) -> JobId {
+    JobId::from_store(name.to_owned())
+}
+
+const SLOT: SlotId = SlotId(0);
+const ALL: Bytes = Bytes(80);
+
+fn queued(name: &str) -> Event {
+    Event::Queued { job: job(name), needs: Bytes(10) }
+}
+
+fn start(name: &str) -> Effect {
+    Effect::Start { slot: SLOT, job: job(name) }
+}
+
+#[test]
+fn jobs_start_in_order_on_free_slots() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    assert_eq!(scheduler.on(queued("a")), [Effect::StartEngine(SLOT)]);
+    assert_eq!(scheduler.on(queued("b")), []);
+    assert_eq!(scheduler.on(queued("b")), []);
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
+    assert!(!scheduler.is_idle());
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("b")]);
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.on(queued("c")), [start("c")]);
+}
+
+#[test]
+fn a_lost_engine_is_replaced_and_its_job_goes_first() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    scheduler.on(queued("a"));
+    scheduler.on(queued("b"));
+    scheduler.on(Event::SlotReady(SLOT));
+    let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: false };
+    assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
+}
+
+#[test]
+fn a_slot_whose_engines_die_at_once_is_left_alone_and_its_jobs_go_elsewhere() {
+    let other = SlotId(1);
+    let mut scheduler = Scheduler::new([(SLOT, ALL), (other, ALL)]);
+    for name in ["a", "b", "c"] {
+        scheduler.on(queued(name));
+    }
+    let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+    for name in ["a", "b"] {
+        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(name)]);
+        assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
+    }
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("c")]);
+    assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT)]);
+    assert!(!scheduler.is_out_of_slots() && !scheduler.is_idle());
+    assert_eq!(scheduler.on(Event::SlotReady(other)), [Effect::Start { slot: other, job: job("a") }]);
+}
+
+#[test]
+fn the_last_slot_is_given_up_later_than_others() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    for number in 0..QUICK_LOSSES_OF_THE_LAST {
+        scheduler.on(queued(&number.to_string()));
+    }
+    for number in 0..QUICK_LOSSES_OF_THE_LAST {
+        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(&number.to_string())]);
+        let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+        let last = number + 1 == QUICK_LOSSES_OF_THE_LAST;
+        let effect = if last { Effect::Quarantine(SLOT) } else { Effect::StartEngine(SLOT) };
+        assert_eq!(scheduler.on(lost), [effect]);
+    }
+    assert!(scheduler.is_out_of_slots() && scheduler.is_idle());
+}
+
+#[test]
+fn one_job_that_kills_its_engines_leaves_the_slot_in_use() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    scheduler.on(queued("a"));
+    for _ in 0..5 {
+        assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
+        let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+        assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
+    }
+}
+
+#[test]
+fn a_slot_whose_engines_do_not_start_is_left_alone() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL), (SlotId(1), ALL)]);
+    scheduler.on(queued("a"));
+    let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Gone, quick: true };
+    for _ in 1..QUICK_LOSSES {
+        assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
+    }
+    assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT), Effect::StartEngine(SlotId(1))]);
+}
+
+#[test]
+fn after_a_stop_nothing_starts_and_running_jobs_are_waited_for() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    scheduler.on(queued("a"));
+    scheduler.on(queued("b"));
+    scheduler.on(Event::SlotReady(SLOT));
+    assert_eq!(scheduler.on(Event::Stop), []);
+    assert!(!scheduler.is_idle());
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
+    assert!(scheduler.is_idle());
+}
+
+#[test]
+fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_before_it() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    scheduler.on(Event::Room { slot: SLOT, free: Bytes(20) });
+    assert_eq!(scheduler.on(Event::Queued { job: job("large"), needs: Bytes(60) }), []);
+    assert!(!scheduler.is_idle(), "it waits");
+    assert_eq!(scheduler.on(queued("small")), [Effect::StartEngine(SLOT)]);
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("small")]);
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
+    assert_eq!(scheduler.on(Event::Room { slot: SLOT, free: Bytes(60) }), [start("large")]);
+}
+
+#[test]
+fn slots_of_uneven_memory_take_the_jobs_that_fit_them() {
+    let (small, large) = (SLOT, SlotId(1));
+    let mut scheduler = Scheduler::new([(small, Bytes(24)), (large, ALL)]);
+    let queue = |name, needs| Event::Queued { job: job(name), needs: Bytes(needs) };
+    assert_eq!(scheduler.on(queue("60", 60)), [Effect::StartEngine(large)]);
+    assert_eq!(scheduler.on(queue("20", 20)), [Effect::StartEngine(small)]);
+    assert_eq!(scheduler.on(Event::SlotReady(small)), [start("20")]);
+    assert_eq!(scheduler.on(Event::SlotReady(large)), [Effect::Start { slot: large, job: job("60") }]);
+    // What is thought to fit nowhere is tried where the most is.
+    assert_eq!(scheduler.on(queue("200", 200)), []);
+    assert_eq!(scheduler.on(Event::Ended(small)), []);
+    assert_eq!(scheduler.on(Event::Ended(large)), [Effect::Start { slot: large, job: job("200") }]);
+}
+
+/// What the world outside has seen of a scheduler.
+#[derive(Default)]
+struct World {
+    queued: BTreeMap<JobId, Bytes>,
+    running: BTreeMap<SlotId, JobId>,
+    needs: BTreeMap<JobId, Bytes>,
+    ended: usize,
+    starting: BTreeSet<SlotId>,
+    quarantined: BTreeSet<SlotId>,
+    free: BTreeMap<SlotId, Bytes>,
+    stopped: bool,
+}
+
+impl World {
+    /// The event that a number means, if it can happen now.
+    fn event(&mut self, kind: usize, number: usize, size: u64) -> Option<Event> {
+        let slot = SlotId(number);
+        Some(match kind {
+            0 => {
+                let (job, needs) = (job(&self.needs.len().to_string()), Bytes(size));
+                self.queued.insert(job.clone(), needs);
+                self.needs.insert(job.clone(), needs);
+                Event::Queued { job, needs }
+            }
+            1 if self.running.remove(&slot).is_some() => {
+                self.ended += 1;
+                Event::Ended(slot)
+            }
+            2 if self.starting.remove(&slot) => Event::SlotReady(slot),
+            3 if self.running.contains_key(&slot) || self.starting.remove(&slot) => {
+                if let Some(job) = self.running.remove(&slot) {
+                    self.queued.insert(job.clone(), self.needs[&job]);
+                }
+                Event::SlotLost { slot, job: JobAfter::Requeue, quick: size % 2 == 0 }
+            }
+            4 if self.running.remove(&slot).is_some() => {
+                self.ended += 1;
+                Event::SlotLost { slot, job: JobAfter::Gone, quick: false }
+            }
+            5 if number == 0 && self.needs.len() > 5 => {
+                self.stopped = true;
+                Event::Stop
+            }
+            6 => {
+                self.free.insert(slot, Bytes(size));
+                Event::Room { slot, free: Bytes(size) }
+            }
+            // A job that is there already.
+            7 => {
+                let (job, needs) = self.needs.iter().find(|(job, _)| self.knows(job))?;
+                Event::Queued { job: job.clone(), needs: *needs }
+            }
+            _ => return None,
+        })
+    }
+
+    fn knows(&self, job: &JobId) -> bool {
+        self.queued.contains_key(job) || self.running.values().any(|own| own == job)
+    }
+
+    fn take(&mut self, effect: Effect) -> Result<(), TestCaseError> {
+        prop_assert!(!self.stopped || matches!(effect, Effect::Quarantine(_)), "{effect:?} after a stop");
+        match effect {
+            Effect::Start { slot, job } => {
+                let Some(needs) = self.queued.remove(&job) else {
+                    return Err(TestCaseError::fail(format!("{job} was not queued")));
+                };
+                let free = self.free.get(&slot).copied().unwrap_or(ALL);
+                prop_assert!(needs.min(ALL) <= free, "{job} needs {needs}, free is {free}");
+                prop_assert!(self.running.insert(slot, job).is_none());
+                prop_assert!(!self.quarantined.contains(&slot));
+            }
+            Effect::StartEngine(slot) => {
+                prop_assert!(!self.quarantined.contains(&slot) && !self.running.contains_key(&slot));
+                prop_assert!(self.starting.insert(slot), "an engine is started twice");
+            }
+            Effect::Quarantine(slot) => prop_assert!(self.quarantined.insert(slot)),
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_job_is_never_on_two_slots_and_none_is_lost(
+        steps in prop::collection::vec((0usize..8, 0usize..3, 0u64..100), 0..80)
+    ) {
+        let mut scheduler = Scheduler::new((0..3).map(|slot| (SlotId(slot), ALL)));
+        let mut world = World::default();
+        for (kind, number, size) in steps {
+            let Some(event) = world.event(kind, number, size) else { continue };
+            for effect in scheduler.on(event) {
+                world.take(effect)?;
+            }
+            prop_assert_eq!(world.queued.len() + world.running.len() + world.ended, world.needs.len());
+            if scheduler.is_idle() {
+                prop_assert!(world.running.is_empty());
+                prop_assert!(world.queued.is_empty() || world.stopped || world.quarantined.len() == 3);
+            }
+        }
+        // Drained: where slots are left, every job ends.
+        for slot in (0..3).map(SlotId) {
+            world.free.insert(slot, ALL);
+            for effect in scheduler.on(Event::Room { slot, free: ALL }) {
+                world.take(effect)?;
+            }
+        }
+        while let Some(event) = (0..3).find_map(|slot| world.event(2, slot, 0).or_else(|| world.event(1, slot, 0))) {
+            for effect in scheduler.on(event) {
+                world.take(effect)?;
+            }
+        }
+        prop_assert!(scheduler.is_idle() && world.running.is_empty());
+        prop_assert!(world.queued.is_empty() || world.stopped || world.quarantined.len() == 3);
+    }
+}

@@ -1,0 +1,128 @@
+//! Placement on graphics cards that a file makes up, with the fake engine.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::lab::{Lab, succeeded, wait_until};
+use crate::support::stderr;
+
+const GB: u64 = 1_000_000_000;
+
+/// A lab of training jobs, with cards of these sizes in GB.
+fn lab(cells: usize, sizes: &[u64]) -> Lab {
+    let seeds: Vec<String> = (1..=cells).map(|seed| seed.to_string()).collect();
+    let lab = Lab::new(&format!("[axes]\nseed = [{}]\n", seeds.join(", ")));
+    write_cards(&lab, sizes, &[]);
+    lab
+}
+
+/// Writes the inventory; strangers are (card, GB).
+fn write_cards(lab: &Lab, sizes: &[u64], strangers: &[(usize, u64)]) {
+    let card = |(place, size): (usize, &u64)| {
+        let held = strangers.iter().filter(|(card, _)| *card == place);
+        let processes: Vec<String> =
+            held.map(|(_, size)| format!("{{ pid = 1, memory = {} }}", size * GB)).collect();
+        let (size, processes) = (size * GB, processes.join(", "));
+        format!(
+            "[[card]]\nid = \"GPU-{place}\"\nname = \"made up\"\nmemory = {size}\nprocesses = [{processes}]\n"
+        )
+    };
+    let text: Vec<String> = sizes.iter().enumerate().map(card).collect();
+    // Renamed, so that nobody reads half of it.
+    let path = lab.0.write("cards.new", text.join(""));
+    std::fs::rename(path, cards(lab)).unwrap();
+}
+
+fn cards(lab: &Lab) -> PathBuf {
+    lab.0.path().join("cards.toml")
+}
+
+fn command(lab: &Lab, more: &[&str]) -> Command {
+    let mut command = lab.command(None, more);
+    command.env("LORAGRID_DEVICES", cards(lab)).env_remove("CUDA_VISIBLE_DEVICES");
+    command
+}
+
+fn devices(lab: &Lab) -> Vec<String> {
+    lab.ask("SELECT DISTINCT device FROM attempts ORDER BY device")
+}
+
+#[test]
+fn four_cards_share_the_jobs_and_each_engine_sees_its_own() {
+    let lab = lab(40, &[80, 80, 80, 80]);
+    let mut run = command(&lab, &[]);
+    run.env("LORAGRID_FAKE", "note@start");
+    succeeded(&run.output().unwrap());
+    assert!(lab.is_done());
+    assert_eq!(devices(&lab), ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]);
+    let mut seen = crate::lab::notes(&lab.0.path().join("results/logs"));
+    seen.retain(|line| line.starts_with("cuda:"));
+    seen.sort();
+    let expected: Vec<String> = (0..4).map(|n| format!("cuda:{n} sees GPU-{n}")).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn only_the_cards_that_are_named_and_visible_are_used() {
+    let lab = lab(12, &[80, 80, 80, 80]);
+    let mut run = command(&lab, &["--devices", "cuda:0,2"]);
+    // Of what the user left visible, the first and the third.
+    run.env("CUDA_VISIBLE_DEVICES", "3,1,GPU-0").env("LORAGRID_FAKE", "note@start");
+    succeeded(&run.output().unwrap());
+    assert_eq!(devices(&lab), ["cuda:0", "cuda:2"]);
+    let seen = crate::lab::notes(&lab.0.path().join("results/logs"));
+    for line in ["cuda:0 sees GPU-3", "cuda:2 sees GPU-0"] {
+        assert!(seen.iter().any(|own| own == line), "{seen:?}");
+    }
+    let output = command(&lab, &["--devices", "cuda:4"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
+    assert!(stderr(&output).contains("cuda:4 is wanted, this process sees 4 cards"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_job_waits_while_strangers_hold_the_memory_that_it_needs() {
+    let lab = lab(2, &[80]);
+    write_cards(&lab, &[80], &[(0, 79), (0, 1)]);
+    let run = lab.spawn(command(&lab, &[]));
+    wait_until("the jobs are queued", || {
+        lab.0.path().join("results/loragrid.db").is_file()
+            && lab.count("SELECT COUNT(*) FROM sqlite_master WHERE name = 'jobs'") == 1
+            && lab.count("SELECT COUNT(*) FROM jobs") == 2
+    });
+    assert_eq!(lab.attempts(), 0, "the card is full");
+    write_cards(&lab, &[80], &[(0, 60)]);
+    succeeded(&run.wait());
+    assert!(lab.is_done());
+}
+
+#[test]
+fn a_large_job_goes_to_the_card_that_has_room_for_it() {
+    // The estimate of a tiny job is half a GB, libtorch itself.
+    let lab = lab(6, &[1, 80]);
+    write_cards(&lab, &[1, 80], &[(0, 1)]);
+    succeeded(&command(&lab, &[]).output().unwrap());
+    assert_eq!(devices(&lab), ["cuda:1"]);
+}
+
+#[test]
+fn a_card_whose_jobs_all_die_is_left_alone() {
+    let lab = lab(20, &[80, 80, 80, 80]);
+    let mut run = command(&lab, &[]);
+    run.env("LORAGRID_FAKE", "die@cuda:2");
+    let told = succeeded(&run.output().unwrap());
+    assert!(told.contains("cuda:2 is left alone"), "{told}");
+    assert!(lab.is_done());
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE device = 'cuda:2'"), 3);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'failed'"), 0);
+}
+
+#[test]
+fn an_engine_without_cuda_on_a_card_says_what_to_do() {
+    let lab = lab(1, &[80]);
+    let mut run = command(&lab, &[]);
+    run.env("LORAGRID_FAKE", "cpu@start");
+    let output = run.output().unwrap();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Engine as i32));
+    assert!(stderr(&output).contains("run it with --devices cpu"), "{}", stderr(&output));
+    assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'"), 1);
+}

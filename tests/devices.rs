@@ -106,7 +106,7 @@ fn a_large_job_goes_to_the_card_that_has_room_for_it() {
 
 #[test]
 fn a_card_whose_jobs_all_die_is_left_alone() {
-    let lab = lab(20, &[80, 80, 80, 80]);
+    let lab = lab(200, &[80, 80, 80, 80]);
     let mut run = command(&lab, &[]);
     run.env("LORAGRID_FAKE", "die@cuda:2");
     let told = succeeded(&run.output().unwrap());

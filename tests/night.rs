@@ -101,7 +101,9 @@ fn an_interrupt_in_the_middle_goes_on_to_the_same_bits() {
         if interrupted {
             let first = lab.spawn(run());
             wait_until("some steps are made", || {
-                crate::lab::notes(lab.0.path()).iter().any(|line| line.contains("step 20/"))
+                crate::lab::notes(&lab.0.path().join("results/logs"))
+                    .iter()
+                    .any(|line| line.contains("step 20/"))
             });
             first.signal(Signal::SIGINT);
             let output = first.wait();
@@ -118,7 +120,11 @@ fn an_interrupt_in_the_middle_goes_on_to_the_same_bits() {
             usize::from(interrupted)
         );
         if interrupted {
-            assert!(crate::lab::notes(lab.0.path()).iter().any(|line| line.contains("going on after step")));
+            assert!(
+                crate::lab::notes(&lab.0.path().join("results/logs"))
+                    .iter()
+                    .any(|line| line.contains("going on after step"))
+            );
         }
         outcome(&lab)
     };

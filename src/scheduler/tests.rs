@@ -172,7 +172,7 @@ impl World {
                 if let Some(job) = self.running.remove(&slot) {
                     self.queued.insert(job.clone(), self.needs[&job]);
                 }
-                Event::SlotLost { slot, job: JobAfter::Requeue, quick: size % 2 == 0 }
+                Event::SlotLost { slot, job: JobAfter::Requeue, quick: size.is_multiple_of(2) }
             }
             4 if self.running.remove(&slot).is_some() => {
                 self.ended += 1;

@@ -27,7 +27,8 @@ fn main() {
     }
     if due("note@start") {
         let read = |name| std::env::var(name).unwrap_or_default();
-        println!("{} sees {}", read("LORAGRID_DEVICE"), read("CUDA_VISIBLE_DEVICES"));
+        let line = format!("{} sees {}\n", read("LORAGRID_DEVICE"), read("CUDA_VISIBLE_DEVICES"));
+        std::io::stdout().write_all(line.as_bytes()).expect("the log can be written");
     }
     // SAFETY: loragrid opens this descriptor for its engines, and nothing else in this program uses it.
     let mut events = unsafe { File::from_raw_fd(EVENT_DESCRIPTOR) };

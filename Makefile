@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz lint fmt clean bench-plan bench-start
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz lint fmt clean bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -85,6 +85,9 @@ fmt: ## format the code
 
 bench-plan: build ## time of a plan of 100,000 cells
 	@benches/plan.sh
+
+bench-queue: build ## time of a claim and an end among 100,000 jobs, and of 10,000 jobs that do nothing
+	@benches/queue.sh
 
 bench-start: build ## time of `loragrid --help` and of a plan
 	@benches/start.sh

@@ -29,7 +29,8 @@ pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
 
 /// Writes a text and a line's end to standard error; where even that fails there is nobody to tell.
 pub(super) fn write_error(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    // In one piece, so that lines of several processes do not mix.
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// A narrower terminal gets the whole table and wraps it itself.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,6 +13,8 @@ use crate::store::AttemptEnd;
 
 /// Plain lines are written at each of this many equal parts of a training.
 const LINES_PER_TRAINING: u64 = 4;
+/// They are at least this far apart.
+const APART: Duration = Duration::from_secs(1);
 
 /// Shows progress on standard error.
 pub(super) struct Display {
@@ -20,6 +23,8 @@ pub(super) struct Display {
     done: u64,
     /// Labels of the jobs that are being worked at.
     labels: HashMap<JobId, String>,
+    /// When a plain line of progress was written last.
+    last_line: Instant,
 }
 
 impl Display {
@@ -33,7 +38,7 @@ impl Display {
             }
             bar
         });
-        Self { bar, total, done: 0, labels: HashMap::new() }
+        Self { bar, total, done: 0, labels: HashMap::new(), last_line: Instant::now() }
     }
 
     /// Shows what happened.
@@ -94,14 +99,14 @@ impl Display {
         self.labels.get(job).map_or("", String::as_str)
     }
 
-    fn announce(&self, text: String) {
+    fn announce(&mut self, text: String) {
         match &self.bar {
             Some(_) => self.position(0, 1, text, false),
             None => self.line(&format!("[{}/{}] {text}", self.done, self.total)),
         }
     }
 
-    fn position(&self, at: u64, of: u64, text: String, worth_a_line: bool) {
+    fn position(&mut self, at: u64, of: u64, text: String, worth_a_line: bool) {
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(format!("[{}/{}]", self.done, self.total));
@@ -109,7 +114,10 @@ impl Display {
                 bar.set_position(at);
                 bar.set_message(text);
             }
-            None if worth_a_line => self.line(&format!("[{}/{}] {text}", self.done, self.total)),
+            None if worth_a_line && self.last_line.elapsed() > APART => {
+                self.last_line = Instant::now();
+                self.line(&format!("[{}/{}] {text}", self.done, self.total));
+            }
             None => {}
         }
     }

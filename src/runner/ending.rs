@@ -6,28 +6,73 @@ use tokio::sync::mpsc;
 
 use super::Progress;
 use super::error::RunError;
-use super::job::Leaving;
+use super::job::{Leaving, RunningJob};
 use super::run::{GOODBYE, Running};
 use super::slot::SlotMessage;
 use super::summary::Stopped;
 use crate::protocol::Order;
-use crate::scheduler::{Event, SlotId};
-use crate::store::{AttemptEnd, StoreError};
+use crate::scheduler::{Effect, Event, SlotId};
+use crate::store::{AttemptEnd, StoreError, Writing};
 
-impl Running<'_, '_> {
+impl<'a> Running<'a, '_> {
     /// Ends the attempt of a slot. One whose job was taken away meanwhile is let go.
     pub(super) async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
-        let Some(job) = self.working.remove(&slot) else { return Ok(()) };
-        self.count_time(slot);
-        match self.runner.store.end(&job.attempt, &end, job.left_over()).await {
-            Ok(()) if job.left_over().1.training.is_some() => job.clear_checkpoints(),
-            Ok(()) => {}
-            Err(StoreError::Fenced { .. }) => {
-                self.runner.store.let_go(&job.attempt, "lost").await?;
-                self.summary.let_go += 1;
-                return Ok(());
+        let mut writing = self.runner.store.write().await?;
+        let ended = self.write_end(&mut writing, slot, end).await?;
+        writing.commit().await?;
+        self.note_end(ended);
+        Ok(())
+    }
+
+    /// Ends the attempt of a slot whose engine lives, and gives that its next job, both in one transaction.
+    pub(super) async fn next_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
+        let mut writing = self.runner.store.write().await?;
+        let ended = self.write_end(&mut writing, slot, end).await?;
+        let fails = matches!(&ended, Some((_, AttemptEnd::Failed(_) | AttemptEnd::Diverged(_))));
+        if self.is_over(usize::from(fails)).is_some() {
+            self.scheduler.on(Event::Stop);
+        }
+        let mut effects = self.scheduler.on(Event::Ended(slot));
+        let claimed = match effects.first() {
+            Some(Effect::Start { slot: own, job }) if *own == slot => {
+                self.claim(&mut writing, slot, job).await?
             }
-            Err(error) => return Err(error.into()),
+            _ => None,
+        };
+        writing.commit().await?;
+        self.note_end(ended);
+        if let Some(claimed) = claimed {
+            effects.remove(0);
+            self.begin(slot, claimed).await?;
+        }
+        self.carry_out(effects).await
+    }
+
+    /// Writes the end of a slot's attempt; the attempt with how it ended, none where it was let go.
+    async fn write_end(
+        &mut self,
+        writing: &mut Writing<'_>,
+        slot: SlotId,
+        end: AttemptEnd,
+    ) -> Result<Option<(RunningJob<'a>, AttemptEnd)>, RunError> {
+        let Some(job) = self.working.remove(&slot) else { return Ok(None) };
+        self.count_time(slot);
+        match writing.end(&job.attempt, &end, job.left_over()).await {
+            Ok(()) => Ok(Some((job, end))),
+            Err(StoreError::Fenced { .. }) => {
+                writing.let_go(&job.attempt, "lost").await?;
+                self.summary.let_go += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Counts and tells an end that is written.
+    fn note_end(&mut self, ended: Option<(RunningJob<'_>, AttemptEnd)>) {
+        let Some((job, end)) = ended else { return };
+        if job.left_over().1.training.is_some() {
+            job.clear_checkpoints();
         }
         let label = job.label().to_owned();
         match &end {
@@ -37,7 +82,6 @@ impl Running<'_, '_> {
             AttemptEnd::Requeued(_) => self.summary.requeued += 1,
         }
         (self.watch)(Progress::Ended { job: job.attempt.job.clone(), label, end });
-        Ok(())
     }
 
     /// Closes the attempt of a slot whose job is no longer its own.

@@ -13,11 +13,11 @@ use super::limits::Limits;
 use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
 use crate::device::{DeviceName, Inventory, Slot};
-use crate::job::{Bytes, JobId, JobState, Seconds};
+use crate::job::{AttemptNumber, Bytes, JobId, JobState, Seconds};
 use crate::plan::{Plan, PlannedJob, Work};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, JobAfter, Scheduler, SlotId};
-use crate::store::{AttemptEnd, Observer, Owner, Store};
+use crate::store::{Attempt, AttemptEnd, Observer, Owner, Store, Writing};
 use crate::worker::{Death, Place};
 
 /// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
@@ -68,6 +68,14 @@ pub(super) struct Running<'a, 'w> {
     disk_full: Option<String>,
 }
 
+/// A job that was claimed and has not begun.
+pub(super) struct Claimed<'a> {
+    job: &'a PlannedJob,
+    attempt: Attempt,
+    /// Most tokens of a pass.
+    budget: usize,
+}
+
 impl Runner<'_> {
     /// Runs what the plan is missing, beside any other processes that do. A message on `stops` is the user's wish to stop:
     /// engines write down where they are and their jobs go back; a second one kills them. Errors: the database, engines that
@@ -109,7 +117,7 @@ impl Runner<'_> {
     }
 }
 
-impl Running<'_, '_> {
+impl<'a> Running<'a, '_> {
     async fn drive(
         &mut self,
         receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
@@ -157,19 +165,19 @@ impl Running<'_, '_> {
                     look |= self.scheduler.is_idle() || self.runner.store.data_version().await? != version;
                 }
             }
-            if let Some(why) = self.is_over() {
+            if let Some(why) = self.is_over(0) {
                 return self.stop(why, receiver, stops).await;
             }
         }
     }
 
-    /// Whether time or patience is at its end.
-    fn is_over(&self) -> Option<Stopped> {
+    /// Whether time or patience is at its end, with so many more failures than are counted.
+    pub(super) fn is_over(&self, more: usize) -> Option<Stopped> {
         let limits = &self.runner.limits;
         if limits.until.is_some_and(|until| Instant::now() >= until) {
             return Some(Stopped::Time);
         }
-        let failures = (self.summary.failed.len() + self.summary.diverged.len()) as u64;
+        let failures = (self.summary.failed.len() + self.summary.diverged.len() + more) as u64;
         limits.max_failures.filter(|most| failures >= *most).map(|_| Stopped::Failures)
     }
 
@@ -229,14 +237,7 @@ impl Running<'_, '_> {
                 }
                 self.send(slot, &order).await
             }
-            Next::End(end) => {
-                self.end_job(slot, end).await?;
-                if self.is_over().is_some() {
-                    self.scheduler.on(Event::Stop);
-                }
-                let effects = self.scheduler.on(Event::Ended(slot));
-                self.carry_out(effects).await
-            }
+            Next::End(end) => self.next_job(slot, end).await,
             Next::OutOfMemory(reason) => {
                 let half = job.token_budget / 2;
                 let end = if half >= LEAST_BUDGET {
@@ -317,7 +318,7 @@ impl Running<'_, '_> {
         };
         let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };
         self.end_job(slot, end).await?;
-        if self.is_over().is_some() {
+        if self.is_over(0).is_some() {
             self.scheduler.on(Event::Stop);
         }
         let effects = self.scheduler.on(Event::SlotLost { slot, job: after, quick });
@@ -348,16 +349,39 @@ impl Running<'_, '_> {
 
     /// Claims a job and sends its first order. `false`: the job is not queued any more.
     async fn start_job(&mut self, slot: SlotId, id: &JobId) -> Result<bool, RunError> {
-        let Some(&job) = self.jobs.get(id) else { return Ok(false) };
-        let logs = self.runner.results.join("logs");
-        let log = |number| logs.join(format!("{id}-{number}.log"));
-        let named = |number| log(number).display().to_string();
+        let mut writing = self.runner.store.write().await?;
+        let claimed = self.claim(&mut writing, slot, id).await?;
+        writing.commit().await?;
+        let Some(claimed) = claimed else { return Ok(false) };
+        self.begin(slot, claimed).await?;
+        Ok(true)
+    }
+
+    fn log(&self, id: &JobId, number: AttemptNumber) -> PathBuf {
+        self.runner.results.join("logs").join(format!("{id}-{number}.log"))
+    }
+
+    /// Claims a job. `None`: it is not queued any more.
+    pub(super) async fn claim(
+        &self,
+        writing: &mut Writing<'_>,
+        slot: SlotId,
+        id: &JobId,
+    ) -> Result<Option<Claimed<'a>>, RunError> {
+        let Some(&job) = self.jobs.get(id) else { return Ok(None) };
         let here = &self.runner.slots[slot.0];
         let budget = self.budgets.get(id).copied().unwrap_or(here.token_budget);
-        let Some(attempt) = self.runner.store.claim(id, &self.owner, here, budget, named).await? else {
-            return Ok(false);
-        };
-        let log = std::path::absolute(log(attempt.number)).unwrap_or_else(|_| log(attempt.number));
+        let log = |number| self.log(id, number).display().to_string();
+        let attempt = writing.claim(id, &self.owner, here, budget, log).await?;
+        Ok(attempt.map(|attempt| Claimed { job, attempt, budget }))
+    }
+
+    /// Sends the first order of an attempt.
+    pub(super) async fn begin(&mut self, slot: SlotId, claimed: Claimed<'a>) -> Result<(), RunError> {
+        let Claimed { job, attempt, budget } = claimed;
+        let here = &self.runner.slots[slot.0];
+        let log = self.log(&job.id, attempt.number);
+        let log = std::path::absolute(&log).unwrap_or(log);
         let subject = job.subject.digest().to_string();
         let files = JobFiles {
             adapter: self.runner.results.join("adapters").join(&subject),
@@ -379,8 +403,7 @@ impl Running<'_, '_> {
             engine.give();
         }
         self.working.insert(slot, running);
-        self.send(slot, &order).await?;
-        Ok(true)
+        self.send(slot, &order).await
     }
 
     /// The file of a job's encoded rows.

@@ -59,44 +59,26 @@ pub(super) fn quoted(transition: Transition) -> String {
     words.join(", ")
 }
 
-async fn close_attempt(
-    tx: &mut Transaction<'_, Sqlite>,
-    attempt: &Attempt,
-    outcome: &str,
-    reason: Option<&str>,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE attempts SET ended_ms = $1, outcome = $2, reason = $3
-         WHERE job_id = $4 AND attempt = $5 AND ended_ms IS NULL",
-    )
-    .bind(now_ms())
-    .bind(outcome)
-    .bind(reason)
-    .bind(attempt.job.as_str())
-    .bind(i64::from(attempt.number.0))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
+/// Changes that are there together, once they are committed, or not at all.
+pub struct Writing<'a>(Transaction<'a, Sqlite>);
 
-impl Store {
+impl Writing<'_> {
     /// Takes a queued job. `None`: it is not queued any more.
     pub async fn claim(
-        &self,
+        &mut self,
         job: &JobId,
         owner: &Owner,
         slot: &Slot,
         token_budget: usize,
         log: impl Fn(AttemptNumber) -> String,
     ) -> Result<Option<Attempt>, StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let sources = quoted(Transition::Claim);
         let claim = format!(
             "UPDATE jobs SET state = $1, attempt = attempt + 1, reason = NULL
              WHERE id = $2 AND state IN ({sources}) RETURNING attempt"
         );
         let claim = sqlx::query(&claim).bind(JobState::Running.as_str()).bind(job.as_str());
-        let Some(row) = claim.fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let Some(row) = claim.fetch_optional(&mut *self.0).await? else { return Ok(None) };
         let attempt: i64 = row.try_get(0)?;
         let number = AttemptNumber(u32::try_from(attempt).unwrap_or(u32::MAX));
         let insert = sqlx::query(
@@ -112,21 +94,19 @@ impl Store {
             .bind(token_budget as i64)
             .bind(log(number))
             .bind(now_ms())
-            .execute(&mut *tx)
+            .execute(&mut *self.0)
             .await?;
-        tx.commit().await?;
         Ok(Some(Attempt { job: job.clone(), number }))
     }
 
     /// Ends an attempt, and takes in what it has done and the store has not. Error: [`StoreError::Fenced`] if the job is no
-    /// longer this attempt's; nothing is written then.
+    /// longer this attempt's; nothing is changed then.
     pub async fn end(
-        &self,
+        &mut self,
         attempt: &Attempt,
         end: &AttemptEnd,
         (subject, harvest): (Digest, &Harvest),
     ) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let transition = end.transition();
         let to = JobState::Running.after(transition).unwrap_or(JobState::Failed);
         let (outcome, reason) = end.outcome();
@@ -139,23 +119,70 @@ impl Store {
             .bind(reason)
             .bind(attempt.job.as_str())
             .bind(i64::from(attempt.number.0))
-            .execute(&mut *tx)
+            .execute(&mut *self.0)
             .await?
             .rows_affected();
         if changed == 0 {
             return Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number });
         }
-        close_attempt(&mut tx, attempt, outcome, reason).await?;
-        write_harvest(&mut tx, subject, harvest).await?;
-        tx.commit().await?;
-        Ok(())
+        self.close_attempt(attempt, outcome, reason).await?;
+        write_harvest(&mut self.0, subject, harvest).await
     }
 
     /// Closes an attempt whose job was taken from it: paused, cancelled, or given to another. One that is closed stays.
-    pub async fn let_go(&self, attempt: &Attempt, outcome: &str) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        close_attempt(&mut tx, attempt, outcome, None).await?;
-        tx.commit().await?;
+    pub async fn let_go(&mut self, attempt: &Attempt, outcome: &str) -> Result<(), StoreError> {
+        self.close_attempt(attempt, outcome, None).await
+    }
+
+    async fn close_attempt(
+        &mut self,
+        attempt: &Attempt,
+        outcome: &str,
+        reason: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let close = sqlx::query(
+            "UPDATE attempts SET ended_ms = $1, outcome = $2, reason = $3
+             WHERE job_id = $4 AND attempt = $5 AND ended_ms IS NULL",
+        );
+        close
+            .bind(now_ms())
+            .bind(outcome)
+            .bind(reason)
+            .bind(attempt.job.as_str())
+            .bind(i64::from(attempt.number.0))
+            .execute(&mut *self.0)
+            .await?;
         Ok(())
+    }
+
+    /// Makes the changes last, through a power cut too.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+impl Store {
+    /// Begins changes; other processes wait with theirs until they are committed, or dropped and undone.
+    pub async fn write(&self) -> Result<Writing<'_>, StoreError> {
+        Ok(Writing(self.pool.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    /// [`Writing::end`] alone.
+    pub async fn end(
+        &self,
+        attempt: &Attempt,
+        end: &AttemptEnd,
+        harvest: (Digest, &Harvest),
+    ) -> Result<(), StoreError> {
+        let mut writing = self.write().await?;
+        writing.end(attempt, end, harvest).await?;
+        writing.commit().await
+    }
+
+    /// [`Writing::let_go`] alone.
+    pub async fn let_go(&self, attempt: &Attempt, outcome: &str) -> Result<(), StoreError> {
+        let mut writing = self.write().await?;
+        writing.let_go(attempt, outcome).await?;
+        writing.commit().await
     }
 }

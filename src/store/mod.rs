@@ -17,7 +17,7 @@ pub use digests::RememberedDigests;
 pub use error::StoreError;
 pub use hands::{AttemptRecord, Standing};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
-pub use jobs::{Attempt, AttemptEnd};
+pub use jobs::{Attempt, AttemptEnd, Writing};
 pub use leases::Observer;
 pub use open::Store;
 pub use owner::Owner;

@@ -1,6 +1,7 @@
 //! How long a durable claim and a durable end take in a database with many queued jobs: `queue DB SWEEP`.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -32,12 +33,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    eprintln!(
+    writeln!(
+        std::io::stderr(),
         "{} queued: claim + end p50 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
         jobs.len(),
         at(0.5),
         at(0.99),
         at(1.0)
-    );
+    )?;
     Ok(())
 }

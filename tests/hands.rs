@@ -165,3 +165,27 @@ fn a_second_signal_ends_it_now() {
     wait_until("the engine is gone", || gone(&engine));
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE reason = 'stopped by the user'"), 1);
 }
+
+#[test]
+fn a_model_that_is_written_over_while_a_sweep_runs_is_not_taken_for_the_planned_one() {
+    let lab = Lab::new(GRID);
+    let run = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let weights = lab.0.path().join("model/model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, bytes).unwrap();
+    // The next engine loads the model again.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(engine.parse().unwrap()), Signal::SIGKILL).unwrap();
+    let output = run.wait();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32));
+    assert!(
+        stderr(&output).contains("model.safetensors changed after the sweep was planned"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'failed'") > 0);
+    // The next run plans with what is there now, and these are other jobs.
+    succeeded(&lab.run(None, &[]));
+    assert!(lab.is_done());
+}

@@ -81,6 +81,11 @@ impl Lab {
         self.count("SELECT COUNT(*) FROM attempts")
     }
 
+    /// The database's file.
+    pub(crate) fn db(&self) -> std::path::PathBuf {
+        self.0.path().join("results/loragrid.db")
+    }
+
     /// A number from the database.
     pub(crate) fn count(&self, query: &str) -> usize {
         self.ask::<i64>(query)[0] as usize
@@ -91,7 +96,7 @@ impl Lab {
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
     {
-        let path = self.0.path().join("results/loragrid.db");
+        let path = self.db();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             use sqlx::{Connection, Row};
@@ -123,6 +128,12 @@ pub(crate) struct Background {
 impl Background {
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// What it has written on standard error so far.
+    pub(crate) fn told(&self) -> String {
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.told));
+        std::fs::read_to_string(path).unwrap()
     }
 
     /// Waits for its end.

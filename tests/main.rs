@@ -3,7 +3,11 @@
 
 mod architecture;
 #[cfg(feature = "fake-engine")]
+mod database;
+#[cfg(feature = "fake-engine")]
 mod devices;
+#[cfg(feature = "fake-engine")]
+mod disk;
 #[cfg(feature = "engine")]
 mod engine;
 mod errors;
@@ -14,6 +18,8 @@ mod fuzz;
 mod hands;
 #[cfg(feature = "fake-engine")]
 mod hub;
+#[cfg(feature = "fake-engine")]
+mod keep;
 #[cfg(feature = "fake-engine")]
 mod lab;
 #[cfg(all(feature = "engine", feature = "fake-engine"))]

@@ -1,7 +1,13 @@
 //! Nights that go wrong with the real engine: what comes out equals the undisturbed run to the bit.
 
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
+use crate::disk::SmallDisk;
 use crate::lab::{Lab, REAL, succeeded, wait_until};
 use crate::support::stderr;
 
@@ -81,6 +87,42 @@ fn a_full_disk_ends_the_run_and_the_next_one_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn a_disk_that_is_really_full_ends_the_run_and_the_next_one_goes_on_to_the_same_bits() {
+    let Some(disk) = SmallDisk::new("8m") else { return };
+    // Adapters that are larger than what is free in files that are there already.
+    let lab = || Lab::new(&format!("{TRAINING}rank = 64\nlayers = \"all\"\n"));
+    let undisturbed = lab();
+    succeeded(&undisturbed.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
+    let lab = lab();
+    let results = lab.0.path().join("results");
+    std::fs::create_dir(disk.path().join("results")).unwrap();
+    std::os::unix::fs::symlink(disk.path().join("results"), &results).unwrap();
+    let run = || lab.with_engine(REAL, &["run", "sweep.toml"]);
+    let mut first = run();
+    // It dies when it writes the third checkpoint; the next engine finds the disk full.
+    first.env("LORAGRID_FAULT", "hang@checkpoint:3");
+    let first = lab.spawn(first);
+    wait_until("the first checkpoints are there", || {
+        std::fs::read_dir(results.join("checkpoints")).is_ok_and(|folders| {
+            folders.flatten().any(|folder| std::fs::read_dir(folder.path()).unwrap().count() >= 2)
+        })
+    });
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    let filler = disk.fill();
+    let output = run().output().unwrap();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Disk as i32), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("full") && stderr(&output).contains("loragrid gc"),
+        "{}",
+        stderr(&output)
+    );
+    std::fs::remove_file(filler).unwrap();
+    succeeded(&run().output().unwrap());
+    assert!(outcome(&lab) == outcome(&undisturbed));
+}
+
+#[test]
 fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
     let (lab, reasons) = with_fault("oom@pass:4");
     assert!(
@@ -90,6 +132,39 @@ fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
     let budgets = lab.ask::<i64>("SELECT token_budget FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt");
     assert_eq!(budgets, [1024, 512]);
     assert_eq!(lab.count("SELECT COUNT(*) FROM curves"), 6);
+}
+
+#[test]
+fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
+    let Some(model) = std::env::var_os("LORAGRID_TEST_MODEL").filter(|path| Path::new(path).is_file()) else {
+        let _ =
+            writeln!(std::io::stderr(), "skipped: a real want of memory: LORAGRID_TEST_MODEL names no file");
+        return;
+    };
+    let lab = lab();
+    let text = format!(
+        "name = \"memory\"\nmodel = {model:?}\ndata = \"two_digit_subtraction\"\n[train]\niterations = 64\nbatch_size = 64\n"
+    );
+    lab.0.write("sweep.toml", text);
+    let run = |limit: u64| {
+        let mut command = lab.with_engine(REAL, &["run", "sweep.toml"]);
+        // SAFETY: setting a limit is allowed between fork and exec.
+        unsafe {
+            command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_AS, limit, limit)?));
+        }
+        command.output().unwrap()
+    };
+    // The model itself does not fit.
+    let output = run(800 << 20);
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the model needs more memory than there is"), "{}", stderr(&output));
+    succeeded(&lab.0.run(&["retry", "memory"]));
+    // A pass of 1,024 tokens does not.
+    succeeded(&run(1400 << 20));
+    let reasons = lab.ask::<String>("SELECT reason FROM attempts WHERE outcome = 'requeued'");
+    let wanting = |reason: &String| reason.contains("next with passes of") && reason.len() < 300;
+    assert!(!reasons.is_empty() && reasons.iter().all(wanting), "{reasons:?}");
+    assert!(lab.is_done());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::gguf::Gguf;
 use super::gguf_config::{as_hugging_face, gguf_config, gguf_name};
 use super::names::{LayerName, Part};
 use super::safetensors_file::SafetensorsFile;
+use super::stamp::FileStamp;
 use super::tensor::{Elements, TensorData, TensorInfo};
 use crate::job::{Digest, ModelIdentity, canonical_json};
 
@@ -149,6 +150,16 @@ impl Checkpoint {
             self.tensors()?.into_iter().map(|info| (info.name, info.shape, info.stored_as)).collect();
         let text = canonical_json(&(&self.config, tensors, files));
         Ok(ModelIdentity(Digest::of(text.as_bytes())))
+    }
+
+    /// The files that the model is read from, with what tells later that they are unchanged. Error: the system's.
+    pub fn stamps(&self) -> std::io::Result<Vec<(PathBuf, FileStamp)>> {
+        let mut files = self.files();
+        if let Source::Folder(_) = &self.source {
+            let beside = ["config.json", "tokenizer_config.json"].map(|name| self.path.join(name));
+            files.extend(beside.into_iter().filter(|path| path.is_file()));
+        }
+        files.into_iter().map(|path| Ok((path.clone(), FileStamp::of(&path)?))).collect()
     }
 
     /// The files that hold weights or the tokenizer.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 pub(super) use super::model_arguments::*;
 
 use super::queue_arguments::{
-    DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments, RetryArguments,
-    SubmitArguments, SweepCommand, WorkArguments,
+    CloneArguments, DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments,
+    RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
 };
 use super::work::WorkingArguments;
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 13 disk full, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
@@ -51,6 +51,8 @@ pub(super) enum Command {
     Cancel(HandArguments),
     /// Queue jobs again that failed, diverged or were cancelled
     Retry(RetryArguments),
+    /// Queue a job again with some keys changed, as a sweep of its own
+    Clone(CloneArguments),
     /// Print the log of a job's attempt
     Logs(LogsArguments),
     /// Say why a job stands where it does, and every attempt at it
@@ -110,6 +112,7 @@ impl Command {
             Self::Work(_) | Self::Logs(_) => false,
             Self::Pause(command) | Self::Resume(command) | Self::Cancel(command) => command.json,
             Self::Retry(command) => command.json,
+            Self::Clone(command) => command.json,
             Self::Explain(command) => command.json,
             Self::Sweep(SweepCommand::History(command)) => command.json,
             Self::Gc(command) => command.json,
@@ -331,7 +334,7 @@ pub(super) struct KeysArguments {
     pub(super) json: bool,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }

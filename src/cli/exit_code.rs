@@ -30,6 +30,8 @@ pub enum ExitCode {
     Engine = 11,
     /// Two models are further apart than the bound.
     Apart = 12,
+    /// There is no disk left for the sweep.
+    Disk = 13,
     /// The user stopped it.
     Interrupted = 130,
 }
@@ -51,6 +53,7 @@ impl ExitCode {
             Self::NotFound => "not_found",
             Self::Engine => "engine",
             Self::Apart => "apart",
+            Self::Disk => "disk",
             Self::Interrupted => "interrupted",
         }
     }

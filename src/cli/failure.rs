@@ -59,6 +59,11 @@ impl Failure {
         Self::new(ExitCode::Usage, format!("--set: {problem}"), problem.help())
     }
 
+    /// What went wrong first, without its help.
+    pub(super) fn message(&self) -> &str {
+        self.details.first().map_or("", |detail| detail.message.as_str())
+    }
+
     /// A plan that cannot run, with everything that is missing; `None` if nothing is.
     pub(super) fn of_blockers(blockers: &[Blocker]) -> Option<Self> {
         let code = match blockers.first()? {
@@ -256,6 +261,18 @@ impl From<StoreError> for Failure {
                 ExitCode::NotFound,
                 "`loragrid run SWEEP.toml` makes the first results; --db names another file".into(),
             ),
+            StoreError::Full => (
+                ExitCode::Disk,
+                "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on".into(),
+            ),
+            StoreError::Network { .. } => {
+                (ExitCode::Database, "name a file on a disk of this machine with --db or LORAGRID_DB".into())
+            }
+            StoreError::Replaced { .. } => (
+                ExitCode::Database,
+                "what engines had written down is kept; the same command goes on with the file that is there now"
+                    .into(),
+            ),
             StoreError::Open { .. } | StoreError::Migrate { .. } => {
                 (ExitCode::Database, "check the path and its permissions, or name another with --db".into())
             }
@@ -290,7 +307,7 @@ impl From<RunError> for Failure {
                 "`loragrid doctor` shows the devices; --devices cpu does without cards".to_owned(),
             ),
             RunError::DiskFull(_) => Self::new(
-                ExitCode::Engine,
+                ExitCode::Disk,
                 error.to_string(),
                 "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on"
                     .to_owned(),

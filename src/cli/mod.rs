@@ -8,6 +8,7 @@ mod exit_code;
 mod failure;
 mod model_arguments;
 mod models;
+mod notify;
 mod output;
 mod progress;
 mod queue_arguments;
@@ -46,6 +47,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Sweep(command) => commands::history::run(command, &environment),
         Command::Gc(command) => commands::gc::run(command, &environment),
         Command::Doctor(command) => commands::doctor::run(command, &environment),
+        Command::Clone(command) => commands::clone::run(command, &environment),
         Command::Retry(command) => commands::hands::retry(command, &environment),
         Command::Run(command) => commands::run::run(command, &environment),
         Command::Top(command) => commands::top::run(command, &environment),

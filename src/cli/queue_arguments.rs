@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::arguments::SweepArguments;
+use super::arguments::{SweepArguments, key_value};
 use super::work::WorkingArguments;
+use crate::job::SweepName;
 
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArguments {
@@ -48,6 +49,21 @@ pub(crate) struct RetryArguments {
     #[arg(long)]
     pub(crate) diverged: bool,
     /// Print one JSON object with the jobs in `jobs`
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloneArguments {
+    /// A job's id, or its start
+    pub(crate) job: String,
+    /// Change a key, such as train.learning_rate=1e-4; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Name of the sweep that has the new job [default: the sweep's name and the job's id]
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| SweepName::new(text).map_err(|error| error.to_string()))]
+    pub(crate) name: Option<SweepName>,
+    /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use super::environment::Environment;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
+use super::notify::{tell_end, tell_failure, tell_start};
 use super::output::write_error;
 use super::progress::Display;
 use crate::device::{Inventory, Slot, slots};
 use crate::plan::Plan;
 use crate::runner::{Limits, RunSummary, Runner, Stopped};
 use crate::spec::Notify;
-use crate::store::Store;
+use crate::store::{Patience, Store};
 use crate::worker::find_engine;
 
 /// How and for how long jobs are run.
@@ -112,9 +113,12 @@ fn until(text: &str, now: chrono::NaiveDateTime) -> Option<std::time::Duration> 
     (at - now).to_std().ok()
 }
 
-/// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP.
-pub(super) fn stops() -> mpsc::Receiver<()> {
+/// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP, and the patience for a database that is locked or away:
+/// a user who wants to stop does not wait for it.
+pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
     let (sender, receiver) = mpsc::channel(4);
+    let patience = Patience::endless();
+    let waiting = patience.clone();
     tokio::spawn(async move {
         let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
         let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else { return };
@@ -124,24 +128,34 @@ pub(super) fn stops() -> mpsc::Receiver<()> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
+            waiting.lose();
             if sender.send(()).await.is_err() {
                 return;
             }
         }
     });
-    receiver
+    (receiver, patience)
 }
 
 /// Runs what a plan is missing, and tells how it ended. Error: the run's.
 pub(super) async fn carry_out(
     runner: &Runner<'_>,
     plan: &Plan,
+    whom: Option<&Notify>,
     stops: &mut mpsc::Receiver<()>,
 ) -> Result<RunSummary, Failure> {
+    let (name, jobs) = (plan.name.as_str(), plan.to_run().count());
+    let whom = whom.filter(|_| jobs > 0);
+    tell_start(whom, name, jobs);
     let mut display = Display::new(plan.to_run().count() as u64);
     let outcome = runner.run(plan, &mut |progress| display.show(progress), stops).await;
     display.finish();
-    let outcome = outcome?;
+    let outcome = outcome.map_err(|error| {
+        let failure = Failure::from(error);
+        tell_failure(whom, name, failure.message());
+        failure
+    })?;
+    tell_end(whom, name, &outcome);
     tell(&outcome, &runner.results);
     Ok(outcome)
 }
@@ -159,6 +173,9 @@ fn tell(outcome: &RunSummary, results: &Path) {
             write_error("stopped, the time was up; the same command goes on where this one ended")
         }
         Some(Stopped::Failures) => write_error("stopped, too many jobs have failed"),
+        Some(Stopped::Disk) => write_error(
+            "stopped, the sweep holds more than [keep] max_disk allows and nothing of it may go; raise it, or lower adapters",
+        ),
         None => {}
     }
     if !outcome.failed.is_empty() {
@@ -177,54 +194,13 @@ fn tell(outcome: &RunSummary, results: &Path) {
 pub(super) fn exit_code(outcome: &RunSummary) -> ExitCode {
     if outcome.stopped == Some(Stopped::User) {
         ExitCode::Interrupted
+    } else if outcome.stopped == Some(Stopped::Disk) {
+        ExitCode::Disk
     } else if !outcome.failed.is_empty() || !outcome.diverged.is_empty() {
         ExitCode::JobsFailed
     } else {
         ExitCode::Success
     }
-}
-
-/// Tells whom the sweep file names that the sweep is at its end: its command reads the event as JSON, its webhook gets it.
-/// What fails is told and changes nothing.
-pub(super) fn notify(notify: &Notify, event: &str, facts: &serde_json::Value) {
-    if !notify.on.is_empty() && !notify.on.iter().any(|known| known == event) {
-        return;
-    }
-    let body = serde_json::json!({ "event": event, "facts": facts }).to_string();
-    if let Some(command) = &notify.command
-        && let Err(error) = feed(command, &body)
-    {
-        write_error(&format!("[notify] command: {error}"));
-    }
-    // The address is a secret: it is never printed.
-    let address = notify.webhook_env.as_ref().map(std::env::var);
-    match address {
-        Some(Ok(address)) => {
-            let agent =
-                ureq::Agent::config_builder().timeout_global(Some(std::time::Duration::from_secs(10)));
-            let agent: ureq::Agent = agent.build().into();
-            if agent.post(&address).content_type("application/json").send(&body).is_err() {
-                write_error("[notify] webhook: the event could not be sent");
-            }
-        }
-        Some(Err(_)) => write_error("[notify] webhook_env names no variable that is set"),
-        None => {}
-    }
-}
-
-fn feed(command: &str, body: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut child = std::process::Command::new("sh")
-        .args(["-c", command])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::null())
-        .spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        // A command that does not read has ended by itself.
-        let _ = input.write_all(body.as_bytes());
-    }
-    let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(std::io::Error::other(format!("it ended with {status}"))) }
 }
 
 #[cfg(test)]

@@ -35,7 +35,9 @@ pub(crate) fn within_memory<T>(budget: usize, compute: impl FnOnce() -> T) -> Re
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         match text.filter(|text| NO_MEMORY.iter().any(|words| text.contains(words))) {
             Some(text) => {
-                let reason = text.lines().next().unwrap_or_default().to_owned();
+                // The rest is libtorch's stack, spelled in one line with the ends of its lines escaped.
+                let line = text.split(['\n', '\\']).next().unwrap_or_default();
+                let reason = line.rsplit_once("Allocator: ").map_or(line, |(_, own)| own).to_owned();
                 EngineError::OutOfMemory { budget, reason }
             }
             None => std::panic::resume_unwind(panic),

@@ -162,11 +162,13 @@ impl Builder<'_> {
     fn job(&self, draft: Draft, tasks: &[usize]) -> PlannedJob {
         let Draft { subject, work, model, dtype, settings, label, trainable, tokens, memory } = draft;
         let wanted: Vec<_> = tasks.iter().map(|&task| (task, self.tasks[task].key(subject))).collect();
-        let train_missing =
-            matches!(work, Work::Train { .. }) && !self.known.trained.contains(&subject.digest());
-        let missing: Vec<usize> = (0..wanted.len())
-            .filter(|&at| train_missing || !self.known.scored.contains(&wanted[at].1.0))
-            .collect();
+        let missing: Vec<usize> =
+            (0..wanted.len()).filter(|&at| !self.known.scored.contains(&wanted[at].1.0)).collect();
+        let key = subject.digest();
+        // An adapter that was removed is trained again only for what it has not been asked yet.
+        let there =
+            self.known.trained.contains(&key) || (self.known.removed.contains(&key) && missing.is_empty());
+        let train_missing = matches!(work, Work::Train { .. }) && !there;
         let score_tokens: u64 = missing.iter().map(|&at| self.tasks[wanted[at].0].tokens).sum();
         let left = if train_missing { tokens as f64 } else { 0.0 };
         let rate = self.throughput(&self.models[model], dtype).tokens_per_second();

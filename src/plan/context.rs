@@ -31,6 +31,8 @@ pub struct PlanContext<'a> {
 pub struct Known {
     /// Digests of training keys whose adapter is there.
     pub trained: HashSet<Digest>,
+    /// Digests of training keys that were trained and whose adapter is no longer on disk.
+    pub removed: HashSet<Digest>,
     /// Score keys whose scores are there.
     pub scored: HashSet<Digest>,
     /// Measured training speed in tokens a second, by model identity and dtype.

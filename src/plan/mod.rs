@@ -22,5 +22,5 @@ pub use error::PlanError;
 pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput, weight_bytes};
 pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
-pub use models::{PlannedModel, hub_models};
+pub use models::{LocalModel, PlannedModel, hub_models};
 pub use tasks::{PlannedGroup, PlannedTask};

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::expand::expand;
-use crate::checkpoint::{Checkpoint, CheckpointError, ModelConfig, ModelTokenizer, find_known, read_config};
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, FileStamp, ModelConfig, ModelTokenizer, find_known, read_config,
+};
 use crate::hub::RepositoryId;
 use crate::job::{Digest, ModelIdentity, Value, canonical_json};
 use crate::spec::{SpecError, SweepSpec};
@@ -33,6 +35,16 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// Its tokenizer.
     pub tokenizer: ModelTokenizer,
+    /// Its files as they were when it was planned.
+    files: Vec<(PathBuf, FileStamp)>,
+}
+
+impl LocalModel {
+    /// A file of it that is no longer what was planned.
+    pub fn changed_file(&self) -> Option<&Path> {
+        let changed = |(path, stamp): &&(PathBuf, FileStamp)| FileStamp::of(path).ok() != Some(*stamp);
+        self.files.iter().find(changed).map(|(path, _)| path.as_path())
+    }
 }
 
 impl PlannedModel {
@@ -66,12 +78,15 @@ impl PlannedModel {
         }
         if path.exists() {
             let checkpoint = Checkpoint::open(&path)?;
+            let io = |source| CheckpointError::Io { path: path.clone(), source };
+            // Before the content is looked at, so that no change after it is overlooked.
+            let files = checkpoint.stamps().map_err(io)?;
             return Ok(Self {
                 name: name.to_owned(),
                 parameters: checkpoint.config().parameters(),
                 identity: checkpoint.identity(context.digests)?,
                 config: checkpoint.config().clone(),
-                local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path }),
+                local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path, files }),
             });
         }
         let known = find_known(name).ok_or_else(|| match id {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::Progress;
 use super::error::RunError;
 use super::job::{Leaving, RunningJob};
+use super::keep::{enforce, is_limited};
 use super::run::{GOODBYE, Running};
 use super::slot::SlotMessage;
 use super::summary::Stopped;
@@ -74,6 +75,7 @@ impl<'a> Running<'a, '_> {
         if job.left_over().1.training.is_some() {
             job.clear_checkpoints();
         }
+        self.keep_since.get_or_insert(Instant::now());
         let label = job.label().to_owned();
         match &end {
             AttemptEnd::Finished => self.summary.finished += 1,
@@ -92,6 +94,15 @@ impl<'a> Running<'a, '_> {
         self.summary.let_go += 1;
         (self.watch)(Progress::LetGo { label: job.label().to_owned(), outcome });
         Ok(())
+    }
+
+    /// Removes what `[keep]` does not let stay. `true`: more is left than it allows.
+    pub(super) async fn keep_adapters(&mut self) -> Result<bool, RunError> {
+        self.keep_since = None;
+        if !is_limited(&self.plan.keep) {
+            return Ok(false);
+        }
+        Ok(enforce(self.plan, self.runner.store, &self.runner.results).await?.is_some())
     }
 
     fn count_time(&mut self, slot: SlotId) {
@@ -114,6 +125,7 @@ impl<'a> Running<'a, '_> {
             Stopped::User => "stopped by the user",
             Stopped::Time => "stopped: the time was up",
             Stopped::Failures => "stopped: too many jobs failed",
+            Stopped::Disk => "stopped: the sweep holds as much disk as [keep] lets it",
         };
         for (slot, job) in &mut self.working {
             job.leave(Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
@@ -171,8 +183,9 @@ impl<'a> Running<'a, '_> {
             let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
             // The error that is being reported may be the database's own.
             let _ = self.runner.store.end(&job.attempt, &end, job.left_over()).await;
+            // It writes down where it is.
             if let Some(engine) = self.engines.get(&slot) {
-                engine.handle.kill();
+                engine.handle.terminate();
             }
         }
         for engine in self.engines.values_mut() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Progress;
 use crate::job::{BaseForm, Digest, ScoreKey, Seconds, Softmax};
-use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
+use crate::plan::{LocalModel, Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{
     DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, TaskOrder, TrainOrder,
 };
@@ -278,6 +278,11 @@ impl<'a> RunningJob<'a> {
                 })
             }
             Event::Loaded { .. } => {
+                let local = self.plan.models[self.job.model].local.as_ref();
+                if let Some(file) = local.and_then(LocalModel::changed_file) {
+                    let reason = format!("{} changed after the sweep was planned", file.display());
+                    return Ok(Next::End(AttemptEnd::Failed(reason)));
+                }
                 self.phase = first_phase(self.job);
                 Ok(Next::Send)
             }

@@ -3,6 +3,7 @@
 mod ending;
 mod error;
 mod job;
+mod keep;
 mod limits;
 mod run;
 mod slot;

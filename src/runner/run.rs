@@ -51,7 +51,7 @@ pub struct Runner<'a> {
 
 pub(super) struct Running<'a, 'w> {
     pub(super) runner: &'a Runner<'a>,
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     jobs: HashMap<JobId, &'a PlannedJob>,
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
@@ -66,6 +66,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) observer: Observer,
     pub(super) last_death: String,
     disk_full: Option<String>,
+    /// Since when `[keep]` was not looked after although something changed.
+    pub(super) keep_since: Option<Instant>,
 }
 
 /// A job that was claimed and has not begun.
@@ -74,6 +76,16 @@ pub(super) struct Claimed<'a> {
     attempt: Attempt,
     /// Most tokens of a pass.
     budget: usize,
+}
+
+/// What follows from want of memory: the job goes back and has half as much computed at once, or fails where that is little.
+fn halve(budgets: &mut HashMap<JobId, usize>, job: &RunningJob<'_>, reason: String) -> AttemptEnd {
+    let half = job.token_budget / 2;
+    if half < LEAST_BUDGET {
+        return AttemptEnd::Failed(reason);
+    }
+    budgets.insert(job.attempt.job.clone(), half);
+    AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
 }
 
 impl Runner<'_> {
@@ -108,6 +120,7 @@ impl Runner<'_> {
             observer: Observer::default(),
             last_death: String::new(),
             disk_full: None,
+            keep_since: None,
         };
         let result = running.drive(&mut receiver, stops).await;
         running.close(&mut receiver).await;
@@ -128,12 +141,17 @@ impl<'a> Running<'a, '_> {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut beaten, mut version) = (Instant::now(), -1);
         self.look_at_cards().await?;
+        if self.keep_adapters().await? {
+            self.summary.stopped = Some(Stopped::Disk);
+            return Ok(());
+        }
         let mut look = true;
         loop {
             if look {
                 version = self.runner.store.data_version().await?;
                 self.let_go_of_lost().await?;
                 if self.refill(&missing).await? {
+                    self.keep_adapters().await?;
                     return Ok(());
                 }
                 look = false;
@@ -156,6 +174,9 @@ impl<'a> Running<'a, '_> {
                 }
                 _ = ticks.tick() => {
                     self.kill_silent();
+                    if self.keep_since.is_some_and(|since| since.elapsed() > BEAT) && self.keep_adapters().await? {
+                        return self.stop(Stopped::Disk, receiver, stops).await;
+                    }
                     if beaten.elapsed() > BEAT {
                         beaten = Instant::now();
                         self.look_at_cards().await?;
@@ -239,13 +260,7 @@ impl<'a> Running<'a, '_> {
             }
             Next::End(end) => self.next_job(slot, end).await,
             Next::OutOfMemory(reason) => {
-                let half = job.token_budget / 2;
-                let end = if half >= LEAST_BUDGET {
-                    self.budgets.insert(job.attempt.job.clone(), half);
-                    AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
-                } else {
-                    AttemptEnd::Failed(reason)
-                };
+                let end = halve(&mut self.budgets, job, reason);
                 job.leave(Leaving::End(end));
                 Ok(())
             }
@@ -299,6 +314,10 @@ impl<'a> Running<'a, '_> {
                 return self.carry_out(effects).await;
             }
             Some(Leaving::End(end)) => end,
+            None if death.wants_memory() && job.is_loading() => {
+                AttemptEnd::Failed(format!("the model needs more memory than there is: {death}"))
+            }
+            None if death.wants_memory() => halve(&mut self.budgets, job, death.to_string()),
             None => {
                 let silent = std::mem::take(&mut self.last_death);
                 let reason = if silent.starts_with("it was silent") {
@@ -399,6 +418,7 @@ impl<'a> Running<'a, '_> {
         (self.watch)(running.started());
         let order = running.order(here.threads);
         if let Some(engine) = self.engines.get_mut(&slot) {
+            engine.loaded = engine.loaded.filter(|_| loaded);
             engine.log.send_replace(Some(log));
             engine.give();
         }

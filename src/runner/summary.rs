@@ -32,6 +32,8 @@ pub enum Stopped {
     Time,
     /// Too many jobs had failed.
     Failures,
+    /// The sweep holds as much disk as `[keep]` lets it.
+    Disk,
 }
 
 impl RunSummary {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -12,22 +11,19 @@ use sqlx::Row;
 use super::error::StoreError;
 use super::open::Store;
 use super::sweeps::read_digest;
-use crate::checkpoint::FileDigests;
+use crate::checkpoint::{FileDigests, FileStamp};
 use crate::job::Digest;
-
-/// What tells that a file is unchanged: device, inode, size, modification time in nanoseconds.
-type Stamp = (i64, i64, i64, i64);
 
 /// The digests that the database remembers, and new ones.
 #[derive(Debug, Default)]
 pub struct RememberedDigests {
-    known: HashMap<Stamp, Digest>,
-    fresh: Vec<(Stamp, Digest)>,
+    known: HashMap<FileStamp, Digest>,
+    fresh: Vec<(FileStamp, Digest)>,
 }
 
 impl FileDigests for RememberedDigests {
     fn digest(&mut self, path: &Path) -> std::io::Result<Digest> {
-        let stamp = stamp(path)?;
+        let stamp = FileStamp::of(path)?;
         if let Some(digest) = self.known.get(&stamp) {
             return Ok(*digest);
         }
@@ -51,20 +47,16 @@ fn hash_file(path: &Path) -> std::io::Result<Digest> {
     }
 }
 
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    let meta = std::fs::metadata(path)?;
-    let modified = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
-    // Bit patterns: an inode above 2⁶³ is stored as a negative number and compared as such.
-    Ok((meta.dev() as i64, meta.ino() as i64, meta.size() as i64, modified))
-}
-
 impl Store {
     /// The digests that are remembered.
     pub async fn digests(&self) -> Result<RememberedDigests, StoreError> {
         let rows = sqlx::query("SELECT device, inode, size, modified_ns, digest FROM file_digests");
         let mut known = HashMap::new();
         for row in rows.fetch_all(&self.pool).await? {
-            let stamp = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+            // Bit patterns: an inode above 2⁶³ is stored as a negative number.
+            let bits = |column| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)? as u64);
+            let (device, inode, size) = (bits(0)?, bits(1)?, bits(2)?);
+            let stamp = FileStamp { device, inode, size, modified_ns: row.try_get(3)? };
             known.insert(stamp, read_digest(&row, 4)?);
         }
         Ok(RememberedDigests { known, fresh: Vec::new() })
@@ -72,17 +64,17 @@ impl Store {
 
     /// Remembers the digests that were computed anew.
     pub async fn remember(&self, digests: &RememberedDigests) -> Result<(), StoreError> {
-        for ((device, inode, size, modified), digest) in &digests.fresh {
+        for (stamp, digest) in &digests.fresh {
             let insert = sqlx::query(
                 "INSERT INTO file_digests (device, inode, size, modified_ns, digest) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (device, inode) DO UPDATE
                  SET size = excluded.size, modified_ns = excluded.modified_ns, digest = excluded.digest",
             );
             insert
-                .bind(device)
-                .bind(inode)
-                .bind(size)
-                .bind(modified)
+                .bind(stamp.device as i64)
+                .bind(stamp.inode as i64)
+                .bind(stamp.size as i64)
+                .bind(stamp.modified_ns)
                 .bind(digest.to_string())
                 .execute(&self.pool)
                 .await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::begin::is_full;
 use crate::job::{AttemptNumber, JobId};
 
 /// What can go wrong with the database.
@@ -17,6 +18,20 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
+    /// It lies on a file system of several machines.
+    #[error("the database {} lies on a file system of several machines ({kind}), which keeps no locks", path.display())]
+    Network {
+        /// The file.
+        path: PathBuf,
+        /// Such as NFS.
+        kind: &'static str,
+    },
+    /// Another file is in its place.
+    #[error("another file has taken the place of the database {}", path.display())]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// It was written by a newer program.
     #[error("the database {} cannot be brought up to date: {source}", path.display())]
     Migrate {
@@ -25,9 +40,12 @@ pub enum StoreError {
         /// Why.
         source: sqlx::migrate::MigrateError,
     },
+    /// Nothing more can be written.
+    #[error("the disk of the database is full")]
+    Full,
     /// A statement failed.
     #[error("the database failed: {0}")]
-    Sql(#[from] sqlx::Error),
+    Sql(sqlx::Error),
     /// A value in it is not what the program writes.
     #[error("the database holds {what} that is not understood: {value}")]
     Value {
@@ -69,4 +87,10 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_full(&error) { Self::Full } else { Self::Sql(error) }
+    }
 }

@@ -95,7 +95,7 @@ impl Store {
         transition: Transition,
         reason: Option<&str>,
     ) -> Result<Vec<JobId>, StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let mut moved = Vec::new();
         for from in transition.sources() {
             // What the transition function says of the state.
@@ -139,8 +139,9 @@ impl Store {
             super::AttemptEnd::Diverged(_) | super::AttemptEnd::Requeued(_) => return Ok(()),
         };
         let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = 'queued'";
-        sqlx::query(update).bind(state.as_str()).bind(reason).bind(job.as_str()).execute(&self.pool).await?;
-        Ok(())
+        let mut tx = self.begin().await?;
+        sqlx::query(update).bind(state.as_str()).bind(reason).bind(job.as_str()).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Closes open attempts at jobs whose process is gone or has stopped saying that it lives, where the job is no longer
@@ -246,9 +247,10 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Subjects whose adapter is recorded.
-    pub async fn trained_subjects(&self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT subject FROM trainings").fetch_all(&self.pool).await?;
+    /// Subjects whose adapter is to stay.
+    pub async fn kept_subjects(&self) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query("SELECT subject FROM trainings WHERE adapter_removed IS NULL");
+        let rows = query.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 

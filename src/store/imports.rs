@@ -74,7 +74,7 @@ impl Store {
             Err(StoreError::Empty) => (self.own_sweep().await?, ALONE.to_owned()),
             Err(error) => return Err(error),
         };
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for one in results {
             insert(&mut tx, sweep, one).await?;
         }
@@ -87,7 +87,7 @@ impl Store {
 
     /// The sweep for results alone, made now.
     async fn own_sweep(&self) -> Result<i64, StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) RETURNING id";
         let sweep: i64 =
             sqlx::query(insert).bind(ALONE).bind(now_ms()).fetch_one(&mut *tx).await?.try_get(0)?;

@@ -164,7 +164,7 @@ impl Writing<'_> {
 impl Store {
     /// Begins changes; other processes wait with theirs until they are committed, or dropped and undone.
     pub async fn write(&self) -> Result<Writing<'_>, StoreError> {
-        Ok(Writing(self.pool.begin_with("BEGIN IMMEDIATE").await?))
+        Ok(Writing(self.begin().await?))
     }
 
     /// [`Writing::end`] alone.

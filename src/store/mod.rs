@@ -1,11 +1,13 @@
 //! The results database: all SQL of the program. SQLite in WAL mode; every read-then-write is one immediate
 //! transaction, every change of a job's state obeys [`crate::job::JobState::after`].
 
+mod begin;
 mod digests;
 mod error;
 mod hands;
 mod imports;
 mod jobs;
+mod keep;
 mod leases;
 mod open;
 mod owner;
@@ -13,11 +15,13 @@ mod read;
 mod results;
 mod sweeps;
 
+pub use begin::Patience;
 pub use digests::RememberedDigests;
 pub use error::StoreError;
 pub use hands::{AttemptRecord, Standing};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
 pub use jobs::{Attempt, AttemptEnd, Writing};
+pub use keep::StoredAdapter;
 pub use leases::Observer;
 pub use open::Store;
 pub use owner::Owner;

@@ -7,10 +7,9 @@ use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::begin::{BUSY, Patience, shared_by_machines};
 use super::error::StoreError;
-
-/// How long a statement waits for another process's transaction.
-const BUSY: Duration = Duration::from_secs(30);
+use crate::checkpoint::FileStamp;
 
 /// How often a migration is tried again, beside other processes that migrate.
 const MIGRATION_TRIES: u64 = 5;
@@ -20,6 +19,9 @@ const MIGRATION_TRIES: u64 = 5;
 pub struct Store {
     pub(super) pool: SqlitePool,
     path: PathBuf,
+    /// The file as it was opened.
+    pub(super) opened: FileStamp,
+    pub(super) patience: Patience,
 }
 
 impl Store {
@@ -29,6 +31,9 @@ impl Store {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
+            if let Some(kind) = shared_by_machines(folder) {
+                return Err(StoreError::Network { path: path.to_owned(), kind });
+            }
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -47,7 +52,8 @@ impl Store {
         migrating.close().await;
         migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
         let pool = one().connect_with(options.foreign_keys(true)).await.map_err(failed)?;
-        Ok(Self { pool, path: path.to_owned() })
+        let opened = FileStamp::of(path).map_err(|error| failed(error.into()))?;
+        Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default() })
     }
 
     /// Opens a database that must be there. Errors: [`StoreError::NoDatabase`], and as [`Store::open`].
@@ -57,6 +63,11 @@ impl Store {
         } else {
             Err(StoreError::NoDatabase { path: path.to_owned() })
         }
+    }
+
+    /// The same database, whose changes wait for as long as this patience lasts while it is locked or away.
+    pub fn with(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// The file.

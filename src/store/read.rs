@@ -86,6 +86,8 @@ pub struct StoredJob {
     pub dtype: String,
     /// Folder of its adapter.
     pub adapter: Option<String>,
+    /// Why that is no longer on disk, if the program has removed it.
+    pub adapter_removed: Option<String>,
     /// Optimizer steps.
     pub steps: Option<i64>,
     /// Tokens that went through the model.
@@ -164,7 +166,7 @@ impl Store {
         let query = sqlx::query(
             "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
                     t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss,
-                    t.last_losses, t.validation_loss
+                    t.last_losses, t.validation_loss, t.adapter_removed
              FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE substr(j.id, 1, length($1)) = $1",
         );
         let rows = query.bind(prefix).fetch_all(&self.pool).await?;
@@ -188,6 +190,7 @@ impl Store {
             attempts: row.try_get::<i64, _>(6)? as u64,
             dtype: row.try_get(7)?,
             adapter: row.try_get(8)?,
+            adapter_removed: row.try_get(17)?,
             steps: row.try_get(9)?,
             tokens: row.try_get(10)?,
             seconds: row.try_get(11)?,

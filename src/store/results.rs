@@ -123,7 +123,7 @@ pub(super) async fn write_harvest(
 impl Store {
     /// Takes in what an attempt has done so far; a training that is there already stays.
     pub async fn bring_in(&self, subject: Digest, harvest: &Harvest) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         write_harvest(&mut tx, subject, harvest).await?;
         tx.commit().await?;
         Ok(())
@@ -138,7 +138,7 @@ impl Store {
         if documents.peek().is_none() {
             return Ok(());
         }
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for (key, document) in documents {
             let insert = sqlx::query(
                 "INSERT INTO documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
@@ -182,7 +182,7 @@ impl Store {
 
     /// Records what a task's documents come to, in one transaction, so that scores are whole or absent.
     pub async fn record_scores(&self, subject: Digest, record: &ScoreRecord) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         for aggregate in &record.aggregates {
             let insert = sqlx::query(
                 "INSERT INTO scores

@@ -63,6 +63,18 @@ impl Store {
         Ok(StoredSweep { text: row.try_get(0)?, origin })
     }
 
+    /// The sweep that wanted a job last. Error: no sweep has it.
+    pub async fn sweep_of(&self, job: &JobId) -> Result<String, StoreError> {
+        let query = sqlx::query(
+            "SELECT s.name FROM sweep_jobs sj
+             JOIN sweep_versions v ON v.sweep_id = sj.sweep_id AND v.version = sj.version
+             JOIN sweeps s ON s.id = sj.sweep_id WHERE sj.job_id = $1 ORDER BY v.created_ms DESC, s.id DESC LIMIT 1",
+        );
+        let row = query.bind(job.as_str()).fetch_optional(&self.pool).await?;
+        let row = row.ok_or_else(|| StoreError::NoJob { prefix: job.to_string(), found: 0 })?;
+        Ok(row.try_get(0)?)
+    }
+
     /// Every version of a sweep, the first one first. Error: no such sweep.
     pub async fn history(&self, name: &str) -> Result<Vec<SweepVersion>, StoreError> {
         let (sweep, _, _) = self.find_sweep(Some(name)).await?;
@@ -91,8 +103,12 @@ impl Store {
     /// What is done already, of any sweep.
     pub async fn known(&self) -> Result<Known, StoreError> {
         let mut known = Known::default();
-        for row in sqlx::query("SELECT subject FROM trainings").fetch_all(&self.pool).await? {
-            known.trained.insert(read_digest(&row, 0)?);
+        let trainings = sqlx::query("SELECT subject, adapter, adapter_removed IS NOT NULL FROM trainings");
+        for row in trainings.fetch_all(&self.pool).await? {
+            let (folder, removed): (String, bool) = (row.try_get(1)?, row.try_get(2)?);
+            let there = !removed && PathBuf::from(folder).is_dir();
+            let subjects = if there { &mut known.trained } else { &mut known.removed };
+            subjects.insert(read_digest(&row, 0)?);
         }
         for row in sqlx::query("SELECT DISTINCT score_key FROM scores").fetch_all(&self.pool).await? {
             known.scored.insert(read_digest(&row, 0)?);
@@ -124,7 +140,7 @@ impl Store {
     /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
     /// again. Returns the version's number.
     pub async fn submit(&self, plan: &Plan, origin: &SweepOrigin) -> Result<i64, StoreError> {
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.begin().await?;
         let name = plan.name.as_str();
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
         sqlx::query(insert).bind(name).bind(now_ms()).execute(&mut *tx).await?;

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use nix::sys::signal::Signal;
 
 /// Bytes of the log's end that are looked at.
-const TAIL: usize = 4096;
+const TAIL: usize = 1 << 16;
 
 /// How an engine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,14 +17,26 @@ pub struct Death {
     pub code: Option<i32>,
     /// The signal that killed it, if one did.
     pub signal: Option<i32>,
-    /// The last line of its log.
+    /// The line of its log that says why, or the last one.
     pub last_words: Option<String>,
 }
+
+/// What a program says that dies for want of memory: Rust's allocator, and C++'s.
+const NO_MEMORY: [&str; 2] = ["memory allocation of", "std::bad_alloc"];
+/// What a program says that dies by a bug of its own.
+const PANIC: &str = "panicked at";
+/// Most characters of it that are told.
+const LONGEST: usize = 300;
 
 impl Death {
     /// The certificate of a process that ended with this status and wrote this log.
     pub(super) fn of(status: ExitStatus, log: &Path) -> Self {
-        Self { code: status.code(), signal: status.signal(), last_words: last_line(log) }
+        Self { code: status.code(), signal: status.signal(), last_words: last_words(log) }
+    }
+
+    /// Whether it says that it died for want of memory.
+    pub fn wants_memory(&self) -> bool {
+        self.last_words.as_ref().is_some_and(|words| NO_MEMORY.iter().any(|sign| words.contains(sign)))
     }
 }
 
@@ -46,8 +58,34 @@ impl fmt::Display for Death {
     }
 }
 
-fn last_line(log: &Path) -> Option<String> {
+fn last_words(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
     let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned();
-    tail.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    let lines = || tail.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let says_why = |line: &&str| line.contains(PANIC) || NO_MEMORY.iter().any(|sign| line.contains(sign));
+    let line = lines().find(says_why).or_else(|| lines().next())?;
+    Some(line.chars().take(LONGEST).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(log: &str) -> Death {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, log).unwrap();
+        Death { code: None, signal: Some(6), last_words: last_words(&path) }
+    }
+
+    #[test]
+    fn the_line_that_says_why_comes_before_the_last_one() {
+        let death = words("step 3/9\nmemory allocation of 42 bytes failed\nstack backtrace:\n   0: abort\n");
+        assert_eq!(death.last_words.as_deref(), Some("memory allocation of 42 bytes failed"));
+        assert!(death.wants_memory());
+        let death = words("step 3/9\nstep 4/9\n\n");
+        assert_eq!(death.to_string(), "the engine was killed by SIGABRT; its last words: step 4/9");
+        assert!(!death.wants_memory());
+        assert_eq!(words(&"x".repeat(5000)).last_words.map(|words| words.len()), Some(LONGEST));
+    }
 }

@@ -121,7 +121,8 @@ impl Engine {
 
     /// Waits for the process's end. `log` is the file that it wrote last.
     pub async fn death(mut self, log: Option<PathBuf>) -> Death {
-        let log = log.unwrap_or(self.log);
+        // It dies before it writes into the log of its job while it loads the model.
+        let log = log.filter(|log| log.is_file()).unwrap_or(self.log);
         match self.child.wait().await {
             Ok(status) => Death::of(status, &log),
             Err(_) => Death { code: None, signal: None, last_words: None },

@@ -72,7 +72,9 @@ fn table(attempts: &[AttemptRecord]) -> Table {
     let row = |attempt: &AttemptRecord| {
         let started = chrono::DateTime::from_timestamp_millis(attempt.started_ms).unwrap_or_default();
         let started = started.with_timezone(&chrono::Local).format("%m-%d %H:%M:%S").to_string();
+        // The clock may have been set back meanwhile.
         let seconds = attempt.ended_ms.map(|ended| (ended - attempt.started_ms) as f64 / 1000.0);
+        let seconds = seconds.filter(|seconds| *seconds >= 0.0);
         vec![
             Cell::Count(attempt.attempt as u64),
             Cell::Text(started),

@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) ->
     let garbage = block_on(async {
         let store = Store::open_existing(&environment.db).await?;
         let unfinished: HashSet<String> = store.unfinished_subjects().await?.into_iter().collect();
-        let trained: HashSet<String> = store.trained_subjects().await?.into_iter().collect();
+        let trained: HashSet<String> = store.kept_subjects().await?.into_iter().collect();
         store.close().await;
         let mut garbage = Vec::new();
         for entry in folders(&results.join("checkpoints"))? {

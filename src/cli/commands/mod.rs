@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(super) mod chat;
+pub(super) mod clone;
 pub(super) mod completions;
 pub(super) mod data;
 pub(super) mod doctor;

@@ -8,7 +8,7 @@ use crate::cli::arguments::RunArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_line};
-use crate::cli::work::{carry_out, exit_code, notify, stops};
+use crate::cli::work::{carry_out, exit_code, stops};
 
 pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
@@ -17,16 +17,15 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
         let engine = arguments.working.engine(&prepared.plan)?;
         let (store, spec, plan) = prepared.queue(environment).await?;
         write_error(&summary(&plan));
+        let (mut stops, patience) = stops();
+        let store = store.with(patience);
         let runner = arguments.working.runner(&store, engine, environment, &limits)?;
-        let outcome = carry_out(&runner, &plan, &mut stops()).await?;
-        let board = store.leaderboard(Some(plan.name.as_str())).await?;
-        if let Some(whom) = &spec.notify {
-            let event = if exit_code(&outcome) == ExitCode::Success { "done" } else { "failed" };
-            notify(whom, event, &serde_json::json!({ "sweep": plan.name, "summary": outcome.line() }));
-        }
+        let name = plan.name.as_str();
+        let outcome = carry_out(&runner, &plan, spec.notify.as_ref(), &mut stops).await?;
+        let board = store.leaderboard(Some(name)).await?;
         top::print(&board, arguments.json)?;
         if !arguments.json {
-            write_line(&next_commands(plan.name.as_str(), &arguments.sweep.file.display().to_string()))?;
+            write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;
         }
         store.close().await;
         Ok(exit_code(&outcome))

@@ -49,6 +49,9 @@ fn heading(job: &StoredJob) -> String {
         lines.push(format!("loss: {first:.3} in the first window, {last:.3} in the last{doubt}"));
     }
     lines.extend(job.validation_loss.map(|loss| format!("validation loss: {loss:.3} after the last step")));
-    lines.extend(job.adapter.as_ref().map(|folder| format!("adapter: {folder}")));
+    lines.extend(job.adapter.as_ref().map(|folder| match &job.adapter_removed {
+        Some(why) => format!("adapter: no longer on disk: {why}"),
+        None => format!("adapter: {folder}"),
+    }));
     lines.join("\n")
 }

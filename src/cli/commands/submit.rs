@@ -37,9 +37,9 @@ pub(in crate::cli) fn run(
 pub(in crate::cli) struct Prepared {
     pub(in crate::cli) spec: SweepSpec,
     pub(in crate::cli) plan: Plan,
-    origin: SweepOrigin,
-    store: Option<Store>,
-    digests: RememberedDigests,
+    pub(super) origin: SweepOrigin,
+    pub(super) store: Option<Store>,
+    pub(super) digests: RememberedDigests,
 }
 
 /// Plans a sweep file. Everything that can be wrong with the request is found here, before the database is touched. Errors:

@@ -23,8 +23,8 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
     arguments.working.slots(&Inventory::find())?;
     let limits = arguments.working.limits()?;
     block_on(async {
-        let store = Store::open(&environment.db).await?;
-        let mut stops = stops();
+        let (mut stops, patience) = stops();
+        let store = Store::open(&environment.db).await?.with(patience);
         let mut all = RunSummary::default();
         loop {
             let sweeps = store.sweeps_with_work().await?;
@@ -39,7 +39,7 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
                 }
             };
             let plan = plan_again(&store, name, environment).await?;
-            let Some(plan) = plan else { continue };
+            let Some((plan, spec)) = plan else { continue };
             write_error(&format!(
                 "sweep {name}: {} of {} jobs to run",
                 plan.to_run().count(),
@@ -47,7 +47,7 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
             ));
             let engine = arguments.working.engine(&plan)?;
             let runner = arguments.working.runner(&store, engine, environment, &limits)?;
-            let outcome = carry_out(&runner, &plan, &mut stops).await?;
+            let outcome = carry_out(&runner, &plan, spec.notify.as_ref(), &mut stops).await?;
             let stopped = outcome.stopped.is_some();
             all.finished += outcome.finished;
             all.failed.extend(outcome.failed);
@@ -64,7 +64,11 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
 
 /// The plan of a sweep as the database has it. Queued jobs that it does not have any more, because the model, the rows or a
 /// task are others now, end as failed: what runs is what was submitted. None: nothing is left of it.
-async fn plan_again(store: &Store, name: &str, environment: &Environment) -> Result<Option<Plan>, Failure> {
+async fn plan_again(
+    store: &Store,
+    name: &str,
+    environment: &Environment,
+) -> Result<Option<(Plan, SweepSpec)>, Failure> {
     let StoredSweep { text, origin } = store.sweep(name).await?;
     let mut spec = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
     for (key, value) in &origin.overrides {
@@ -86,5 +90,5 @@ async fn plan_again(store: &Store, name: &str, environment: &Environment) -> Res
     if let (0.., Some(failure)) = (left, Failure::of_blockers(&plan.blockers)) {
         return Err(failure);
     }
-    Ok((left > 0).then_some(plan))
+    Ok((left > 0).then_some((plan, spec)))
 }

@@ -1,0 +1,145 @@
+//! A database that is locked, away, replaced, copied, or on a disk that is full or read-only, with the fake engine.
+
+use loragrid::cli::ExitCode;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection, SqliteConnection};
+
+use crate::disk::SmallDisk;
+use crate::lab::{FAKE, Lab, succeeded, wait_until};
+use crate::support::stderr;
+
+const GRID: &str =
+    "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
+
+fn kill_engine(pid: &str) {
+    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_run_waits_for_a_database_that_another_program_holds_and_loses_nothing() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut holder = runtime.block_on(SqliteConnection::connect(&lab.db().display().to_string())).unwrap();
+    runtime.block_on(sqlx::query("BEGIN IMMEDIATE").execute(&mut holder)).unwrap();
+    let work = lab.spawn(lab.with_engine(FAKE, &["work"]));
+    wait_until("the worker says that it waits", || work.told().contains("is held by another program"));
+    runtime.block_on(sqlx::query("ROLLBACK").execute(&mut holder)).unwrap();
+    let told = succeeded(&work.wait());
+    assert!(told.contains("is there again") && told.contains("5 done in"), "{told}");
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 5);
+}
+
+#[test]
+fn a_user_who_stops_a_run_does_not_wait_for_a_locked_database_for_ever() {
+    let lab = Lab::new(GRID);
+    let work = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let away = lab.db().with_extension("away");
+    std::fs::rename(lab.db(), &away).unwrap();
+    wait_until("the worker says that it waits", || work.told().contains("is not at its place"));
+    work.signal(Signal::SIGINT);
+    let output = work.wait();
+    assert_eq!(output.status.code(), Some(ExitCode::NotFound as i32), "{}", stderr(&output));
+    wait_until("the engine is gone", || crate::lab::gone(&engine));
+    std::fs::rename(&away, lab.db()).unwrap();
+    succeeded(&lab.run(None, &[]));
+    assert!(lab.is_done());
+}
+
+#[test]
+fn a_database_that_is_moved_away_and_back_is_waited_for() {
+    let lab = Lab::new(GRID);
+    let work = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let away = lab.0.path().join("away.db");
+    std::fs::rename(lab.db(), &away).unwrap();
+    wait_until("the worker says that it waits", || work.told().contains("is not at its place"));
+    // Meanwhile the job ends.
+    kill_engine(&engine);
+    assert!(!lab.db().exists(), "a new database was made in its place");
+    std::fs::rename(&away, lab.db()).unwrap();
+    succeeded(&work.wait());
+    assert!(lab.is_done());
+    assert_eq!(lab.ask::<String>("PRAGMA integrity_check"), ["ok"]);
+    let deaths = lab.ask::<String>("SELECT reason FROM attempts WHERE outcome = 'requeued'");
+    assert!(deaths.len() == 1 && deaths[0].contains("SIGKILL"), "{deaths:?}");
+}
+
+#[test]
+fn nothing_is_written_into_a_file_that_took_the_databases_place() {
+    let lab = Lab::new(GRID);
+    let work = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let away = lab.0.path().join("away.db");
+    std::fs::rename(lab.db(), &away).unwrap();
+    std::fs::write(lab.db(), "").unwrap();
+    let output = work.wait();
+    assert_eq!(output.status.code(), Some(ExitCode::Database as i32), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("another file has taken the place of the database"),
+        "{}",
+        stderr(&output)
+    );
+    wait_until("the engine is gone", || crate::lab::gone(&engine));
+    assert_eq!(std::fs::read(lab.db()).unwrap(), b"");
+    std::fs::rename(&away, lab.db()).unwrap();
+    succeeded(&lab.run(None, &[]));
+    assert!(lab.is_done());
+}
+
+#[test]
+fn a_copy_without_its_log_is_an_older_state_that_goes_on() {
+    let lab = Lab::new(GRID);
+    let work = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    let log = lab.db().with_extension("db-wal");
+    assert!(log.metadata().unwrap().len() > 0, "everything is in the file already");
+    let copy = lab.0.path().join("copy/copy.db");
+    std::fs::create_dir(copy.parent().unwrap()).unwrap();
+    std::fs::copy(lab.db(), &copy).unwrap();
+    work.signal(Signal::SIGKILL);
+    work.wait();
+    wait_until("the engine is gone", || crate::lab::gone(&engine));
+    let copy = copy.display().to_string();
+    succeeded(&lab.with_engine(FAKE, &["run", "sweep.toml", "--db", &copy]).output().unwrap());
+    let board = lab.0.json(&["top", "--json", "--db", &copy]);
+    assert!(board["rows"].as_array().unwrap().iter().all(|row| row["state"] == "done"), "{board}");
+    let doctor = lab.with_engine(FAKE, &["doctor", "--db", &copy]).output().unwrap();
+    assert!(crate::support::stdout(&doctor).contains("passes its integrity check"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_told_before_anything_is_queued() {
+    let lab = Lab::new(GRID);
+    let Some(disk) = SmallDisk::new("1m,ro") else { return };
+    let db = disk.path().join("results/loragrid.db").display().to_string();
+    let output = lab.with_engine(FAKE, &["run", "sweep.toml", "--db", &db]).output().unwrap();
+    assert_eq!(output.status.code(), Some(ExitCode::Database as i32), "{}", stderr(&output));
+    assert!(stderr(&output).contains("Read-only file system"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("check the path and its permissions"), "{}", stderr(&output));
+}
+
+#[test]
+fn nothing_is_decided_by_the_clock_on_the_wall() {
+    let lab = Lab::new(GRID);
+    let work = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    // As if the clock had been years ahead when the attempts began, and the sweep was submitted years ago.
+    lab.ask::<i64>("UPDATE attempts SET started_ms = started_ms + 100000000000 RETURNING 1");
+    lab.ask::<i64>("UPDATE sweep_versions SET created_ms = 0 RETURNING 1");
+    let other = lab.spawn(lab.with_engine(FAKE, &["work"]));
+    wait_until("the other worker has done what is left", || {
+        lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'done'") == 4
+    });
+    kill_engine(&engine);
+    succeeded(&work.wait());
+    succeeded(&other.wait());
+    assert!(lab.is_done());
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'requeued'"), 1);
+    // An attempt that ended before it began has no negative time.
+    let job = lab.ask::<String>("SELECT job_id FROM attempts WHERE outcome = 'requeued'")[0].clone();
+    let explained = crate::support::stdout(&lab.0.run(&["explain", &job]));
+    assert!(!explained.contains(" -"), "{explained}");
+}

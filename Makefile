@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz lint fmt clean bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -71,6 +71,10 @@ bench-lm-eval: build peer ## the study's tasks in loragrid and in lm_eval, alter
 
 bench-peer: build peer ## the same training in loragrid and in PEFT
 	PEER_PYTHON=$(PEER)/bin/python benches/peer/train.sh
+
+chaos: build ## kill, stop and starve a sweep, CHAOS_KILLS=40 times with the real engine and as often with the fake one
+	@CHAOS_ENGINE=real cargo test $(CARGO_FLAGS) --test chaos
+	@CHAOS_ENGINE=fake cargo test $(CARGO_FLAGS) --test chaos
 
 fuzz: setup ## damage sweep files, GGUF and safetensors headers at random for SECONDS=60 each
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture

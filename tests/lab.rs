@@ -130,6 +130,17 @@ impl Background {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
+    #[allow(dead_code, reason = "only chaos asks")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    #[allow(dead_code, reason = "only chaos asks")]
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What it has written on standard error so far.
     pub(crate) fn told(&self) -> String {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.told));

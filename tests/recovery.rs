@@ -199,3 +199,18 @@ fn a_full_results_folder_or_one_that_is_read_only_is_told() {
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());
 }
+
+#[test]
+fn a_worker_takes_up_what_a_dead_one_left_even_if_nothing_else_is_queued() {
+    let lab = Lab::new(&grid(1));
+    let first = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    wait_until("only that job is left", || {
+        lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'") == 0
+    });
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    wait_until("the engine is gone", || gone(&engine));
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(lab.is_done());
+}

@@ -80,5 +80,9 @@ pub fn main() -> std::process::ExitCode {
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LORAGRID_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
 }

@@ -25,6 +25,8 @@ pub(super) struct SlotEngine {
     pub(super) log: watch::Sender<Option<PathBuf>>,
     /// The model that it has loaded.
     pub(super) loaded: Option<(usize, BaseForm)>,
+    /// Whether it has said that it is there.
+    pub(super) greeted: bool,
     /// When it said something last.
     pub(super) last_sign: Instant,
     /// The longest that it was silent between two signs of a job.
@@ -47,12 +49,15 @@ impl SlotEngine {
         tokio::spawn(read_events(slot, engine, receiver, messages));
         let now = Instant::now();
         let (last_sign, given, longest_silence) = (now, now, Duration::ZERO);
-        Ok(Self { handle, log: sender, loaded: None, last_sign, longest_silence, given })
+        Ok(Self { handle, log: sender, loaded: None, greeted: false, last_sign, longest_silence, given })
     }
 
     /// Notes a sign of life.
     pub(super) fn sign(&mut self) {
-        self.longest_silence = self.longest_silence.max(self.last_sign.elapsed());
+        if self.greeted {
+            self.longest_silence = self.longest_silence.max(self.last_sign.elapsed());
+        }
+        self.greeted = true;
         self.last_sign = Instant::now();
     }
 

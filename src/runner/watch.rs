@@ -46,7 +46,14 @@ impl Running<'_, '_> {
     /// Kills engines that have been silent for too long.
     pub(super) fn kill_silent(&mut self) {
         for (slot, engine) in &mut self.engines {
-            let Some(job) = self.working.get(slot) else { continue };
+            let Some(job) = self.working.get(slot) else {
+                // One that does not come up holds its slot for ever.
+                if !engine.greeted && engine.last_sign.elapsed() > self.runner.limits.hang * LOADING {
+                    engine.handle.kill();
+                    self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
+                }
+                continue;
+            };
             let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
             let limit = plain.max(engine.longest_silence * 20);
             if job.is_overdue(GOODBYE) {

@@ -155,6 +155,8 @@ fn score(events: &mut File, order: &ScoreOrder) {
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
         std::process::abort();
     }
+    // The folder it lies in is no part of what it says.
+    let adapter = order.adapter.as_deref().and_then(Path::file_name);
     for (place, TaskOrder { task, subset, done }) in order.tasks.iter().enumerate() {
         for document in build_documents(task, subset).expect("the plan has built them") {
             if done.contains(&document.id) {
@@ -165,7 +167,7 @@ fn score(events: &mut File, order: &ScoreOrder) {
             }
             note(&order.log, &format!("{} {}", task.name, document.id));
             let of_request = |index: usize| {
-                let seed = format!("{:?} {} {} {index}", order.adapter, task.name, document.id);
+                let seed = format!("{:?} {} {} {index}", adapter, task.name, document.id);
                 let digit = Digest::of(seed.as_bytes()).prefix(1).as_bytes()[0];
                 RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
             };

@@ -13,7 +13,7 @@ use crate::job::JobState;
 use crate::plan::Plan;
 use crate::runner::RunSummary;
 use crate::spec::{SourceText, SweepSpec};
-use crate::store::{AttemptEnd, Store, StoredSweep};
+use crate::store::{AttemptEnd, Observer, Store, StoredSweep};
 use crate::task::TaskIndex;
 
 /// How often a queue that is empty is looked at.
@@ -26,7 +26,10 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
         let (mut stops, patience) = stops();
         let store = Store::open(&environment.db).await?.with(patience);
         let mut all = RunSummary::default();
+        let mut observer = Observer::default();
         loop {
+            // Jobs of processes that died wait for nobody.
+            store.recover(&mut observer, limits.lease).await?;
             let sweeps = store.sweeps_with_work().await?;
             let Some(name) = sweeps.first() else {
                 if !arguments.forever || limits.until.is_some_and(|until| std::time::Instant::now() >= until)

@@ -1,0 +1,66 @@
+//! What must hold after the chaos.
+
+use crate::Settings;
+use crate::driver::{Deeds, processes};
+use crate::lab::{Lab, wait_until};
+
+/// Reasons that explain why an attempt ended before its job did.
+const REASONS: [&str; 7] = [
+    "the engine was killed",
+    "the process that ran it is gone",
+    "the process that ran it has stopped saying that it lives",
+    "stopped by the user",
+    "stopped",
+    "the engine ended",
+    "the run ended with an error",
+];
+
+pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
+    assert_eq!(lab.ask::<String>("SELECT DISTINCT state FROM jobs"), ["done"], "a job is lost");
+    let jobs = settings.jobs as usize + 1;
+    assert_eq!(lab.count("SELECT COUNT(*) FROM jobs"), jobs);
+    let finished = lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'");
+    let distinct = lab.count("SELECT COUNT(DISTINCT job_id) FROM attempts WHERE outcome = 'finished'");
+    assert_eq!(finished, distinct, "a job was completed twice");
+    // A process that was killed between the last score and the end of its attempt leaves a job that only has to be noted.
+    assert!(
+        (jobs - finished) as u64 <= deeds.kills(),
+        "{} jobs are done without an attempt",
+        jobs - finished
+    );
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE ended_ms IS NULL"), 0, "an attempt is open");
+
+    let others = lab.ask::<String>(
+        "SELECT outcome || '|' || COALESCE(reason, '') FROM attempts WHERE outcome <> 'finished'",
+    );
+    for other in &others {
+        let (outcome, reason) = other.split_once('|').unwrap();
+        let explained = outcome == "lost" || REASONS.iter().any(|known| reason.starts_with(known));
+        assert!(explained, "an attempt ended without an explanation: {other}");
+    }
+    let most = deeds.most_ended();
+    assert!(
+        others.len() as u64 <= most,
+        "{} attempts ended early by {deeds}, at most {most} can",
+        others.len()
+    );
+    assert!(deeds.kills() >= settings.kills, "only {} of {} kills", deeds.kills(), settings.kills);
+
+    for query in [
+        "SELECT score_key || document || requests || metrics FROM documents ORDER BY score_key, document",
+        "SELECT score_key || metric || value || COALESCE(stderr, '-') || documents FROM scores ORDER BY score_key, metric",
+        "SELECT subject || step || loss || learning_rate || tokens FROM curves ORDER BY subject, step",
+        "SELECT subject || steps || tokens || first_loss || last_loss || last_losses FROM trainings ORDER BY subject",
+    ] {
+        let (own, others) = (lab.ask::<String>(query), calm.ask::<String>(query));
+        assert!(!own.is_empty() && own == others, "not the same as undisturbed: {query}");
+    }
+    if settings.real {
+        assert!(lab.adapters() == calm.adapters(), "not the same adapters");
+    }
+    assert_eq!(lab.ask::<String>("PRAGMA integrity_check"), ["ok"]);
+    let folder = lab.0.path().canonicalize().unwrap();
+    wait_until("no process is left over", || {
+        processes().iter().all(|process| process.folder.as_ref() != Some(&folder))
+    });
+}

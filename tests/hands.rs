@@ -21,7 +21,7 @@ fn what_is_submitted_is_run_by_a_worker() {
     assert_eq!(states(&lab), ["queued 5"]);
     let explained =
         lab.0.json(&["explain", &lab.ask::<String>("SELECT id FROM jobs ORDER BY rowid")[2], "--json"]);
-    assert_eq!(explained["standing"], json!({ "state": "queued", "before": 2, "attempts": 0 }));
+    assert_eq!(explained["standing"], json!({ "state": "queued", "before": 2, "attempts": 0, "running": 0 }));
     let told = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert!(told.contains("sweep tiny: 5 of 5 jobs to run") && told.contains("5 done in"), "{told}");
     assert!(lab.is_done());

@@ -69,6 +69,10 @@ impl Display {
             Progress::LetGo { label, outcome } => {
                 self.line(&format!("[{}/{}] {label} {outcome}", self.done, self.total));
             }
+            Progress::WaitingForMemory { jobs } => {
+                let wait = if jobs == 1 { "job waits" } else { "jobs wait" };
+                self.line(&format!("{jobs} {wait} for memory that other programs hold on the cards"));
+            }
             Progress::Quarantined { device, reason } => {
                 self.line(&format!(
                     "{device} is left alone: engines die there at once; the last one: {reason}"

@@ -56,6 +56,11 @@ pub enum Progress {
         /// What became of it.
         outcome: &'static str,
     },
+    /// Jobs wait because strangers hold the memory of cards.
+    WaitingForMemory {
+        /// How many.
+        jobs: usize,
+    },
     /// A device is left alone from now on.
     Quarantined {
         /// The device.

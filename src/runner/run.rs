@@ -66,6 +66,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) observer: Observer,
     pub(super) last_death: String,
     disk_full: Option<String>,
+    /// Jobs that were told to wait for memory.
+    pub(super) waiting: usize,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
 }
@@ -120,6 +122,7 @@ impl Runner<'_> {
             observer: Observer::default(),
             last_death: String::new(),
             disk_full: None,
+            waiting: 0,
             keep_since: None,
         };
         let result = running.drive(&mut receiver, stops).await;

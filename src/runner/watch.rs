@@ -1,5 +1,6 @@
 //! What a run looks at besides the news of its engines: jobs that were taken away, engines that are silent, strangers on cards.
 
+use super::Progress;
 use super::error::RunError;
 use super::job::Leaving;
 use super::run::{GOODBYE, Running};
@@ -39,6 +40,10 @@ impl Running<'_, '_> {
                 self.engines.get(&slot.id).map(|engine| engine.handle.pid()).into_iter().collect();
             let effects = self.scheduler.on(Event::Room { slot: slot.id, free: card.room_for(&own) });
             self.carry_out(effects).await?;
+        }
+        let jobs = self.scheduler.waiting_for_memory();
+        if jobs != std::mem::replace(&mut self.waiting, jobs) && jobs > 0 {
+            (self.watch)(Progress::WaitingForMemory { jobs });
         }
         Ok(())
     }

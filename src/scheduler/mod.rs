@@ -166,6 +166,12 @@ impl Scheduler {
         self.slots.values().all(|slot| slot.state == State::Quarantined)
     }
 
+    /// Jobs that wait although a slot could start: strangers hold the memory that they need.
+    pub fn waiting_for_memory(&self) -> usize {
+        let idle = |slot: &Slot| matches!(slot.state, State::Off | State::Ready);
+        if self.stopping || !self.slots.values().any(idle) { 0 } else { self.queue.len() }
+    }
+
     fn queue(&mut self, job: JobId, needs: Bytes) {
         if self.known.insert(job.clone()) {
             self.queue.push_back(Waiting { job, needs });

@@ -118,6 +118,7 @@ fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_befor
     scheduler.on(Event::Room { slot: SLOT, free: Bytes(20) });
     assert_eq!(scheduler.on(Event::Queued { job: job("large"), needs: Bytes(60) }), []);
     assert!(!scheduler.is_idle(), "it waits");
+    assert_eq!(scheduler.waiting_for_memory(), 1);
     assert_eq!(scheduler.on(queued("small")), [Effect::StartEngine(SLOT)]);
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("small")]);
     assert_eq!(scheduler.on(Event::Ended(SLOT)), []);

@@ -18,6 +18,8 @@ pub enum Standing {
         before: u64,
         /// Attempts that it had.
         attempts: u64,
+        /// Jobs that living processes work at now.
+        running: u64,
     },
     /// A process works at it.
     Running {
@@ -216,12 +218,24 @@ impl Store {
         Ok(count as u64)
     }
 
+    /// How many jobs living processes work at.
+    async fn alive(&self) -> Result<u64, StoreError> {
+        let rows =
+            sqlx::query("SELECT owner FROM attempts WHERE ended_ms IS NULL").fetch_all(&self.pool).await?;
+        let mut alive = 0;
+        for row in &rows {
+            alive += u64::from(!super::Owner::from_store(row.try_get(0)?).is_dead());
+        }
+        Ok(alive)
+    }
+
     /// Why a job stands where it does.
     pub async fn standing(&self, job: &super::StoredJob) -> Result<Standing, StoreError> {
         let reason = job.reason.clone();
         Ok(match job.state {
             JobState::Queued => {
-                Standing::Queued { before: self.queued_before(&job.id).await?, attempts: job.attempts }
+                let (before, running) = (self.queued_before(&job.id).await?, self.alive().await?);
+                Standing::Queued { before, attempts: job.attempts, running }
             }
             JobState::Running => {
                 let last = self.attempts(&job.id).await?.pop();

@@ -14,6 +14,8 @@ mod owner;
 mod read;
 mod results;
 mod sweeps;
+#[cfg(test)]
+mod tests;
 
 pub use begin::Patience;
 pub use digests::RememberedDigests;

@@ -76,13 +76,24 @@ pub(crate) struct Driver<'a> {
     orchestrator: Option<Background>,
     /// One that was stopped, when, and how many attempts had been taken from others then.
     stopped: Option<(Background, Instant, usize)>,
+    /// Those that were woken up and told to end.
+    ending: Vec<Background>,
     deeds: Deeds,
 }
 
 impl<'a> Driver<'a> {
     pub(crate) fn new(settings: &'a Settings, lab: &'a Lab) -> Self {
         let random = Stream::new(settings.seed, Purpose::Sample, 0);
-        Self { settings, lab, random, drawn: 0, orchestrator: None, stopped: None, deeds: Deeds::default() }
+        Self {
+            settings,
+            lab,
+            random,
+            drawn: 0,
+            orchestrator: None,
+            stopped: None,
+            ending: Vec::new(),
+            deeds: Deeds::default(),
+        }
     }
 
     fn draw(&mut self) -> f64 {
@@ -112,6 +123,9 @@ impl<'a> Driver<'a> {
                 let left = self.settings.kills.saturating_sub(self.deeds.kills()) as f64;
                 if self.draw() * ((whole - at.min(whole - 1)) as f64) < left {
                     self.disturb();
+                    if self.orchestrator.is_none() {
+                        break;
+                    }
                 }
             }
             if reached > seen {
@@ -126,6 +140,9 @@ impl<'a> Driver<'a> {
             std::thread::sleep(LOOK);
         }
         self.wake(true);
+        for woken in std::mem::take(&mut self.ending) {
+            woken.wait();
+        }
         if let Some(last) = self.orchestrator.take() {
             let output = last.wait();
             assert!(output.status.success(), "{}", crate::support::stderr(&output));
@@ -227,7 +244,7 @@ impl<'a> Driver<'a> {
         let Some((stopped, ..)) = self.stopped.take() else { return };
         stopped.signal(Signal::SIGCONT);
         stopped.signal(Signal::SIGTERM);
-        stopped.wait();
+        self.ending.push(stopped);
     }
 
     /// Attempts that were taken from a silent orchestrator.

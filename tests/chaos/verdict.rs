@@ -55,6 +55,8 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
         let (own, others) = (lab.ask::<String>(query), calm.ask::<String>(query));
         assert!(!own.is_empty() && own == others, "not the same as undisturbed: {query}");
     }
+    // What an engine had half written when it was killed.
+    crate::lab::succeeded(&lab.0.run(&["gc"]));
     if settings.real {
         assert!(lab.adapters() == calm.adapters(), "not the same adapters");
     }

@@ -7,7 +7,7 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::DoctorArguments;
-use crate::device::{auto_dtype, cpu_slots};
+use crate::device::{Card, Inventory, auto_dtype, cpu_slots};
 use crate::job::Bytes;
 use crate::protocol::{Event, PROTOCOL_VERSION};
 use crate::store::Store;
@@ -34,6 +34,7 @@ pub(in crate::cli) fn run(
             disk(environment),
             processor(),
             memory(),
+            cards(),
         ])
     })?;
     let good = findings.iter().all(|finding| finding.good);
@@ -119,4 +120,15 @@ fn memory() -> Finding {
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default();
     let text = format!("{} available", Bytes(kilobytes * 1024));
     Finding { what: "memory", good: kilobytes > 1 << 20, text }
+}
+
+/// The graphics cards that engines may see, with what strangers leave free.
+fn cards() -> Finding {
+    let found = |good, text: String| Finding { what: "cards", good, text };
+    let one = |card: &Card| format!("{} ({} of {} free)", card.name, card.free, card.memory);
+    match Inventory::find().visible() {
+        Ok(cards) if cards.is_empty() => found(true, "none".to_owned()),
+        Ok(cards) => found(true, cards.iter().map(one).collect::<Vec<_>>().join(", ")),
+        Err(error) => found(false, error.to_string()),
+    }
 }

@@ -37,9 +37,14 @@ pub(in crate::cli) fn run(
 
 fn words(standing: &Standing) -> String {
     match standing {
-        Standing::Queued { before, attempts: 0 } => format!("it waits, with {before} jobs before it"),
-        Standing::Queued { before, attempts } => {
-            format!("it waits to go on after {attempts} attempts, with {before} jobs before it")
+        Standing::Queued { before, attempts, running } => {
+            let again =
+                if *attempts > 0 { format!(" to go on after {attempts} attempts") } else { String::new() };
+            let now = match running {
+                0 => "nothing runs at the moment; `loragrid work` starts it, unless one waits for memory already".to_owned(),
+                running => format!("{running} run at the moment"),
+            };
+            format!("it waits{again}, with {before} jobs before it; {now}")
         }
         Standing::Running { owner, device } => format!("{owner} works at it on {device}"),
         Standing::Orphaned { owner } => {

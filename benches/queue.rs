@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: queue DB SWEEP".into());
     };
     let store = Store::open_existing(&PathBuf::from(db)).await?;
-    let jobs = store.jobs_in(&sweep, &[JobState::Queued]).await?;
+    let jobs = store.jobs_in(Some(&sweep), &[JobState::Queued]).await?;
     let (owner, slot) = (Owner::this_process(), &cpu_slots()[0]);
     let mut times = Vec::new();
     for job in jobs.iter().take(COUNT) {

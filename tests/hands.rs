@@ -87,6 +87,20 @@ fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
 }
 
 #[test]
+fn retry_without_a_name_is_of_the_last_sweep_and_wants_to_know_what() {
+    let lab = Lab::new(GRID);
+    let output = lab.command(None, &[]).env("LORAGRID_FAKE", "die@seed2").output().unwrap();
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32));
+    assert_eq!(lab.0.run(&["retry"]).status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
+    let diverged = lab.0.json(&["retry", "--diverged", "--json"]);
+    assert_eq!(diverged["jobs"], json!([]));
+    let failed = lab.0.json(&["retry", "--failed", "--json"]);
+    assert_eq!(failed["jobs"].as_array().unwrap().len(), 2);
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(lab.is_done());
+}
+
+#[test]
 fn a_worker_stops_when_its_time_is_up_or_too_many_jobs_failed() {
     let lab = Lab::new(GRID);
     let mut command = lab.command(Some("hang@train"), &["--budget", "1s"]);

@@ -123,6 +123,25 @@ fn a_disk_that_is_really_full_ends_the_run_and_the_next_one_goes_on_to_the_same_
 }
 
 #[test]
+fn encoded_rows_that_were_cut_anywhere_are_written_again() {
+    let lab = lab();
+    succeeded(&lab.with_engine(REAL, &["run", "sweep.toml", "--set", "eval=[]"]).output().unwrap());
+    let cache =
+        std::fs::read_dir(lab.0.path().join("results/cache")).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&cache).unwrap();
+    for tenth in [0, 1, 5, 9] {
+        std::fs::write(&cache, &whole[..whole.len() * tenth / 10]).unwrap();
+        let seed = format!("seed={}", 100 + tenth);
+        succeeded(
+            &lab.with_engine(REAL, &["run", "sweep.toml", "--set", "eval=[]", "--set", &seed])
+                .output()
+                .unwrap(),
+        );
+        assert!(std::fs::read(&cache).unwrap() == whole, "{tenth} tenths");
+    }
+}
+
+#[test]
 fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
     let (lab, reasons) = with_fault("oom@pass:4");
     assert!(

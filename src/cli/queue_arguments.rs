@@ -40,8 +40,9 @@ pub(crate) struct HandArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
-    /// A sweep, or a job's id or its start
-    pub(crate) name: String,
+    /// A sweep, or a job's id or its start [default with --failed or --diverged: the last sweep that was submitted]
+    #[arg(required_unless_present_any = ["failed", "diverged"])]
+    pub(crate) name: Option<String>,
     /// Only jobs that failed
     #[arg(long)]
     pub(crate) failed: bool,

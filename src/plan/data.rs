@@ -29,6 +29,8 @@ pub struct PlannedData {
     pub encoded: Option<Arc<Encoded>>,
     /// The file name of the encoded rows in the cache.
     pub cache_name: String,
+    /// Whether a file of that name was there and not whole.
+    damaged: bool,
 }
 
 impl PlannedData {
@@ -59,7 +61,9 @@ impl PlannedData {
         };
         let key = format!("{identity} {} {} {encoding:?} v1", model.identity.0, template.identity());
         let cache_name = format!("{}.tokens", Digest::of(key.as_bytes()).prefix(32));
-        let cached = context.cache.as_ref().and_then(|folder| read_encoded(&folder.join(&cache_name)));
+        let file = context.cache.as_ref().map(|folder| folder.join(&cache_name));
+        let cached = file.as_ref().and_then(|file| read_encoded(file));
+        let damaged = cached.is_none() && file.is_some_and(|file| file.exists());
         let encoded = match cached {
             Some(encoded) => encoded,
             None => encode_rows(&config.data, &rows, &template, &local.tokenizer, encoding)?,
@@ -72,6 +76,7 @@ impl PlannedData {
             mean_tokens: encoded.tokens() as f64 / encoded.examples.len() as f64,
             encoded: Some(Arc::new(encoded)),
             cache_name,
+            damaged,
         })
     }
 
@@ -89,13 +94,14 @@ impl PlannedData {
             mean_tokens: mean_tokens.min(config.train.max_seq_length as f64),
             encoded: None,
             cache_name: String::new(),
+            damaged: false,
         }
     }
 
-    /// The file of the encoded rows in the cache, written if it is not there. Error: the system's.
+    /// The file of the encoded rows in the cache, written if it is not there, or was not whole. Error: the system's.
     pub fn cache_in(&self, folder: &Path) -> std::io::Result<PathBuf> {
         let path = folder.join(&self.cache_name);
-        if let Some(encoded) = self.encoded.as_ref().filter(|_| !path.is_file()) {
+        if let Some(encoded) = self.encoded.as_ref().filter(|_| self.damaged || !path.is_file()) {
             std::fs::create_dir_all(folder)?;
             write_encoded(&path, encoded)?;
         }

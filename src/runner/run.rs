@@ -22,6 +22,8 @@ use crate::worker::{Death, Place};
 
 /// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
 const MAX_DEATHS: u32 = 3;
+/// The same where somebody kills the engine: the system for want of memory, or a person who may have other reasons.
+const MAX_KILLS: u32 = 10;
 /// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
 pub(super) const GOODBYE: Duration = Duration::from_secs(10);
 /// How often the world outside is looked at.
@@ -56,8 +58,7 @@ pub(super) struct Running<'a, 'w> {
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
     pub(super) working: BTreeMap<SlotId, RunningJob<'a>>,
-    /// Deaths of a job's engines one after another without progress, and how far it ever came.
-    deaths: HashMap<JobId, (u32, u64)>,
+    deaths: HashMap<JobId, Deaths>,
     budgets: HashMap<JobId, usize>,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
@@ -70,6 +71,25 @@ pub(super) struct Running<'a, 'w> {
     pub(super) waiting: usize,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
+}
+
+/// Deaths of a job's engines one after another without progress, and how far it ever came.
+#[derive(Debug, Default)]
+struct Deaths {
+    by_itself: u32,
+    killed: u32,
+    furthest: u64,
+}
+
+impl Deaths {
+    /// Counts one. `true`: these were enough.
+    fn count(&mut self, was_killed: bool, reach: u64) -> bool {
+        if reach > self.furthest {
+            *self = Self { furthest: reach, ..Self::default() };
+        }
+        *(if was_killed { &mut self.killed } else { &mut self.by_itself }) += 1;
+        self.by_itself >= MAX_DEATHS || self.killed >= MAX_KILLS
+    }
 }
 
 /// A job that was claimed and has not begun.
@@ -329,13 +349,11 @@ impl<'a> Running<'a, '_> {
                     death.to_string()
                 };
                 self.last_death.clone_from(&reason);
-                let (deaths, furthest) = self.deaths.entry(job_id).or_default();
-                let progressed = reach > *furthest;
                 // Whoever sends SIGKILL is not the device.
+                let was_killed = death.signal == Some(9) && !silent.starts_with("it was silent");
                 quick = at_once && death.signal != Some(9);
-                *deaths = if progressed { 1 } else { *deaths + 1 };
-                *furthest = reach.max(*furthest);
-                if *deaths < MAX_DEATHS { AttemptEnd::Requeued(reason) } else { AttemptEnd::Failed(reason) }
+                let enough = self.deaths.entry(job_id).or_default().count(was_killed, reach);
+                if enough { AttemptEnd::Failed(reason) } else { AttemptEnd::Requeued(reason) }
             }
         };
         let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };

@@ -116,9 +116,10 @@ impl Store {
         Ok(moved)
     }
 
-    /// Jobs of the newest version of a sweep that are in one of these states, in the plan's order. Error: no such sweep.
-    pub async fn jobs_in(&self, sweep: &str, states: &[JobState]) -> Result<Vec<JobId>, StoreError> {
-        let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
+    /// Jobs of the newest version of a sweep, or of the last submitted one, that are in one of these states, in the plan's
+    /// order. Error: no such sweep.
+    pub async fn jobs_in(&self, sweep: Option<&str>, states: &[JobState]) -> Result<Vec<JobId>, StoreError> {
+        let (sweep, version, _) = self.find_sweep(sweep).await?;
         let query = sqlx::query(
             "SELECT j.id, j.state FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
              WHERE s.sweep_id = $1 AND s.version = $2 ORDER BY s.position",

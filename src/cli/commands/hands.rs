@@ -42,7 +42,7 @@ fn hand(
 ) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_existing(&environment.db).await?;
-        let jobs = named(&store, &arguments.name, &transition.sources()).await?;
+        let jobs = named(&store, Some(&arguments.name), &transition.sources()).await?;
         let moved = store.move_jobs(&jobs, transition, arguments.reason.as_deref()).await?;
         // Engines that work at them write down where they are first.
         let mut observer = Observer::default();
@@ -67,22 +67,23 @@ pub(in crate::cli) fn retry(
         if states.is_empty() {
             states = vec![JobState::Failed, JobState::Diverged, JobState::Cancelled];
         }
-        let jobs = named(&store, &arguments.name, &states).await?;
+        let jobs = named(&store, arguments.name.as_deref(), &states).await?;
         let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
         store.close().await;
         tell(&moved, "queued", arguments.json)
     })
 }
 
-/// The jobs that a name means: those of a sweep that are in one of these states, or one job by its id's start.
-async fn named(store: &Store, name: &str, states: &[JobState]) -> Result<Vec<JobId>, Failure> {
-    match store.jobs_in(name, states).await {
-        Ok(jobs) => Ok(jobs),
-        Err(StoreError::NoSweep { .. } | StoreError::Empty) => {
+/// The jobs that a name means: those of a sweep that are in one of these states, or one job by its id's start. Without a
+/// name, those of the last sweep that was submitted.
+async fn named(store: &Store, name: Option<&str>, states: &[JobState]) -> Result<Vec<JobId>, Failure> {
+    match (store.jobs_in(name, states).await, name) {
+        (Ok(jobs), _) => Ok(jobs),
+        (Err(StoreError::NoSweep { .. } | StoreError::Empty), Some(name)) => {
             let job = store.job(name).await?;
             Ok(if states.contains(&job.state) { vec![job.id] } else { Vec::new() })
         }
-        Err(error) => Err(error.into()),
+        (Err(error), _) => Err(error.into()),
     }
 }
 

@@ -231,11 +231,12 @@ mod tests {
         read(4);
         assert_eq!(load(folder.path(), Digest::of(b"another"), |_| true), None);
         // Cut anywhere, the one before it counts.
-        for tenth in 0..10 {
-            std::fs::write(&files(folder.path())[0], &whole[..whole.len() * tenth / 10]).unwrap();
+        for cut in (0..whole.len()).step_by(10) {
+            std::fs::write(&files(folder.path())[0], &whole[..cut]).unwrap();
             read(3);
         }
     }
+
     #[test]
     fn the_end_of_a_training_is_told_again_only_where_its_file_is_whole() {
         let folder = tempfile::tempdir().unwrap();
@@ -257,8 +258,8 @@ mod tests {
         assert!(files(folder.path()).is_empty());
         let path = folder.path().join(FINISHED);
         let whole = std::fs::read(&path).unwrap();
-        for tenth in 0..10 {
-            std::fs::write(&path, &whole[..whole.len() * tenth / 10]).unwrap();
+        for cut in (0..whole.len()).step_by(10) {
+            std::fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(finished(folder.path(), key), None);
         }
     }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         tracing::error!("descriptor {EVENT_DESCRIPTOR} is closed: loragrid-engine is started by loragrid");
         return ExitCode::from(2);
     };
+    memory::keep_freed();
     interrupt::listen();
     match serve::serve(std::io::stdin().lock(), events) {
         Ok(()) => ExitCode::SUCCESS,

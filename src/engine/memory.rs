@@ -24,6 +24,18 @@ pub(crate) fn give_back() {
     }
 }
 
+/// Has the heap keep what is freed. libtorch frees and takes hundreds of megabytes in each pass; given back to the system, as
+/// glibc does with large pieces, every page of them is cleared by the kernel again and again.
+pub(crate) fn keep_freed() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's own switches, set before any other thread is there.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_MAX, 0);
+        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, i32::MAX);
+        nix::libc::mallopt(nix::libc::M_TOP_PAD, 64 << 20);
+    }
+}
+
 /// What libtorch's allocators say when there is no memory.
 const NO_MEMORY: [&str; 3] = ["not enough memory", "out of memory", "can't allocate memory"];
 

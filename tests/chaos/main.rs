@@ -98,12 +98,13 @@ fn main() {
     verdict::check(&settings, &calm, &lab, &deeds);
     let unfinished = lab.count("SELECT COUNT(*) FROM attempts WHERE outcome <> 'finished'");
     say(&format!(
-        "chaos: {} engine, seed {}, {} jobs, {} kills ({deeds}), {unfinished} attempts more; {:.1} s, undisturbed {:.1} s; \
+        "chaos: {} engine, seed {}, {} jobs, {} of {} kills ({deeds}), {unfinished} attempts more; {:.1} s, undisturbed {:.1} s; \
          none lost, none twice, every end explained, {}",
         if settings.real { "real" } else { "fake" },
         settings.seed,
         settings.jobs + 1,
         deeds.kills(),
+        settings.kills,
         disturbed.as_secs_f64(),
         undisturbed.as_secs_f64(),
         if settings.real { "adapters, curves and scores equal to the bit" } else { "scores equal" },

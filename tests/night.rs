@@ -4,8 +4,10 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::disk::SmallDisk;
 use crate::lab::{Lab, REAL, succeeded, wait_until};
@@ -153,6 +155,14 @@ fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
     assert_eq!(lab.count("SELECT COUNT(*) FROM curves"), 6);
 }
 
+/// The first two of the cores that this process may use.
+fn two_cores() -> CpuSet {
+    let (all, mut two) = (sched_getaffinity(Pid::from_raw(0)).unwrap(), CpuSet::new());
+    let usable = (0..CpuSet::count()).filter(|core| all.is_set(*core).unwrap());
+    usable.take(2).for_each(|core| two.set(core).unwrap());
+    two
+}
+
 #[test]
 fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
     let Some(model) = std::env::var_os("LORAGRID_TEST_MODEL").filter(|path| Path::new(path).is_file()) else {
@@ -167,9 +177,15 @@ fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
     lab.0.write("sweep.toml", text);
     let run = |limit: u64| {
         let mut command = lab.with_engine(REAL, &["run", "sweep.toml"]);
-        // SAFETY: setting a limit is allowed between fork and exec.
+        // Each thread takes some of it for its stack and its heap, so their number must not be the machine's.
+        command.env("MALLOC_ARENA_MAX", "2");
+        let cores = two_cores();
+        // SAFETY: setting a limit and the cores is allowed between fork and exec.
         unsafe {
-            command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_AS, limit, limit)?));
+            command.pre_exec(move || {
+                sched_setaffinity(Pid::from_raw(0), &cores)?;
+                Ok(setrlimit(Resource::RLIMIT_AS, limit, limit)?)
+            });
         }
         command.output().unwrap()
     };

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Progress;
+use super::death::{Deaths, halve};
 use super::error::RunError;
 use super::job::{JobFiles, Leaving, Next, RunningJob};
 use super::limits::Limits;
@@ -16,25 +17,16 @@ use crate::device::{DeviceName, Inventory, Slot};
 use crate::job::{AttemptNumber, Bytes, JobId, JobState, Seconds};
 use crate::plan::{Plan, PlannedJob, Work};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
-use crate::scheduler::{Effect, Event, JobAfter, Scheduler, SlotId};
+use crate::scheduler::{Effect, Event, Scheduler, SlotId};
 use crate::store::{Attempt, AttemptEnd, Observer, Owner, Store, Writing};
-use crate::worker::{Death, Place};
+use crate::worker::Place;
 
-/// Attempts one after another at a job whose engine dies before it gets anything done; then the job itself fails.
-const MAX_DEATHS: u32 = 3;
-/// The same where somebody kills the engine: the system for want of memory, or a person who may have other reasons.
-const MAX_KILLS: u32 = 10;
 /// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
 pub(super) const GOODBYE: Duration = Duration::from_secs(10);
 /// How often the world outside is looked at.
 const TICK: Duration = Duration::from_millis(200);
 /// How often a process says that it lives.
 const BEAT: Duration = Duration::from_secs(2);
-/// An engine that dies sooner than this without having done anything died at once.
-const AT_ONCE: Duration = Duration::from_secs(10);
-/// The smallest budget that is tried after want of memory.
-const LEAST_BUDGET: usize = 16;
-
 /// Carries out plans.
 pub struct Runner<'a> {
     /// The database.
@@ -58,8 +50,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
     pub(super) working: BTreeMap<SlotId, RunningJob<'a>>,
-    deaths: HashMap<JobId, Deaths>,
-    budgets: HashMap<JobId, usize>,
+    pub(super) deaths: HashMap<JobId, Deaths>,
+    pub(super) budgets: HashMap<JobId, usize>,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
     pub(super) owner: Owner,
@@ -73,41 +65,12 @@ pub(super) struct Running<'a, 'w> {
     pub(super) keep_since: Option<Instant>,
 }
 
-/// Deaths of a job's engines one after another without progress, and how far it ever came.
-#[derive(Debug, Default)]
-struct Deaths {
-    by_itself: u32,
-    killed: u32,
-    furthest: u64,
-}
-
-impl Deaths {
-    /// Counts one. `true`: these were enough.
-    fn count(&mut self, was_killed: bool, reach: u64) -> bool {
-        if reach > self.furthest {
-            *self = Self { furthest: reach, ..Self::default() };
-        }
-        *(if was_killed { &mut self.killed } else { &mut self.by_itself }) += 1;
-        self.by_itself >= MAX_DEATHS || self.killed >= MAX_KILLS
-    }
-}
-
 /// A job that was claimed and has not begun.
 pub(super) struct Claimed<'a> {
     job: &'a PlannedJob,
     attempt: Attempt,
     /// Most tokens of a pass.
     budget: usize,
-}
-
-/// What follows from want of memory: the job goes back and has half as much computed at once, or fails where that is little.
-fn halve(budgets: &mut HashMap<JobId, usize>, job: &RunningJob<'_>, reason: String) -> AttemptEnd {
-    let half = job.token_budget / 2;
-    if half < LEAST_BUDGET {
-        return AttemptEnd::Failed(reason);
-    }
-    budgets.insert(job.attempt.job.clone(), half);
-    AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
 }
 
 impl Runner<'_> {
@@ -313,56 +276,6 @@ impl<'a> Running<'a, '_> {
             // Late news of a job that has ended.
             _ => Ok(()),
         }
-    }
-
-    async fn on_death(&mut self, slot: SlotId, death: Death) -> Result<(), RunError> {
-        let engine = self.engines.remove(&slot);
-        let at_once = engine.is_none_or(|engine| engine.given.elapsed() < AT_ONCE);
-        let Some(job) = self.working.get_mut(&slot) else {
-            self.last_death = death.to_string();
-            let lost = Event::SlotLost { slot, job: JobAfter::Gone, quick: true };
-            let effects = self.scheduler.on(lost);
-            return self.carry_out(effects).await;
-        };
-        let (job_id, reach) = (job.attempt.job.clone(), job.reach);
-        let leaving = job.leaving.take();
-        if leaving != Some(Leaving::LetGo("lost")) {
-            job.flush(self.runner.store).await?;
-        }
-        let mut quick = false;
-        let end = match leaving {
-            Some(Leaving::LetGo(outcome)) => {
-                self.let_go(slot, outcome).await?;
-                let effects = self.scheduler.on(Event::SlotLost { slot, job: JobAfter::Gone, quick });
-                return self.carry_out(effects).await;
-            }
-            Some(Leaving::End(end)) => end,
-            None if death.wants_memory() && job.is_loading() => {
-                AttemptEnd::Failed(format!("the model needs more memory than there is: {death}"))
-            }
-            None if death.wants_memory() => halve(&mut self.budgets, job, death.to_string()),
-            None => {
-                let silent = std::mem::take(&mut self.last_death);
-                let reason = if silent.starts_with("it was silent") {
-                    format!("the engine was killed: {silent}")
-                } else {
-                    death.to_string()
-                };
-                self.last_death.clone_from(&reason);
-                // Whoever sends SIGKILL is not the device.
-                let was_killed = death.signal == Some(9) && !silent.starts_with("it was silent");
-                quick = at_once && death.signal != Some(9);
-                let enough = self.deaths.entry(job_id).or_default().count(was_killed, reach);
-                if enough { AttemptEnd::Failed(reason) } else { AttemptEnd::Requeued(reason) }
-            }
-        };
-        let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };
-        self.end_job(slot, end).await?;
-        if self.is_over(0).is_some() {
-            self.scheduler.on(Event::Stop);
-        }
-        let effects = self.scheduler.on(Event::SlotLost { slot, job: after, quick });
-        self.carry_out(effects).await
     }
 
     pub(super) async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), RunError> {

@@ -53,9 +53,14 @@ impl Running<'_, '_> {
     /// Takes in that a slot's engine is gone. Errors: the database's.
     pub(super) async fn on_death(&mut self, slot: SlotId, death: Death) -> Result<(), RunError> {
         let engine = self.engines.remove(&slot);
+        let silent = engine.as_ref().and_then(|engine| engine.silent);
         let at_once = engine.is_none_or(|engine| engine.given.elapsed() < AT_ONCE);
+        let reason = match silent {
+            Some(time) => format!("the engine was killed: it was silent for {} s", time.as_secs()),
+            None => death.to_string(),
+        };
         let Some(job) = self.working.get_mut(&slot) else {
-            self.last_death = death.to_string();
+            self.last_death = reason;
             let lost = Event::SlotLost { slot, job: JobAfter::Gone, quick: true };
             let effects = self.scheduler.on(lost);
             return self.carry_out(effects).await;
@@ -78,15 +83,9 @@ impl Running<'_, '_> {
             }
             None if death.wants_memory() => halve(&mut self.budgets, job, death.to_string()),
             None => {
-                let silent = std::mem::take(&mut self.last_death);
-                let reason = if silent.starts_with("it was silent") {
-                    format!("the engine was killed: {silent}")
-                } else {
-                    death.to_string()
-                };
                 self.last_death.clone_from(&reason);
                 // Whoever sends SIGKILL is not the device.
-                let was_killed = death.signal == Some(9) && !silent.starts_with("it was silent");
+                let was_killed = death.signal == Some(9) && silent.is_none();
                 quick = at_once && death.signal != Some(9);
                 let enough = self.deaths.entry(job_id).or_default().count(was_killed, reach);
                 if enough { AttemptEnd::Failed(reason) } else { AttemptEnd::Requeued(reason) }

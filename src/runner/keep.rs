@@ -9,7 +9,7 @@ use crate::plan::{Plan, Work};
 use crate::spec::{Keep, KeepAdapters};
 use crate::store::{Leaderboard, Store, StoredAdapter};
 
-/// A cell whose jobs are all at their end.
+/// A cell whose jobs are all done. One that failed keeps its adapter for another try.
 #[derive(Debug, Clone, PartialEq)]
 struct EndedCell {
     jobs: Vec<JobId>,
@@ -69,7 +69,7 @@ async fn remove(
     Ok(())
 }
 
-/// The cells of the grid whose jobs have all ended, the best first, those without a value last.
+/// The cells of the grid whose jobs are all done, the best first, those without a value last.
 fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
     let mut cells: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (at, job) in plan.jobs.iter().enumerate().filter(|(_, job)| matches!(job.work, Work::Train { .. })) {
@@ -82,7 +82,7 @@ fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
         let mut values = Vec::new();
         for &at in &jobs {
             let job = by_id.get(&plan.jobs[at].id)?;
-            if matches!(job.state, JobState::Queued | JobState::Running | JobState::Paused) {
+            if job.state != JobState::Done {
                 return None;
             }
             values.push(board.objective.as_ref().and_then(|(task, metric)| {
@@ -94,7 +94,9 @@ fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
         let value = values.iter().copied().sum::<Option<f64>>().map(|sum| sum / values.len() as f64);
         Some(EndedCell { jobs: jobs.iter().map(|&at| plan.jobs[at].id.clone()).collect(), value })
     };
-    let mut cells: Vec<EndedCell> = cells.into_values().filter_map(ended).collect();
+    let mut cells: Vec<Vec<usize>> = cells.into_values().collect();
+    cells.sort_unstable();
+    let mut cells: Vec<EndedCell> = cells.into_iter().filter_map(ended).collect();
     // Finite values only are ranked; ties stay in the plan's order.
     let rank = |cell: &EndedCell| cell.value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY);
     cells.sort_by(|a, b| rank(b).total_cmp(&rank(a)));

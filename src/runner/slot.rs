@@ -27,6 +27,8 @@ pub(super) struct SlotEngine {
     pub(super) loaded: Option<(usize, BaseForm)>,
     /// Whether it has said that it is there.
     pub(super) greeted: bool,
+    /// How long it had been silent when it was killed for it.
+    pub(super) silent: Option<Duration>,
     /// When it said something last.
     pub(super) last_sign: Instant,
     /// The longest that it was silent between two signs of a job.
@@ -49,7 +51,16 @@ impl SlotEngine {
         tokio::spawn(read_events(slot, engine, receiver, messages));
         let now = Instant::now();
         let (last_sign, given, longest_silence) = (now, now, Duration::ZERO);
-        Ok(Self { handle, log: sender, loaded: None, greeted: false, last_sign, longest_silence, given })
+        Ok(Self {
+            handle,
+            log: sender,
+            loaded: None,
+            greeted: false,
+            silent: None,
+            last_sign,
+            longest_silence,
+            given,
+        })
     }
 
     /// Notes a sign of life.
@@ -59,6 +70,12 @@ impl SlotEngine {
         }
         self.greeted = true;
         self.last_sign = Instant::now();
+    }
+
+    /// Kills it for its silence.
+    pub(super) fn kill_silent(&mut self) {
+        self.silent.get_or_insert(self.last_sign.elapsed());
+        self.handle.kill();
     }
 
     /// Notes that it has a new job.

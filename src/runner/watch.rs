@@ -54,8 +54,7 @@ impl Running<'_, '_> {
             let Some(job) = self.working.get(slot) else {
                 // One that does not come up holds its slot for ever.
                 if !engine.greeted && engine.last_sign.elapsed() > self.runner.limits.hang * LOADING {
-                    engine.handle.kill();
-                    self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
+                    engine.kill_silent();
                 }
                 continue;
             };
@@ -64,8 +63,7 @@ impl Running<'_, '_> {
             if job.is_overdue(GOODBYE) {
                 engine.handle.kill();
             } else if engine.last_sign.elapsed() > limit {
-                engine.handle.kill();
-                self.last_death = format!("it was silent for {} s", engine.last_sign.elapsed().as_secs());
+                engine.kill_silent();
             }
         }
     }

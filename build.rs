@@ -30,20 +30,25 @@ fn engine() {
     }
 }
 
-/// Compiles `shim.cpp` against the headers beside libtorch, as an archive that only the engine links.
+/// Compiles the shim against the headers beside libtorch, as an archive that only the engine links.
 #[cfg(feature = "engine")]
 fn build_shim(lib: &Path) {
-    let source = "src/engine/shim/shim.cpp";
-    println!("cargo:rerun-if-changed={source}");
+    let folder = Path::new("src/engine/shim");
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let sources = ["adamw", "attention", "four_bit", "frozen", "group", "loss", "rows", "shim"];
     let include = lib.with_file_name("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .opt_level(3)
+        // Kernels run on libtorch's own threads, and no product and sum are rounded as one.
+        .flag("-fopenmp")
+        .flag("-ffp-contract=off")
+        .flag("-mprefer-vector-width=512")
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .file(source)
+        .files(sources.map(|name| folder.join(name).with_extension("cpp")))
         .cargo_metadata(false)
         .compile("loragrid_shim");
     let out = std::env::var("OUT_DIR").unwrap_or_default();
@@ -52,6 +57,9 @@ fn build_shim(lib: &Path) {
     for name in ["torch_cpu", "c10", "stdc++"] {
         link_engine(&format!("-l{name}"));
     }
+    // libtorch brings the OpenMP that it was built with; a second one would be a second set of threads.
+    let own = lib.join("libgomp.so.1");
+    link_engine(&if own.exists() { own.display().to_string() } else { "-lgomp".to_owned() });
 }
 
 #[cfg(feature = "engine")]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One evaluation by lm_eval. Prints JSON: seconds of imports and loading, seconds of the evaluation, and its results.
 
-usage: lm_eval_once.py MODEL TASKS TASK_FOLDER LIMIT BATCH NUM_FEWSHOT
+usage: lm_eval_once.py MODEL TASKS TASK_FOLDER LIMIT BATCH NUM_FEWSHOT [DTYPE ADAPTER]
 """
 import json
 import sys
@@ -12,8 +12,9 @@ import lm_eval
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-model, tasks, folder, limit, batch, shots = sys.argv[1:]
-loaded = HFLM(pretrained=model, dtype="float32", device="cpu", batch_size=int(batch))
+model, tasks, folder, limit, batch, shots = sys.argv[1:7]
+dtype, adapter = (sys.argv[7:9] + ["float32", "none"])[:2] if len(sys.argv) > 7 else ("float32", "none")
+loaded = HFLM(pretrained=model, dtype=dtype, device="cpu", batch_size=int(batch), **({} if adapter == "none" else {"peft": adapter}))
 manager = TaskManager(include_path=folder, include_defaults=False)
 READY = time.time()
 found = lm_eval.simple_evaluate(model=loaded, tasks=tasks.split(","), limit=int(limit), task_manager=manager, log_samples=False,

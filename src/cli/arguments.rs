@@ -9,6 +9,7 @@ use super::queue_arguments::{
     RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
 };
 use super::work::WorkingArguments;
+use crate::plan::PACK_MOST;
 use clap::{Args, Parser, Subcommand};
 
 /// Run a sweep of LoRA finetunings as one program.
@@ -162,6 +163,9 @@ pub(super) struct PlanArguments {
     /// Print each resolved key of one job with where it came from; an id, its start, or a label
     #[arg(long, value_name = "JOB")]
     pub(super) explain: Option<String>,
+    /// Most jobs that share passes over one base
+    #[arg(long, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(super) pack: u64,
     /// Print one JSON object with the jobs in `jobs`
     #[arg(long)]
     pub(super) json: bool,

@@ -63,8 +63,8 @@ impl Session {
             match self.next().await? {
                 event @ (Event::Hello { .. }
                 | Event::Pass
-                | Event::Step(_)
-                | Event::Document(_)
+                | Event::Step { .. }
+                | Event::Document { .. }
                 | Event::Token { .. }) => {
                     watch(&event)?;
                 }
@@ -83,7 +83,7 @@ impl Session {
     pub(super) async fn next(&mut self) -> Result<Event, Failure> {
         let broken = |error: String| Failure::new(ExitCode::Engine, error, None);
         match self.engine.next_event().await.map_err(|error| broken(error.to_string()))? {
-            Some(Event::Failed(failure)) => {
+            Some(Event::Failed(failure) | Event::MemberFailed { failure, .. }) => {
                 let code = match failure.kind {
                     FailureKind::BadInput => ExitCode::Model,
                     FailureKind::Diverged

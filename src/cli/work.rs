@@ -13,7 +13,7 @@ use super::notify::{tell_end, tell_failure, tell_start};
 use super::output::write_error;
 use super::progress::Display;
 use crate::device::{Inventory, Slot, slots};
-use crate::plan::Plan;
+use crate::plan::{PACK_MOST, Plan};
 use crate::runner::{Limits, RunSummary, Runner, Stopped};
 use crate::spec::Notify;
 use crate::store::{Patience, Store};
@@ -34,6 +34,9 @@ pub(super) struct WorkingArguments {
     /// Stop when this many jobs have failed or diverged
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_failures: Option<u64>,
+    /// Most jobs that share passes over one base; 1: each alone, the same to the bit at every run
+    #[arg(long, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(super) pack: u64,
     /// The engine [default: loragrid-engine beside this program, or in PATH]
     #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
     pub(super) engine: Option<PathBuf>,
@@ -67,7 +70,7 @@ impl WorkingArguments {
     ) -> Result<Runner<'a>, Failure> {
         let inventory = Inventory::find();
         let (slots, results, limits) = (self.slots(&inventory)?, environment.results(), limits.clone());
-        Ok(Runner { store, engine, slots, inventory, results, limits })
+        Ok(Runner { store, engine, slots, inventory, results, limits, pack: self.pack as usize })
     }
 
     /// How long to go on, from now. Error: a time that is none.

@@ -42,23 +42,40 @@ pub(crate) fn is_stopped() -> bool {
     STOPPED.load(Ordering::SeqCst)
 }
 
-/// What an order calls after each pass: it tells that the engine lives, and whether to stop.
+/// When the last life sign was given.
+pub(crate) struct LifeSigns(Instant);
+
+impl LifeSigns {
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// After a pass: tells, where it is time, that the engine lives. Errors: the order is stopped, the sign cannot be sent.
+    pub(crate) fn beat(
+        &mut self,
+        tell: &mut dyn FnMut() -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        if self.0.elapsed() > APART {
+            self.0 = Instant::now();
+            tell()?;
+        }
+        if is_stopped() { Err(EngineError::Stopped) } else { Ok(()) }
+    }
+}
+
+/// What an order calls after each pass.
 pub(crate) struct Pulse<'a> {
-    last: Instant,
+    signs: LifeSigns,
     tell: &'a mut dyn FnMut() -> Result<(), EngineError>,
 }
 
 impl<'a> Pulse<'a> {
     pub(crate) fn new(tell: &'a mut dyn FnMut() -> Result<(), EngineError>) -> Self {
-        Self { last: Instant::now(), tell }
+        Self { signs: LifeSigns::new(), tell }
     }
 
     /// After a pass. Errors: the order is stopped, the sign cannot be sent.
     pub(crate) fn beat(&mut self) -> Result<(), EngineError> {
-        if self.last.elapsed() > APART {
-            self.last = Instant::now();
-            (self.tell)()?;
-        }
-        if is_stopped() { Err(EngineError::Stopped) } else { Ok(()) }
+        self.signs.beat(self.tell)
     }
 }

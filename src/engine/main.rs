@@ -29,6 +29,10 @@ use std::process::ExitCode;
 use loragrid::protocol::EVENT_DESCRIPTOR;
 use tracing_subscriber::EnvFilter;
 
+/// libtorch allocates through it too: as `malloc`, it comes before the system's.
+#[global_allocator]
+static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();

@@ -17,24 +17,21 @@ pub(crate) fn peak_resident() -> Bytes {
 /// Gives memory that is free inside the heap back to the system. What loading frees lies between what it keeps: without
 /// this a model that is quantised on its way in would leave holes of its full size.
 pub(crate) fn give_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: glibc's own function, which only moves pages that nothing uses.
-    unsafe {
-        nix::libc::malloc_trim(0);
-    }
+    // SAFETY: the allocator's own function, which only moves pages that nothing uses.
+    unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
-/// Has the heap keep what is freed. libtorch frees and takes hundreds of megabytes in each pass; given back to the system, as
-/// glibc does with large pieces, every page of them is cleared by the kernel again and again.
+/// Has the heap keep what is freed for a while. libtorch frees and takes hundreds of megabytes in each pass; given back to
+/// the system at once, every page of them is cleared by the kernel again and again.
 pub(crate) fn keep_freed() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: glibc's own switches, set before any other thread is there.
-    unsafe {
-        nix::libc::mallopt(nix::libc::M_MMAP_MAX, 0);
-        nix::libc::mallopt(nix::libc::M_TRIM_THRESHOLD, i32::MAX);
-        nix::libc::mallopt(nix::libc::M_TOP_PAD, 64 << 20);
-    }
+    // SAFETY: sets a number that the allocator reads later.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT_MILLISECONDS) }
 }
+
+/// mimalloc's `mi_option_purge_delay`, which its crate does not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+/// Longer than a pass.
+const KEPT_MILLISECONDS: std::ffi::c_long = 10_000;
 
 /// What libtorch's allocators say when there is no memory.
 const NO_MEMORY: [&str; 3] = ["not enough memory", "out of memory", "can't allocate memory"];

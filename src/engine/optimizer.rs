@@ -1,8 +1,9 @@
 //! Optimizers over one flat buffer. Their whole state is in the struct, so that it can be saved and continued.
 
 use loragrid::job::{self, TrainConfig};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use crate::shim::{AdamWStep, adamw};
 use crate::tensor::wide;
 
 /// The optimizer of a run.
@@ -69,13 +70,27 @@ impl Optimizer {
     /// the moments, which have the parameters' dtype.
     pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
         tch::no_grad(|| {
-            let rate = self.rates.as_ref().map(|rates| rates * learning_rate);
-            let rate = rate.unwrap_or_else(|| Tensor::from(learning_rate).to_kind(wide(parameters.kind())));
+            let rate = Rate { learning_rate, factors: self.rates.as_ref() };
             match &mut self.rule {
                 Rule::AdamW(adamw) => adamw.step(parameters, gradient, &rate, self.weight_decay),
                 Rule::Sgd(sgd) => sgd.step(parameters, gradient, &rate, self.weight_decay),
             }
         });
+    }
+}
+
+/// The learning rate of a step, with its factors `[parameters]`.
+struct Rate<'a> {
+    learning_rate: f64,
+    factors: Option<&'a Tensor>,
+}
+
+impl Rate<'_> {
+    fn tensor(&self, kind: Kind) -> Tensor {
+        match self.factors {
+            Some(factors) => factors * self.learning_rate,
+            None => Tensor::from(self.learning_rate).to_kind(kind),
+        }
     }
 }
 
@@ -98,8 +113,9 @@ struct Sgd {
 }
 
 impl Sgd {
-    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Tensor, weight_decay: f64) {
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Rate<'_>, weight_decay: f64) {
         let (kind, own) = (parameters.kind(), wide(parameters.kind()));
+        let rate = rate.tensor(own);
         let current = parameters.to_kind(own);
         let gradient = gradient.to_kind(own) + &current * weight_decay;
         let direction = match &self.velocity {
@@ -137,17 +153,23 @@ impl AdamW {
     }
 
     /// One step: decays `parameters` by rate × weight_decay, then moves them by the bias-corrected moments.
-    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Tensor, weight_decay: f64) {
+    fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Rate<'_>, weight_decay: f64) {
         self.steps += 1;
         let [beta1, beta2] = self.betas;
+        let correction1 = 1.0 - beta1.powi(self.steps);
+        let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
+        if parameters.device() == Device::Cpu {
+            let (rate, factors) = (rate.learning_rate, rate.factors);
+            let by = AdamWStep { rate, weight_decay, beta1, beta2, eps: self.eps, correction1, correction2 };
+            return adamw(by, parameters, gradient, [&mut self.first, &mut self.second], factors);
+        }
+        let rate = rate.tensor(wide(parameters.kind()));
         let own = wide(parameters.kind());
         let gradient = gradient.to_kind(own);
         let first = self.first.to_kind(own).lerp(&gradient, 1.0 - beta1);
         let second = self.second.to_kind(own) * beta2 + gradient.square() * (1.0 - beta2);
-        let correction1 = 1.0 - beta1.powi(self.steps);
-        let correction2 = (1.0 - beta2.powi(self.steps)).sqrt();
         let denominator = second.sqrt() / correction2 + self.eps;
-        let decayed = parameters.to_kind(own) * (1.0 - rate * weight_decay);
+        let decayed = parameters.to_kind(own) * (1.0 - &rate * weight_decay);
         parameters.copy_(&(decayed - &first / denominator * (rate / correction1)));
         self.first.copy_(&first);
         self.second.copy_(&second);

@@ -1,16 +1,17 @@
 //! Orders in, events out.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use loragrid::checkpoint::{Checkpoint, ModelTokenizer, TokenizerError};
-use loragrid::data::read_encoded;
+use loragrid::data::{Encoded, read_encoded};
 use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use loragrid::protocol::{
-    self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, ProbeOrder,
-    ScoreOrder, TrainOrder, read_frame, write_frame,
+    self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, PackOrder,
+    ProbeOrder, ScoreOrder, StepReport, TrainOrder, read_frame, write_frame,
 };
 use tch::{Device, Kind};
 
@@ -24,8 +25,9 @@ use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
 use crate::score::{self, score_tasks};
+use crate::shim::set_deterministic;
 use crate::tensor::{kind, wide};
-use crate::train::{Checkpoints, Finished, Run, Told, finish, finished, train};
+use crate::train::{Checkpoints, Finished, Member, Run, Told, finish, finished, train};
 
 /// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
@@ -114,59 +116,40 @@ impl Engine {
         Ok(())
     }
 
-    fn train(&mut self, order: &TrainOrder) -> Result<(), EngineError> {
+    fn train(&mut self, order: &PackOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
-        // An earlier attempt came to the end, and whoever waited for it did not hear so.
-        if let Some(end) = finished(&order.checkpoints, order.key).filter(|_| order.adapter.is_dir()) {
-            tracing::info!("the training is at its end already");
-            end.reports.iter().try_for_each(|report| self.send(&Event::Step(*report)))?;
-            return Ok(self.send(&Event::Trained(end.trained))?);
-        }
         let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
-        let path = &order.tokens;
-        let encoded =
-            read_encoded(path).ok_or_else(|| EngineError::NoRows { path: path.display().to_string() })?;
-        let examples = encoded.examples;
-        tracing::info!("training on {} rows: {:?} {:?}", examples.len(), order.train, order.lora);
-        let mut adapter =
-            Adapter::initialised(model, &order.lora, order.seed, adapter_kind(order.lora.dtype, model.kind));
-        let run = Run {
-            train: &order.train,
-            lora: &order.lora,
-            seed: order.seed,
-            examples: &examples,
-            token_budget: order.token_budget,
-            checkpoints: Some(Checkpoints {
-                folder: &order.checkpoints,
-                every: Duration::from_secs_f64(order.checkpoint_every.0),
-                key: order.key,
-            }),
-        };
         let events = &mut self.events;
-        let (trained, reports) = train(model, &mut adapter, &run, |told| {
-            let report = match told {
-                Told::Pass => return Ok(write_frame(events, &Event::Pass)?),
-                Told::Resumed(step) => {
-                    tracing::info!("going on after step {step}");
-                    return Ok(write_frame(events, &Event::Resumed { step })?);
-                }
-                Told::Step(report) => report,
-            };
-            tracing::info!(
-                "step {}/{} loss {:.4} lr {:.3e}",
-                report.step,
-                report.steps,
-                report.loss,
-                report.learning_rate
-            );
-            Ok(write_frame(events, &Event::Step(report))?)
-        })?;
-        fault::at("adapter");
-        write_adapter(&order.adapter, &adapter, model, &order.lora, &order.base_name)?;
-        finish(&order.checkpoints, &Finished { key: order.key, reports, trained: trained.clone() })?;
-        fault::at("finished");
-        self.send(&Event::Trained(trained))?;
-        Ok(())
+        // Rows that several members train on are read once.
+        let mut rows: HashMap<&Path, Encoded> = HashMap::new();
+        let mut starting = Vec::new();
+        for (number, own) in order.members.iter().enumerate() {
+            if tell_if_finished(events, number, own)? {
+                continue;
+            }
+            let path = own.tokens.as_path();
+            if !rows.contains_key(path) {
+                let Some(encoded) = read_encoded(path) else {
+                    let error = EngineError::NoRows { path: path.display().to_string() };
+                    fail(events, number, &error)?;
+                    continue;
+                };
+                rows.insert(path, encoded);
+            }
+            tracing::info!("member {number}: {:?} {:?}", own.train, own.lora);
+            let kind = adapter_kind(own.lora.dtype, model.kind);
+            starting.push((number, own, Adapter::initialised(model, &own.lora, own.seed, kind)));
+        }
+        set_deterministic(order.members.iter().any(|own| own.train.strict));
+        let numbers: Vec<usize> = starting.iter().map(|(number, ..)| *number).collect();
+        let mut members: Vec<Member<'_>> = starting
+            .iter_mut()
+            .map(|(_, own, adapter)| Member::new(model, adapter, run_of(own, &rows[own.tokens.as_path()])))
+            .collect();
+        train(model, &mut members, order.token_budget, &mut |place, told| {
+            let number = numbers[place];
+            tell(events, model, number, &order.members[number], told)
+        })
     }
 
     fn score(&mut self, order: &ScoreOrder) -> Result<(), EngineError> {
@@ -175,18 +158,28 @@ impl Engine {
         let Loaded { model, tokenizer, checkpoint } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let none = || TokenizerError::None { path: checkpoint.path().to_owned() };
         let tokenizer = tokenizer.as_ref().ok_or_else(none)?;
-        let read = |folder| read_adapter(folder, model);
-        let adapter = order.adapter.as_deref().map(read).transpose()?;
         let events = &mut self.events;
+        let (mut adapters, mut numbers) = (Vec::new(), Vec::new());
+        for (number, folder) in order.adapters.iter().enumerate() {
+            match folder.as_deref().map(|folder| read_adapter(folder, model)).transpose() {
+                Ok(adapter) => {
+                    adapters.push(adapter);
+                    numbers.push(number);
+                }
+                Err(error) => fail(events, number, &error)?,
+            }
+        }
+        let members: Vec<Option<&Adapter>> = adapters.iter().map(Option::as_ref).collect();
         let names: Vec<&str> = order.tasks.iter().map(|wanted| wanted.task.name.as_str()).collect();
-        tracing::info!("scoring {}", names.join(", "));
-        let tokens = score_tasks(model, tokenizer, adapter.as_ref(), order, |told| {
+        tracing::info!("scoring {} by {} of one base", names.join(", "), members.len());
+        let tokens = score_tasks(model, tokenizer, &members, order, |told| {
             let event = match told {
                 score::Told::Pass => Event::Pass,
-                score::Told::Document(score) => {
+                score::Told::Document(member, score) => {
                     fault::at("document");
-                    Event::Document(score)
+                    Event::Document { member: numbers[member], score }
                 }
+                score::Told::Failed(member, error) => return fail(events, numbers[member], &error),
             };
             Ok(write_frame(events, &event)?)
         })?;
@@ -220,6 +213,69 @@ impl Engine {
         let difference = probe(model, adapter.as_ref(), order)?;
         Ok(self.send(&Event::Probed { difference })?)
     }
+}
+
+/// What a member of a pack needs for its run.
+fn run_of<'a>(order: &'a TrainOrder, encoded: &'a Encoded) -> Run<'a> {
+    let every = Duration::from_secs_f64(order.checkpoint_every.0);
+    let checkpoints = Checkpoints { folder: &order.checkpoints, every, key: order.key };
+    Run {
+        train: &order.train,
+        lora: &order.lora,
+        seed: order.seed,
+        examples: &encoded.examples,
+        checkpoints: Some(checkpoints),
+    }
+}
+
+/// Tells of a member whose earlier attempt came to the end, which whoever waited for it did not hear. `false`: it did not.
+fn tell_if_finished(events: &mut File, member: usize, order: &TrainOrder) -> Result<bool, FrameError> {
+    let end = finished(&order.checkpoints, order.key).filter(|_| order.adapter.is_dir());
+    let Some(end) = end else { return Ok(false) };
+    tracing::info!("member {member}: its training is at its end already");
+    for report in end.reports {
+        write_frame(events, &Event::Step { member, report })?;
+    }
+    write_frame(events, &Event::Trained { member, trained: end.trained })?;
+    Ok(true)
+}
+
+/// Tells what a training tells of a member; one that ended has its adapter written first.
+fn tell(
+    events: &mut File,
+    model: &Model,
+    member: usize,
+    order: &TrainOrder,
+    told: Told<'_>,
+) -> Result<(), EngineError> {
+    let event = match told {
+        Told::Pass => Event::Pass,
+        Told::Failed(error) => return fail(events, member, &error),
+        Told::Resumed(step) => {
+            tracing::info!("member {member}: going on after step {step}");
+            Event::Resumed { member, step }
+        }
+        Told::Step(report) => {
+            let StepReport { step, steps, loss, learning_rate, .. } = report;
+            tracing::info!("member {member}: step {step}/{steps} loss {loss:.4} lr {learning_rate:.3e}");
+            Event::Step { member, report }
+        }
+        Told::Trained(adapter, trained, reports) => {
+            fault::at("adapter");
+            write_adapter(&order.adapter, adapter, model, &order.lora, &order.base_name)?;
+            let end = Finished { key: order.key, reports: reports.to_vec(), trained: trained.clone() };
+            finish(&order.checkpoints, &end)?;
+            fault::at("finished");
+            Event::Trained { member, trained }
+        }
+    };
+    Ok(write_frame(events, &event)?)
+}
+
+/// Tells that a member cannot go on.
+fn fail(events: &mut File, member: usize, error: &EngineError) -> Result<(), EngineError> {
+    tracing::error!("member {member}: {error}");
+    Ok(write_frame(events, &Event::MemberFailed { member, failure: error.report() })?)
 }
 
 /// How the model's matrices are held.

@@ -72,7 +72,7 @@ pub struct TrainConfig {
 }
 
 /// How a base model is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BaseForm {
     /// Compute dtype.
     pub dtype: DType,

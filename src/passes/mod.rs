@@ -2,10 +2,12 @@
 //! and learning rates belong to a step. Everything is a function of its arguments, so a resumed job continues.
 
 mod order;
+mod pack;
 pub mod random;
 pub mod schedule;
 pub mod trie;
 mod window;
 
 pub use order::{RowSequence, split_rows};
+pub use pack::PackWindows;
 pub use window::{Pass, PlannedRow, plan_passes, token_weights};

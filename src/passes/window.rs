@@ -1,5 +1,6 @@
 //! From the rows of one optimizer step to passes under a token budget.
 
+use super::pack::PackWindows;
 use crate::job::Loss;
 
 /// A row as a planner sees it.
@@ -25,20 +26,12 @@ impl Pass {
     }
 }
 
-/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Longest rows come first and
-/// ties keep the order of their index, so equal windows make equal passes.
+/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Each pass takes the longest rows
+/// that are left and still fit, ties in the order of their index, so equal windows make equal passes.
 pub fn plan_passes(lengths: &[usize], budget: usize) -> Vec<Pass> {
-    let mut rows: Vec<PlannedRow> =
-        lengths.iter().enumerate().map(|(index, &tokens)| PlannedRow { index, tokens }).collect();
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.tokens), row.index));
-    let mut passes: Vec<Pass> = Vec::new();
-    for row in rows {
-        match passes.last_mut() {
-            Some(pass) if pass.tokens() + row.tokens <= budget => pass.rows.push(row),
-            _ => passes.push(Pass { rows: vec![row] }),
-        }
-    }
-    passes
+    let mut pack = PackWindows::new(1);
+    pack.open(0, lengths);
+    std::iter::from_fn(|| pack.next_pass(&[0], budget)?.pop()).map(|(_, pass)| pass).collect()
 }
 
 /// The weight of each scored token of a row in its window's loss, for every row: `scored[i]` tokens are scored in row

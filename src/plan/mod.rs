@@ -12,6 +12,7 @@ mod expand;
 mod gather;
 mod job;
 mod models;
+mod packs;
 mod tasks;
 
 pub use blocker::Blocker;
@@ -23,4 +24,5 @@ pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput, weight_by
 pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
 pub use models::{LocalModel, PlannedModel, hub_models};
+pub use packs::{PACK_MOST, Pack, PackRules, makespan, packs};
 pub use tasks::{PlannedGroup, PlannedTask};

@@ -27,20 +27,44 @@ pub enum Event {
     },
     /// A pass was made: the engine lives and gets on. At most one a second is told.
     Pass,
-    /// Training goes on from a checkpoint.
+    /// The training of a member goes on from a checkpoint.
     Resumed {
+        /// The member.
+        member: usize,
         /// Steps that were made before.
         step: u64,
     },
     /// The order was stopped by SIGTERM; what was done is on disk, and the engine exits.
     Stopped,
-    /// An optimizer step was made.
-    Step(StepReport),
-    /// Training ended and the adapter is on disk.
-    Trained(Trained),
-    /// A document was scored.
-    Document(DocumentScore),
-    /// Every document of the order was scored.
+    /// A member made an optimizer step.
+    Step {
+        /// The member.
+        member: usize,
+        /// The step.
+        report: StepReport,
+    },
+    /// The training of a member ended and its adapter is on disk.
+    Trained {
+        /// The member.
+        member: usize,
+        /// What is told of it.
+        trained: Trained,
+    },
+    /// A member cannot go on; the others do.
+    MemberFailed {
+        /// The member.
+        member: usize,
+        /// Why.
+        failure: EngineFailure,
+    },
+    /// A member scored a document.
+    Document {
+        /// The member.
+        member: usize,
+        /// The scores.
+        score: DocumentScore,
+    },
+    /// Every document of the order was scored by every member that has not failed.
     Scored {
         /// How long it took.
         seconds: Seconds,

@@ -90,15 +90,18 @@ mod tests {
 
     fn step(loss: f64) -> Event {
         let (tokens, seconds) = (Tokens(9), Seconds(0.5));
-        Event::Step(StepReport {
-            step: 1,
-            steps: 2,
-            loss,
-            validation_loss: None,
-            learning_rate: 1e-4,
-            tokens,
-            seconds,
-        })
+        Event::Step {
+            member: 0,
+            report: StepReport {
+                step: 1,
+                steps: 2,
+                loss,
+                validation_loss: None,
+                learning_rate: 1e-4,
+                tokens,
+                seconds,
+            },
+        }
     }
 
     #[test]
@@ -112,7 +115,9 @@ mod tests {
     #[test]
     fn a_loss_that_is_no_number_arrives_as_such() {
         let bytes = encode_frame(&step(f64::NAN)).unwrap();
-        let Some(Event::Step(report)) = read_frame(&mut bytes.as_slice()).unwrap() else { panic!("no step") };
+        let Some(Event::Step { report, .. }) = read_frame(&mut bytes.as_slice()).unwrap() else {
+            panic!("no step")
+        };
         assert!(report.loss.is_nan());
     }
 

@@ -14,9 +14,9 @@ use crate::task::{Subset, Task};
 pub enum Order {
     /// Load a base model; the first order, and again when the model changes.
     Load(LoadOrder),
-    /// Train an adapter.
-    Train(Box<TrainOrder>),
-    /// Score the base model or an adapter.
+    /// Train the adapters of a pack.
+    Train(PackOrder),
+    /// Score the base model, or adapters.
     Score(ScoreOrder),
     /// Continue a text.
     Generate(GenerateOrder),
@@ -39,11 +39,20 @@ pub struct LoadOrder {
     pub threads: usize,
 }
 
+/// Training runs that share passes; events name them by their places.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackOrder {
+    /// File that the engine's descriptors 1 and 2 are pointed at.
+    pub log: PathBuf,
+    /// Most tokens of one pass.
+    pub token_budget: usize,
+    /// The runs.
+    pub members: Vec<TrainOrder>,
+}
+
 /// A training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainOrder {
-    /// File that the engine's descriptors 1 and 2 are pointed at.
-    pub log: PathBuf,
     /// The encoded rows, as [`crate::data::write_encoded`] wrote them.
     pub tokens: PathBuf,
     /// Training.
@@ -52,8 +61,6 @@ pub struct TrainOrder {
     pub lora: LoraConfig,
     /// Seed.
     pub seed: u64,
-    /// Most tokens of one pass.
-    pub token_budget: usize,
     /// Folder for the adapter; it appears whole or not at all.
     pub adapter: PathBuf,
     /// The model's name, for the adapter's own configuration.
@@ -71,8 +78,8 @@ pub struct TrainOrder {
 pub struct ScoreOrder {
     /// File that the engine's descriptors 1 and 2 are pointed at.
     pub log: PathBuf,
-    /// The adapter's folder; none for the base model.
-    pub adapter: Option<PathBuf>,
+    /// The adapters' folders; none for the base model. Events name them by their places.
+    pub adapters: Vec<Option<PathBuf>>,
     /// The tasks.
     pub tasks: Vec<TaskOrder>,
     /// Most tokens of one pass.

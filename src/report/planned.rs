@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::table::{Cell, Column, Table};
-use crate::job::{Bytes, Settings};
-use crate::plan::{MemoryDevice, MemoryEstimate, Plan, PlannedJob, Throughput, Work};
+use crate::job::{Bytes, JobId, Settings};
+use crate::plan::{
+    MemoryDevice, MemoryEstimate, Pack, PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs,
+};
 use crate::spec::KeepAdapters;
 
 /// More jobs than this are folded by axis.
@@ -136,9 +138,10 @@ pub fn plan_difference(plan: &Plan) -> Option<(i64, usize, usize, usize)> {
     Some((last.version, plan.jobs.len() - kept, kept, last.jobs.len() - kept))
 }
 
-/// The plan as one JSON object with its jobs in `jobs`.
-pub fn plan_json(plan: &Plan) -> Json {
+/// The plan as one JSON object with its jobs in `jobs`, and how they run under these rules in `packs` and `makespan`.
+pub fn plan_json(plan: &Plan, rules: PackRules) -> Json {
     let (adapters, checkpoints) = plan_disk(plan);
+    let packs = packs(plan, rules);
     let models = plan.models.iter().zip(&plan.throughput).map(|(model, throughput)| {
         json!({
             "name": model.name,
@@ -171,12 +174,22 @@ pub fn plan_json(plan: &Plan) -> Json {
         "data": data.collect::<Vec<_>>(),
         "tasks": tasks.collect::<Vec<_>>(),
         "disk": { "adapters": adapters, "checkpoints": checkpoints },
-        "packs": plan.jobs.len(),
+        "packs": packs.iter().map(|pack| pack_json(plan, pack)).collect::<Vec<_>>(),
+        "makespan": {
+            "slots": rules.slots,
+            "packed": makespan(packs.iter().map(|pack| pack.time), rules.slots),
+            "one_by_one": makespan(plan.to_run().map(|job| job.estimate.time), rules.slots),
+        },
         "blockers": blockers.collect::<Vec<_>>(),
         "warnings": plan.warnings,
         "difference": difference,
         "jobs": plan.jobs.iter().map(|job| job_json(plan, job)).collect::<Vec<_>>(),
     })
+}
+
+fn pack_json(plan: &Plan, pack: &Pack) -> Json {
+    let jobs: Vec<&JobId> = pack.jobs.iter().map(|&at| &plan.jobs[at].id).collect();
+    json!({ "jobs": jobs, "memory": pack.memory, "time": pack.time, "one_by_one": pack.alone })
 }
 
 fn job_json(plan: &Plan, job: &PlannedJob) -> Json {

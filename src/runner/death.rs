@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::error::RunError;
-use super::job::{Leaving, RunningJob};
+use super::job::Leaving;
+use super::pack::RunningPack;
 use super::run::Running;
 use crate::job::JobId;
-use crate::scheduler::{Event, JobAfter, SlotId};
+use crate::scheduler::{Event, SlotId};
 use crate::store::AttemptEnd;
 use crate::worker::Death;
 
@@ -39,14 +40,23 @@ impl Deaths {
     }
 }
 
-/// What follows from want of memory: the job goes back and has half as much computed at once, or fails where that is little.
-pub(super) fn halve(budgets: &mut HashMap<JobId, usize>, job: &RunningJob<'_>, reason: String) -> AttemptEnd {
-    let half = job.token_budget / 2;
-    if half < LEAST_BUDGET {
-        return AttemptEnd::Failed(reason);
-    }
-    budgets.insert(job.attempt.job.clone(), half);
-    AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
+/// What follows from want of memory: the jobs go back and have half as much computed at once. Where that is little, a pack's
+/// jobs go on alone, and one that is alone fails.
+pub(super) fn halve(budgets: &mut HashMap<JobId, usize>, pack: &mut RunningPack<'_>, reason: &str) {
+    let half = pack.token_budget / 2;
+    let end = if half >= LEAST_BUDGET {
+        budgets.extend(pack.jobs().into_iter().map(|job| (job, half)));
+        AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
+    } else if pack.is_single() {
+        AttemptEnd::Failed(reason.to_owned())
+    } else {
+        // Alone they need less.
+        for job in pack.jobs() {
+            budgets.remove(&job);
+        }
+        AttemptEnd::Requeued(format!("{reason}; next alone"))
+    };
+    pack.leave(&Leaving::End(end));
 }
 
 impl Running<'_, '_> {
@@ -59,44 +69,53 @@ impl Running<'_, '_> {
             Some(time) => format!("the engine was killed: it was silent for {} s", time.as_secs()),
             None => death.to_string(),
         };
-        let Some(job) = self.working.get_mut(&slot) else {
+        let Some(pack) = self.working.get_mut(&slot) else {
             self.last_death = reason;
-            let lost = Event::SlotLost { slot, job: JobAfter::Gone, quick: true };
-            let effects = self.scheduler.on(lost);
+            let effects = self.scheduler.on(Event::SlotLost { slot, back: Vec::new(), quick: true });
             return self.carry_out(effects).await;
         };
-        let (job_id, reach) = (job.attempt.job.clone(), job.reach);
-        let leaving = job.leaving.take();
-        if leaving != Some(Leaving::LetGo("lost")) {
-            job.flush(self.runner.store).await?;
-        }
+        let (was_leaving, single) = (pack.is_leaving(), pack.is_single());
         let mut quick = false;
-        let end = match leaving {
-            Some(Leaving::LetGo(outcome)) => {
-                self.let_go(slot, outcome).await?;
-                let effects = self.scheduler.on(Event::SlotLost { slot, job: JobAfter::Gone, quick });
-                return self.carry_out(effects).await;
+        // Neighbours of one that was paused or taken away go back together.
+        let mut end = AttemptEnd::Requeued("a job of the same pack was taken away".to_owned());
+        let mut apart = false;
+        if !was_leaving && death.wants_memory() && pack.is_loading() {
+            end = AttemptEnd::Failed(format!("the model needs more memory than there is: {death}"));
+        } else if !was_leaving && death.wants_memory() {
+            halve(&mut self.budgets, pack, &death.to_string());
+            apart = pack.token_budget / 2 < LEAST_BUDGET;
+        } else if !was_leaving {
+            self.last_death.clone_from(&reason);
+            // Whoever sends SIGKILL is not the device.
+            let was_killed = death.signal == Some(9) && silent.is_none();
+            quick = at_once && death.signal != Some(9);
+            end = AttemptEnd::Requeued(reason.clone());
+            // An engine that dies by itself dies of one of them: each goes on alone, and then it is known of which. So does a
+            // pack that is killed without having got anywhere, as for want of memory.
+            apart = !was_killed || pack.members.iter().all(|member| member.reach == member.began_at);
+            for member in pack.members.iter_mut().filter(|_| single) {
+                let deaths = self.deaths.entry(member.id().clone()).or_default();
+                if deaths.count(was_killed, member.reach) {
+                    member.leave(Leaving::End(AttemptEnd::Failed(reason.clone())));
+                }
             }
-            Some(Leaving::End(end)) => end,
-            None if death.wants_memory() && job.is_loading() => {
-                AttemptEnd::Failed(format!("the model needs more memory than there is: {death}"))
-            }
-            None if death.wants_memory() => halve(&mut self.budgets, job, death.to_string()),
-            None => {
-                self.last_death.clone_from(&reason);
-                // Whoever sends SIGKILL is not the device.
-                let was_killed = death.signal == Some(9) && silent.is_none();
-                quick = at_once && death.signal != Some(9);
-                let enough = self.deaths.entry(job_id).or_default().count(was_killed, reach);
-                if enough { AttemptEnd::Failed(reason) } else { AttemptEnd::Requeued(reason) }
-            }
+        } else {
+            // Want of memory that cannot be halved any more.
+            apart = pack.token_budget / 2 < LEAST_BUDGET;
+        }
+        let goes_back = |leaving: &Option<Leaving>| match leaving {
+            Some(Leaving::End(end)) => matches!(end, AttemptEnd::Requeued(_)),
+            Some(Leaving::LetGo(_)) => false,
+            None => matches!(end, AttemptEnd::Requeued(_)),
         };
-        let after = if matches!(end, AttemptEnd::Requeued(_)) { JobAfter::Requeue } else { JobAfter::Gone };
-        self.end_job(slot, end).await?;
+        let members = pack.members.iter().filter(|member| goes_back(&member.leaving));
+        let jobs: Vec<JobId> = members.map(|member| member.id().clone()).collect();
+        let back = if apart { jobs.chunks(1).map(<[JobId]>::to_vec).collect() } else { vec![jobs] };
+        self.end_pack(slot, &end).await?;
         if self.is_over(0).is_some() {
             self.scheduler.on(Event::Stop);
         }
-        let effects = self.scheduler.on(Event::SlotLost { slot, job: after, quick });
+        let effects = self.scheduler.on(Event::SlotLost { slot, back, quick });
         self.carry_out(effects).await
     }
 }

@@ -8,61 +8,116 @@ use super::Progress;
 use super::error::RunError;
 use super::job::{Leaving, RunningJob};
 use super::keep::{enforce, is_limited};
+use super::pack::Next;
 use super::run::{GOODBYE, Running};
 use super::slot::SlotMessage;
 use super::summary::Stopped;
+use crate::job::JobId;
 use crate::protocol::Order;
 use crate::scheduler::{Effect, Event, SlotId};
 use crate::store::{AttemptEnd, StoreError, Writing};
 
 impl<'a> Running<'a, '_> {
-    /// Ends the attempt of a slot. One whose job was taken away meanwhile is let go.
-    pub(super) async fn end_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
+    /// Ends attempts of a slot whose engine lives, and gives that its next order: of the others, or of the next pack, which is
+    /// claimed in the same transaction.
+    pub(super) async fn end_members(
+        &mut self,
+        slot: SlotId,
+        ends: Vec<(JobId, AttemptEnd)>,
+    ) -> Result<(), RunError> {
+        let is_done = |running: &Self| {
+            // An engine that is on its way out takes no other pack: its death frees the slot.
+            running.working.get(&slot).is_some_and(|pack| pack.is_done() && !pack.is_leaving())
+        };
+        if ends.is_empty() && !is_done(self) {
+            return self.send_next(slot).await;
+        }
         let mut writing = self.runner.store.write().await?;
-        let ended = self.write_end(&mut writing, slot, end).await?;
-        writing.commit().await?;
-        self.note_end(ended);
-        Ok(())
-    }
-
-    /// Ends the attempt of a slot whose engine lives, and gives that its next job, both in one transaction.
-    pub(super) async fn next_job(&mut self, slot: SlotId, end: AttemptEnd) -> Result<(), RunError> {
-        let mut writing = self.runner.store.write().await?;
-        let ended = self.write_end(&mut writing, slot, end).await?;
-        let fails = matches!(&ended, Some((_, AttemptEnd::Failed(_) | AttemptEnd::Diverged(_))));
-        if self.is_over(usize::from(fails)).is_some() {
+        let (mut ended, mut effects, mut claimed) = (Vec::new(), Vec::new(), None);
+        for (job, end) in ends {
+            effects.extend(self.scheduler.on(Event::Left { slot, job: job.clone() }));
+            ended.extend(self.write_end(&mut writing, slot, &job, end).await?);
+        }
+        let fails =
+            ended.iter().filter(|(_, end)| matches!(end, AttemptEnd::Failed(_) | AttemptEnd::Diverged(_)));
+        if self.is_over(fails.count()).is_some() {
             self.scheduler.on(Event::Stop);
         }
-        let mut effects = self.scheduler.on(Event::Ended(slot));
-        let claimed = match effects.first() {
-            Some(Effect::Start { slot: own, job }) if *own == slot => {
-                self.claim(&mut writing, slot, job).await?
+        let is_done = is_done(self);
+        if is_done {
+            self.working.remove(&slot);
+            self.count_time(slot);
+            effects.extend(self.scheduler.on(Event::Ended(slot)));
+            if let Some(Effect::Start { slot: own, jobs }) = effects.first()
+                && *own == slot
+            {
+                claimed = self.claim(&mut writing, slot, jobs).await?;
             }
-            _ => None,
-        };
+        }
         writing.commit().await?;
-        self.note_end(ended);
+        ended.into_iter().for_each(|ended| self.note_end(ended));
         if let Some(claimed) = claimed {
             effects.remove(0);
             self.begin(slot, claimed).await?;
         }
-        self.carry_out(effects).await
+        self.carry_out(effects).await?;
+        if is_done { Ok(()) } else { self.send_next(slot).await }
     }
 
-    /// Writes the end of a slot's attempt; the attempt with how it ended, none where it was let go.
+    /// Ends what is left of a slot's pack, whose engine is gone; each member as it says itself, or by `end`.
+    pub(super) async fn end_pack(&mut self, slot: SlotId, end: &AttemptEnd) -> Result<(), RunError> {
+        let Some(mut pack) = self.working.remove(&slot) else { return Ok(()) };
+        self.count_time(slot);
+        pack.flush(self.runner.store).await?;
+        let mut writing = self.runner.store.write().await?;
+        let (mut ended, mut gone) = (Vec::new(), Vec::new());
+        for mut member in pack.members {
+            match member.leaving.take().unwrap_or_else(|| Leaving::End(end.clone())) {
+                Leaving::End(end) => ended.extend(self.close_member(&mut writing, member, end).await?),
+                Leaving::LetGo(outcome) => {
+                    writing.let_go(&member.attempt, outcome).await?;
+                    gone.push((member.label().to_owned(), outcome));
+                }
+            }
+        }
+        writing.commit().await?;
+        ended.into_iter().for_each(|ended| self.note_end(ended));
+        for (label, outcome) in gone {
+            self.summary.let_go += 1;
+            (self.watch)(Progress::LetGo { label, outcome });
+        }
+        Ok(())
+    }
+
+    /// Writes the end of an attempt of a slot; the attempt with how it ended, none where it was let go.
     async fn write_end(
         &mut self,
         writing: &mut Writing<'_>,
         slot: SlotId,
+        job: &JobId,
         end: AttemptEnd,
     ) -> Result<Option<(RunningJob<'a>, AttemptEnd)>, RunError> {
-        let Some(job) = self.working.remove(&slot) else { return Ok(None) };
-        self.count_time(slot);
+        let member = self.working.get_mut(&slot).and_then(|pack| pack.remove(job));
+        let Some(member) = member else { return Ok(None) };
+        self.close_member(writing, member, end).await
+    }
+
+    async fn close_member(
+        &mut self,
+        writing: &mut Writing<'_>,
+        job: RunningJob<'a>,
+        end: AttemptEnd,
+    ) -> Result<Option<(RunningJob<'a>, AttemptEnd)>, RunError> {
         match writing.end(&job.attempt, &end, job.left_over()).await {
             Ok(()) => Ok(Some((job, end))),
             Err(StoreError::Fenced { .. }) => {
-                writing.let_go(&job.attempt, "lost").await?;
+                let outcome = match &job.leaving {
+                    Some(Leaving::LetGo(outcome)) => outcome,
+                    _ => "lost",
+                };
+                writing.let_go(&job.attempt, outcome).await?;
                 self.summary.let_go += 1;
+                (self.watch)(Progress::LetGo { label: job.label().to_owned(), outcome });
                 Ok(None)
             }
             Err(error) => Err(error.into()),
@@ -70,8 +125,7 @@ impl<'a> Running<'a, '_> {
     }
 
     /// Counts and tells an end that is written.
-    fn note_end(&mut self, ended: Option<(RunningJob<'_>, AttemptEnd)>) {
-        let Some((job, end)) = ended else { return };
+    fn note_end(&mut self, (job, end): (RunningJob<'_>, AttemptEnd)) {
         if job.left_over().1.training.is_some() {
             job.clear_checkpoints();
         }
@@ -84,16 +138,6 @@ impl<'a> Running<'a, '_> {
             AttemptEnd::Requeued(_) => self.summary.requeued += 1,
         }
         (self.watch)(Progress::Ended { job: job.attempt.job.clone(), label, end });
-    }
-
-    /// Closes the attempt of a slot whose job is no longer its own.
-    pub(super) async fn let_go(&mut self, slot: SlotId, outcome: &'static str) -> Result<(), RunError> {
-        let Some(job) = self.working.remove(&slot) else { return Ok(()) };
-        self.count_time(slot);
-        self.runner.store.let_go(&job.attempt, outcome).await?;
-        self.summary.let_go += 1;
-        (self.watch)(Progress::LetGo { label: job.label().to_owned(), outcome });
-        Ok(())
     }
 
     /// Removes what `[keep]` does not let stay. `true`: more is left than it allows.
@@ -127,8 +171,8 @@ impl<'a> Running<'a, '_> {
             Stopped::Failures => "stopped: too many jobs failed",
             Stopped::Disk => "stopped: the sweep holds as much disk as [keep] lets it",
         };
-        for (slot, job) in &mut self.working {
-            job.leave(Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
+        for (slot, pack) in &mut self.working {
+            pack.leave(&Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
             if let Some(engine) = self.engines.get(slot) {
                 engine.handle.terminate();
             }
@@ -141,14 +185,17 @@ impl<'a> Running<'a, '_> {
                 () = tokio::time::sleep_until(last.into()) => break,
                 message = receiver.recv() => match message {
                     Some((slot, SlotMessage::Event(event))) => {
-                        if let Some(job) = self.working.get_mut(&slot) {
-                            // A job that ends by itself now has ended; the others only tell what they have done.
-                            if let super::job::Next::End(end) = job.on(event, self.runner.store, self.watch).await? {
-                                self.end_job(slot, end).await?;
+                        if let Some(pack) = self.working.get_mut(&slot) {
+                            // Jobs that end by themselves now have ended; the others only tell what they have done.
+                            if let Next::Ends(ends) = pack.on(event, self.runner.store, self.watch).await? {
+                                self.end_members(slot, ends).await?;
                             }
                         }
                     }
-                    Some((slot, SlotMessage::Died(_))) => self.end_stopped(slot).await?,
+                    Some((slot, SlotMessage::Died(_))) => {
+                        self.end_pack(slot, &AttemptEnd::Requeued(reason.to_owned())).await?;
+                        self.engines.remove(&slot);
+                    }
                     None => break,
                 },
             }
@@ -158,31 +205,20 @@ impl<'a> Running<'a, '_> {
             if let Some(engine) = self.engines.get(&slot) {
                 engine.handle.kill();
             }
-            self.end_stopped(slot).await?;
+            self.end_pack(slot, &AttemptEnd::Requeued(reason.to_owned())).await?;
+            self.engines.remove(&slot);
         }
-        Ok(())
-    }
-
-    /// Ends the attempt of a slot whose engine has stopped.
-    async fn end_stopped(&mut self, slot: SlotId) -> Result<(), RunError> {
-        let Some(job) = self.working.get_mut(&slot) else { return Ok(()) };
-        let leaving = job.leaving.take();
-        job.flush(self.runner.store).await?;
-        match leaving {
-            Some(Leaving::LetGo(outcome)) => self.let_go(slot, outcome).await?,
-            Some(Leaving::End(end)) => self.end_job(slot, end).await?,
-            None => self.end_job(slot, AttemptEnd::Requeued("stopped".to_owned())).await?,
-        }
-        self.engines.remove(&slot);
         Ok(())
     }
 
     /// Lets engines go: asks them to exit, kills those that do not. A job that an error interrupted goes back.
     pub(super) async fn close(&mut self, receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>) {
-        for (slot, job) in std::mem::take(&mut self.working) {
+        for (slot, pack) in std::mem::take(&mut self.working) {
             let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
-            // The error that is being reported may be the database's own.
-            let _ = self.runner.store.end(&job.attempt, &end, job.left_over()).await;
+            for job in &pack.members {
+                // The error that is being reported may be the database's own.
+                let _ = self.runner.store.end(&job.attempt, &end, job.left_over()).await;
+            }
             // It writes down where it is.
             if let Some(engine) = self.engines.get(&slot) {
                 engine.handle.terminate();

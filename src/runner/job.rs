@@ -1,15 +1,12 @@
-//! One attempt at a job: which order comes next, and what its events mean for the store.
+//! One attempt at a job: what it asks of its engine, and what that means for the store.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use super::Progress;
-use crate::job::{BaseForm, Digest, ScoreKey, Seconds, Softmax};
-use crate::plan::{LocalModel, Plan, PlannedJob, PlannedTask, Work};
-use crate::protocol::{
-    DocumentScore, Event, FailureKind, LoadOrder, Order, ScoreOrder, TaskOrder, TrainOrder,
-};
+use crate::job::{BaseForm, Digest, JobId, ScoreKey, Seconds, Softmax};
+use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
+use crate::protocol::{DocumentScore, StepReport, TaskOrder, TrainOrder, Trained};
 use crate::store::{
     Attempt, AttemptEnd, Harvest, ScoreRecord, Store, StoreError, StoredDocument, TrainingRecord,
 };
@@ -25,12 +22,11 @@ pub(super) struct RunningJob<'a> {
     plan: &'a Plan,
     job: &'a PlannedJob,
     pub(super) attempt: Attempt,
-    pub(super) log: PathBuf,
     adapter: PathBuf,
-    pub(super) token_budget: usize,
     checkpoints: PathBuf,
     tokens: PathBuf,
-    phase: Phase,
+    /// Whether its adapter is still to be trained.
+    trains: bool,
     /// What is not in the store yet.
     harvest: Harvest,
     losses: Option<(f64, f64)>,
@@ -41,10 +37,10 @@ pub(super) struct RunningJob<'a> {
     scored: u64,
     /// How far it has come: optimizer steps made and documents scored, all attempts together.
     pub(super) reach: u64,
+    /// How far that was when the attempt began.
+    pub(super) began_at: u64,
     /// What ends it when its engine is gone.
     pub(super) leaving: Option<Leaving>,
-    /// Since when.
-    left: Option<Instant>,
 }
 
 /// How an attempt ends whose engine is on its way out.
@@ -56,18 +52,8 @@ pub(super) enum Leaving {
     LetGo(&'static str),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The slot's engine loads the job's model.
-    Loading,
-    Training,
-    Scoring,
-}
-
 /// The files of an attempt.
 pub(super) struct JobFiles {
-    /// Its log.
-    pub(super) log: PathBuf,
     /// Folder of its adapter.
     pub(super) adapter: PathBuf,
     /// Its encoded rows; empty where it does not train.
@@ -76,66 +62,42 @@ pub(super) struct JobFiles {
     pub(super) checkpoints: PathBuf,
 }
 
-/// What comes after the model is loaded.
-fn first_phase(job: &PlannedJob) -> Phase {
-    if job.train_missing { Phase::Training } else { Phase::Scoring }
-}
-
-/// What follows from an event.
-pub(super) enum Next {
-    /// Wait for the next event.
-    Wait,
-    /// Send the order of the next phase.
-    Send,
-    /// The attempt ended.
-    End(AttemptEnd),
-    /// A pass needed too much memory; the engine exits.
-    OutOfMemory(String),
-    /// Nothing can be written any more.
-    DiskFull(String),
-}
-
 impl<'a> RunningJob<'a> {
-    /// An attempt on a slot; `loaded` says whether its engine has the job's model already.
-    pub(super) fn new(
-        plan: &'a Plan,
-        job: &'a PlannedJob,
-        attempt: Attempt,
-        files: JobFiles,
-        token_budget: usize,
-        loaded: bool,
-    ) -> Self {
-        let phase = if loaded { first_phase(job) } else { Phase::Loading };
-        let JobFiles { log, adapter, tokens, checkpoints } = files;
+    /// An attempt that has not begun.
+    pub(super) fn new(plan: &'a Plan, job: &'a PlannedJob, attempt: Attempt, files: JobFiles) -> Self {
+        let JobFiles { adapter, tokens, checkpoints } = files;
         Self {
             plan,
             job,
             attempt,
-            log,
             adapter,
             tokens,
-            token_budget,
             checkpoints,
-            phase,
+            trains: job.train_missing,
             harvest: Harvest::default(),
             losses: None,
             known: Vec::new(),
             documents: Vec::new(),
             scored: 0,
             reach: 0,
+            began_at: 0,
             leaving: None,
-            left: None,
         }
     }
 
-    /// Looks up which documents an earlier attempt has scored, so that it goes on after them.
+    /// Looks up whether an earlier attempt has trained it and which documents it has scored, so that it goes on after that.
     pub(super) async fn look_up(&mut self, store: &Store) -> Result<(), StoreError> {
+        // An attempt that was broken off while it was scored has its adapter.
+        if self.trains && self.adapter.is_dir() && store.has_adapter(self.job.subject.digest()).await? {
+            self.trains = false;
+        }
         let mut known = Vec::new();
         for (_, key) in self.missing() {
             known.push(store.scored_documents(key).await?);
         }
         self.scored = known.iter().map(|documents| documents.len() as u64).sum();
         self.reach = self.scored;
+        self.began_at = self.reach;
         self.known = known;
         Ok(())
     }
@@ -143,12 +105,15 @@ impl<'a> RunningJob<'a> {
     /// Notes how it ends when its engine is gone; the first reason counts.
     pub(super) fn leave(&mut self, how: Leaving) {
         self.leaving.get_or_insert(how);
-        self.left.get_or_insert(Instant::now());
     }
 
-    /// Whether its engine should have been gone for this long.
-    pub(super) fn is_overdue(&self, patience: Duration) -> bool {
-        self.left.is_some_and(|left| left.elapsed() > patience)
+    pub(super) fn id(&self) -> &JobId {
+        &self.attempt.job
+    }
+
+    /// Whether its adapter is still to be trained.
+    pub(super) fn trains(&self) -> bool {
+        self.trains
     }
 
     /// Its model's place in the plan and how it is held.
@@ -156,57 +121,42 @@ impl<'a> RunningJob<'a> {
         (self.job.model, self.job.base_form())
     }
 
-    /// Whether its slot's engine is loading the model.
-    pub(super) fn is_loading(&self) -> bool {
-        self.phase == Phase::Loading
-    }
-
     pub(super) fn label(&self) -> &str {
         &self.job.label
     }
 
     pub(super) fn started(&self) -> Progress {
-        Progress::Started {
-            job: self.job.id.clone(),
-            label: self.job.label.clone(),
-            trains: self.job.train_missing,
-        }
+        Progress::Started { job: self.job.id.clone(), label: self.job.label.clone(), trains: self.trains }
     }
 
-    /// The order of the attempt's present phase.
-    pub(super) fn order(&self, threads: usize) -> Order {
-        match (&self.job.work, self.phase) {
-            (_, Phase::Loading) => {
-                let local = self.plan.models[self.job.model].local.as_ref();
-                let model = local.map(|local| local.path.clone()).unwrap_or_default();
-                Order::Load(LoadOrder { model, form: self.job.base_form(), threads })
-            }
-            (Work::Train { config, .. }, Phase::Training) => Order::Train(Box::new(TrainOrder {
-                log: self.log.clone(),
-                tokens: self.tokens.clone(),
-                train: config.train.clone(),
-                lora: config.lora.clone(),
-                seed: config.seed,
-                token_budget: self.token_budget,
-                adapter: self.adapter.clone(),
-                base_name: config.model.clone(),
-                key: self.job.subject.digest(),
-                checkpoints: self.checkpoints.clone(),
-                checkpoint_every: Seconds(config.train.checkpoint_every as f64),
-            })),
-            (work, _) => Order::Score(ScoreOrder {
-                log: self.log.clone(),
-                adapter: matches!(work, Work::Train { .. }).then(|| self.adapter.clone()),
-                tasks: self.task_orders(),
-                token_budget: self.token_budget,
-                exact: false,
-                // All tasks of a job are scored alike.
-                softmax: self.missing().next().map_or(Softmax::Fp32, |(task, _)| task.facts.softmax),
-            }),
-        }
+    /// What its engine is to train; none for a base model.
+    pub(super) fn train_order(&self) -> Option<TrainOrder> {
+        let Work::Train { config, .. } = &self.job.work else { return None };
+        Some(TrainOrder {
+            tokens: self.tokens.clone(),
+            train: config.train.clone(),
+            lora: config.lora.clone(),
+            seed: config.seed,
+            adapter: self.adapter.clone(),
+            base_name: config.model.clone(),
+            key: self.job.subject.digest(),
+            checkpoints: self.checkpoints.clone(),
+            checkpoint_every: Seconds(config.train.checkpoint_every as f64),
+        })
     }
 
-    fn task_orders(&self) -> Vec<TaskOrder> {
+    /// The folder of the adapter that is scored; none for a base model.
+    pub(super) fn scored_adapter(&self) -> Option<PathBuf> {
+        matches!(self.job.work, Work::Train { .. }).then(|| self.adapter.clone())
+    }
+
+    /// In which dtype its log-likelihoods are made; all tasks of a job are scored alike.
+    pub(super) fn softmax(&self) -> Softmax {
+        self.missing().next().map_or(Softmax::Fp32, |(task, _)| task.facts.softmax)
+    }
+
+    /// The tasks that are to be scored, with the documents that are known.
+    pub(super) fn task_orders(&self) -> Vec<TaskOrder> {
         let order = |(place, (task, _)): (usize, (&PlannedTask, ScoreKey))| TaskOrder {
             task: task.task.clone(),
             subset: Subset::from(task.facts.limit),
@@ -223,81 +173,54 @@ impl<'a> RunningJob<'a> {
         })
     }
 
-    /// Takes in an event of this attempt.
-    pub(super) async fn on(
-        &mut self,
-        event: Event,
-        store: &Store,
-        watch: &mut dyn FnMut(Progress),
-    ) -> Result<Next, StoreError> {
-        let subject = self.job.subject.digest();
-        match event {
-            Event::Step(report) => {
-                self.reach = self.reach.max(self.scored + report.step);
-                let first = self.losses.map_or(report.loss, |(first, _)| first);
-                self.losses = Some((first, report.loss));
-                self.harvest.steps.push(report);
-                if self.harvest.steps.len() >= STEP_BATCH {
-                    self.bring_in(store).await?;
-                }
-                watch(Progress::Step { job: self.job.id.clone(), report });
-                Ok(Next::Wait)
-            }
-            Event::Trained(trained) => {
-                let (adapter, losses) = (self.adapter.clone(), self.losses);
-                self.harvest.training = Some(TrainingRecord { adapter, trained, losses });
-                self.phase = Phase::Scoring;
-                if self.job.missing.is_empty() {
-                    // The end of the attempt takes it in.
-                    return Ok(Next::End(AttemptEnd::Finished));
-                }
-                self.bring_in(store).await?;
-                Ok(Next::Send)
-            }
-            Event::Document(score) => {
-                self.documents.push(score);
-                self.scored += 1;
-                self.reach += 1;
-                if self.documents.len() >= DOCUMENT_BATCH {
-                    self.flush_documents(store).await?;
-                }
-                let total = self.missing().filter_map(|(task, _)| task.documents).sum();
-                watch(Progress::Scoring { job: self.job.id.clone(), done: self.scored, total });
-                Ok(Next::Wait)
-            }
-            Event::Scored { .. } => self.store_scores(subject, store).await.map(Next::End),
-            Event::Failed(failure) => {
-                self.flush(store).await?;
-                Ok(match failure.kind {
-                    FailureKind::Diverged => Next::End(AttemptEnd::Diverged(failure.message)),
-                    FailureKind::BadInput | FailureKind::Internal => {
-                        Next::End(AttemptEnd::Failed(failure.message))
-                    }
-                    FailureKind::OutOfMemory => Next::OutOfMemory(failure.message),
-                    FailureKind::DiskFull => Next::DiskFull(failure.message),
-                })
-            }
-            Event::Loaded { .. } => {
-                let local = self.plan.models[self.job.model].local.as_ref();
-                if let Some(file) = local.and_then(LocalModel::changed_file) {
-                    let reason = format!("{} changed after the sweep was planned", file.display());
-                    return Ok(Next::End(AttemptEnd::Failed(reason)));
-                }
-                self.phase = first_phase(self.job);
-                Ok(Next::Send)
-            }
-            Event::Stopped => {
-                self.flush(store).await?;
-                Ok(Next::Wait)
-            }
-            Event::Pass | Event::Resumed { .. } => Ok(Next::Wait),
-            // Answers to orders that a job never sends.
-            Event::Hello { .. }
-            | Event::Token { .. }
-            | Event::Generated { .. }
-            | Event::Merged { .. }
-            | Event::Probed { .. } => Ok(Next::Wait),
+    /// Takes in an optimizer step.
+    pub(super) async fn step(&mut self, report: StepReport, store: &Store) -> Result<Progress, StoreError> {
+        self.reach = self.reach.max(self.scored + report.step);
+        let first = self.losses.map_or(report.loss, |(first, _)| first);
+        self.losses = Some((first, report.loss));
+        self.harvest.steps.push(report);
+        if self.harvest.steps.len() >= STEP_BATCH {
+            self.bring_in(store).await?;
         }
+        Ok(Progress::Step { job: self.job.id.clone(), report })
+    }
+
+    /// Takes in the end of its training; its own end, if nothing is to be scored.
+    pub(super) async fn trained(
+        &mut self,
+        trained: Trained,
+        store: &Store,
+    ) -> Result<Option<AttemptEnd>, StoreError> {
+        let (adapter, losses) = (self.adapter.clone(), self.losses);
+        self.harvest.training = Some(TrainingRecord { adapter, trained, losses });
+        self.trains = false;
+        if self.job.missing.is_empty() {
+            // The end of the attempt takes it in.
+            return Ok(Some(AttemptEnd::Finished));
+        }
+        self.bring_in(store).await?;
+        Ok(None)
+    }
+
+    /// Takes in a document.
+    pub(super) async fn document(
+        &mut self,
+        score: DocumentScore,
+        store: &Store,
+    ) -> Result<Progress, StoreError> {
+        self.documents.push(score);
+        self.scored += 1;
+        self.reach += 1;
+        if self.documents.len() >= DOCUMENT_BATCH {
+            self.flush_documents(store).await?;
+        }
+        let total = self.missing().filter_map(|(task, _)| task.documents).sum();
+        Ok(Progress::Scoring { job: self.job.id.clone(), done: self.scored, total })
+    }
+
+    /// How it ends when everything is scored.
+    pub(super) async fn scored(&mut self, store: &Store) -> Result<AttemptEnd, StoreError> {
+        self.store_scores(self.job.subject.digest(), store).await
     }
 
     /// What the attempt leaves behind when its engine is gone.

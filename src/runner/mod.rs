@@ -6,6 +6,7 @@ mod error;
 mod job;
 mod keep;
 mod limits;
+mod pack;
 mod run;
 mod slot;
 mod summary;

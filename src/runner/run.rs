@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,14 @@ use tokio::sync::mpsc;
 use super::Progress;
 use super::death::{Deaths, halve};
 use super::error::RunError;
-use super::job::{JobFiles, Leaving, Next, RunningJob};
+use super::job::{JobFiles, Leaving, RunningJob};
 use super::limits::Limits;
+use super::pack::{Next, RunningPack};
 use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
 use crate::device::{DeviceName, Inventory, Slot};
 use crate::job::{AttemptNumber, Bytes, JobId, JobState, Seconds};
-use crate::plan::{Plan, PlannedJob, Work};
+use crate::plan::{PackRules, Plan, PlannedJob, Work, packs};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, Scheduler, SlotId};
 use crate::store::{Attempt, AttemptEnd, Observer, Owner, Store, Writing};
@@ -41,6 +42,8 @@ pub struct Runner<'a> {
     pub results: PathBuf,
     /// How long it goes on.
     pub limits: Limits,
+    /// Most jobs of a pack.
+    pub pack: usize,
 }
 
 pub(super) struct Running<'a, 'w> {
@@ -49,7 +52,9 @@ pub(super) struct Running<'a, 'w> {
     jobs: HashMap<JobId, &'a PlannedJob>,
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
-    pub(super) working: BTreeMap<SlotId, RunningJob<'a>>,
+    /// The jobs that are missing, in the packs in which they run, with the memory of each.
+    packs: Vec<(Vec<JobId>, Bytes)>,
+    pub(super) working: BTreeMap<SlotId, RunningPack<'a>>,
     pub(super) deaths: HashMap<JobId, Deaths>,
     pub(super) budgets: HashMap<JobId, usize>,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
@@ -65,12 +70,13 @@ pub(super) struct Running<'a, 'w> {
     pub(super) keep_since: Option<Instant>,
 }
 
-/// A job that was claimed and has not begun.
+/// Jobs that were claimed and have not begun.
 pub(super) struct Claimed<'a> {
-    job: &'a PlannedJob,
-    attempt: Attempt,
+    jobs: Vec<(&'a PlannedJob, Attempt)>,
     /// Most tokens of a pass.
     budget: usize,
+    /// The log of all of them.
+    log: PathBuf,
 }
 
 impl Runner<'_> {
@@ -95,6 +101,7 @@ impl Runner<'_> {
             jobs: plan.jobs.iter().map(|job| (job.id.clone(), job)).collect(),
             scheduler: Scheduler::new(self.slots.iter().map(|slot| (slot.id, slot.memory))),
             engines: BTreeMap::new(),
+            packs: self.packs(plan),
             working: BTreeMap::new(),
             deaths: HashMap::new(),
             budgets: HashMap::new(),
@@ -113,6 +120,18 @@ impl Runner<'_> {
         result?;
         running.summary.seconds = Seconds(started.elapsed().as_secs_f64());
         Ok(running.summary)
+    }
+
+    /// The packs of what the plan is missing, for the slots here.
+    fn packs(&self, plan: &Plan) -> Vec<(Vec<JobId>, Bytes)> {
+        let rules = PackRules {
+            most: self.pack,
+            slots: self.slots.len(),
+            memory: self.slots.iter().map(|slot| slot.memory).max().unwrap_or(Bytes(u64::MAX)),
+            token_budget: self.slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
+        };
+        let ids = |jobs: Vec<usize>| jobs.into_iter().map(|at| plan.jobs[at].id.clone()).collect();
+        packs(plan, rules).into_iter().map(|pack| (ids(pack.jobs), pack.memory)).collect()
     }
 }
 
@@ -191,11 +210,15 @@ impl<'a> Running<'a, '_> {
     /// Queues what the database has queued. `true`: nothing is left to do, or to wait for.
     async fn refill(&mut self, missing: &[JobId]) -> Result<bool, RunError> {
         let states = self.runner.store.states(missing).await?;
-        for (job, _) in missing.iter().zip(&states).filter(|(_, state)| **state == JobState::Queued) {
-            let needs =
-                self.jobs.get(job).and_then(|job| job.estimate.memory).map_or(Bytes(0), |m| m.total());
-            let effects = self.scheduler.on(Event::Queued { job: job.clone(), needs });
-            self.carry_out(effects).await?;
+        let queued = missing.iter().zip(&states).filter(|(_, state)| **state == JobState::Queued);
+        let queued: HashSet<&JobId> = queued.map(|(job, _)| job).collect();
+        for at in 0..self.packs.len() {
+            let (jobs, needs) = &self.packs[at];
+            let jobs: Vec<JobId> = jobs.iter().filter(|job| queued.contains(job)).cloned().collect();
+            if !jobs.is_empty() {
+                let effects = self.scheduler.on(Event::Queued { jobs, needs: *needs });
+                self.carry_out(effects).await?;
+            }
         }
         if !self.scheduler.is_idle() {
             return Ok(false);
@@ -230,33 +253,46 @@ impl<'a> Running<'a, '_> {
         if let Some(engine) = self.engines.get_mut(&slot) {
             engine.sign();
         }
-        let Some(job) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
-        // What a job says that is no longer this process's is not written down.
-        if matches!(job.leaving, Some(Leaving::LetGo("lost"))) {
+        let Some(pack) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
+        // What is said of a job that is no longer this process's is not written down.
+        if pack.members.iter().all(|member| matches!(member.leaving, Some(Leaving::LetGo("lost")))) {
             return Ok(());
         }
-        match job.on(event, self.runner.store, self.watch).await? {
+        if let (Some(engine), EngineEvent::Loaded { .. }) = (self.engines.get_mut(&slot), &event) {
+            engine.loaded = pack.model();
+        }
+        match pack.on(event, self.runner.store, self.watch).await? {
             Next::Wait => Ok(()),
-            Next::Send => {
-                let order = job.order(self.runner.slots[slot.0].threads);
-                if let Some(engine) = self.engines.get_mut(&slot) {
-                    engine.loaded = Some(job.model());
-                }
-                self.send(slot, &order).await
-            }
-            Next::End(end) => self.next_job(slot, end).await,
+            Next::Ends(ends) => self.end_members(slot, ends).await,
             Next::OutOfMemory(reason) => {
-                let end = halve(&mut self.budgets, job, reason);
-                job.leave(Leaving::End(end));
+                halve(&mut self.budgets, pack, &reason);
                 Ok(())
             }
             Next::DiskFull(reason) => {
-                let end = AttemptEnd::Requeued(reason.clone());
-                job.leave(Leaving::End(end));
+                pack.leave(&Leaving::End(AttemptEnd::Requeued(reason.clone())));
                 self.disk_full = Some(reason);
                 Ok(())
             }
         }
+    }
+
+    /// Sends a slot's pack its next order, if one is due.
+    pub(super) async fn send_next(&mut self, slot: SlotId) -> Result<(), RunError> {
+        let threads = self.runner.slots[slot.0].threads;
+        let (Some(pack), Some(engine)) = (self.working.get_mut(&slot), self.engines.get_mut(&slot)) else {
+            return Ok(());
+        };
+        // An engine that is on its way out takes no orders.
+        if pack.is_leaving() {
+            return Ok(());
+        }
+        let loaded = engine.loaded.is_some() && engine.loaded == pack.model();
+        let Some(order) = pack.next_order(loaded, threads) else { return Ok(()) };
+        if matches!(order, Order::Load(_)) {
+            engine.loaded = None;
+            (self.watch)(Progress::Loading);
+        }
+        self.send(slot, &order).await
     }
 
     async fn on_idle_event(&mut self, slot: SlotId, event: EngineEvent) -> Result<(), RunError> {
@@ -282,9 +318,9 @@ impl<'a> Running<'a, '_> {
         let mut waiting: std::collections::VecDeque<Effect> = effects.into();
         while let Some(effect) = waiting.pop_front() {
             match effect {
-                Effect::Start { slot, job } => {
-                    if !self.start_job(slot, &job).await? {
-                        // Another process has it: the slot is free for the next.
+                Effect::Start { slot, jobs } => {
+                    if !self.start_jobs(slot, &jobs).await? {
+                        // Another process has them: the slot is free for the next.
                         waiting.extend(self.scheduler.on(Event::Ended(slot)));
                     }
                 }
@@ -300,10 +336,10 @@ impl<'a> Running<'a, '_> {
         Ok(())
     }
 
-    /// Claims a job and sends its first order. `false`: the job is not queued any more.
-    async fn start_job(&mut self, slot: SlotId, id: &JobId) -> Result<bool, RunError> {
+    /// Claims jobs and sends their first order. `false`: none of them is queued any more.
+    async fn start_jobs(&mut self, slot: SlotId, jobs: &[JobId]) -> Result<bool, RunError> {
         let mut writing = self.runner.store.write().await?;
-        let claimed = self.claim(&mut writing, slot, id).await?;
+        let claimed = self.claim(&mut writing, slot, jobs).await?;
         writing.commit().await?;
         let Some(claimed) = claimed else { return Ok(false) };
         self.begin(slot, claimed).await?;
@@ -314,50 +350,52 @@ impl<'a> Running<'a, '_> {
         self.runner.results.join("logs").join(format!("{id}-{number}.log"))
     }
 
-    /// Claims a job. `None`: it is not queued any more.
+    /// Claims jobs that are to run together, one lease each. `None`: none of them is queued any more.
     pub(super) async fn claim(
         &self,
         writing: &mut Writing<'_>,
         slot: SlotId,
-        id: &JobId,
+        ids: &[JobId],
     ) -> Result<Option<Claimed<'a>>, RunError> {
-        let Some(&job) = self.jobs.get(id) else { return Ok(None) };
         let here = &self.runner.slots[slot.0];
-        let budget = self.budgets.get(id).copied().unwrap_or(here.token_budget);
-        let log = |number| self.log(id, number).display().to_string();
-        let attempt = writing.claim(id, &self.owner, here, budget, log).await?;
-        Ok(attempt.map(|attempt| Claimed { job, attempt, budget }))
+        let smallest = ids.iter().filter_map(|id| self.budgets.get(id)).min();
+        let budget = smallest.copied().unwrap_or(here.token_budget);
+        let mut log: Option<PathBuf> = None;
+        let mut jobs = Vec::new();
+        for id in ids {
+            let Some(&job) = self.jobs.get(id) else { continue };
+            let path = |number| log.clone().unwrap_or_else(|| self.log(id, number));
+            let text = |number| path(number).display().to_string();
+            let Some(attempt) = writing.claim(id, &self.owner, here, budget, text).await? else { continue };
+            log = Some(path(attempt.number));
+            jobs.push((job, attempt));
+        }
+        Ok(log.map(|log| Claimed { jobs, budget, log }))
     }
 
-    /// Sends the first order of an attempt.
+    /// Sends the first order of attempts.
     pub(super) async fn begin(&mut self, slot: SlotId, claimed: Claimed<'a>) -> Result<(), RunError> {
-        let Claimed { job, attempt, budget } = claimed;
-        let here = &self.runner.slots[slot.0];
-        let log = self.log(&job.id, attempt.number);
+        let Claimed { jobs, budget, log } = claimed;
         let log = std::path::absolute(&log).unwrap_or(log);
-        let subject = job.subject.digest().to_string();
-        let files = JobFiles {
-            adapter: self.runner.results.join("adapters").join(&subject),
-            tokens: self.tokens(job)?,
-            checkpoints: self.runner.results.join("checkpoints").join(&subject),
-            log: log.clone(),
-        };
-        let wanted = (job.model, job.base_form());
-        let loaded = self.engines.get(&slot).is_some_and(|engine| engine.loaded == Some(wanted));
-        let mut running = RunningJob::new(self.plan, job, attempt, files, budget, loaded);
-        running.look_up(self.runner.store).await?;
-        if !loaded {
-            (self.watch)(Progress::Loading);
+        let mut members = Vec::new();
+        for (job, attempt) in jobs {
+            let subject = job.subject.digest().to_string();
+            let files = JobFiles {
+                adapter: self.runner.results.join("adapters").join(&subject),
+                tokens: self.tokens(job)?,
+                checkpoints: self.runner.results.join("checkpoints").join(&subject),
+            };
+            let mut running = RunningJob::new(self.plan, job, attempt, files);
+            running.look_up(self.runner.store).await?;
+            (self.watch)(running.started());
+            members.push(running);
         }
-        (self.watch)(running.started());
-        let order = running.order(here.threads);
         if let Some(engine) = self.engines.get_mut(&slot) {
-            engine.loaded = engine.loaded.filter(|_| loaded);
-            engine.log.send_replace(Some(log));
+            engine.log.send_replace(Some(log.clone()));
             engine.give();
         }
-        self.working.insert(slot, running);
-        self.send(slot, &order).await
+        self.working.insert(slot, RunningPack::new(self.plan, members, log, budget));
+        self.send_next(slot).await
     }
 
     /// The file of a job's encoded rows.

@@ -65,7 +65,8 @@ impl SlotEngine {
 
     /// Notes a sign of life.
     pub(super) fn sign(&mut self) {
-        if self.greeted {
+        // How long a model takes to load says nothing of passes.
+        if self.greeted && self.loaded.is_some() {
             self.longest_silence = self.longest_silence.max(self.last_sign.elapsed());
         }
         self.greeted = true;

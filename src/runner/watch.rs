@@ -13,16 +13,23 @@ const LOADING: u32 = 6;
 impl Running<'_, '_> {
     /// Ends attempts whose job was taken from this process.
     pub(super) async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
-        for (slot, job) in self.working.iter_mut().filter(|(_, job)| job.leaving.is_none()) {
-            let Some(state) = self.runner.store.fate(&job.attempt).await? else { continue };
-            let outcome = match state {
-                JobState::Paused => "paused",
-                JobState::Cancelled => "cancelled",
-                _ => "lost",
-            };
-            job.leave(Leaving::LetGo(outcome));
-            if let Some(engine) = self.engines.get(slot) {
-                engine.handle.terminate();
+        for (slot, pack) in &mut self.working {
+            let mut lost = false;
+            for member in pack.members.iter_mut().filter(|member| member.leaving.is_none()) {
+                let Some(state) = self.runner.store.fate(&member.attempt).await? else { continue };
+                let outcome = match state {
+                    JobState::Paused => "paused",
+                    JobState::Cancelled => "cancelled",
+                    _ => "lost",
+                };
+                member.leave(Leaving::LetGo(outcome));
+                lost = true;
+            }
+            if lost {
+                pack.break_off();
+                if let Some(engine) = self.engines.get(slot) {
+                    engine.handle.terminate();
+                }
             }
         }
         Ok(())
@@ -51,16 +58,16 @@ impl Running<'_, '_> {
     /// Kills engines that have been silent for too long.
     pub(super) fn kill_silent(&mut self) {
         for (slot, engine) in &mut self.engines {
-            let Some(job) = self.working.get(slot) else {
+            let Some(pack) = self.working.get(slot) else {
                 // One that does not come up holds its slot for ever.
                 if !engine.greeted && engine.last_sign.elapsed() > self.runner.limits.hang * LOADING {
                     engine.kill_silent();
                 }
                 continue;
             };
-            let plain = self.runner.limits.hang * if job.is_loading() { LOADING } else { 1 };
+            let plain = self.runner.limits.hang * if pack.is_loading() { LOADING } else { 1 };
             let limit = plain.max(engine.longest_silence * 20);
-            if job.is_overdue(GOODBYE) {
+            if pack.is_overdue(GOODBYE) {
                 engine.handle.kill();
             } else if engine.last_sign.elapsed() > limit {
                 engine.kill_silent();

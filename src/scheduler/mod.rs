@@ -1,5 +1,5 @@
-//! Which job runs on which slot: a pure state machine. (state, event) → (state, effects); no clock, no store, no
-//! process, so that every order of events can be tested.
+//! Which pack of jobs runs on which slot: a pure state machine. (state, event) → (state, effects); no clock, no store, no
+//! process, so that every order of events can be tested. A job alone is a pack of one.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use crate::job::{Bytes, JobId};
 
-/// Jobs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
+/// Packs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
 /// its engine again and again is the job's fault and not the slot's.
 const QUICK_LOSSES: usize = 3;
 /// The same for the only slot that is left: bad jobs beside each other are likelier then than a bad slot.
@@ -18,23 +18,14 @@ const QUICK_LOSSES_OF_THE_LAST: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
 
-/// What becomes of the job of a slot that was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobAfter {
-    /// It goes back to the front of the queue.
-    Requeue,
-    /// It has ended, or is another's.
-    Gone,
-}
-
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A job is to be run. One that waits already, or is being worked at, is not queued twice.
+    /// Jobs are to be run together. One that waits already, or is being worked at, is not queued twice.
     Queued {
-        /// The job.
-        job: JobId,
-        /// Memory that it needs on its slot.
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// Memory that they need on their slot.
         needs: Bytes,
     },
     /// A slot has this much memory for a job from now on: what it has, less what strangers hold.
@@ -44,16 +35,24 @@ pub enum Event {
         /// The memory.
         free: Bytes,
     },
-    /// A slot's engine is ready for a job.
+    /// A slot's engine is ready for jobs.
     SlotReady(SlotId),
-    /// The job of a slot ended, well or badly, or was another's, and the slot's engine lives.
+    /// A job of a slot ended, well or badly, or was another's; the slot goes on with the others of its pack.
+    Left {
+        /// The slot.
+        slot: SlotId,
+        /// The job.
+        job: JobId,
+    },
+    /// All jobs of a slot have ended, and the slot's engine lives.
     Ended(SlotId),
     /// A slot's engine is gone.
     SlotLost {
         /// The slot.
         slot: SlotId,
-        /// What becomes of its job.
-        job: JobAfter,
+        /// Those of its jobs that go back to the front of the queue, by the packs in which they do; the others have ended, or
+        /// are another's.
+        back: Vec<Vec<JobId>>,
         /// Whether it died before it could do anything: a few of these, and the slot is left alone.
         quick: bool,
     },
@@ -64,12 +63,12 @@ pub enum Event {
 /// Something that must be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Start a job on a slot.
+    /// Start jobs on a slot.
     Start {
         /// The slot.
         slot: SlotId,
-        /// The job.
-        job: JobId,
+        /// The jobs.
+        jobs: Vec<JobId>,
     },
     /// Start a slot's engine.
     StartEngine(SlotId),
@@ -85,16 +84,16 @@ enum State {
     Starting,
     /// Its engine waits.
     Ready,
-    /// Its engine works at a job.
+    /// Its engine works at a pack.
     Busy(Waiting),
     /// It is left alone.
     Quarantined,
 }
 
-/// A job and the memory that it needs.
+/// A pack and the memory that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Waiting {
-    job: JobId,
+    jobs: Vec<JobId>,
     needs: Bytes,
 }
 
@@ -105,7 +104,7 @@ struct Slot {
     memory: Bytes,
     /// What of it is not held by strangers.
     free: Bytes,
-    /// What it has lost quickly since it last did something: jobs, or the numbers of starts.
+    /// What it has lost quickly since it last did something: packs, by their first job, or the numbers of starts.
     quick_losses: BTreeSet<Result<JobId, usize>>,
 }
 
@@ -133,7 +132,7 @@ impl Scheduler {
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Queued { job, needs } => self.queue(job, needs),
+            Event::Queued { jobs, needs } => self.queue(jobs, needs),
             Event::Room { slot, free } => {
                 if let Some(slot) = self.slots.get_mut(&slot) {
                     slot.free = free;
@@ -142,13 +141,21 @@ impl Scheduler {
             Event::SlotReady(slot) => drop(self.replace(slot, State::Ready)),
             Event::Ended(slot) => {
                 if let Some(State::Busy(ended)) = self.replace(slot, State::Ready) {
-                    self.known.remove(&ended.job);
+                    for job in &ended.jobs {
+                        self.known.remove(job);
+                    }
                 }
                 if let Some(slot) = self.slots.get_mut(&slot) {
                     slot.quick_losses.clear();
                 }
             }
-            Event::SlotLost { slot, job, quick } => self.lose(slot, job, quick, &mut effects),
+            Event::Left { slot, job } => {
+                if let Some(Slot { state: State::Busy(own), .. }) = self.slots.get_mut(&slot) {
+                    own.jobs.retain(|other| *other != job);
+                    self.known.remove(&job);
+                }
+            }
+            Event::SlotLost { slot, back, quick } => self.lose(slot, back, quick, &mut effects),
             Event::Stop => self.stopping = true,
         }
         self.fill(&mut effects);
@@ -169,12 +176,14 @@ impl Scheduler {
     /// Jobs that wait although a slot could start: strangers hold the memory that they need.
     pub fn waiting_for_memory(&self) -> usize {
         let idle = |slot: &Slot| matches!(slot.state, State::Off | State::Ready);
-        if self.stopping || !self.slots.values().any(idle) { 0 } else { self.queue.len() }
+        let waiting = || self.queue.iter().map(|waiting| waiting.jobs.len()).sum();
+        if self.stopping || !self.slots.values().any(idle) { 0 } else { waiting() }
     }
 
-    fn queue(&mut self, job: JobId, needs: Bytes) {
-        if self.known.insert(job.clone()) {
-            self.queue.push_back(Waiting { job, needs });
+    fn queue(&mut self, mut jobs: Vec<JobId>, needs: Bytes) {
+        jobs.retain(|job| self.known.insert(job.clone()));
+        if !jobs.is_empty() {
+            self.queue.push_back(Waiting { jobs, needs });
         }
     }
 
@@ -182,25 +191,35 @@ impl Scheduler {
         self.slots.get_mut(&slot).map(|slot| std::mem::replace(&mut slot.state, state))
     }
 
-    fn lose(&mut self, id: SlotId, after: JobAfter, quick: bool, effects: &mut Vec<Effect>) {
+    fn lose(&mut self, id: SlotId, back: Vec<Vec<JobId>>, quick: bool, effects: &mut Vec<Effect>) {
         let last = self.slots.iter().all(|(other, slot)| *other == id || slot.state == State::Quarantined);
         let most = if last { QUICK_LOSSES_OF_THE_LAST } else { QUICK_LOSSES };
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &slot.state {
             _ if !quick => slot.quick_losses.clear(),
-            State::Busy(Waiting { job, .. }) => drop(slot.quick_losses.insert(Ok(job.clone()))),
+            State::Busy(Waiting { jobs, .. }) if !jobs.is_empty() => {
+                slot.quick_losses.insert(Ok(jobs[0].clone()));
+            }
             _ => drop(slot.quick_losses.insert(Err(slot.quick_losses.len()))),
         }
         let next = if slot.quick_losses.len() >= most { State::Quarantined } else { State::Off };
         if next == State::Quarantined {
             effects.push(Effect::Quarantine(id));
         }
-        let State::Busy(lost) = std::mem::replace(&mut slot.state, next) else { return };
-        match after {
-            JobAfter::Gone => drop(self.known.remove(&lost.job)),
-            // What was lost at once waits, so that another job shows whether it was the slot.
-            JobAfter::Requeue if quick => self.queue.push_back(lost),
-            JobAfter::Requeue => self.queue.push_front(lost),
+        let State::Busy(Waiting { jobs: lost, needs }) = std::mem::replace(&mut slot.state, next) else {
+            return;
+        };
+        for job in lost.iter().filter(|job| !back.iter().flatten().any(|other| other == *job)) {
+            self.known.remove(job);
+        }
+        let own = |pack: Vec<JobId>| pack.into_iter().filter(|job| lost.contains(job)).collect::<Vec<_>>();
+        let packs = back.into_iter().map(own).filter(|jobs| !jobs.is_empty());
+        let packs: Vec<Waiting> = packs.map(|jobs| Waiting { jobs, needs }).collect();
+        // What was lost at once waits, so that another pack shows whether it was the slot.
+        if quick {
+            self.queue.extend(packs);
+        } else {
+            packs.into_iter().rev().for_each(|pack| self.queue.push_front(pack));
         }
     }
 
@@ -215,7 +234,7 @@ impl Scheduler {
         for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.state == State::Ready) {
             let Some(at) = self.queue.iter().position(|waiting| fits(waiting, slot)) else { continue };
             let Some(waiting) = self.queue.remove(at) else { continue };
-            effects.push(Effect::Start { slot: *id, job: waiting.job.clone() });
+            effects.push(Effect::Start { slot: *id, jobs: waiting.jobs.clone() });
             slot.state = State::Busy(waiting);
         }
         // An engine that nothing needs is not started.

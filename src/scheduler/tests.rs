@@ -12,11 +12,11 @@ const SLOT: SlotId = SlotId(0);
 const ALL: Bytes = Bytes(80);
 
 fn queued(name: &str) -> Event {
-    Event::Queued { job: job(name), needs: Bytes(10) }
+    Event::Queued { jobs: vec![job(name)], needs: Bytes(10) }
 }
 
 fn start(name: &str) -> Effect {
-    Effect::Start { slot: SLOT, job: job(name) }
+    Effect::Start { slot: SLOT, jobs: vec![job(name)] }
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_lost_engine_is_replaced_and_its_job_goes_first() {
     scheduler.on(queued("a"));
     scheduler.on(queued("b"));
     scheduler.on(Event::SlotReady(SLOT));
-    let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: false };
+    let lost = Event::SlotLost { slot: SLOT, back: vec![vec![job("a")]], quick: false };
     assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
 }
@@ -51,15 +51,15 @@ fn a_slot_whose_engines_die_at_once_is_left_alone_and_its_jobs_go_elsewhere() {
     for name in ["a", "b", "c"] {
         scheduler.on(queued(name));
     }
-    let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+    let lost = |name| Event::SlotLost { slot: SLOT, back: vec![vec![job(name)]], quick: true };
     for name in ["a", "b"] {
         assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(name)]);
-        assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
+        assert_eq!(scheduler.on(lost(name)), [Effect::StartEngine(SLOT)]);
     }
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("c")]);
-    assert_eq!(scheduler.on(lost()), [Effect::Quarantine(SLOT)]);
+    assert_eq!(scheduler.on(lost("c")), [Effect::Quarantine(SLOT)]);
     assert!(!scheduler.is_out_of_slots() && !scheduler.is_idle());
-    assert_eq!(scheduler.on(Event::SlotReady(other)), [Effect::Start { slot: other, job: job("a") }]);
+    assert_eq!(scheduler.on(Event::SlotReady(other)), [Effect::Start { slot: other, jobs: vec![job("a")] }]);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn the_last_slot_is_given_up_later_than_others() {
     }
     for number in 0..QUICK_LOSSES_OF_THE_LAST {
         assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start(&number.to_string())]);
-        let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+        let lost = Event::SlotLost { slot: SLOT, back: vec![vec![job(&number.to_string())]], quick: true };
         let last = number + 1 == QUICK_LOSSES_OF_THE_LAST;
         let effect = if last { Effect::Quarantine(SLOT) } else { Effect::StartEngine(SLOT) };
         assert_eq!(scheduler.on(lost), [effect]);
@@ -84,7 +84,7 @@ fn one_job_that_kills_its_engines_leaves_the_slot_in_use() {
     scheduler.on(queued("a"));
     for _ in 0..5 {
         assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
-        let lost = Event::SlotLost { slot: SLOT, job: JobAfter::Requeue, quick: true };
+        let lost = Event::SlotLost { slot: SLOT, back: vec![vec![job("a")]], quick: true };
         assert_eq!(scheduler.on(lost), [Effect::StartEngine(SLOT)]);
     }
 }
@@ -93,7 +93,7 @@ fn one_job_that_kills_its_engines_leaves_the_slot_in_use() {
 fn a_slot_whose_engines_do_not_start_is_left_alone() {
     let mut scheduler = Scheduler::new([(SLOT, ALL), (SlotId(1), ALL)]);
     scheduler.on(queued("a"));
-    let lost = || Event::SlotLost { slot: SLOT, job: JobAfter::Gone, quick: true };
+    let lost = || Event::SlotLost { slot: SLOT, back: Vec::new(), quick: true };
     for _ in 1..QUICK_LOSSES {
         assert_eq!(scheduler.on(lost()), [Effect::StartEngine(SLOT)]);
     }
@@ -116,7 +116,7 @@ fn after_a_stop_nothing_starts_and_running_jobs_are_waited_for() {
 fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_before_it() {
     let mut scheduler = Scheduler::new([(SLOT, ALL)]);
     scheduler.on(Event::Room { slot: SLOT, free: Bytes(20) });
-    assert_eq!(scheduler.on(Event::Queued { job: job("large"), needs: Bytes(60) }), []);
+    assert_eq!(scheduler.on(Event::Queued { jobs: vec![job("large")], needs: Bytes(60) }), []);
     assert!(!scheduler.is_idle(), "it waits");
     assert_eq!(scheduler.waiting_for_memory(), 1);
     assert_eq!(scheduler.on(queued("small")), [Effect::StartEngine(SLOT)]);
@@ -129,22 +129,44 @@ fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_befor
 fn slots_of_uneven_memory_take_the_jobs_that_fit_them() {
     let (small, large) = (SLOT, SlotId(1));
     let mut scheduler = Scheduler::new([(small, Bytes(24)), (large, ALL)]);
-    let queue = |name, needs| Event::Queued { job: job(name), needs: Bytes(needs) };
+    let queue = |name, needs| Event::Queued { jobs: vec![job(name)], needs: Bytes(needs) };
     assert_eq!(scheduler.on(queue("60", 60)), [Effect::StartEngine(large)]);
     assert_eq!(scheduler.on(queue("20", 20)), [Effect::StartEngine(small)]);
     assert_eq!(scheduler.on(Event::SlotReady(small)), [start("20")]);
-    assert_eq!(scheduler.on(Event::SlotReady(large)), [Effect::Start { slot: large, job: job("60") }]);
+    assert_eq!(scheduler.on(Event::SlotReady(large)), [Effect::Start { slot: large, jobs: vec![job("60")] }]);
     // What is thought to fit nowhere is tried where the most is.
     assert_eq!(scheduler.on(queue("200", 200)), []);
     assert_eq!(scheduler.on(Event::Ended(small)), []);
-    assert_eq!(scheduler.on(Event::Ended(large)), [Effect::Start { slot: large, job: job("200") }]);
+    assert_eq!(scheduler.on(Event::Ended(large)), [Effect::Start { slot: large, jobs: vec![job("200")] }]);
+}
+
+#[test]
+fn a_pack_starts_together_and_what_is_left_of_it_goes_back_as_it_is_told() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    let jobs = |names: &[&str]| names.iter().map(|name| job(name)).collect::<Vec<_>>();
+    scheduler.on(Event::Queued { jobs: jobs(&["a", "b", "c", "d"]), needs: Bytes(10) });
+    scheduler.on(queued("e"));
+    let all = Effect::Start { slot: SLOT, jobs: jobs(&["a", "b", "c", "d"]) };
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [all]);
+    assert_eq!(scheduler.on(Event::Left { slot: SLOT, job: job("a") }), []);
+    // It is the engine's fault, or that of one of them: each is tried alone.
+    let back = vec![jobs(&["b"]), jobs(&["c"])];
+    assert_eq!(scheduler.on(Event::SlotLost { slot: SLOT, back, quick: false }), [Effect::StartEngine(SLOT)]);
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("b")]);
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("c")]);
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("e")]);
+    // `d` had ended by then, and may come again; a pack is queued without those that are known.
+    let again = Event::Queued { jobs: jobs(&["d", "e", "a"]), needs: Bytes(10) };
+    assert_eq!(scheduler.on(again), []);
+    let rest = Effect::Start { slot: SLOT, jobs: jobs(&["d", "a"]) };
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), [rest]);
 }
 
 /// What the world outside has seen of a scheduler.
 #[derive(Default)]
 struct World {
     queued: BTreeMap<JobId, Bytes>,
-    running: BTreeMap<SlotId, JobId>,
+    running: BTreeMap<SlotId, Vec<JobId>>,
     needs: BTreeMap<JobId, Bytes>,
     ended: usize,
     starting: BTreeSet<SlotId>,
@@ -159,25 +181,38 @@ impl World {
         let slot = SlotId(number);
         Some(match kind {
             0 => {
-                let (job, needs) = (job(&self.needs.len().to_string()), Bytes(size));
-                self.queued.insert(job.clone(), needs);
-                self.needs.insert(job.clone(), needs);
-                Event::Queued { job, needs }
+                let needs = Bytes(size);
+                let new = (0..=number).map(|n| job(&(self.needs.len() + n).to_string()));
+                let jobs: Vec<JobId> = new.collect();
+                for job in &jobs {
+                    self.queued.insert(job.clone(), needs);
+                    self.needs.insert(job.clone(), needs);
+                }
+                Event::Queued { jobs, needs }
             }
-            1 if self.running.remove(&slot).is_some() => {
-                self.ended += 1;
+            1 if self.running.contains_key(&slot) => {
+                self.ended += self.running.remove(&slot).map_or(0, |jobs| jobs.len());
                 Event::Ended(slot)
             }
             2 if self.starting.remove(&slot) => Event::SlotReady(slot),
             3 if self.running.contains_key(&slot) || self.starting.remove(&slot) => {
-                if let Some(job) = self.running.remove(&slot) {
-                    self.queued.insert(job.clone(), self.needs[&job]);
+                let jobs = self.running.remove(&slot).unwrap_or_default();
+                for job in &jobs {
+                    self.queued.insert(job.clone(), self.needs[job]);
                 }
-                Event::SlotLost { slot, job: JobAfter::Requeue, quick: size.is_multiple_of(2) }
+                let apart = size.is_multiple_of(3);
+                let back = if apart { jobs.chunks(1).map(<[_]>::to_vec).collect() } else { vec![jobs] };
+                Event::SlotLost { slot, back, quick: size.is_multiple_of(2) }
             }
-            4 if self.running.remove(&slot).is_some() => {
+            4 if self.running.get(&slot).is_some_and(|jobs| !jobs.is_empty()) => {
+                let jobs = self.running.get_mut(&slot)?;
                 self.ended += 1;
-                Event::SlotLost { slot, job: JobAfter::Gone, quick: false }
+                if jobs.len() > 1 {
+                    Event::Left { slot, job: jobs.remove(0) }
+                } else {
+                    self.running.remove(&slot);
+                    Event::SlotLost { slot, back: Vec::new(), quick: false }
+                }
             }
             5 if number == 0 && self.needs.len() > 5 => {
                 self.stopped = true;
@@ -190,26 +225,29 @@ impl World {
             // A job that is there already.
             7 => {
                 let (job, needs) = self.needs.iter().find(|(job, _)| self.knows(job))?;
-                Event::Queued { job: job.clone(), needs: *needs }
+                Event::Queued { jobs: vec![job.clone()], needs: *needs }
             }
             _ => return None,
         })
     }
 
     fn knows(&self, job: &JobId) -> bool {
-        self.queued.contains_key(job) || self.running.values().any(|own| own == job)
+        self.queued.contains_key(job) || self.running.values().flatten().any(|own| own == job)
     }
 
     fn take(&mut self, effect: Effect) -> Result<(), TestCaseError> {
         prop_assert!(!self.stopped || matches!(effect, Effect::Quarantine(_)), "{effect:?} after a stop");
         match effect {
-            Effect::Start { slot, job } => {
-                let Some(needs) = self.queued.remove(&job) else {
-                    return Err(TestCaseError::fail(format!("{job} was not queued")));
-                };
-                let free = self.free.get(&slot).copied().unwrap_or(ALL);
-                prop_assert!(needs.min(ALL) <= free, "{job} needs {needs}, free is {free}");
-                prop_assert!(self.running.insert(slot, job).is_none());
+            Effect::Start { slot, jobs } => {
+                prop_assert!(!jobs.is_empty());
+                for job in &jobs {
+                    let Some(needs) = self.queued.remove(job) else {
+                        return Err(TestCaseError::fail(format!("{job} was not queued")));
+                    };
+                    let free = self.free.get(&slot).copied().unwrap_or(ALL);
+                    prop_assert!(needs.min(ALL) <= free, "{job} needs {needs}, free is {free}");
+                }
+                prop_assert!(self.running.insert(slot, jobs).is_none());
                 prop_assert!(!self.quarantined.contains(&slot));
             }
             Effect::StartEngine(slot) => {
@@ -234,7 +272,7 @@ proptest! {
             for effect in scheduler.on(event) {
                 world.take(effect)?;
             }
-            prop_assert_eq!(world.queued.len() + world.running.len() + world.ended, world.needs.len());
+            prop_assert_eq!(world.queued.len() + world.running.values().flatten().count() + world.ended, world.needs.len());
             if scheduler.is_idle() {
                 prop_assert!(world.running.is_empty());
                 prop_assert!(world.queued.is_empty() || world.stopped || world.quarantined.len() == 3);

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::error::StoreError;
 use super::open::Store;
-use crate::job::JobId;
+use crate::job::{Digest, JobId};
 
 /// An adapter on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,14 @@ impl Store {
             Ok(StoredAdapter { job, subject, folder: PathBuf::from(row.try_get::<String, _>(2)?) })
         };
         rows.iter().map(read).collect()
+    }
+
+    /// Whether a subject is trained and the program has not removed its adapter.
+    pub async fn has_adapter(&self, subject: Digest) -> Result<bool, StoreError> {
+        let query =
+            sqlx::query("SELECT COUNT(*) FROM trainings WHERE subject = $1 AND adapter_removed IS NULL");
+        let row = query.bind(subject.to_string()).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)? > 0)
     }
 
     /// Notes why adapters are no longer on disk. A program that dies between this and the removal leaves folders that

@@ -7,6 +7,7 @@
 //! `die@document` at document 70 of a task; `half@score` writes half a frame and aborts; `hang@train` says nothing more, and
 //! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::FromRawFd;
@@ -38,7 +39,10 @@ fn main() {
     while let Ok(Some(order)) = read_frame::<Order>(&mut orders) {
         match order {
             Order::Load(_) => send(&mut events, &Event::Loaded { parameters: 1, seconds: Seconds(0.0) }),
-            Order::Train(order) => train(&mut events, &order),
+            Order::Train(pack) => {
+                let members = pack.members.iter().enumerate();
+                members.for_each(|(member, order)| train(&mut events, member, order));
+            }
             Order::Score(order) => score(&mut events, &order),
             Order::Generate(_) | Order::Merge(_) | Order::Probe(_) => {
                 let message = "the fake engine only trains and scores".to_owned();
@@ -100,7 +104,7 @@ fn misbehave(order: &TrainOrder) {
     }
 }
 
-fn train(events: &mut File, order: &TrainOrder) {
+fn train(events: &mut File, member: usize, order: &TrainOrder) {
     for step in 1..=STEPS {
         if step == 3 {
             misbehave(order);
@@ -108,20 +112,24 @@ fn train(events: &mut File, order: &TrainOrder) {
         let loss = 1.0 / step as f64;
         send(
             events,
-            &Event::Step(StepReport {
-                validation_loss: None,
-                step,
-                steps: STEPS,
-                loss,
-                learning_rate: order.train.learning_rate,
-                tokens: Tokens(step * 10),
-                seconds: Seconds(step as f64),
-            }),
+            &Event::Step {
+                member,
+                report: StepReport {
+                    validation_loss: None,
+                    step,
+                    steps: STEPS,
+                    loss,
+                    learning_rate: order.train.learning_rate,
+                    tokens: Tokens(step * 10),
+                    seconds: Seconds(step as f64),
+                },
+            },
         );
     }
     if due("diverge@train") {
         let message = "the loss is NaN at step 4".to_owned();
-        return send(events, &Event::Failed(EngineFailure { kind: FailureKind::Diverged, message }));
+        let failure = EngineFailure { kind: FailureKind::Diverged, message };
+        return send(events, &Event::MemberFailed { member, failure });
     }
     std::fs::create_dir_all(&order.adapter).expect("the adapter's folder can be made");
     if due("heavy@train") {
@@ -130,15 +138,18 @@ fn train(events: &mut File, order: &TrainOrder) {
     let (tokens, seconds) = (Tokens(STEPS * 10), Seconds(STEPS as f64));
     send(
         events,
-        &Event::Trained(Trained {
-            steps: STEPS,
-            tokens,
-            seconds,
-            last_losses: 0.5,
-            validation_loss: None,
-            trainable: 1,
-            peak_memory: Bytes(1),
-        }),
+        &Event::Trained {
+            member,
+            trained: Trained {
+                steps: STEPS,
+                tokens,
+                seconds,
+                last_losses: 0.5,
+                validation_loss: None,
+                trainable: 1,
+                peak_memory: Bytes(1),
+            },
+        },
     );
 }
 
@@ -155,30 +166,38 @@ fn score(events: &mut File, order: &ScoreOrder) {
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
         std::process::abort();
     }
-    // The folder it lies in is no part of what it says.
-    let adapter = order.adapter.as_deref().and_then(Path::file_name);
-    for (place, TaskOrder { task, subset, done }) in order.tasks.iter().enumerate() {
-        for document in build_documents(task, subset).expect("the plan has built them") {
-            if done.contains(&document.id) {
-                continue;
-            }
-            if document.id == 70 && due("die@document") {
-                std::process::abort();
-            }
-            note(&order.log, &format!("{} {}", task.name, document.id));
-            let of_request = |index: usize| {
-                let seed = format!("{:?} {} {} {index}", adapter, task.name, document.id);
-                let digit = Digest::of(seed.as_bytes()).prefix(1).as_bytes()[0];
-                RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
-            };
-            let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
-            let metrics =
-                task.metrics.iter().map(|m| score_document(m.metric, &document, &requests)).collect();
-            send(
-                events,
-                &Event::Document(DocumentScore { task: place, document: document.id, requests, metrics }),
-            );
+    for (member, adapter) in order.adapters.iter().enumerate() {
+        // The folder it lies in is no part of what it says.
+        let adapter = adapter.as_deref().and_then(Path::file_name);
+        for (place, task) in order.tasks.iter().enumerate() {
+            score_task(events, &order.log, (member, adapter), (place, task));
         }
     }
     send(events, &Event::Scored { seconds: Seconds(0.0), tokens: Tokens(1) });
+}
+
+fn score_task(
+    events: &mut File,
+    log: &Path,
+    (member, adapter): (usize, Option<&OsStr>),
+    (place, TaskOrder { task, subset, done }): (usize, &TaskOrder),
+) {
+    for document in build_documents(task, subset).expect("the plan has built them") {
+        if done.contains(&document.id) {
+            continue;
+        }
+        if document.id == 70 && due("die@document") {
+            std::process::abort();
+        }
+        note(log, &format!("{} {}", task.name, document.id));
+        let of_request = |index: usize| {
+            let seed = format!("{:?} {} {} {index}", adapter, task.name, document.id);
+            let digit = Digest::of(seed.as_bytes()).prefix(1).as_bytes()[0];
+            RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
+        };
+        let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
+        let metrics = task.metrics.iter().map(|m| score_document(m.metric, &document, &requests)).collect();
+        let score = DocumentScore { task: place, document: document.id, requests, metrics };
+        send(events, &Event::Document { member, score });
+    }
 }

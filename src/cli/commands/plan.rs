@@ -7,8 +7,9 @@ use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::device::{Inventory, cpu_slots, slots};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
-use crate::plan::{Plan, PlannedJob, Throughput};
+use crate::plan::{PackRules, Plan, PlannedJob, Throughput, makespan, packs};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
     render_terminal, settings_table,
@@ -29,16 +30,44 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
     } else if arguments.json {
-        write_json(&plan_json(&plan))?;
+        write_json(&plan_json(&plan, rules(arguments.pack)))?;
     } else {
         let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
         let table = if long { folded_table(&plan) } else { plan_table(&plan) };
         write_line(&render_terminal(&table, terminal_width()))?;
-        write_line(&summary(&plan))?;
+        write_line(&summary(&plan, rules(arguments.pack)))?;
     }
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
     std::mem::forget(plan);
     Ok(ExitCode::Success)
+}
+
+/// What packs are made for on the devices here, with so many jobs at most.
+pub(in crate::cli) fn rules(most: u64) -> PackRules {
+    let inventory = Inventory::find();
+    let slots = slots("auto", &inventory).unwrap_or_else(|_| cpu_slots());
+    PackRules {
+        most: most as usize,
+        slots: slots.len(),
+        memory: slots.iter().map(|slot| slot.memory).max().unwrap_or(Bytes(u64::MAX)),
+        token_budget: slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
+    }
+}
+
+/// How the jobs that are left run: together and one by one.
+fn packs_line(plan: &Plan, rules: PackRules) -> Option<String> {
+    let packs = packs(plan, rules);
+    let jobs: usize = packs.iter().map(|pack| pack.jobs.len()).sum();
+    let memory = packs.iter().map(|pack| pack.memory).max()?;
+    let packed = makespan(packs.iter().map(|pack| pack.time), rules.slots);
+    let alone = makespan(plan.to_run().map(|job| job.estimate.time), rules.slots);
+    let most = packs.iter().map(|pack| pack.jobs.len()).max().unwrap_or(1);
+    let (slots, s) = (rules.slots, if rules.slots == 1 { "" } else { "s" });
+    let packs_word = if packs.len() == 1 { "pack" } else { "packs" };
+    Some(format!(
+        "packs: {jobs} jobs in {} {packs_word} of at most {most}, {memory} a pack; on {slots} slot{s} {packed}, one by one {alone}",
+        packs.len(),
+    ))
 }
 
 /// Each resolved key of one job, then its memory.
@@ -86,7 +115,7 @@ fn four_bit(plan: &Plan) -> Vec<String> {
 }
 
 /// The lines below the table.
-pub(in crate::cli) fn summary(plan: &Plan) -> String {
+pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let (all, left) = (plan.jobs.len(), plan.to_run().count());
     let time: f64 = plan.to_run().map(|job| job.estimate.time.0).sum();
     let known = match plan.throughput.first() {
@@ -119,8 +148,9 @@ pub(in crate::cli) fn summary(plan: &Plan) -> String {
     let memory = plan.jobs.iter().filter_map(|job| job.estimate.memory).map(|memory| memory.total()).max();
     let (adapters, checkpoints) = plan_disk(plan);
     if let Some(memory) = memory {
-        lines.push(format!("memory: at most {memory} a job; packs: one job each"));
+        lines.push(format!("memory: at most {memory} a job"));
     }
+    lines.extend(packs_line(plan, rules));
     if adapters > Bytes(0) || checkpoints > Bytes(0) {
         lines.push(format!(
             "disk: {adapters} for adapters that stay, {checkpoints} for checkpoints while one trains"

@@ -1,6 +1,6 @@
 //! `loragrid run`
 
-use super::plan::summary;
+use super::plan::{rules, summary};
 use super::submit::prepare;
 use super::top;
 use crate::cli::ExitCode;
@@ -16,7 +16,7 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
         let prepared = prepare(&arguments.sweep, environment).await?;
         let engine = arguments.working.engine(&prepared.plan)?;
         let (store, spec, plan) = prepared.queue(environment).await?;
-        write_error(&summary(&plan));
+        write_error(&summary(&plan, rules(arguments.working.pack)));
         let (mut stops, patience) = stops();
         let store = store.with(patience);
         let runner = arguments.working.runner(&store, engine, environment, &limits)?;

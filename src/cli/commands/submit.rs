@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::plan::summary;
+use super::plan::{rules, summary};
 use crate::cli::ExitCode;
 use crate::cli::arguments::SweepArguments;
 use crate::cli::data_sets::bring;
@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::models::pull;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::SubmitArguments;
+use crate::plan::PACK_MOST;
 use crate::plan::{Plan, hub_models};
 use crate::spec::SweepSpec;
 use crate::store::{Observer, RememberedDigests, Store, SweepOrigin};
@@ -26,7 +27,7 @@ pub(in crate::cli) fn run(
         if arguments.json {
             write_json(&json!({ "sweep": plan.name, "jobs": plan.jobs.len(), "queued": queued }))?;
         } else {
-            write_line(&summary(&plan))?;
+            write_line(&summary(&plan, rules(PACK_MOST as u64)))?;
             write_line("queued; `loragrid work` runs it")?;
         }
         Ok(ExitCode::Success)

@@ -1,29 +1,88 @@
-//! An adapter in a pass.
+//! Adapters in a pass.
+
+use std::ops::Range;
 
 use loragrid::checkpoint::LayerName;
 use tch::{Kind, Tensor};
 
-use super::{Adapter, Pair, RowMasks};
+use super::{Adapter, Masks, Pair};
 use crate::model::Linear;
+use crate::shim::LowRank;
 use crate::tensor::wide;
 
-/// An adapter in use by a pass, with the pass's dropout masks while training.
+/// The adapters in use by a pass, each for its own rows.
+#[derive(Default)]
 pub(crate) struct Active<'a> {
+    /// The adapters, in the order of their rows.
+    pub(crate) parts: Vec<Part<'a>>,
+}
+
+/// An adapter in use by some rows of a pass.
+pub(crate) struct Part<'a> {
     /// The adapter.
     pub(crate) adapter: &'a Adapter,
-    /// Masks of the pass's rows; none outside training or at p = 0.
-    pub(crate) masks: Option<RowMasks>,
+    /// Its rows; none: all of them.
+    pub(crate) rows: Option<Range<i64>>,
+    /// Masks of its rows; none outside training or at p = 0.
+    pub(crate) masks: Option<Masks>,
+}
+
+impl Part<'_> {
+    fn rows(&self, all: i64) -> Range<i64> {
+        self.rows.clone().unwrap_or(0..all)
+    }
 }
 
 impl<'a> Active<'a> {
-    /// An adapter outside training.
+    /// One adapter for all rows, outside training.
     pub(crate) fn of(adapter: &'a Adapter) -> Self {
-        Self { adapter, masks: None }
+        Self { parts: vec![Part { adapter, rows: None, masks: None }] }
     }
 
-    /// The layer's output with its low-rank part: x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021). Computed in the
-    /// adapter's own dtype, with the sum rounded once to the compute dtype, as PEFT does with single-precision adapters.
+    /// The low-rank parts of layers whose outputs lie beside each other, each from its own column on, in a pass of `rows`
+    /// rows. None where an adapter does more than add a product.
+    pub(crate) fn low_rank(&self, layers: &[(LayerName, i64)], rows: i64) -> Option<Vec<LowRank<'_>>> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            for &(name, first_column) in layers {
+                if name == LayerName::Head && part.adapter.head.is_some() {
+                    return None;
+                }
+                let Some((number, pair)) = part.adapter.pair(name) else { continue };
+                if pair.magnitude.is_some() {
+                    return None;
+                }
+                let mask = part.masks.as_ref().map(|masks| masks.of_layer(number));
+                let (a, b, scale) = (&pair.a, &pair.b, pair.scaling);
+                all.push(LowRank { a, b, scale, rows: part.rows(rows), first_column, mask });
+            }
+        }
+        Some(all)
+    }
+
+    /// A layer's output, whatever the adapters do: one by one, and in libtorch's own operations.
     pub(crate) fn forward(&self, name: LayerName, x: &Tensor, linear: &Linear) -> Tensor {
+        let mut rows = Vec::new();
+        let (all, mut next) = (x.size()[0], 0);
+        for part in &self.parts {
+            let own = part.rows(all);
+            if own.start > next {
+                rows.push(linear.forward(&x.narrow(0, next, own.start - next)));
+            }
+            rows.push(part.forward(name, &x.narrow(0, own.start, own.end - own.start), linear));
+            next = own.end;
+        }
+        if next < all || rows.is_empty() {
+            rows.push(linear.forward(&x.narrow(0, next, all - next)));
+        }
+        if rows.len() == 1 { rows.swap_remove(0) } else { Tensor::cat(&rows, 0) }
+    }
+}
+
+impl Part<'_> {
+    /// The layer's output for its own rows x: x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021). Computed in the
+    /// adapter's own dtype, with the sum rounded once to the compute dtype, as PEFT does with single-precision adapters.
+    fn forward(&self, name: LayerName, x: &Tensor, linear: &Linear) -> Tensor {
         if let (LayerName::Head, Some(head)) = (name, &self.adapter.head) {
             return x.linear(head, linear.bias.as_ref());
         }
@@ -32,7 +91,7 @@ impl<'a> Active<'a> {
         let kind = self.adapter.flat.kind();
         let mut input = x.to_kind(kind);
         if let Some(masks) = &self.masks {
-            let mask = masks.mask(number, x.size()[1] as usize, name == LayerName::Head, kind);
+            let mask = masks.factors(number, x.size()[1] as usize, kind);
             // Not in place: where no conversion was needed `input` is `x` itself.
             input = input.g_mul(&mask.to_device(x.device()));
         }

@@ -4,85 +4,110 @@
 use loragrid::passes::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
-/// A row of a pass.
-#[derive(Debug, Clone)]
-pub(crate) struct MaskedRow {
-    /// The row's place in the run, counted from 0.
-    pub(crate) place: u64,
-    /// Tokens that go through the blocks.
-    pub(crate) tokens: usize,
-    /// Positions whose hidden states go through the head.
-    pub(crate) scored: Vec<usize>,
+use crate::shim::{Mask, MaskRun};
+
+/// Positions of one row of a run, one after another in a pass.
+#[derive(Debug, Clone, Copy)]
+struct Positions {
+    /// The stream of the row.
+    stream: Stream,
+    first: u64,
+    count: i64,
 }
 
-/// The masks of a pass.
+/// The masks of some rows of a pass.
 #[derive(Debug, Clone)]
-pub(crate) struct RowMasks {
+pub(crate) struct Masks {
     /// Probability that an element is dropped.
-    pub(crate) p: f64,
-    /// Seed of the run.
-    pub(crate) seed: u64,
-    /// Rows in the order of the pass.
-    pub(crate) rows: Vec<MaskedRow>,
-    /// For the head: which of the pass's scored rows are asked for.
-    pub(crate) head_range: std::ops::Range<usize>,
+    p: f64,
+    seed: u64,
+    positions: Vec<Positions>,
 }
 
-impl RowMasks {
-    /// The factor of each input element of layer `layer`: 0 or 1/(1−p). `[tokens, width]`, or for the head
-    /// `[rows of head_range, width]`.
-    pub(crate) fn mask(&self, layer: usize, width: usize, head: bool, kind: Kind) -> Tensor {
+impl Masks {
+    /// Masks of nothing yet, for a run of this seed.
+    pub(crate) fn new(p: f64, seed: u64) -> Self {
+        Self { p, seed, positions: Vec::new() }
+    }
+
+    /// Adds positions of the row at this place in the run, counted from 0.
+    pub(crate) fn add(&mut self, place: u64, first: usize, count: usize) {
+        let stream = Stream::new(self.seed, Purpose::Dropout, place);
+        self.positions.push(Positions { stream, first: first as u64, count: count as i64 });
+    }
+
+    /// The masks of one position after another, of those added one by one.
+    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Self { p: self.p, seed: self.seed, positions: self.positions[range].to_vec() }
+    }
+
+    /// The mask of the input of layer number `layer`.
+    pub(crate) fn of_layer(&self, layer: usize) -> Mask {
+        let run = |own: &Positions| {
+            let key = own.stream.part(layer as u64).key();
+            MaskRun { key, position: own.first, count: own.count }
+        };
+        Mask { p: self.p, runs: self.positions.iter().map(run).collect() }
+    }
+
+    /// The same as factors, 0 or 1/(1−p), `[rows, width]`.
+    pub(crate) fn factors(&self, layer: usize, width: usize, kind: Kind) -> Tensor {
         let keep = (1.0 / (1.0 - self.p)) as f32;
         // An element is dropped when its top 32 bits fall below p.
         let threshold = (self.p * (1u64 << 32) as f64) as u64;
         let mut values = Vec::new();
-        let mut fill = |stream: Stream, position: usize| {
-            let first = (position * width) as u64;
-            let factors = (0..width as u64)
-                .map(|feature| if stream.bits(first + feature) >> 32 < threshold { 0.0 } else { keep });
-            values.extend(factors);
-        };
-        let stream = |row: &MaskedRow| Stream::new(self.seed, Purpose::Dropout, row.place).part(layer as u64);
-        let rows = if head {
-            let all =
-                self.rows.iter().flat_map(|row| row.scored.iter().map(move |&position| (row, position)));
-            let chosen = all.skip(self.head_range.start).take(self.head_range.len());
-            chosen.for_each(|(row, position)| fill(stream(row), position));
-            self.head_range.len()
-        } else {
-            for row in &self.rows {
-                (0..row.tokens).for_each(|position| fill(stream(row), position));
-            }
-            self.rows.iter().map(|row| row.tokens).sum()
-        };
-        Tensor::from_slice(&values).view([rows as i64, width as i64]).to_kind(kind)
+        for own in &self.positions {
+            let stream = own.stream.part(layer as u64);
+            let first = own.first * width as u64;
+            let elements = first..first + own.count as u64 * width as u64;
+            let factor = |element| if stream.bits(element) >> 32 < threshold { 0.0 } else { keep };
+            values.extend(elements.map(factor));
+        }
+        Tensor::from_slice(&values).view([-1, width as i64]).to_kind(kind)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
-
-    fn masks(rows: Vec<MaskedRow>) -> RowMasks {
-        RowMasks { p: 0.5, seed: 9, rows, head_range: 0..0 }
-    }
-
-    fn row(place: u64, tokens: usize) -> MaskedRow {
-        MaskedRow { place, tokens, scored: Vec::new() }
-    }
+    use crate::shim::{Frozen, LowRank};
 
     #[test]
     fn a_row_keeps_its_mask_in_any_pass() {
-        let alone = masks(vec![row(7, 3)]).mask(2, 8, false, Kind::Float);
-        let second = masks(vec![row(1, 5), row(7, 3)]).mask(2, 8, false, Kind::Float);
+        let (mut alone, mut second) = (Masks::new(0.5, 9), Masks::new(0.5, 9));
+        alone.add(7, 0, 3);
+        second.add(1, 0, 5);
+        second.add(7, 0, 3);
+        let (alone, second) = (alone.factors(2, 8, Kind::Float), second.factors(2, 8, Kind::Float));
         assert_eq!(second.narrow(0, 5, 3), alone);
     }
 
     #[test]
     fn half_of_the_elements_are_dropped_and_the_rest_doubled() {
-        let mask = masks(vec![row(0, 100)]).mask(0, 100, false, Kind::Float);
+        let mut masks = Masks::new(0.5, 9);
+        masks.add(0, 0, 100);
+        let mask = masks.factors(0, 100, Kind::Float);
         let mean = mask.mean(Kind::Float).double_value(&[]);
         assert!((mean - 1.0).abs() < 0.05, "{mean}");
         assert_eq!(mask.max().double_value(&[]), 2.0);
+    }
+
+    /// The kernel that makes masks where they are used, against the same numbers made one by one.
+    #[test]
+    fn the_kernels_masks_are_those_of_the_stream() {
+        let mut masks = Masks::new(0.3, 4);
+        masks.add(11, 0, 3);
+        masks.add(2, 5, 2);
+        let width = 70;
+        let options = (Kind::Double, Device::Cpu);
+        let x = Tensor::ones([5, width], options);
+        let identity = Tensor::eye(width, options);
+        let frozen = Frozen::new(Some(&Tensor::zeros([width, width], options)), &[], None).unwrap();
+        let mask = Some(masks.of_layer(6));
+        let part = LowRank { a: &identity, b: &identity, scale: 1.0, rows: 0..5, first_column: 0, mask };
+        let seen = frozen.forward(&x, &[part]);
+        assert_eq!(seen, masks.factors(6, width as usize, Kind::Double));
     }
 }

@@ -11,8 +11,8 @@ use loragrid::job::{Init, LoraConfig, Variant};
 use loragrid::passes::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use active::{Active, merged_weight};
-pub(crate) use dropout::{MaskedRow, RowMasks};
+pub(crate) use active::{Active, Part, merged_weight};
+pub(crate) use dropout::Masks;
 #[cfg(test)]
 pub(crate) use peft::read_form;
 pub(crate) use peft::{read_adapter, write_adapter};

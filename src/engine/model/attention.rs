@@ -1,6 +1,6 @@
 //! Attention within each sequence, never across a join.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::batch::Run;
 use crate::tensor::wide;
@@ -21,6 +21,13 @@ pub(crate) trait Attend {
     /// Attention output `[tokens, heads × head_dim]` of layer `layer` for queries `[tokens, heads, head_dim]` and keys and
     /// values `[tokens, kv_heads, head_dim]`.
     fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor;
+
+    /// The sequences, where each token sees all those before it in its own, under rules that the fused kernel has, for
+    /// queries, keys and values beside each other.
+    fn sequences(&self, joined: &Tensor, rules: Rules) -> Option<&[Run]> {
+        let _ = (joined, rules);
+        None
+    }
 }
 
 /// Sequences laid end to end, each token seeing those before it in its own.
@@ -29,6 +36,13 @@ pub(super) struct Sequences<'a>(pub(super) &'a [Run]);
 impl Attend for Sequences<'_> {
     fn attend(&mut self, _: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor {
         causal(query, key, value, self.0, rules)
+    }
+
+    fn sequences(&self, joined: &Tensor, rules: Rules) -> Option<&[Run]> {
+        let longest = self.0.iter().map(|run| run.length).max().unwrap_or(0);
+        let plain = rules.cap.is_none() && rules.window.is_none_or(|window| window >= longest);
+        let has_kernel = joined.device() == Device::Cpu || joined.kind() == Kind::BFloat16;
+        (plain && has_kernel).then_some(self.0)
     }
 }
 

@@ -2,6 +2,18 @@
 
 use tch::{Device, Tensor};
 
+/// Rows from which a matrix product gives each row the same number whatever the others are: fewer go through other kernels.
+const LEAST_ROWS: i64 = 16;
+/// Rows up to which their number is a multiple of the least; beyond, of this.
+const ROWS_STEP: i64 = 64;
+
+/// The number of rows that a pass of so many is filled up to. Kernels of products are made for each number of rows, which takes
+/// time and memory: passes of a few numbers only have a few of them.
+pub(crate) fn filled(rows: i64) -> i64 {
+    let step = if rows <= ROWS_STEP { LEAST_ROWS } else { ROWS_STEP };
+    (rows.max(LEAST_ROWS) + step - 1) / step * step
+}
+
 /// Neighbouring sequences of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -22,6 +34,18 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// Lays sequences end to end in the given order, and after them one that nobody asks for, so that there are [`filled`]
+    /// rows.
+    pub(crate) fn filled(sequences: &[&[u32]], device: Device) -> Self {
+        let rows: i64 = sequences.iter().map(|sequence| sequence.len() as i64).sum();
+        let filling = vec![0; (filled(rows) - rows) as usize];
+        let mut all = sequences.to_vec();
+        if !filling.is_empty() {
+            all.push(&filling);
+        }
+        Self::new(&all, device)
+    }
+
     /// Lays sequences end to end in the given order.
     pub(crate) fn new(sequences: &[&[u32]], device: Device) -> Self {
         let mut tokens = Vec::new();

@@ -5,20 +5,28 @@ use std::collections::BTreeMap;
 use loragrid::checkpoint::{
     Activation, BlockForm, LayerForm, LayerName, ModelConfig, NormPlace, Projection, QueryKeyNorm,
 };
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::attention::{Attend, Rules};
+use super::group::Group;
 use super::linear::Linear;
 use super::norm::NormWeights;
 use super::rope::Turn;
+use crate::failure::EngineError;
 use crate::lora::Active;
+use crate::shim::{self, AttentionForm};
 
 /// The weights of one block.
 pub(crate) struct Block {
-    pub(super) number: usize,
-    pub(super) form: LayerForm,
-    pub(super) norms: BTreeMap<NormPlace, NormWeights>,
-    pub(super) matrices: BTreeMap<Projection, Linear>,
+    number: usize,
+    form: LayerForm,
+    norms: BTreeMap<NormPlace, NormWeights>,
+    /// Query, key, value.
+    attention: Group,
+    output: Group,
+    /// Gate and up, or up alone.
+    feed: Group,
+    down: Group,
 }
 
 /// What all blocks of a pass share.
@@ -30,6 +38,36 @@ pub(super) struct PassContext<'a> {
 }
 
 impl Block {
+    /// A block of these layers, each of which is there.
+    pub(super) fn new(
+        number: usize,
+        form: LayerForm,
+        norms: BTreeMap<NormPlace, NormWeights>,
+        mut matrices: BTreeMap<Projection, Linear>,
+    ) -> Result<Self, EngineError> {
+        let mut group = |projections: &[Projection]| {
+            let named = |p: &Projection| Some((LayerName::Block(number, *p), matrices.remove(p)?));
+            Group::new(projections.iter().filter_map(named).collect())
+        };
+        Ok(Self {
+            number,
+            form,
+            norms,
+            attention: group(&[Projection::Query, Projection::Key, Projection::Value])?,
+            output: group(&[Projection::Output])?,
+            feed: group(&[Projection::Gate, Projection::Up])?,
+            down: group(&[Projection::Down])?,
+        })
+    }
+
+    /// A layer that can carry an adapter.
+    pub(super) fn layer(&self, projection: Projection) -> Option<&Linear> {
+        let name = LayerName::Block(self.number, projection);
+        [&self.attention, &self.output, &self.feed, &self.down]
+            .into_iter()
+            .find_map(|group| group.layer(name))
+    }
+
     /// States `[tokens, hidden]` after this block; `attend` knows what each token sees.
     pub(super) fn forward(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         use NormPlace::*;
@@ -65,16 +103,40 @@ impl Block {
         self.norms[&place].forward(x, pass.config.norm, pass.config.norm_eps)
     }
 
-    fn linear(&self, projection: Projection, x: &Tensor, pass: &PassContext<'_>) -> Tensor {
-        let linear = &self.matrices[&projection];
-        apply(x, linear, LayerName::Block(self.number, projection), pass.adapter)
-    }
-
     fn attention(&self, x: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         let config = pass.config;
-        let heads = |x: Tensor, count: u64| x.view([-1, count as i64, config.head_dim as i64]);
-        let mut query = self.linear(Projection::Query, x, pass);
-        let mut key = self.linear(Projection::Key, x, pass);
+        let joined = self.attention.forward(x, pass.adapter);
+        let rules = Rules {
+            scale: config.attention_scale,
+            cap: config.attention_cap,
+            window: self.form.window.map(|window| window as i64),
+        };
+        let plain = config.query_key_norm == QueryKeyNorm::None;
+        let attended = match attend.sequences(&joined, rules).filter(|_| plain) {
+            Some(runs) => {
+                let form = AttentionForm {
+                    heads: config.heads as i64,
+                    kv_heads: config.kv_heads as i64,
+                    head_dim: config.head_dim as i64,
+                    scale: rules.scale,
+                };
+                let turn = self.form.rope.map(|table| pass.turns[table].tables());
+                shim::attention(&joined, turn, runs.iter().map(|run| (run.count, run.length)), form)
+            }
+            None => {
+                let [query, key, value] = self.heads(&joined, pass);
+                attend.attend(self.number, &query, &key, &value, rules)
+            }
+        };
+        self.output.forward(&attended, pass.adapter)
+    }
+
+    /// Queries `[tokens, heads, head_dim]`, keys and values `[tokens, kv_heads, head_dim]`, normed and turned.
+    fn heads(&self, joined: &Tensor, pass: &PassContext<'_>) -> [Tensor; 3] {
+        let config = pass.config;
+        let heads = |x: Tensor, count: u64| x.reshape([-1, count as i64, config.head_dim as i64]);
+        let mut parts = joined.split_with_sizes(self.attention.widths(), 1).into_iter();
+        let [mut query, mut key, value] = [(); 3].map(|()| parts.next().unwrap_or_default());
         if config.query_key_norm == QueryKeyNorm::Whole {
             query = self.norm(NormPlace::Query, &query, pass);
             key = self.norm(NormPlace::Key, &key, pass);
@@ -88,35 +150,29 @@ impl Block {
             query = pass.turns[table].rotate(&query);
             key = pass.turns[table].rotate(&key);
         }
-        let value = heads(self.linear(Projection::Value, x, pass), config.kv_heads);
-        let rules = Rules {
-            scale: config.attention_scale,
-            cap: config.attention_cap,
-            window: self.form.window.map(|window| window as i64),
-        };
-        let attended = attend.attend(self.number, &query, &key, &value, rules);
-        self.linear(Projection::Output, &attended, pass)
+        [query, key, heads(value, config.kv_heads)]
     }
 
     fn mlp(&self, x: &Tensor, pass: &PassContext<'_>) -> Tensor {
-        let activate = |x: Tensor| match pass.config.activation {
-            Activation::Silu => x.silu(),
-            Activation::Gelu => x.gelu("none"),
-            Activation::GeluTanh => x.gelu("tanh"),
-        };
-        let inner = if pass.config.gated {
-            activate(self.linear(Projection::Gate, x, pass)) * self.linear(Projection::Up, x, pass)
+        let joined = self.feed.forward(x, pass.adapter);
+        let config = pass.config;
+        let silu = config.activation == Activation::Silu;
+        let inner = if config.gated && silu && joined.device() == Device::Cpu {
+            shim::gated_silu(&joined)
+        } else if config.gated {
+            let parts = joined.chunk(2, 1);
+            activate(&parts[0], config.activation) * &parts[1]
         } else {
-            activate(self.linear(Projection::Up, x, pass))
+            activate(&joined, config.activation)
         };
-        self.linear(Projection::Down, &inner, pass)
+        self.down.forward(&inner, pass.adapter)
     }
 }
 
-/// x·Wᵀ + b, plus the adapter's part where the layer has one.
-pub(super) fn apply(x: &Tensor, linear: &Linear, name: LayerName, adapter: Option<&Active>) -> Tensor {
-    match adapter {
-        Some(active) => active.forward(name, x, linear),
-        None => linear.forward(x),
+fn activate(x: &Tensor, activation: Activation) -> Tensor {
+    match activation {
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu("none"),
+        Activation::GeluTanh => x.gelu("tanh"),
     }
 }

@@ -6,7 +6,7 @@ use loragrid::quant::{Code, FourBit, NestedAbsmax, quantise};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;
-use crate::shim::{self, FourBitParts};
+use crate::shim::{self, FourBitParts, Frozen, MagnitudeParts};
 use crate::tensor::{from_stored, to_f32, wide};
 
 /// How frozen matrices are held.
@@ -58,31 +58,38 @@ pub(crate) struct Linear {
     pub(crate) weight: Matrix,
     /// `[out]`
     pub(crate) bias: Option<Tensor>,
+    frozen: Frozen,
 }
 
 impl Linear {
-    /// x·Wᵀ + b for x `[tokens, in]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+    /// A layer of a matrix and a bias. Error: libtorch's.
+    pub(super) fn new(weight: Matrix, bias: Option<Tensor>) -> Result<Self, EngineError> {
+        let parts: Vec<FourBitParts<'_>> = weight.as_four_bit().into_iter().collect();
+        let frozen = Frozen::new(weight.as_dense(), &parts, bias.as_ref())?;
+        drop(parts);
+        Ok(Self { weight, bias, frozen })
+    }
+
+    /// Columns of its output.
+    pub(super) fn out(&self) -> i64 {
         match &self.weight {
-            Matrix::Dense(weight) => x.linear(weight, self.bias.as_ref()),
-            Matrix::FourBit(matrix) => {
-                let product = matrix.forward(x);
-                match &self.bias {
-                    Some(bias) => product + bias,
-                    None => product,
-                }
-            }
+            Matrix::Dense(weight) => weight.size()[0],
+            Matrix::FourBit(matrix) => matrix.rows,
         }
     }
-}
 
-impl Linear {
+    pub(super) fn frozen(&self) -> &Frozen {
+        &self.frozen
+    }
+
+    /// x·Wᵀ + b for x `[tokens, in]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Tensor {
+        self.frozen.forward(x, &[])
+    }
+
     /// x·Wᵀ.
     pub(crate) fn weight_only(&self, x: &Tensor) -> Tensor {
-        match &self.weight {
-            Matrix::Dense(weight) => x.linear(weight, None::<&Tensor>),
-            Matrix::FourBit(matrix) => matrix.forward(x),
-        }
+        self.without_bias(&self.forward(x))
     }
 
     /// An output of this layer less its bias.
@@ -118,6 +125,20 @@ impl Matrix {
             Dequantise::EachPass => Self::FourBit(matrix),
             Dequantise::Keep => Self::Dense(matrix.dense(kind)),
         })
+    }
+
+    pub(super) fn as_dense(&self) -> Option<&Tensor> {
+        match self {
+            Self::Dense(weight) => Some(weight),
+            Self::FourBit(_) => None,
+        }
+    }
+
+    pub(super) fn as_four_bit(&self) -> Option<FourBitParts<'_>> {
+        match self {
+            Self::Dense(_) => None,
+            Self::FourBit(matrix) => Some(matrix.parts()),
+        }
     }
 
     /// The matrix in the compute dtype.
@@ -186,33 +207,20 @@ impl FourBitMatrix {
         }
     }
 
-    fn magnitudes(&self) -> Tensor {
-        match &self.absmax {
-            Magnitudes::Plain(absmax) => absmax.shallow_clone(),
-            Magnitudes::Nested { codes, values, absmax, offset } => tch::no_grad(|| {
-                let spread =
-                    absmax.repeat_interleave_self_int(loragrid::quant::NESTED_BLOCK as i64, None, None);
-                let own = values.index_select(0, &codes.to_kind(Kind::Int));
-                own * spread.narrow(0, 0, codes.size()[0]) + *offset
-            }),
-        }
-    }
-
-    fn with_parts<T>(&self, run: impl FnOnce(&FourBitParts<'_>) -> T) -> T {
+    fn parts(&self) -> FourBitParts<'_> {
+        let magnitudes = match &self.absmax {
+            Magnitudes::Plain(absmax) => MagnitudeParts::Plain(absmax),
+            Magnitudes::Nested { codes, values, absmax, offset } => {
+                MagnitudeParts::Nested { codes, values, absmax, offset: *offset }
+            }
+        };
         let (rows, columns) = (self.rows, self.columns);
-        let absmax = self.magnitudes();
-        run(&FourBitParts { packed: &self.packed, absmax: &absmax, table: &self.table, rows, columns })
+        FourBitParts { packed: &self.packed, magnitudes, table: &self.table, rows, columns }
     }
 
     /// The matrix in this kind.
     pub(crate) fn dense(&self, kind: Kind) -> Tensor {
-        // Parts that do not fit are refused when they are read: libtorch can only lack memory here, as in any product.
-        self.with_parts(|parts| shim::dequantise(parts, kind)).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        // As above.
-        self.with_parts(|parts| shim::frozen_linear(x, parts)).unwrap_or_else(|error| panic!("{error}"))
+        shim::dequantise(&self.parts(), kind)
     }
 
     /// Its codes, for comparison with other systems.

@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Model;
 use super::block::Block;
+use super::group::Group;
 use super::linear::{Linear, Matrix, Storage, vector};
 use super::norm::NormWeights;
 use super::rope::Frequencies;
@@ -39,7 +40,7 @@ pub(crate) fn load(
             Quantize::None => Matrix::Dense(embedding.shallow_clone()),
             quantize => Matrix::load(stored, quantize, storage.dequantise, kind, device)?,
         };
-        Linear { weight, bias: None }
+        Linear::new(weight, None)?
     };
     // √hidden rounded to the compute dtype, as transformers' buffer of the embedding.
     let scale = Tensor::from((config.hidden_size as f64).sqrt()).to_kind(kind).to_device(device);
@@ -51,7 +52,7 @@ pub(crate) fn load(
         embedding,
         blocks,
         final_norm,
-        head,
+        head: Group::new(vec![(LayerName::Head, head)])?,
     })
 }
 
@@ -73,7 +74,7 @@ impl Reader<'_> {
     fn linear(&self, name: LayerName, quantize: Quantize) -> Result<Linear, EngineError> {
         let stored = self.checkpoint.read(name, Part::Weight)?;
         let weight = Matrix::load(stored, quantize, self.storage.dequantise, self.kind, self.device)?;
-        Ok(Linear { weight, bias: self.bias(name)? })
+        Linear::new(weight, self.bias(name)?)
     }
 
     fn norm(&self, name: LayerName) -> Result<NormWeights, EngineError> {
@@ -84,16 +85,15 @@ impl Reader<'_> {
     fn block(&self, number: usize) -> Result<Block, EngineError> {
         let config = self.checkpoint.config();
         let norms = config.norms().into_iter();
+        let norms = norms.map(|place| Ok((place, self.norm(LayerName::Norm(number, place))?)));
         let matrices = config.projections().iter();
-        Ok(Block {
+        let matrices =
+            matrices.map(|p| Ok((*p, self.linear(LayerName::Block(number, *p), self.storage.quantize)?)));
+        Block::new(
             number,
-            form: config.layer_forms[number],
-            norms: norms
-                .map(|place| Ok((place, self.norm(LayerName::Norm(number, place))?)))
-                .collect::<Result<_, EngineError>>()?,
-            matrices: matrices
-                .map(|p| Ok((*p, self.linear(LayerName::Block(number, *p), self.storage.quantize)?)))
-                .collect::<Result<_, EngineError>>()?,
-        })
+            config.layer_forms[number],
+            norms.collect::<Result<_, EngineError>>()?,
+            matrices.collect::<Result<_, EngineError>>()?,
+        )
     }
 }

@@ -4,6 +4,7 @@ mod attention;
 mod batch;
 mod block;
 mod cache;
+mod group;
 mod linear;
 mod load;
 mod norm;
@@ -14,17 +15,18 @@ use loragrid::checkpoint::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
 
 use attention::{Attend, Sequences};
-pub(crate) use batch::Batch;
-use block::{Block, PassContext, apply};
+pub(crate) use batch::{Batch, filled};
+use block::{Block, PassContext};
 pub(crate) use cache::Cache;
 use cache::Following;
+use group::Group;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
 pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
 use rope::{Frequencies, Turn};
-pub(crate) use tree::{Account, Branch, Kept, LEAST_ROWS, Tree};
+pub(crate) use tree::{Account, Branch, Kept, Tree};
 
 use crate::lora::Active;
 use crate::tensor::wide;
@@ -41,7 +43,7 @@ pub(crate) struct Model {
     blocks: Vec<Block>,
     final_norm: NormWeights,
     /// `[vocab, hidden]`; the embedding itself where the head is tied and not quantised.
-    head: Linear,
+    head: Group,
     frequencies: Frequencies,
 }
 
@@ -105,26 +107,33 @@ impl Model {
 
     /// Logits `[rows, vocab]` of hidden states `[rows, hidden]`, in single or double precision.
     pub(crate) fn logits(&self, states: &Tensor, adapter: Option<&Active>) -> Tensor {
-        let logits = apply(states, &self.head, LayerName::Head, adapter).to_kind(wide(self.kind));
+        let logits = self.plain_logits(states, adapter).to_kind(wide(self.kind));
         match self.config.logit_cap {
             Some(cap) => (logits / cap).tanh() * cap,
             None => logits,
         }
     }
 
+    /// As [`Self::logits`], in the compute dtype and without the model's cap.
+    pub(crate) fn plain_logits(&self, states: &Tensor, adapter: Option<&Active>) -> Tensor {
+        self.head.forward(states, adapter)
+    }
+
     /// A layer that can carry an adapter.
     pub(crate) fn linear(&self, name: LayerName) -> Option<&Linear> {
         match name {
-            LayerName::Head => Some(&self.head),
-            LayerName::Block(n, projection) => self.blocks.get(n)?.matrices.get(&projection),
+            LayerName::Head => self.head.layer(name),
+            LayerName::Block(n, projection) => self.blocks.get(n)?.layer(projection),
             _ => None,
         }
     }
 
     /// Whether a tensor is this model's head, to the bit.
     pub(crate) fn has_head(&self, head: &Tensor) -> bool {
-        let own = self.head.weight.dense();
-        own.size() == head.size() && own.equal(head)
+        self.linear(LayerName::Head).is_some_and(|linear| {
+            let own = linear.weight.dense();
+            own.size() == head.size() && own.equal(head)
+        })
     }
 }
 

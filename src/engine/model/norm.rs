@@ -1,8 +1,9 @@
 //! Norms, each rounded where the family's own code rounds.
 
 use loragrid::checkpoint::Norm;
-use tch::{Kind, Tensor};
+use tch::{Device, Tensor};
 
+use crate::shim::{RmsForm, rms_norm};
 use crate::tensor::wide;
 
 /// The factors of a norm and, for layer norms, its bias; both `[width]`.
@@ -14,20 +15,25 @@ pub(crate) struct NormWeights {
 impl NormWeights {
     /// Norm of x over its last dimension.
     pub(super) fn forward(&self, x: &Tensor, norm: Norm, eps: f64) -> Tensor {
-        let kind = x.kind();
-        match norm {
+        let form = match norm {
             Norm::Layer => {
                 let width = [*x.size().last().unwrap_or(&0)];
-                x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), eps, false)
+                return x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), eps, false);
             }
-            Norm::Rms => rms(x, eps).to_kind(kind) * &self.weight,
-            Norm::RmsRoundedLast => (rms(x, eps) * self.wide_weight(kind)).to_kind(kind),
-            Norm::RmsPlusOne => (rms(x, eps) * (self.wide_weight(kind) + 1.0)).to_kind(kind),
+            Norm::Rms => RmsForm::Rounded,
+            Norm::RmsRoundedLast => RmsForm::RoundedLast,
+            Norm::RmsPlusOne => RmsForm::PlusOne,
+        };
+        if x.device() == Device::Cpu {
+            return rms_norm(x, &self.weight, eps, form);
         }
-    }
-
-    fn wide_weight(&self, kind: Kind) -> Tensor {
-        self.weight.to_kind(wide(kind))
+        let kind = x.kind();
+        let weight = || self.weight.to_kind(wide(kind));
+        match form {
+            RmsForm::Rounded => rms(x, eps).to_kind(kind) * &self.weight,
+            RmsForm::RoundedLast => (rms(x, eps) * weight()).to_kind(kind),
+            RmsForm::PlusOne => (rms(x, eps) * (weight() + 1.0)).to_kind(kind),
+        }
     }
 }
 

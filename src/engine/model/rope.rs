@@ -57,6 +57,11 @@ fn frequencies(rope: &Rope, turned: i64) -> Tensor {
 }
 
 impl Turn {
+    /// Cosines and sines `[tokens, rotary_dim]`.
+    pub(super) fn tables(&self) -> (&Tensor, &Tensor) {
+        (&self.cos, &self.sin)
+    }
+
     /// Turns the first features of each head of x `[tokens, heads, head_dim]`.
     pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
         let turned = *self.cos.size().last().unwrap_or(&0);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Attend, Rules, additive, masked};
+use super::batch::filled;
 
 /// Keys and values of every layer from the root to a run's end, `[tokens, kv_heads, head_dim]` each.
 pub(crate) struct Kept {
@@ -55,7 +56,7 @@ pub(crate) struct Branch {
 impl Branch {
     /// A run that nobody asks for, so that a pass of `tokens` tokens has enough rows; none where it has.
     pub(crate) fn filler(tokens: i64) -> Option<Self> {
-        let lacking = LEAST_ROWS - tokens;
+        let lacking = filled(tokens) - tokens;
         (lacking > 0).then(|| Self { after: None, lengths: vec![lacking], keep: vec![false] })
     }
 
@@ -90,9 +91,6 @@ impl Branch {
         additive(&mask, query.kind()).to_device(query.device())
     }
 }
-
-/// Rows from which a matrix product gives each row the same number whatever the others are: fewer go through other kernels.
-pub(crate) const LEAST_ROWS: i64 = 16;
 
 /// The attention of a pass of branches. After the pass, [`Tree::kept`] has what was asked to be kept.
 pub(crate) struct Tree {

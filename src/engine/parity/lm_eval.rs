@@ -17,7 +17,7 @@ use super::*;
 use crate::failure::EngineError;
 use crate::interrupt::Pulse;
 use crate::model::Model;
-use crate::score::{Take, Told, Way, score_exactly, score_requests, score_tasks};
+use crate::score::{TakeOne, Told, Way, score_exactly, score_requests, score_tasks};
 
 /// A request of the reference, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
@@ -29,7 +29,8 @@ fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedReque
 /// The scores of requests in their order, and the tokens that went through the model.
 fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<RequestScore>, u64) {
     collected(requests.len(), |take, pulse| {
-        score_requests(model, None, requests, Way::precise(budget), take, pulse)
+        let mut take = |_: usize, number, score| take(number, score);
+        score_requests(model, &[None], requests, Way::precise(budget), &mut take, pulse)
     })
 }
 
@@ -42,12 +43,12 @@ fn exact(model: &Model, requests: &[EncodedRequest]) -> (Vec<RequestScore>, u64)
 
 fn collected(
     count: usize,
-    score: impl FnOnce(&mut Take<'_>, &mut Pulse<'_>) -> Result<u64, EngineError>,
+    score: impl FnOnce(&mut TakeOne<'_>, &mut Pulse<'_>) -> Result<u64, EngineError>,
 ) -> (Vec<RequestScore>, u64) {
     let mut scores = vec![None; count];
     let mut take = |number: usize, score| {
         assert!(scores[number].replace(score).is_none(), "request {number} is answered twice");
-        Ok(())
+        Ok(true)
     };
     let mut sign = || Ok(());
     let tokens = score(&mut take, &mut Pulse::new(&mut sign));
@@ -85,6 +86,53 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
             assert_eq!(own.is_greedy, theirs.is_greedy, "{task}");
         }
         assert!(worst <= 1e-3, "{task}: {worst}");
+    }
+}
+
+/// Base and two adapters in one walk, of which one's numbers are not finite: each of the others answers as it does alone.
+#[test]
+fn adapters_in_one_walk_answer_as_each_does_alone() {
+    use loragrid::job::{LayerKind, LoraConfig};
+    for folder in folders_with("expected.safetensors", &[]).iter().take(2) {
+        let model = model(folder, Kind::Double);
+        let adapter = |rank: u64, kind, size: f64| {
+            let adapter = Adapter::initialised(&model, &LoraConfig::plain(rank, [kind]), 3, Kind::Double);
+            for (_, pair) in &adapter.pairs {
+                adapter.fill(&pair.b, &(pair.b.ones_like() * size));
+            }
+            adapter
+        };
+        let broken = adapter(1, LayerKind::Value, f64::NAN);
+        let adapters = [adapter(2, LayerKind::Query, 0.1), adapter(3, LayerKind::Mlp, -0.2)];
+        let members = [None, Some(&adapters[0]), Some(&broken), Some(&adapters[1])];
+        let requests: Vec<EncodedRequest> = (0..30u32)
+            .map(|n| {
+                let input: Vec<u32> = (1..3 + n % 7).chain([n % 5 + 3, n % 3]).collect();
+                EncodedRequest { targets: input[input.len() - 2..].to_vec(), input, cut: 0 }
+            })
+            .collect();
+        let mut together = vec![vec![None; requests.len()]; members.len()];
+        let mut take = |member: usize, number: usize, score: RequestScore| {
+            together[member][number] = Some(score);
+            Ok(score.log_likelihood.is_finite())
+        };
+        let mut sign = || Ok(());
+        score_requests(&model, &members, &requests, Way::precise(40), &mut take, &mut Pulse::new(&mut sign))
+            .unwrap();
+        for (member, adapter) in members.iter().enumerate().filter(|(member, _)| *member != 2) {
+            let (alone, _) = collected(requests.len(), |take, pulse| {
+                let mut take = |_: usize, number, score| take(number, score);
+                score_requests(&model, &[*adapter], &requests, Way::precise(1024), &mut take, pulse)
+            });
+            for (own, other) in together[member].iter().zip(&alone) {
+                let difference = own.expect("it is answered").log_likelihood - other.log_likelihood;
+                assert!(difference.abs() < 1e-10, "member {member}: {difference}");
+            }
+        }
+        assert!(
+            together[2].iter().filter(|score| score.is_some()).count() < requests.len(),
+            "it left the walk"
+        );
     }
 }
 
@@ -181,7 +229,8 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     let likelihoods = |softmax| {
         let way = Way { token_budget: 1024, softmax };
         let (scores, _) = collected(requests.len(), |take, pulse| {
-            score_requests(&model, None, &requests, way, take, pulse)
+            let mut take = |_: usize, number, score| take(number, score);
+            score_requests(&model, &[None], &requests, way, &mut take, pulse)
         });
         scores.iter().map(|score| score.log_likelihood).collect::<Vec<f64>>()
     };
@@ -219,15 +268,15 @@ fn the_real_models_scores_equal_lm_evals() {
         .collect();
     let order = ScoreOrder {
         log: Default::default(),
-        adapter: None,
+        adapters: vec![None],
         tasks,
         token_budget: 1024,
         exact: false,
         softmax: Softmax::Fp32,
     };
     let mut scores = vec![BTreeMap::new(); order.tasks.len()];
-    score_tasks(&model, &tokenizer, None, &order, |told| {
-        if let Told::Document(score) = told {
+    score_tasks(&model, &tokenizer, &[None], &order, |told| {
+        if let Told::Document(_, score) = told {
             scores[score.task].insert(score.document, score.metrics[0].clone());
         }
         Ok(())

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::*;
 use crate::lora::{PairForm, read_form};
 use crate::tensor::to_f32;
-use crate::train::{Run, Told, train};
+use crate::train::{Member, Run, Told, train};
 
 const KNOWN: &[&str] = &[
     "lora_adamw",
@@ -156,11 +156,11 @@ impl Trajectory {
             lora: &self.lora,
             seed: 1,
             examples: &self.examples,
-            token_budget,
             checkpoints: None,
         };
         let mut losses = Vec::new();
-        train(model, adapter, &run, |told| {
+        let mut members = [Member::new(model, adapter, run)];
+        train(model, &mut members, token_budget, &mut |_, told| {
             if let Told::Step(report) = told {
                 losses.push(report.loss);
             }
@@ -270,4 +270,88 @@ fn a_trajectory_does_not_depend_on_how_a_window_is_cut_or_what_is_kept() {
             }
         }
     }
+}
+
+/// Five runs over one base in double precision, unequal in rank, layers, rate, optimizer, dropout, order, batch and length; the
+/// second diverges. Each is what it is alone, whether its passes hold one row or many.
+#[test]
+fn a_job_is_the_same_alone_and_in_a_pack_whatever_its_neighbours_do() {
+    for trajectory in all().iter().filter(|trajectory| trajectory.train.quantize == Quantize::None).take(2) {
+        let model = trajectory.model(Kind::Double);
+        let jobs = unequal(trajectory);
+        let alone = |job: &(TrainConfig, LoraConfig, u64), budget: usize| {
+            run_pack(&model, std::slice::from_ref(job), &trajectory.examples, budget).swap_remove(0)
+        };
+        let together = run_pack(&model, &jobs, &trajectory.examples, 300);
+        for (number, (job, in_pack)) in jobs.iter().zip(&together).enumerate() {
+            let (row_by_row, at_once) = (alone(job, 1), alone(job, 4096));
+            if number == 1 {
+                assert!([in_pack, &row_by_row, &at_once].iter().all(|ended| ended.is_none()), "it diverges");
+                continue;
+            }
+            let [in_pack, row_by_row, at_once] =
+                [in_pack, &row_by_row, &at_once].map(|ended| ended.as_ref().expect("it does not diverge"));
+            for other in [in_pack, at_once] {
+                let difference = largest_difference(row_by_row, other);
+                assert!(difference <= 1e-10, "{}, job {number}: {difference}", name_of(&trajectory.folder));
+            }
+        }
+    }
+}
+
+/// Five unequal jobs of at most 20 steps.
+fn unequal(trajectory: &Trajectory) -> Vec<(TrainConfig, LoraConfig, u64)> {
+    use loragrid::job::LayerKind::{Head, Key, Mlp, Projection, Query, Value};
+    let job =
+        |rank, layers: &[loragrid::job::LayerKind], change: &dyn Fn(&mut TrainConfig, &mut LoraConfig)| {
+            let mut train = trajectory.train.clone();
+            let mut lora = LoraConfig::plain(rank, layers.iter().copied());
+            (train.batch_size, train.iterations, train.clip_norm) = (3, 30, 0.0);
+            (train.optimizer, train.learning_rate) = (Optimizer::Adamw, 1e-3);
+            change(&mut train, &mut lora);
+            (train, lora, rank)
+        };
+    vec![
+        job(2, &[Query, Value], &|train, _| train.batch_size = 4),
+        job(8, &[Query, Key, Value, Projection, Mlp], &|train, _| {
+            (train.optimizer, train.learning_rate) = (Optimizer::Sgd, 1e200);
+        }),
+        job(4, &[Mlp, Head], &|train, lora| {
+            (train.order, lora.dropout) = (RowOrder::Shuffle, 0.3);
+        }),
+        job(3, &[Key, Projection], &|train, lora| {
+            (train.batch_size, train.iterations, lora.dropout) = (1, 20, 0.1);
+            (train.optimizer, train.momentum, train.learning_rate) = (Optimizer::Sgd, 0.9, 0.05);
+        }),
+        job(16, &[Query, Key, Value, Projection, Mlp, Head], &|train, _| {
+            (train.batch_size, train.loss, train.clip_norm) = (10, Loss::MicroBatch, 1.0);
+        }),
+    ]
+}
+
+/// Trains jobs together; the parameters of each adapter, none of one that diverged.
+fn run_pack(
+    model: &Model,
+    jobs: &[(TrainConfig, LoraConfig, u64)],
+    examples: &[Example],
+    token_budget: usize,
+) -> Vec<Option<Tensor>> {
+    let initialised = |(_, lora, seed): &(TrainConfig, LoraConfig, u64)| {
+        Adapter::initialised(model, lora, *seed, model.kind)
+    };
+    let mut adapters: Vec<Adapter> = jobs.iter().map(initialised).collect();
+    let mut members = Vec::new();
+    for (adapter, (train, lora, seed)) in adapters.iter_mut().zip(jobs) {
+        let run = Run { train, lora, seed: *seed, examples, checkpoints: None };
+        members.push(Member::new(model, adapter, run));
+    }
+    let mut ended: Vec<Option<Tensor>> = jobs.iter().map(|_| None).collect();
+    train(model, &mut members, token_budget, &mut |number, told| {
+        if let Told::Trained(adapter, ..) = told {
+            ended[number] = Some(adapter.flat.copy());
+        }
+        Ok(())
+    })
+    .unwrap();
+    ended
 }

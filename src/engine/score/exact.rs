@@ -8,7 +8,10 @@ use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
 use crate::memory::within_memory;
 use crate::model::{Batch, Branch, Model, Tree};
-use crate::score::{Take, Way, fill, logits_of};
+use crate::score::{Way, fill, logits_of};
+
+/// What takes in the score of a sequence, by its number, and says whether to go on.
+pub(crate) type TakeOne<'a> = dyn FnMut(usize, RequestScore) -> Result<bool, EngineError> + 'a;
 
 /// Scores requests one after another; `take` gets each. Returns the tokens that went through the model.
 pub(crate) fn score_exactly(
@@ -16,14 +19,16 @@ pub(crate) fn score_exactly(
     adapter: Option<&Adapter>,
     requests: &[EncodedRequest],
     way: Way,
-    take: &mut Take<'_>,
+    take: &mut TakeOne<'_>,
     pulse: &mut Pulse<'_>,
 ) -> Result<u64, EngineError> {
     let active = adapter.map(Active::of);
     for (number, request) in requests.iter().enumerate() {
         let answer =
             within_memory(way.token_budget, || tch::no_grad(|| score(model, active.as_ref(), request, way)));
-        take(number, answer?)?;
+        if !take(number, answer?)? {
+            break;
+        }
         pulse.beat()?;
     }
     Ok(requests.iter().map(|request| request.input.len() as u64).sum())

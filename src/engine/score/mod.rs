@@ -15,9 +15,11 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
-use crate::model::{Branch, LEAST_ROWS, Model};
+use crate::model::{Branch, Model, filled};
 use crate::tensor::wide;
 
+#[cfg(test)]
+pub(crate) use exact::TakeOne;
 pub(crate) use exact::score_exactly;
 use tally::Tally;
 pub(crate) use walk::score_requests;
@@ -61,12 +63,15 @@ impl Way {
 pub(crate) enum Told {
     /// A pass was made.
     Pass,
-    /// A document's last request is answered.
-    Document(DocumentScore),
+    /// A document's last request is answered by a member.
+    Document(usize, DocumentScore),
+    /// A member cannot go on; the others do.
+    Failed(usize, EngineError),
 }
 
-/// What takes in the score of a sequence, by its number, as soon as it is known.
-pub(crate) type Take<'a> = dyn FnMut(usize, RequestScore) -> Result<(), EngineError> + 'a;
+/// What takes in a member's score of a sequence, both by their numbers, as soon as it is known, and says whether the member
+/// goes on.
+pub(crate) type Take<'a> = dyn FnMut(usize, usize, RequestScore) -> Result<bool, EngineError> + 'a;
 
 /// Adds a run to a pass of few tokens, so that its rows go through the kernels of large ones. Returns the run's tokens.
 fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
@@ -80,23 +85,25 @@ fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
 fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
     let wanted = rows.len() as i64;
     let mut rows = rows.to_vec();
-    rows.resize(rows.len().max(LEAST_ROWS as usize), rows[0]);
+    rows.resize(filled(wanted) as usize, rows[0]);
     let states = states.index_select(0, &Tensor::from_slice(&rows).to_device(states.device()));
     model.logits(&states, active).narrow(0, 0, wanted)
 }
 
-/// Scores the tasks of an order, all of them in one walk, and hands each document to `tell` as soon as its last request
-/// is answered. Returns the tokens that went through the model. Errors: a document that cannot be built, a
-/// log-likelihood that is not finite, what `tell` returns.
+/// Scores the tasks of an order by each of its members, all of it in one walk, and hands each document to `tell` as soon as
+/// its last request is answered. Returns the tokens that went through the model. Errors: a document that cannot be built,
+/// what `tell` returns. A member whose log-likelihood is not finite fails alone.
 pub(crate) fn score_tasks(
     model: &Model,
     tokenizer: &ModelTokenizer,
-    adapter: Option<&Adapter>,
+    members: &[Option<&Adapter>],
     order: &ScoreOrder,
     tell: impl FnMut(Told) -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
     let tell = RefCell::new(tell);
-    let mut tally = Tally::new(&order.tasks, |score| (tell.borrow_mut())(Told::Document(score)));
+    let mut tally = Tally::new(&order.tasks, members.len(), |member, score| {
+        (tell.borrow_mut())(Told::Document(member, score))
+    });
     let mut sequences: Vec<EncodedRequest> = Vec::new();
     for (place, wanted) in order.tasks.iter().enumerate() {
         let profile = wanted.task.prompting.profile;
@@ -111,12 +118,24 @@ pub(crate) fn score_tasks(
         }
     }
     let way = Way { token_budget: order.token_budget, softmax: order.softmax };
-    let mut take = |sequence, score| tally.take(sequence, score);
+    let mut take = |member, sequence, score| match tally.take(member, sequence, score) {
+        Ok(()) => Ok(true),
+        Err(error @ EngineError::LikelihoodNotFinite { .. }) => {
+            (tell.borrow_mut())(Told::Failed(member, error))?;
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    };
     let mut sign = || (tell.borrow_mut())(Told::Pass);
     let mut pulse = Pulse::new(&mut sign);
     if order.exact {
-        score_exactly(model, adapter, &sequences, way, &mut take, &mut pulse)
+        let mut tokens = 0;
+        for (member, adapter) in members.iter().enumerate() {
+            let mut take = |sequence, score| take(member, sequence, score);
+            tokens += score_exactly(model, *adapter, &sequences, way, &mut take, &mut pulse)?;
+        }
+        Ok(tokens)
     } else {
-        score_requests(model, adapter, &sequences, way, &mut take, &mut pulse)
+        score_requests(model, members, &sequences, way, &mut take, &mut pulse)
     }
 }

@@ -9,6 +9,13 @@ use crate::failure::EngineError;
 struct Open {
     task: usize,
     document: Document,
+    /// By member.
+    answers: Vec<Answers>,
+}
+
+/// A member's answers to a document.
+#[derive(Clone)]
+struct Answers {
     scores: Vec<RequestScore>,
     /// Sequences that are not answered yet.
     left: usize,
@@ -17,15 +24,16 @@ struct Open {
 /// Puts answers to sequences together to documents.
 pub(super) struct Tally<'a, F> {
     tasks: &'a [TaskOrder],
+    members: usize,
     open: Vec<Open>,
     /// Document and request of each sequence.
     owners: Vec<(usize, usize)>,
     report: F,
 }
 
-impl<'a, F: FnMut(DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
-    pub(super) fn new(tasks: &'a [TaskOrder], report: F) -> Self {
-        Self { tasks, open: Vec::new(), owners: Vec::new(), report }
+impl<'a, F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
+    pub(super) fn new(tasks: &'a [TaskOrder], members: usize, report: F) -> Self {
+        Self { tasks, members, open: Vec::new(), owners: Vec::new(), report }
     }
 
     /// Adds a document, whose sequences come after those that are known. One without any is reported at once: its log-
@@ -44,12 +52,17 @@ impl<'a, F: FnMut(DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
         document.requests = Vec::new();
         let scores = vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()];
         let left = requests.iter().map(Vec::len).sum();
-        self.open.push(Open { task, document, scores, left });
-        if left == 0 { self.finish(place) } else { Ok(()) }
+        self.open.push(Open { task, document, answers: vec![Answers { scores, left }; self.members] });
+        if left == 0 { (0..self.members).try_for_each(|member| self.finish(member, place)) } else { Ok(()) }
     }
 
-    /// Takes the answer to a sequence. Errors: it is not finite, what the report returns.
-    pub(super) fn take(&mut self, sequence: usize, answer: RequestScore) -> Result<(), EngineError> {
+    /// Takes a member's answer to a sequence. Errors: it is not finite, what the report returns.
+    pub(super) fn take(
+        &mut self,
+        member: usize,
+        sequence: usize,
+        answer: RequestScore,
+    ) -> Result<(), EngineError> {
         let (place, request) = self.owners[sequence];
         let open = &mut self.open[place];
         if !answer.log_likelihood.is_finite() {
@@ -59,25 +72,22 @@ impl<'a, F: FnMut(DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
                 value: answer.log_likelihood,
             });
         }
-        let score = &mut open.scores[request];
+        let answers = &mut open.answers[member];
+        let score = &mut answers.scores[request];
         score.log_likelihood += answer.log_likelihood;
         score.is_greedy &= answer.is_greedy;
-        open.left -= 1;
-        if open.left == 0 { self.finish(place) } else { Ok(()) }
+        answers.left -= 1;
+        if answers.left == 0 { self.finish(member, place) } else { Ok(()) }
     }
 
-    fn finish(&mut self, place: usize) -> Result<(), EngineError> {
+    fn finish(&mut self, member: usize, place: usize) -> Result<(), EngineError> {
         let open = &mut self.open[place];
+        let requests = std::mem::take(&mut open.answers[member].scores);
         let task = &self.tasks[open.task].task;
         let metric =
-            |metric: &loragrid::task::TaskMetric| score_document(metric.metric, &open.document, &open.scores);
+            |metric: &loragrid::task::TaskMetric| score_document(metric.metric, &open.document, &requests);
         let metrics = task.metrics.iter().map(metric).collect();
-        let document = std::mem::take(&mut open.document);
-        (self.report)(DocumentScore {
-            task: open.task,
-            document: document.id,
-            requests: std::mem::take(&mut open.scores),
-            metrics,
-        })
+        let score = DocumentScore { task: open.task, document: open.document.id, requests, metrics };
+        (self.report)(member, score)
     }
 }

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::fault;
 use crate::interrupt::Pulse;
-use crate::lora::{Active, Adapter};
+use crate::lora::{Active, Adapter, Part};
 use crate::memory::within_memory;
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
 use crate::score::{Take, Way, fill, logits_of};
@@ -22,11 +22,11 @@ const BRANCH_TOKENS: i64 = 128;
 /// Bytes of kept keys and values above which passes take one run at a time, so that the walk goes down and not wide.
 const KEPT_BOUND: u64 = 1 << 30;
 
-/// Scores requests; `take` gets each as soon as its last token is answered. Returns the tokens that went through the
-/// model.
+/// Scores requests by each of the members, which are adapters or the base itself; `take` gets each as soon as its last token
+/// is answered, and says whether its member goes on. Returns the tokens that went through the model.
 pub(crate) fn score_requests(
     model: &Model,
-    adapter: Option<&Adapter>,
+    members: &[Option<&Adapter>],
     requests: &[EncodedRequest],
     way: Way,
     take: &mut Take<'_>,
@@ -35,16 +35,22 @@ pub(crate) fn score_requests(
     let queries: Vec<Query<'_>> =
         requests.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
     let trie = Trie::new(&queries, way.token_budget);
-    let mut walk = Walk {
-        model,
-        active: adapter.map(Active::of),
-        trie: &trie,
-        waiting: vec![Waiting { node: 0, after: None }],
-        kept: Account::default(),
-        way,
+    let fresh = || Answers {
         scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
         left: requests.iter().map(|request| request.targets.len()).collect(),
+    };
+    let roots = (0..members.len()).rev().map(|member| Waiting { member, node: 0, after: None });
+    let mut walk = Walk {
+        model,
+        members,
+        trie: &trie,
+        waiting: roots.collect(),
+        kept: Account::default(),
+        way,
+        answers: members.iter().map(|_| fresh()).collect(),
         answered: Vec::new(),
+        gone: vec![false; members.len()],
+        tokens: 0,
     };
     while !requests.is_empty() && !walk.waiting.is_empty() {
         within_memory(way.token_budget, || {
@@ -52,63 +58,88 @@ pub(crate) fn score_requests(
             tch::no_grad(|| walk.pass(way.token_budget))
         })??;
         pulse.beat()?;
-        for query in std::mem::take(&mut walk.answered) {
-            let RequestScore { log_likelihood, is_greedy } = walk.scores[query];
+        for (member, query) in std::mem::take(&mut walk.answered) {
+            if walk.gone[member] {
+                continue;
+            }
+            let RequestScore { log_likelihood, is_greedy } = walk.answers[member].scores[query];
             let log_likelihood = way.rounded(model, log_likelihood);
-            take(query, RequestScore { log_likelihood, is_greedy })?;
+            if !take(member, query, RequestScore { log_likelihood, is_greedy })? {
+                walk.gone[member] = true;
+                walk.waiting.retain(|waiting| waiting.member != member);
+            }
         }
     }
-    Ok(trie.tokens() as u64)
+    Ok(walk.tokens)
 }
 
-/// A node whose parents are computed.
+/// A node whose parents are computed, for one member.
 struct Waiting {
+    member: usize,
     node: usize,
     after: Option<Rc<Kept>>,
 }
 
+/// What a member has said so far.
+struct Answers {
+    scores: Vec<RequestScore>,
+    /// Tokens of each request that are not answered yet.
+    left: Vec<usize>,
+}
+
 struct Walk<'a> {
     model: &'a Model,
-    active: Option<Active<'a>>,
+    members: &'a [Option<&'a Adapter>],
     trie: &'a Trie,
     /// The deepest last.
     waiting: Vec<Waiting>,
     /// Keys and values of nodes with children that wait.
     kept: Account,
     way: Way,
-    scores: Vec<RequestScore>,
-    /// Tokens of each request that are not answered yet.
-    left: Vec<usize>,
-    /// Requests whose last token was answered in this pass.
-    answered: Vec<usize>,
+    answers: Vec<Answers>,
+    /// Members and requests whose last token was answered in this pass.
+    answered: Vec<(usize, usize)>,
+    /// Members that do not go on.
+    gone: Vec<bool>,
+    tokens: u64,
 }
 
 impl Walk<'_> {
     /// Computes the deepest nodes that wait, and puts their children on top.
     fn pass(&mut self, token_budget: usize) -> Result<(), EngineError> {
-        let chosen = self.choose(token_budget);
-        let nodes: Vec<usize> = chosen.iter().map(|waiting| waiting.node).collect();
+        let mut chosen = self.choose(token_budget);
+        // The rows of a member lie together.
+        chosen.sort_by_key(|waiting| waiting.member);
+        let nodes: Vec<(usize, usize)> =
+            chosen.iter().map(|waiting| (waiting.member, waiting.node)).collect();
         let mut branches = self.branches(chosen);
         let mut runs: Vec<(usize, &[u32])> = nodes
             .iter()
-            .map(|&node| (self.trie.nodes[node].depth, self.trie.nodes[node].tokens.as_slice()))
+            .map(|&(_, node)| (self.trie.nodes[node].depth, self.trie.nodes[node].tokens.as_slice()))
             .collect();
-        let tokens = runs.iter().map(|(_, tokens)| tokens.len() as i64).sum();
+        let tokens: i64 = runs.iter().map(|(_, tokens)| tokens.len() as i64).sum();
+        self.tokens += tokens as u64;
         let filling = fill(&mut branches, tokens);
         runs.extend(filling.as_ref().map(|tokens| (0, tokens.as_slice())));
         let batch = Batch::branches(&runs, self.model.device());
         let mut tree = Tree::new(branches);
-        let states = self.model.walk(&batch, self.active.as_ref(), &mut tree);
+        let rows = nodes.iter().map(|&(member, node)| (member, self.trie.nodes[node].tokens.len()));
+        let active = active(self.members, rows);
+        let states = self.model.walk(&batch, Some(&active), &mut tree);
         self.ask(&nodes, &states)?;
         let mut kept = tree.kept(&self.kept).into_iter();
-        for &node in &nodes {
-            let children = &self.trie.nodes[node].children;
-            if children.is_empty() {
+        let mut children = Vec::new();
+        for &(member, node) in &nodes {
+            if self.trie.nodes[node].children.is_empty() {
                 continue;
             }
             let after = kept.next();
-            self.waiting.extend(children.iter().map(|&node| Waiting { node, after: after.clone() }));
+            let own = self.trie.nodes[node].children.iter();
+            children.extend(own.map(|&node| Waiting { member, node, after: after.clone() }));
         }
+        // The same node of all members comes up together.
+        children.sort_by_key(|waiting| (waiting.node, waiting.member));
+        self.waiting.extend(children);
         Ok(())
     }
 
@@ -124,7 +155,9 @@ impl Walk<'_> {
             }
             let Some(waiting) = self.waiting.pop() else { break };
             if node.tokens.is_empty() {
-                self.waiting.extend(node.children.iter().map(|&node| Waiting { node, after: None }));
+                let member = waiting.member;
+                let children = node.children.iter();
+                self.waiting.extend(children.map(|&node| Waiting { member, node, after: None }));
                 continue;
             }
             tokens += node.tokens.len();
@@ -136,7 +169,7 @@ impl Walk<'_> {
     /// Neighbours after the same run are one branch.
     fn branches(&self, chosen: Vec<Waiting>) -> Vec<Branch> {
         let mut branches: Vec<Branch> = Vec::new();
-        for Waiting { node, after } in chosen {
+        for Waiting { node, after, .. } in chosen {
             let node = &self.trie.nodes[node];
             let (length, keep) = (node.tokens.len() as i64, !node.children.is_empty());
             let same = |branch: &&mut Branch| match (&branch.after, &after) {
@@ -155,20 +188,21 @@ impl Walk<'_> {
     }
 
     /// Adds the log-probabilities of the tokens that are asked for at the nodes' positions.
-    fn ask(&mut self, nodes: &[usize], states: &Tensor) -> Result<(), EngineError> {
-        let mut asked: Vec<(i64, Want)> = Vec::new();
+    fn ask(&mut self, nodes: &[(usize, usize)], states: &Tensor) -> Result<(), EngineError> {
+        let mut asked: Vec<Asked> = Vec::new();
         let mut start = 0;
-        for &node in nodes {
+        for &(member, node) in nodes {
             let node = &self.trie.nodes[node];
-            asked.extend(node.wants.iter().map(|want| ((start + want.offset) as i64, *want)));
+            let row = |want: &Want| (start + want.offset) as i64;
+            asked.extend(node.wants.iter().map(|want| Asked { member, row: row(want), want: *want }));
             start += node.tokens.len();
         }
-        let mut rows: Vec<i64> = asked.iter().map(|(row, _)| *row).collect();
+        let mut rows: Vec<(usize, i64)> = asked.iter().map(|asked| (asked.member, asked.row)).collect();
         rows.dedup();
         let mut rest = asked.as_slice();
         for rows in rows.chunks(HEAD_CHUNK) {
-            let last = rows[rows.len() - 1];
-            let count = rest.iter().take_while(|(row, _)| *row <= last).count();
+            let last = rows[rows.len() - 1].1;
+            let count = rest.iter().take_while(|asked| asked.row <= last).count();
             let (own, others) = rest.split_at(count);
             rest = others;
             self.ask_rows(rows, own, states)?;
@@ -177,12 +211,19 @@ impl Walk<'_> {
     }
 
     /// As [`Walk::ask`] for rows of hidden states that are few enough for their logits.
-    fn ask_rows(&mut self, rows: &[i64], asked: &[(i64, Want)], states: &Tensor) -> Result<(), EngineError> {
+    fn ask_rows(
+        &mut self,
+        rows: &[(usize, i64)],
+        asked: &[Asked],
+        states: &Tensor,
+    ) -> Result<(), EngineError> {
         let device = states.device();
-        let logits = logits_of(self.model, self.active.as_ref(), states, rows);
-        let place = |row: &i64| rows.binary_search(row).map_or(0, |at| at as i64);
-        let places: Vec<i64> = asked.iter().map(|(row, _)| place(row)).collect();
-        let tokens: Vec<i64> = asked.iter().map(|(_, want)| want.token.into()).collect();
+        let active = active(self.members, rows.iter().map(|(member, _)| (*member, 1)));
+        let rows: Vec<i64> = rows.iter().map(|(_, row)| *row).collect();
+        let logits = logits_of(self.model, Some(&active), states, &rows);
+        let place = |row: i64| rows.binary_search(&row).map_or(0, |at| at as i64);
+        let places: Vec<i64> = asked.iter().map(|asked| place(asked.row)).collect();
+        let tokens: Vec<i64> = asked.iter().map(|asked| asked.want.token.into()).collect();
         let places = Tensor::from_slice(&places).to_device(device);
         let tokens = Tensor::from_slice(&tokens).to_device(device);
         let vocabulary = logits.size()[1];
@@ -193,15 +234,42 @@ impl Walk<'_> {
         let greedy = logits.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;
-        for ((_, want), (value, greedy)) in asked.iter().zip(values.into_iter().zip(greedy)) {
-            let score = &mut self.scores[want.query];
+        for (Asked { member, want, .. }, (value, greedy)) in asked.iter().zip(values.into_iter().zip(greedy))
+        {
+            let answers = &mut self.answers[*member];
+            let score = &mut answers.scores[want.query];
             score.log_likelihood += value;
             score.is_greedy &= greedy;
-            self.left[want.query] -= 1;
-            if self.left[want.query] == 0 {
-                self.answered.push(want.query);
+            answers.left[want.query] -= 1;
+            if answers.left[want.query] == 0 {
+                self.answered.push((*member, want.query));
             }
         }
         Ok(())
     }
+}
+
+/// A token that is asked for at a row of the pass.
+struct Asked {
+    member: usize,
+    row: i64,
+    want: Want,
+}
+
+/// The members' adapters over runs of rows, the runs of a member one after another.
+fn active<'a>(members: &[Option<&'a Adapter>], runs: impl Iterator<Item = (usize, usize)>) -> Active<'a> {
+    let (mut parts, mut start): (Vec<Part<'a>>, i64) = (Vec::new(), 0);
+    let mut last = None;
+    for (member, rows) in runs {
+        let end = start + rows as i64;
+        if let Some(adapter) = members[member] {
+            match parts.last_mut().and_then(|part| part.rows.as_mut()).filter(|_| last == Some(member)) {
+                Some(own) => own.end = end,
+                None => parts.push(Part { adapter, rows: Some(start..end), masks: None }),
+            }
+        }
+        last = Some(member);
+        start = end;
+    }
+    Active { parts }
 }

@@ -1,97 +1,119 @@
-//! The safe side of `shim.cpp`: what libtorch can do and tch has no door to.
+//! What libtorch can do and tch has no door to, and kernels of our own: the safe side of the C++ beside it.
 
-use std::ffi::{CStr, c_char, c_int};
+mod ffi;
+mod frozen;
 
-use tch::{Kind, TchError, Tensor};
+use tch::Tensor;
 use torch_sys::C_tensor;
 
-/// Longest text of an error in bytes.
-const MESSAGE: usize = 1024;
+pub(crate) use ffi::{AdamWStep, MaskRun};
+use ffi::{
+    RawAttention, RawRun, computed, loragrid_adamw, loragrid_attention, loragrid_cross_entropy,
+    loragrid_deterministic, loragrid_gated_silu, loragrid_rms_norm, loragrid_vector_jacobian,
+    pointer_or_null,
+};
+pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantise};
 
-unsafe extern "C" {
-    fn loragrid_dequantise(
-        packed: *const C_tensor,
-        absmax: *const C_tensor,
-        table: *const C_tensor,
-        rows: i64,
-        columns: i64,
-        kind: c_int,
-        message: *mut c_char,
-        size: usize,
-    ) -> *mut C_tensor;
-
-    fn loragrid_frozen_four_bit(
-        x: *const C_tensor,
-        packed: *const C_tensor,
-        absmax: *const C_tensor,
-        table: *const C_tensor,
-        rows: i64,
-        columns: i64,
-        message: *mut c_char,
-        size: usize,
-    ) -> *mut C_tensor;
-
-    fn loragrid_deterministic(strict: bool);
+/// Where a root-mean-square norm rounds, and what it multiplies by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub(crate) enum RmsForm {
+    /// x̂ is rounded, then multiplied by the weight.
+    Rounded = 0,
+    /// The product is rounded.
+    RoundedLast = 1,
+    /// As before, with 1 added to the weight.
+    PlusOne = 2,
 }
 
-/// The parts of a matrix `[rows, columns]` in 4 bits.
-pub(crate) struct FourBitParts<'a> {
-    /// `[elements / 2]` bytes, the even element in the high nibble.
-    pub(crate) packed: &'a Tensor,
-    /// `[elements / 64]`, single precision.
-    pub(crate) absmax: &'a Tensor,
-    /// `[256, 2]`, single precision: the two values of every byte.
-    pub(crate) table: &'a Tensor,
-    pub(crate) rows: i64,
-    pub(crate) columns: i64,
-}
-
-/// The matrix in this kind: one product in single precision for each element, rounded once. Error: libtorch's.
-pub(crate) fn dequantise(parts: &FourBitParts<'_>, kind: Kind) -> Result<Tensor, TchError> {
-    let FourBitParts { packed, absmax, table, rows, columns } = *parts;
-    // SAFETY: the tensors live through the call and the function keeps no pointer to them.
-    returned(|message| unsafe {
-        let kind = kind_number(kind);
-        let (packed, absmax, table) = (packed.as_ptr(), absmax.as_ptr(), table.as_ptr());
-        loragrid_dequantise(packed, absmax, table, rows, columns, kind, message, MESSAGE)
+/// x over its root mean square, times a frozen weight, for x `[rows, width]` on a CPU.
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, form: RmsForm) -> Tensor {
+    // SAFETY: the tensors live through the call; what backward needs is counted.
+    computed(|message, size| unsafe {
+        loragrid_rms_norm(x.as_ptr(), weight.as_ptr(), eps, form as i32, message, size)
     })
 }
 
-/// x·Wᵀ `[tokens, rows]` for x `[tokens, columns]`; W is dequantised in x's kind, dropped, and dequantised again for the
-/// gradient of x. W has none. Error: libtorch's.
-pub(crate) fn frozen_linear(x: &Tensor, parts: &FourBitParts<'_>) -> Result<Tensor, TchError> {
-    let FourBitParts { packed, absmax, table, rows, columns } = *parts;
-    // SAFETY: as above; what the backward pass needs, the function holds by its own counted references.
-    returned(|message| unsafe {
-        let (packed, absmax, table) = (packed.as_ptr(), absmax.as_ptr(), table.as_ptr());
-        loragrid_frozen_four_bit(x.as_ptr(), packed, absmax, table, rows, columns, message, MESSAGE)
+/// silu(gate) · up `[rows, width]` of `[rows, 2 · width]`, gate first, on a CPU.
+pub(crate) fn gated_silu(gate_up: &Tensor) -> Tensor {
+    // SAFETY: as above.
+    computed(|message, size| unsafe { loragrid_gated_silu(gate_up.as_ptr(), message, size) })
+}
+
+/// The shape of an attention.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttentionForm {
+    pub(crate) heads: i64,
+    pub(crate) kv_heads: i64,
+    pub(crate) head_dim: i64,
+    /// What scores are multiplied by.
+    pub(crate) scale: f64,
+}
+
+/// Causal attention within each sequence, `[tokens, heads × head_dim]`, of `[tokens, (heads + 2 · kv_heads) × head_dim]`:
+/// queries, keys, values. `turn` is cosines and sines `[tokens, turned]`; `runs` the count and length of neighbouring
+/// sequences of equal length.
+pub(crate) fn attention(
+    qkv: &Tensor,
+    turn: Option<(&Tensor, &Tensor)>,
+    runs: impl Iterator<Item = (i64, i64)>,
+    form: AttentionForm,
+) -> Tensor {
+    let runs: Vec<RawRun> = runs.map(|(count, length)| RawRun { count, length }).collect();
+    let AttentionForm { heads, kv_heads, head_dim, scale } = form;
+    let raw = RawAttention { heads, kv_heads, head_dim, scale };
+    let (cos, sin) = (pointer_or_null(turn.map(|turn| turn.0)), pointer_or_null(turn.map(|turn| turn.1)));
+    // SAFETY: as above; the runs are copied.
+    computed(|message, size| unsafe {
+        loragrid_attention(qkv.as_ptr(), cos, sin, runs.as_ptr(), runs.len() as i64, &raw, message, size)
     })
+}
+
+/// Weighted cross-entropies `[rows]` in double of logits `[rows, vocab]` on a CPU, for targets `[rows]` (64-bit) and weights
+/// `[rows]` (double). The logits become the gradient of the sum.
+pub(crate) fn cross_entropy(logits: &mut Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
+    // SAFETY: as above; the logits are written, and borrowed for it.
+    computed(|message, size| unsafe {
+        loragrid_cross_entropy(logits.as_ptr(), targets.as_ptr(), weights.as_ptr(), message, size)
+    })
+}
+
+/// One step of AdamW on a CPU: moves `parameters` and both moments `[elements]`, of one kind, by a gradient in their wide
+/// kind; `factors` of the rate in that kind too.
+pub(crate) fn adamw(
+    by: AdamWStep,
+    parameters: &mut Tensor,
+    gradient: &Tensor,
+    [first, second]: [&mut Tensor; 2],
+    factors: Option<&Tensor>,
+) {
+    let (first, second, factors) = (first.as_ptr(), second.as_ptr(), pointer_or_null(factors));
+    // SAFETY: as above; what is written is borrowed for it.
+    drop(computed(|message, size| unsafe {
+        loragrid_adamw(&by, parameters.as_ptr(), gradient.as_ptr(), first, second, factors, message, size)
+    }));
+}
+
+/// Gradients of Σ output × cotangent with respect to `wanted`; zeros where the output does not depend on one.
+pub(crate) fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Tensor]) -> Vec<Tensor> {
+    let pointers: Vec<*const C_tensor> = wanted.iter().map(|tensor| tensor.as_ptr()).collect();
+    let mut found: Vec<*mut C_tensor> = vec![std::ptr::null_mut(); wanted.len()];
+    // SAFETY: as above; the function fills `found` with as many new tensors as there are pointers, or fails.
+    drop(computed(|message, size| unsafe {
+        let (wanted, count) = (pointers.as_ptr(), pointers.len() as i64);
+        let (output, cotangent) = (output.as_ptr(), cotangent.as_ptr());
+        loragrid_vector_jacobian(output, cotangent, wanted, found.as_mut_ptr(), count, message, size)
+    }));
+    let own = |(pointer, wanted): (*mut C_tensor, &&Tensor)| {
+        // SAFETY: new tensors that nothing else owns.
+        let gradient = unsafe { Tensor::from_ptr(pointer) };
+        if gradient.defined() { gradient } else { wanted.zeros_like() }
+    };
+    found.into_iter().zip(wanted).map(own).collect()
 }
 
 /// Asks libtorch for kernels that compute the same at every run, and for an error where it has none.
 pub(crate) fn set_deterministic(strict: bool) {
     // SAFETY: it sets a flag of libtorch's own context.
     unsafe { loragrid_deterministic(strict) }
-}
-
-fn kind_number(kind: Kind) -> c_int {
-    // c10::ScalarType's own numbers.
-    match kind {
-        Kind::Half => 5,
-        Kind::Double => 7,
-        Kind::BFloat16 => 15,
-        _ => 6,
-    }
-}
-
-fn returned(call: impl FnOnce(*mut c_char) -> *mut C_tensor) -> Result<Tensor, TchError> {
-    let mut message = [0 as c_char; MESSAGE];
-    let pointer = call(message.as_mut_ptr());
-    if pointer.is_null() {
-        // SAFETY: the function ends the text with a zero inside the buffer.
-        let text = unsafe { CStr::from_ptr(message.as_ptr()) };
-        return Err(TchError::Torch(text.to_string_lossy().into_owned()));
-    }
-    // SAFETY: a new tensor that nothing else owns.
-    Ok(unsafe { Tensor::from_ptr(pointer) })
 }

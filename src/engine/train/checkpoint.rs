@@ -33,6 +33,9 @@ pub(crate) struct Standing {
     pub(crate) reports: Vec<StepReport>,
     /// The last loss on the rows kept for validation.
     pub(crate) validation_loss: Option<f64>,
+    /// Whether the run was stopped while it validated the last step.
+    #[serde(default)]
+    pub(crate) unvalidated: bool,
     /// Steps that the optimizer counts.
     pub(crate) optimizer_steps: i32,
 }
@@ -198,6 +201,7 @@ mod tests {
             seconds: Seconds(1.5),
         };
         Standing {
+            unvalidated: false,
             key: Digest::of(b"key"),
             step,
             tokens: 7,

@@ -1,150 +1,70 @@
 //! The loss of a pass and its gradients.
 
+use std::ops::Range;
+
 use loragrid::checkpoint::LayerName;
 use loragrid::data::Example;
 use tch::{Device, Kind, Tensor};
 
-use crate::lora::{Active, Adapter, RowMasks};
-use crate::model::{Batch, Model, Passage};
-use crate::tensor::wide;
+use super::targets::Targets;
+use crate::lora::{Active, Adapter, Masks, Part};
+use crate::model::{Batch, Model, Passage, filled};
+use crate::shim::vector_jacobian;
 
-/// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 50 MB in single precision.
-const HEAD_CHUNK: i64 = 256;
+/// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 25 MB in 16 bits.
+pub(super) const HEAD_CHUNK: i64 = 256;
 
-/// A row of a pass with the weight of its scored tokens in the window's loss.
-pub(super) struct WeightedRow<'a> {
+/// A row of a pass.
+pub(super) struct PassRow<'a> {
     pub(super) example: &'a Example,
+    /// Weight of each of its scored tokens in its window's loss.
     pub(super) weight: f64,
+    /// Its place in its run, counted from 0.
+    pub(super) place: u64,
 }
 
-/// What a pass does beside its rows.
-pub(super) struct Backward<'a> {
-    pub(super) model: &'a Model,
+/// What one member of a pack has in a pass.
+pub(super) struct Share<'a> {
     pub(super) adapter: &'a Adapter,
-    /// Whether blocks keep their input only and run again in backward.
-    pub(super) checkpointing: bool,
+    pub(super) rows: Vec<PassRow<'a>>,
+    /// Probability that an element of an adapter's input is dropped; none at 0.
+    pub(super) dropout: Option<f64>,
+    pub(super) seed: u64,
+    /// `[parameters]`, to which the gradient is added.
+    pub(super) gradient: &'a mut Tensor,
+    /// A number on the device, to which the loss is added.
+    pub(super) loss: &'a mut Tensor,
 }
 
-impl Backward<'_> {
-    /// Runs rows forward and backward. Returns their part of the window's loss, and adds their gradients to `gradient`
-    /// (`[parameters]`, in the order of [`Adapter::leaves`]).
-    ///
-    /// Cross-entropy is computed at scored positions only and in chunks: each chunk's gradient with respect to the
-    /// hidden states is taken at once and its logits are dropped, then all of it goes through the blocks together.
-    pub(super) fn run(
-        &self,
-        masks: Option<RowMasks>,
-        rows: &[WeightedRow<'_>],
-        gradient: &mut Tensor,
-    ) -> f64 {
-        let sequences: Vec<&[u32]> = rows.iter().map(|row| row.example.tokens.as_slice()).collect();
-        let device = gradient.device();
-        let batch = Batch::new(&sequences, device);
-        let active = Active { adapter: self.adapter, masks };
-        let passage = self.model.passage(&batch, Some(&active));
-        let targets = Targets::of(rows, device, wide(self.model.kind));
-        let mut kept = Vec::new();
-        let states = if self.checkpointing {
-            self.forward_keeping_inputs(&passage, &mut kept)
-        } else {
-            let blocks = 0..self.model.config.layers as usize;
-            blocks.fold(passage.embedded(), |states, number| passage.block(number, &states))
-        };
-        // The last norm runs once more for each chunk's gradient; below it only gradients of states are needed.
-        let last = states.detach().set_requires_grad(true);
-        let (loss, state_gradient) = self.head(&last, &targets, &active, gradient);
-        let leaves = self.block_leaves();
-        if leaves.iter().all(Vec::is_empty) {
-            return loss;
-        }
-        let grad = if self.checkpointing {
-            self.backward_again(&passage, kept, state_gradient, gradient);
-            return loss;
-        } else {
-            state_gradient
-        };
-        let leaves: Vec<&Tensor> = leaves.into_iter().flatten().collect();
-        let gradients = vector_jacobian(&states, &grad, &leaves);
-        add_from(&gradients, 0, gradient);
-        loss
+impl Share<'_> {
+    fn tokens(&self) -> i64 {
+        self.rows.iter().map(|row| row.example.tokens.len() as i64).sum()
     }
 
-    /// Loss of the pass, and its gradient with respect to the states before the last norm `[tokens, hidden]`; gradients
-    /// of the head's adapter go to `gradient`.
-    fn head(
-        &self,
-        last: &Tensor,
-        targets: &Targets,
-        active: &Active<'_>,
-        gradient: &mut Tensor,
-    ) -> (f64, Tensor) {
-        let kind = wide(self.model.kind);
-        let normed = self.model.last_norm(&last.index_select(0, &targets.positions));
-        let head_input = normed.detach().set_requires_grad(true);
-        let mut head_active = Active { adapter: self.adapter, masks: active.masks.clone() };
-        let mut parts = Vec::new();
-        let mut loss = 0.0;
-        let rows_scored = targets.positions.size()[0];
-        for start in (0..rows_scored).step_by(HEAD_CHUNK as usize) {
-            let length = HEAD_CHUNK.min(rows_scored - start);
-            if let Some(masks) = &mut head_active.masks {
-                masks.head_range = start as usize..(start + length) as usize;
-            }
-            let logits = self.model.logits(&head_input.narrow(0, start, length), Some(&head_active));
-            let chunk = targets.cross_entropy(&logits, start, length, kind);
-            loss += chunk.double_value(&[]);
-            let head: Vec<&Tensor> = std::iter::once(&head_input).chain(self.head_leaves()).collect();
-            let mut gradients = Tensor::run_backward(&[&chunk], &head, false, false);
-            let own = gradients.split_off(1);
-            let size: i64 = own.iter().map(|g| g.numel() as i64).sum();
-            add_from(&own, gradient.numel() as i64 - size, gradient);
-            parts.push(gradients.swap_remove(0).narrow(0, start, length));
-        }
-        let gradients = vector_jacobian(&normed, &Tensor::cat(&parts, 0), &[last]);
-        (loss, gradients.into_iter().next().unwrap_or_else(|| last.zeros_like()))
+    /// Scored tokens.
+    fn scored(&self) -> i64 {
+        self.rows.iter().map(|row| scored_positions(row.example).len() as i64).sum()
     }
 
-    /// States after the blocks; each block's input is kept in `kept`, nothing else.
-    fn forward_keeping_inputs(&self, passage: &Passage<'_>, kept: &mut Vec<Tensor>) -> Tensor {
-        tch::no_grad(|| {
-            let mut states = passage.embedded();
-            for number in 0..self.model.config.layers as usize {
-                let next = passage.block(number, &states);
-                kept.push(std::mem::replace(&mut states, next));
-            }
-            states
-        })
+    /// Masks of all tokens of its rows.
+    fn token_masks(&self) -> Option<Masks> {
+        let mut masks = Masks::new(self.dropout?, self.seed);
+        self.rows.iter().for_each(|row| masks.add(row.place, 0, row.example.tokens.len()));
+        Some(masks)
     }
 
-    /// Goes through the blocks from the last to the first, each computed again from its input. Masks are functions of
-    /// place and position, so they are the same again.
-    fn backward_again(
-        &self,
-        passage: &Passage<'_>,
-        mut kept: Vec<Tensor>,
-        mut state_gradient: Tensor,
-        gradient: &mut Tensor,
-    ) {
-        let leaves = self.block_leaves();
-        let mut end: i64 = leaves.iter().flatten().map(|leaf| leaf.numel() as i64).sum();
-        // Below the first block that has an adapter nothing takes a gradient.
-        let first = leaves.iter().position(|own| !own.is_empty()).unwrap_or(leaves.len());
-        for (number, own) in leaves.iter().enumerate().skip(first).rev() {
-            let Some(input) = kept.pop() else { return };
-            let input = input.detach().set_requires_grad(true);
-            let output = passage.block(number, &input);
-            let wanted: Vec<&Tensor> = std::iter::once(&input).chain(own.iter().copied()).collect();
-            let mut gradients = vector_jacobian(&output, &state_gradient, &wanted);
-            let of_leaves = gradients.split_off(1);
-            end -= of_leaves.iter().map(|g| g.numel() as i64).sum::<i64>();
-            add_from(&of_leaves, end, gradient);
-            state_gradient = gradients.swap_remove(0);
+    /// Masks of the scored positions of its rows, one by one.
+    fn scored_masks(&self) -> Option<Masks> {
+        let mut masks = Masks::new(self.dropout?, self.seed);
+        for row in &self.rows {
+            scored_positions(row.example).into_iter().for_each(|at| masks.add(row.place, at, 1));
         }
+        Some(masks)
     }
 
     /// The adapter's matrices of each block, in the order of the flat buffer, where they lie first.
-    fn block_leaves(&self) -> Vec<Vec<&Tensor>> {
-        let mut leaves = vec![Vec::new(); self.model.config.layers as usize];
+    fn block_leaves(&self, layers: u64) -> Vec<Vec<&Tensor>> {
+        let mut leaves = vec![Vec::new(); layers as usize];
         for (name, pair) in &self.adapter.pairs {
             if let LayerName::Block(n, _) = name {
                 leaves[*n].extend(pair.leaves());
@@ -154,72 +74,182 @@ impl Backward<'_> {
     }
 
     /// Those of the head, which lie last.
-    fn head_leaves(&self) -> impl Iterator<Item = &Tensor> {
-        self.adapter.pair(LayerName::Head).into_iter().flat_map(|(_, pair)| pair.leaves())
+    fn head_leaves(&self) -> Vec<&Tensor> {
+        self.adapter.pair(LayerName::Head).into_iter().flat_map(|(_, pair)| pair.leaves()).collect()
+    }
+}
+
+/// Runs a pass forward and backward: adds to each share's loss and gradient. `checkpointing`: blocks keep their input only
+/// and run again in backward.
+///
+/// Cross-entropy is computed at scored positions only and in chunks: each chunk's gradient with respect to the hidden
+/// states is taken at once and its logits are dropped, then all of it goes through the blocks together.
+pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'_>]) {
+    let sequences: Vec<&[u32]> =
+        shares.iter().flat_map(|share| &share.rows).map(|row| row.example.tokens.as_slice()).collect();
+    let batch = Batch::filled(&sequences, model.device());
+    let mut start = 0;
+    let parts = shares.iter().map(|share| {
+        let rows = start..start + share.tokens();
+        start = rows.end;
+        Part { adapter: share.adapter, rows: Some(rows), masks: share.token_masks() }
+    });
+    let active = Active { parts: parts.collect() };
+    let passage = model.passage(&batch, Some(&active));
+    let mut kept = Vec::new();
+    let states = if checkpointing {
+        forward_keeping_inputs(model, &passage, &mut kept)
+    } else {
+        let blocks = 0..model.config.layers as usize;
+        blocks.fold(passage.embedded(), |states, number| passage.block(number, &states))
+    };
+    // The last norm runs once more for each chunk's gradient; below it only gradients of states are needed.
+    let last = states.detach().set_requires_grad(true);
+    let state_gradient = head(model, &last, shares);
+    let leaves: Vec<Vec<Vec<Tensor>>> = shares
+        .iter()
+        .map(|share| {
+            let own = share.block_leaves(model.config.layers).into_iter();
+            own.map(|block| block.into_iter().map(Tensor::shallow_clone).collect()).collect()
+        })
+        .collect();
+    if checkpointing {
+        return backward_again(&passage, kept, state_gradient, &leaves, shares);
+    }
+    let all: Vec<&Tensor> = leaves.iter().flatten().flatten().collect();
+    if all.is_empty() {
+        return;
+    }
+    let mut gradients = vector_jacobian(&states, &state_gradient, &all).into_iter();
+    for (share, leaves) in shares.iter_mut().zip(&leaves) {
+        let own: Vec<Tensor> = gradients.by_ref().take(leaves.iter().map(Vec::len).sum()).collect();
+        add_from(&own, 0, share.gradient);
+    }
+}
+
+/// Adds each share's loss, and the gradients of adapters of the head; the gradient with respect to the states before the
+/// last norm `[tokens, hidden]`.
+fn head(model: &Model, last: &Tensor, shares: &mut [Share<'_>]) -> Tensor {
+    let targets = Targets::of(shares.iter().flat_map(|share| &share.rows), model.device());
+    let normed = model.last_norm(&last.index_select(0, &targets.filled_positions()));
+    let head_input = normed.detach().set_requires_grad(true);
+    let masks: Vec<Option<Masks>> = shares.iter().map(Share::scored_masks).collect();
+    let mut starts = vec![0];
+    starts.extend(shares.iter().scan(0, |sum, share| {
+        *sum += share.scored();
+        Some(*sum)
+    }));
+    let (mut parts, mut losses) = (Vec::new(), Vec::new());
+    for start in (0..targets.count()).step_by(HEAD_CHUNK as usize) {
+        let chunk = start..(start + HEAD_CHUNK).min(targets.count());
+        let active = Active { parts: chunk_parts(shares, &masks, &starts, &chunk) };
+        let input = head_input.narrow(0, chunk.start, filled(chunk.end - chunk.start));
+        let (loss, logits, cotangent) = targets.loss_of(model, &input, &active, &chunk);
+        losses.push(loss);
+        drop(active);
+        let leaves: Vec<Tensor> =
+            shares.iter().flat_map(Share::head_leaves).map(Tensor::shallow_clone).collect();
+        let wanted: Vec<&Tensor> = std::iter::once(&input).chain(&leaves).collect();
+        let mut gradients = vector_jacobian(&logits, &cotangent, &wanted);
+        let mut of_leaves = gradients.split_off(1).into_iter();
+        parts.extend(gradients);
+        for share in shares.iter_mut() {
+            let own: Vec<Tensor> = of_leaves.by_ref().take(share.head_leaves().len()).collect();
+            let size: i64 = own.iter().map(|g| g.numel() as i64).sum();
+            add_from(&own, share.gradient.numel() as i64 - size, share.gradient);
+        }
+    }
+    if parts.is_empty() {
+        return last.zeros_like();
+    }
+    let losses = Tensor::cat(&losses, 0);
+    for (share, range) in shares.iter_mut().zip(starts.windows(2)) {
+        *share.loss += losses.narrow(0, range[0], range[1] - range[0]).sum(Kind::Double);
+    }
+    vector_jacobian(&normed, &Tensor::cat(&parts, 0), &[last]).swap_remove(0)
+}
+
+/// The adapters of a chunk of the scored rows; the rows of share n begin at `starts[n]`.
+fn chunk_parts<'a>(
+    shares: &'a [Share<'_>],
+    masks: &[Option<Masks>],
+    starts: &[i64],
+    chunk: &Range<i64>,
+) -> Vec<Part<'a>> {
+    let part = |(n, share): (usize, &'a Share<'_>)| {
+        let (start, end) = (starts[n].max(chunk.start), starts[n + 1].min(chunk.end));
+        let own = (start - starts[n]) as usize..(end - starts[n]).max(0) as usize;
+        (start < end).then(|| Part {
+            adapter: share.adapter,
+            rows: Some(start - chunk.start..end - chunk.start),
+            masks: masks[n].as_ref().map(|masks| masks.slice(own)),
+        })
+    };
+    shares.iter().enumerate().filter_map(part).collect()
+}
+
+/// States after the blocks; each block's input is kept in `kept`, nothing else.
+fn forward_keeping_inputs(model: &Model, passage: &Passage<'_>, kept: &mut Vec<Tensor>) -> Tensor {
+    tch::no_grad(|| {
+        let mut states = passage.embedded();
+        for number in 0..model.config.layers as usize {
+            let next = passage.block(number, &states);
+            kept.push(std::mem::replace(&mut states, next));
+        }
+        states
+    })
+}
+
+/// Goes through the blocks from the last to the first, each computed again from its input. Masks are functions of place and
+/// position, so they are the same again. `leaves` are the shares' matrices by block.
+fn backward_again(
+    passage: &Passage<'_>,
+    mut kept: Vec<Tensor>,
+    mut state_gradient: Tensor,
+    leaves: &[Vec<Vec<Tensor>>],
+    shares: &mut [Share<'_>],
+) {
+    let size = |leaves: &[Tensor]| leaves.iter().map(|leaf| leaf.numel() as i64).sum::<i64>();
+    let mut ends: Vec<i64> = leaves.iter().map(|own| own.iter().map(|block| size(block)).sum()).collect();
+    // Below the first block that has an adapter nothing takes a gradient.
+    let has_leaves = |block: &usize| leaves.iter().any(|own| !own[*block].is_empty());
+    let Some(first) = (0..kept.len()).find(has_leaves) else { return };
+    for number in (first..kept.len()).rev() {
+        let Some(input) = kept.pop() else { return };
+        let input = input.detach().set_requires_grad(true);
+        let output = passage.block(number, &input);
+        let own = leaves.iter().flat_map(|own| &own[number]);
+        let wanted: Vec<&Tensor> = std::iter::once(&input).chain(own).collect();
+        let mut gradients = vector_jacobian(&output, &state_gradient, &wanted);
+        let mut of_leaves = gradients.split_off(1).into_iter();
+        for (n, share) in shares.iter_mut().enumerate() {
+            let own: Vec<Tensor> = of_leaves.by_ref().take(leaves[n][number].len()).collect();
+            ends[n] -= size(&own);
+            add_from(&own, ends[n], share.gradient);
+        }
+        state_gradient = gradients.swap_remove(0);
     }
 }
 
 /// Loss of rows without a gradient: the sum over scored tokens, and their count.
 pub(super) fn loss_only(model: &Model, adapter: &Adapter, rows: &[&Example]) -> (f64, u64) {
-    let rows: Vec<WeightedRow<'_>> =
-        rows.iter().map(|&example| WeightedRow { example, weight: 1.0 }).collect();
+    let rows: Vec<PassRow<'_>> =
+        rows.iter().map(|&example| PassRow { example, weight: 1.0, place: 0 }).collect();
     let sequences: Vec<&[u32]> = rows.iter().map(|row| row.example.tokens.as_slice()).collect();
     tch::no_grad(|| {
-        let batch = Batch::new(&sequences, model.device());
+        let batch = Batch::filled(&sequences, model.device());
         let active = Active::of(adapter);
         let states = model.hidden_states(&batch, Some(&active));
-        let targets = Targets::of(&rows, model.device(), wide(model.kind));
-        let scored = targets.positions.size()[0];
+        let targets = Targets::of(&rows, model.device());
         let mut loss = 0.0;
-        for start in (0..scored).step_by(HEAD_CHUNK as usize) {
-            let length = HEAD_CHUNK.min(scored - start);
-            let own = states.index_select(0, &targets.positions.narrow(0, start, length));
-            let logits = model.logits(&own, Some(&active));
-            loss += targets.cross_entropy(&logits, start, length, wide(model.kind)).double_value(&[]);
+        for start in (0..targets.count()).step_by(HEAD_CHUNK as usize) {
+            let chunk = start..(start + HEAD_CHUNK).min(targets.count());
+            let rows = filled(chunk.end - chunk.start);
+            let own = states.index_select(0, &targets.filled_positions().narrow(0, chunk.start, rows));
+            loss += targets.loss_of(model, &own, &active, &chunk).0.sum(Kind::Double).double_value(&[]);
         }
-        (loss, scored as u64)
+        (loss, targets.count() as u64)
     })
-}
-
-/// Gradients of Σ output × cotangent. Summed in double where that costs nothing; the sum itself is never read.
-fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Tensor]) -> Vec<Tensor> {
-    let surrogate = (output * cotangent).sum(wide(output.kind()));
-    Tensor::run_backward(&[&surrogate], wanted, false, false)
-}
-
-/// Where the pass is scored: row of hidden states, token that it must predict, weight of that token.
-struct Targets {
-    positions: Tensor,
-    tokens: Tensor,
-    weights: Tensor,
-}
-
-impl Targets {
-    fn of(rows: &[WeightedRow<'_>], device: Device, kind: Kind) -> Self {
-        let (mut positions, mut tokens, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        let mut start = 0;
-        for row in rows {
-            for position in scored_positions(row.example) {
-                positions.push((start + position) as i64);
-                tokens.push(i64::from(row.example.tokens[position + 1]));
-                weights.push(row.weight);
-            }
-            start += row.example.tokens.len();
-        }
-        Self {
-            positions: Tensor::from_slice(&positions).to_device(device),
-            tokens: Tensor::from_slice(&tokens).to_device(device),
-            weights: Tensor::from_slice(&weights).to_device(device).to_kind(kind),
-        }
-    }
-
-    /// Weighted cross-entropy of logits `[length, vocab]` at the scored positions from `start`.
-    fn cross_entropy(&self, logits: &Tensor, start: i64, length: i64, kind: Kind) -> Tensor {
-        let log_probabilities = logits.log_softmax(-1, kind);
-        let tokens = self.tokens.narrow(0, start, length).unsqueeze(1);
-        let picked = log_probabilities.gather(1, &tokens, false).squeeze_dim(1);
-        -(picked * self.weights.narrow(0, start, length)).sum(kind)
-    }
 }
 
 /// The positions whose next token is scored.
@@ -237,4 +267,9 @@ fn add_from(gradients: &[Tensor], mut start: i64, flat: &mut Tensor) {
             start += size;
         }
     });
+}
+
+/// A zero in double on the device.
+pub(super) fn zero(device: Device) -> Tensor {
+    Tensor::zeros([] as [i64; 0], (Kind::Double, device))
 }

@@ -1,8 +1,11 @@
-//! Training: window after window, each covered by passes, each ended by an optimizer step.
+//! Training: passes over the windows of one run or of several, each window ended by an optimizer step.
 
 mod checkpoint;
 mod loss;
-mod run;
+mod member;
+mod pack;
+mod targets;
 
 pub(crate) use checkpoint::{Finished, finish, finished};
-pub(crate) use run::{Checkpoints, Run, Told, train};
+pub(crate) use member::{Checkpoints, Member, Run};
+pub(crate) use pack::{Told, train};

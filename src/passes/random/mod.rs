@@ -46,6 +46,11 @@ impl Stream {
         Self { key: mix(self.key ^ mix(number.wrapping_add(GOLDEN))) }
     }
 
+    /// What it is told apart by: where its counter starts.
+    pub fn key(self) -> u64 {
+        self.key
+    }
+
     /// 64 random bits.
     pub fn bits(self, element: u64) -> u64 {
         mix(self.key.wrapping_add(element.wrapping_mul(GOLDEN)))

@@ -135,7 +135,7 @@ impl Scorer<'_> {
         };
         let order = ScoreOrder {
             log: session.scratch().join("score.log"),
-            adapter: subject.adapter.clone(),
+            adapters: vec![subject.adapter.clone()],
             tasks,
             token_budget: cpu_slots().first().map_or(1024, |slot| slot.token_budget),
             exact: self.arguments.exact,
@@ -146,8 +146,8 @@ impl Scorer<'_> {
         let mut since = Instant::now();
         loop {
             let event = session.next().await;
-            let ended = !matches!(event, Ok(Event::Document(_)));
-            if let Ok(Event::Document(score)) = &event {
+            let ended = !matches!(event, Ok(Event::Document { .. }));
+            if let Ok(Event::Document { score, .. }) = &event {
                 waiting.push(score.clone());
             }
             if ended || waiting.len() >= BATCH || since.elapsed() > WAIT {

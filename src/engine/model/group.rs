@@ -1,0 +1,96 @@
+//! Layers that read the same input, as one product.
+
+use loragrid::checkpoint::LayerName;
+use tch::Tensor;
+
+use super::linear::{Linear, Matrix};
+use crate::failure::EngineError;
+use crate::lora::Active;
+use crate::shim::{FourBitParts, Frozen};
+
+/// Layers that read the same input; their outputs are the columns of one tensor, in order.
+pub(super) struct Group {
+    layers: Vec<(LayerName, Linear)>,
+    /// All of their matrices; none where some are in 4 bits and others are not.
+    frozen: Option<Frozen>,
+}
+
+impl Group {
+    /// Lays the layers' matrices one under another: what the layers hold themselves are views of that.
+    pub(super) fn new(mut layers: Vec<(LayerName, Linear)>) -> Result<Self, EngineError> {
+        if layers.len() == 1 {
+            return Ok(Self { layers, frozen: None });
+        }
+        let bias = joined_bias(&layers);
+        let dense: Vec<&Tensor> = layers.iter().filter_map(|(_, linear)| linear.weight.as_dense()).collect();
+        let parts: Vec<FourBitParts<'_>> =
+            layers.iter().filter_map(|(_, linear)| linear.weight.as_four_bit()).collect();
+        if parts.len() == layers.len() {
+            let frozen = Frozen::new(None, &parts, bias.as_ref())?;
+            drop(parts);
+            return Ok(Self { layers, frozen: Some(frozen) });
+        }
+        if dense.len() < layers.len() {
+            return Ok(Self { layers, frozen: None });
+        }
+        let all = Tensor::cat(&dense, 0);
+        drop((dense, parts));
+        let frozen = Frozen::new(Some(&all), &[], bias.as_ref())?;
+        let mut row = 0;
+        for (_, linear) in &mut layers {
+            let own = all.narrow(0, row, linear.out());
+            row += linear.out();
+            let bias = linear.bias.take();
+            *linear = Linear::new(Matrix::Dense(own), bias)?;
+        }
+        Ok(Self { layers, frozen: Some(frozen) })
+    }
+
+    /// Outputs `[tokens, columns of all layers]` for x `[tokens, in]`, with the adapters' parts.
+    pub(super) fn forward(&self, x: &Tensor, adapter: Option<&Active<'_>>) -> Tensor {
+        let frozen = match (&self.frozen, self.layers.as_slice()) {
+            (Some(frozen), _) => frozen,
+            (None, [(_, linear)]) => linear.frozen(),
+            (None, layers) => {
+                let outputs = layers.iter().map(|(name, linear)| match adapter {
+                    Some(active) => active.forward(*name, x, linear),
+                    None => linear.forward(x),
+                });
+                return Tensor::cat(&outputs.collect::<Vec<_>>(), 1);
+            }
+        };
+        let Some(active) = adapter else { return frozen.forward(x, &[]) };
+        let mut column = 0;
+        let mut places = Vec::with_capacity(self.layers.len());
+        for (name, linear) in &self.layers {
+            places.push((*name, column));
+            column += linear.out();
+        }
+        match active.low_rank(&places, x.size()[0]) {
+            Some(parts) => frozen.forward(x, &parts),
+            None => {
+                let outputs = self.layers.iter().map(|(name, linear)| active.forward(*name, x, linear));
+                Tensor::cat(&outputs.collect::<Vec<_>>(), 1)
+            }
+        }
+    }
+
+    /// Columns of the outputs of each layer.
+    pub(super) fn widths(&self) -> Vec<i64> {
+        self.layers.iter().map(|(_, linear)| linear.out()).collect()
+    }
+
+    pub(super) fn layer(&self, name: LayerName) -> Option<&Linear> {
+        self.layers.iter().find(|(own, _)| *own == name).map(|(_, linear)| linear)
+    }
+}
+
+/// One bias under another, zeros where a layer has none; none where no layer has one.
+fn joined_bias(layers: &[(LayerName, Linear)]) -> Option<Tensor> {
+    let like = layers.iter().find_map(|(_, linear)| linear.bias.as_ref())?;
+    let own = |(_, linear): &(LayerName, Linear)| match &linear.bias {
+        Some(bias) => bias.shallow_clone(),
+        None => Tensor::zeros([linear.out()], (like.kind(), like.device())),
+    };
+    Some(Tensor::cat(&layers.iter().map(own).collect::<Vec<_>>(), 0))
+}

@@ -1,0 +1,25 @@
+// Matrices in 4 bits, as bitsandbytes packs them.
+#pragma once
+
+#include <torch/torch.h>
+
+namespace loragrid {
+
+struct FourBit {
+  // [elements / 2] bytes, the even element in the high nibble.
+  at::Tensor packed;
+  // [elements / 64], single precision; undefined where they are quantised themselves.
+  at::Tensor absmax;
+  // Codes of magnitudes [elements / 64], their values [256], magnitudes of those [elements / 64 / 256].
+  at::Tensor codes, values, nested;
+  double offset = 0;
+  // [256, 2], single precision: the two values of every byte.
+  at::Tensor table;
+  int64_t rows = 0, columns = 0;
+};
+
+// Writes the matrix into `out` [rows, columns], which is contiguous: one product in single precision for each element,
+// rounded once.
+void dequantise_into(const FourBit &matrix, const at::Tensor &out);
+
+} // namespace loragrid

@@ -1,0 +1,143 @@
+//! Frozen matrices with low-rank parts on top.
+
+use std::ffi::c_void;
+use std::ops::Range;
+use std::ptr::NonNull;
+
+use tch::{Kind, TchError, Tensor};
+
+use super::ffi::{
+    MaskRun, RawFourBit, RawLowRank, checked, computed, kind_number, loragrid_dequantise,
+    loragrid_frozen_drop, loragrid_frozen_new, loragrid_group, pointer_or_null,
+};
+
+/// The parts of a matrix `[rows, columns]` in 4 bits.
+pub(crate) struct FourBitParts<'a> {
+    /// `[elements / 2]` bytes, the even element in the high nibble.
+    pub(crate) packed: &'a Tensor,
+    /// The magnitudes of blocks of 64.
+    pub(crate) magnitudes: MagnitudeParts<'a>,
+    /// `[256, 2]`, single precision: the two values of every byte.
+    pub(crate) table: &'a Tensor,
+    pub(crate) rows: i64,
+    pub(crate) columns: i64,
+}
+
+/// The magnitudes of blocks, in single precision or in 8 bits themselves.
+pub(crate) enum MagnitudeParts<'a> {
+    /// `[elements / 64]`
+    Plain(&'a Tensor),
+    /// Codes `[elements / 64]`, their values `[256]`, their own magnitudes `[elements / 64 / 256]`, and what is added.
+    Nested { codes: &'a Tensor, values: &'a Tensor, absmax: &'a Tensor, offset: f64 },
+}
+
+impl FourBitParts<'_> {
+    fn raw(&self) -> RawFourBit {
+        let (absmax, codes, values, nested, offset) = match self.magnitudes {
+            MagnitudeParts::Plain(absmax) => (Some(absmax), None, None, None, 0.0),
+            MagnitudeParts::Nested { codes, values, absmax, offset } => {
+                (None, Some(codes), Some(values), Some(absmax), offset)
+            }
+        };
+        RawFourBit {
+            packed: self.packed.as_ptr(),
+            absmax: pointer_or_null(absmax),
+            codes: pointer_or_null(codes),
+            values: pointer_or_null(values),
+            nested: pointer_or_null(nested),
+            table: self.table.as_ptr(),
+            offset,
+            rows: self.rows,
+            columns: self.columns,
+        }
+    }
+}
+
+/// The matrix in this kind: one product in single precision for each element, rounded once.
+pub(crate) fn dequantise(parts: &FourBitParts<'_>, kind: Kind) -> Tensor {
+    let raw = parts.raw();
+    // SAFETY: the tensors live through the call, and the function keeps none of the pointers.
+    computed(|message, size| unsafe { loragrid_dequantise(&raw, kind_number(kind), message, size) })
+}
+
+/// Frozen matrices `[out, in]` that read the same input, laid one under another.
+pub(crate) struct Frozen(NonNull<c_void>);
+
+/// What one adapter adds to some rows and columns of a layer's output.
+pub(crate) struct LowRank<'a> {
+    /// `[r, in]`
+    pub(crate) a: &'a Tensor,
+    /// `[columns, r]`
+    pub(crate) b: &'a Tensor,
+    /// What the product is multiplied by.
+    pub(crate) scale: f64,
+    /// Rows of the input.
+    pub(crate) rows: Range<i64>,
+    /// First column of the output.
+    pub(crate) first_column: i64,
+    /// Dropout of its input.
+    pub(crate) mask: Option<Mask>,
+}
+
+/// A dropout mask, made where it is used.
+pub(crate) struct Mask {
+    /// Probability that an element is dropped.
+    pub(crate) p: f64,
+    /// Rows one after another.
+    pub(crate) runs: Vec<MaskRun>,
+}
+
+impl Frozen {
+    /// Keeps a dense matrix, or matrices in 4 bits, and a bias `[out]`. Error: they do not fit each other.
+    pub(crate) fn new(
+        dense: Option<&Tensor>,
+        parts: &[FourBitParts<'_>],
+        bias: Option<&Tensor>,
+    ) -> Result<Self, TchError> {
+        let raw: Vec<RawFourBit> = parts.iter().map(FourBitParts::raw).collect();
+        let (dense, bias) = (pointer_or_null(dense), pointer_or_null(bias));
+        // SAFETY: the tensors live through the call; what is kept of them is kept by libtorch's own counted references.
+        let made = checked(|message, size| unsafe {
+            loragrid_frozen_new(dense, raw.as_ptr(), raw.len() as i64, bias, message, size)
+        })?;
+        Ok(Self(NonNull::new(made).ok_or_else(|| TchError::Torch("nothing was made".to_owned()))?))
+    }
+
+    /// x·Wᵀ + b `[tokens, out]` for x `[tokens, in]`, and for each part scale · dropout(x)·Aᵀ·Bᵀ in its own kind, each sum
+    /// rounded to x's. The gradient is one node: x is kept once, and what is quantised is dequantised again.
+    pub(crate) fn forward(&self, x: &Tensor, parts: &[LowRank<'_>]) -> Tensor {
+        let raw: Vec<RawLowRank> = parts.iter().map(LowRank::raw).collect();
+        // SAFETY: the object lives as long as `self`; tensors and runs live through the call, which keeps counted
+        // references of the former and its own copy of what follows from the latter.
+        computed(|message, size| unsafe {
+            loragrid_group(self.0.as_ptr(), x.as_ptr(), raw.as_ptr(), raw.len() as i64, message, size)
+        })
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // SAFETY: made by `loragrid_frozen_new` and dropped once; nodes that still need the matrices count them.
+        unsafe { loragrid_frozen_drop(self.0.as_ptr()) }
+    }
+}
+
+impl LowRank<'_> {
+    fn raw(&self) -> RawLowRank {
+        let p = self.mask.as_ref().map_or(0.0, |mask| mask.p);
+        let runs: &[MaskRun] = self.mask.as_ref().map_or(&[], |mask| &mask.runs);
+        RawLowRank {
+            a: self.a.as_ptr(),
+            b: self.b.as_ptr(),
+            scale: self.scale,
+            first_row: self.rows.start,
+            rows: self.rows.end - self.rows.start,
+            first_column: self.first_column,
+            // An element is dropped when its top 32 bits fall below p.
+            threshold: (p * (1u64 << 32) as f64) as u64,
+            kept: (1.0 / (1.0 - p)) as f32,
+            runs: runs.as_ptr(),
+            run_count: runs.len() as i64,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Where a pass is scored, and its cross-entropy there.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+use super::loss::{PassRow, scored_positions};
+use crate::lora::Active;
+use crate::model::{Model, filled};
+use crate::shim::cross_entropy;
+use crate::tensor::wide;
+
+/// Where a pass is scored, in the order of its rows.
+pub(super) struct Targets {
+    /// Rows of hidden states `[scored]`.
+    pub(super) positions: Tensor,
+    /// The token that each must predict `[scored]`.
+    tokens: Tensor,
+    /// The token's weight `[scored]`, in double.
+    weights: Tensor,
+}
+
+impl Targets {
+    pub(super) fn of<'a>(rows: impl IntoIterator<Item = &'a PassRow<'a>>, device: Device) -> Self {
+        let (mut positions, mut tokens, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        for row in rows {
+            for position in scored_positions(row.example) {
+                positions.push((start + position) as i64);
+                tokens.push(i64::from(row.example.tokens[position + 1]));
+                weights.push(row.weight);
+            }
+            start += row.example.tokens.len();
+        }
+        Self {
+            positions: Tensor::from_slice(&positions).to_device(device),
+            tokens: Tensor::from_slice(&tokens).to_device(device),
+            weights: Tensor::from_slice(&weights).to_device(device),
+        }
+    }
+
+    /// Scored tokens.
+    pub(super) fn count(&self) -> i64 {
+        self.positions.size()[0]
+    }
+
+    /// Rows of hidden states, and after them the last one again, so that there are [`filled`] of them.
+    pub(super) fn filled_positions(&self) -> Tensor {
+        let lacking = filled(self.count()) - self.count();
+        if self.count() == 0 || lacking == 0 {
+            return self.positions.shallow_clone();
+        }
+        let last = self.positions.narrow(0, self.count() - 1, 1).expand([lacking], false);
+        Tensor::cat(&[&self.positions, &last], 0)
+    }
+
+    /// Weighted cross-entropies `[chunk]` in double of a chunk's normed states `[filled chunk, hidden]`, with the tensor that they
+    /// are computed from and the gradient of their sum with respect to it.
+    pub(super) fn loss_of(
+        &self,
+        model: &Model,
+        states: &Tensor,
+        active: &Active<'_>,
+        chunk: &Range<i64>,
+    ) -> (Tensor, Tensor, Tensor) {
+        let count = chunk.end - chunk.start;
+        let lacking = states.size()[0] - count;
+        let own = |x: &Tensor| x.narrow(0, chunk.start, count).constant_pad_nd([0, lacking]);
+        let (tokens, weights) = (own(&self.tokens), own(&self.weights));
+        if model.device() == Device::Cpu && model.config.logit_cap.is_none() {
+            let logits = model.plain_logits(states, Some(active));
+            // The gradient takes the logits' own memory: nothing reads them again.
+            let mut gradient = logits.detach();
+            let losses = cross_entropy(&mut gradient, &tokens, &weights).narrow(0, 0, count);
+            return (losses, logits, gradient);
+        }
+        let logits = model.logits(states, Some(active));
+        let kind = wide(model.kind);
+        let log_probabilities = logits.log_softmax(-1, kind);
+        let picked = log_probabilities.gather(1, &tokens.unsqueeze(1), false).squeeze_dim(1);
+        let losses = -(picked.to_kind(Kind::Double) * &weights).detach().narrow(0, 0, count);
+        let probabilities = log_probabilities.detach().exp();
+        let ones = Tensor::ones([count + lacking, 1], (kind, logits.device()));
+        let gradient =
+            probabilities.scatter_add(1, &tokens.unsqueeze(1), &-ones) * weights.to_kind(kind).unsqueeze(1);
+        (losses, logits, gradient)
+    }
+}

@@ -1,0 +1,285 @@
+//! The pack that a slot works at: which order comes next, and what its events mean for the members.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::Progress;
+use super::job::{Leaving, RunningJob};
+use crate::job::{BaseForm, JobId};
+use crate::plan::{LocalModel, Plan};
+use crate::protocol::{
+    EngineFailure, Event, FailureKind, LoadOrder, Order, PackOrder, ScoreOrder, TrainOrder,
+};
+use crate::store::{AttemptEnd, Store, StoreError};
+
+/// Attempts that share an engine.
+pub(super) struct RunningPack<'a> {
+    plan: &'a Plan,
+    /// Those that have not ended.
+    pub(super) members: Vec<RunningJob<'a>>,
+    /// How many there were.
+    size: usize,
+    pub(super) log: PathBuf,
+    pub(super) token_budget: usize,
+    phase: Phase,
+    /// Since when its engine should be gone.
+    left: Option<Instant>,
+}
+
+/// What the slot's engine does, with the jobs that it does it for, in the order in which events name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Nothing yet, or what it did is done.
+    Between,
+    Loading,
+    Training(Vec<JobId>),
+    Scoring(Vec<JobId>),
+}
+
+/// What follows from an event.
+pub(super) enum Next {
+    /// Wait for the next event.
+    Wait,
+    /// These attempts ended; if the phase is over, the next order is due.
+    Ends(Vec<(JobId, AttemptEnd)>),
+    /// A pass needed too much memory; the engine exits.
+    OutOfMemory(String),
+    /// Nothing can be written any more.
+    DiskFull(String),
+}
+
+impl<'a> RunningPack<'a> {
+    /// Attempts that have not begun; at least one.
+    pub(super) fn new(
+        plan: &'a Plan,
+        members: Vec<RunningJob<'a>>,
+        log: PathBuf,
+        token_budget: usize,
+    ) -> Self {
+        let size = members.len();
+        Self { plan, members, size, log, token_budget, phase: Phase::Between, left: None }
+    }
+
+    /// Whether the attempts are one.
+    pub(super) fn is_single(&self) -> bool {
+        self.size == 1
+    }
+
+    /// The jobs that have not ended.
+    pub(super) fn jobs(&self) -> Vec<JobId> {
+        self.members.iter().map(|member| member.id().clone()).collect()
+    }
+
+    pub(super) fn member(&mut self, job: &JobId) -> Option<&mut RunningJob<'a>> {
+        self.members.iter_mut().find(|member| member.id() == job)
+    }
+
+    /// Takes out a member that ended; an order that is still being carried out for it goes on to its end.
+    pub(super) fn remove(&mut self, job: &JobId) -> Option<RunningJob<'a>> {
+        let at = self.members.iter().position(|member| member.id() == job)?;
+        Some(self.members.remove(at))
+    }
+
+    /// The model that all of it needs, and how it is held.
+    pub(super) fn model(&self) -> Option<(usize, BaseForm)> {
+        self.members.first().map(RunningJob::model)
+    }
+
+    /// Whether its slot's engine is loading the model.
+    pub(super) fn is_loading(&self) -> bool {
+        self.phase == Phase::Loading
+    }
+
+    /// Whether every member has ended and the engine waits for an order.
+    pub(super) fn is_done(&self) -> bool {
+        self.members.is_empty() && self.phase == Phase::Between
+    }
+
+    /// Whether any of it is to end when its engine is gone.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.left.is_some()
+    }
+
+    /// Notes how all that have no reason of their own end when the engine is gone.
+    pub(super) fn leave(&mut self, how: &Leaving) {
+        self.members.iter_mut().for_each(|member| member.leave(how.clone()));
+        self.left.get_or_insert(Instant::now());
+    }
+
+    /// Notes that the engine is to go, for one of them or for all.
+    pub(super) fn break_off(&mut self) {
+        self.left.get_or_insert(Instant::now());
+    }
+
+    /// Whether its engine should have been gone for this long.
+    pub(super) fn is_overdue(&self, patience: Duration) -> bool {
+        self.left.is_some_and(|left| left.elapsed() > patience)
+    }
+
+    /// The order that comes next, unless one is being carried out; none when nothing is left to do. `loaded` says whether
+    /// the engine has the model.
+    pub(super) fn next_order(&mut self, loaded: bool, threads: usize) -> Option<Order> {
+        if self.phase != Phase::Between {
+            return None;
+        }
+        let (place, form) = self.model()?;
+        if !loaded {
+            let local = self.plan.models[place].local.as_ref();
+            let model = local.map(|local| local.path.clone()).unwrap_or_default();
+            self.phase = Phase::Loading;
+            return Some(Order::Load(LoadOrder { model, form, threads }));
+        }
+        let training = self.members.iter().filter(|member| member.trains());
+        let (jobs, members): (Vec<JobId>, Vec<TrainOrder>) =
+            training.filter_map(|member| Some((member.id().clone(), member.train_order()?))).unzip();
+        if !members.is_empty() {
+            self.phase = Phase::Training(jobs);
+            let (log, token_budget) = (self.log.clone(), self.token_budget);
+            return Some(Order::Train(PackOrder { log, token_budget, members }));
+        }
+        Some(self.score_order())
+    }
+
+    /// Scores the first member, and all that are to be scored on the same documents, in one walk.
+    fn score_order(&mut self) -> Order {
+        let (tasks, softmax) = (self.members[0].task_orders(), self.members[0].softmax());
+        let alike = |member: &&RunningJob<'_>| member.softmax() == softmax && member.task_orders() == tasks;
+        let (jobs, adapters) = self
+            .members
+            .iter()
+            .filter(alike)
+            .map(|member| (member.id().clone(), member.scored_adapter()))
+            .unzip();
+        self.phase = Phase::Scoring(jobs);
+        let (log, token_budget) = (self.log.clone(), self.token_budget);
+        Order::Score(ScoreOrder { log, adapters, tasks, token_budget, exact: false, softmax })
+    }
+
+    /// Takes in an event of the engine.
+    pub(super) async fn on(
+        &mut self,
+        event: Event,
+        store: &Store,
+        watch: &mut dyn FnMut(Progress),
+    ) -> Result<Next, StoreError> {
+        let job = self.job_of(&event);
+        // What is said of a job that is no longer this process's is not written down.
+        let is_own = |member: &&mut RunningJob<'a>| member.leaving != Some(Leaving::LetGo("lost"));
+        let member = job.as_ref().and_then(|job| self.member(job)).filter(is_own);
+        let mut ends = Vec::new();
+        match (event, member) {
+            (Event::Step { report, .. }, Some(member)) => watch(member.step(report, store).await?),
+            (Event::Document { score, .. }, Some(member)) => watch(member.document(score, store).await?),
+            (Event::Trained { trained, .. }, Some(member)) => {
+                let end = member.trained(trained, store).await?;
+                ends.extend(end.map(|end| (member.id().clone(), end)));
+            }
+            (Event::MemberFailed { failure, .. }, Some(member)) => {
+                member.flush(store).await?;
+                match end_of(failure) {
+                    Ok(end) => ends.push((member.id().clone(), end)),
+                    Err(next) => return Ok(next),
+                }
+            }
+            (Event::Loaded { .. }, _) => {
+                ends = self.changed_model();
+                self.phase = Phase::Between;
+            }
+            (Event::Scored { .. }, _) => {
+                for job in self.order_jobs() {
+                    if let Some(member) = self.member(&job) {
+                        ends.push((job, member.scored(store).await?));
+                    }
+                }
+                self.phase = Phase::Between;
+            }
+            (Event::Failed(failure), _) => match end_of(failure) {
+                Ok(end) => {
+                    self.flush(store).await?;
+                    let trains =
+                        |job: &JobId| self.members.iter().any(|member| member.id() == job && member.trains());
+                    let concerned = match &self.phase {
+                        Phase::Between | Phase::Loading => self.jobs(),
+                        // Those that are trained wait to be scored.
+                        Phase::Training(jobs) => jobs.iter().filter(|job| trains(job)).cloned().collect(),
+                        Phase::Scoring(jobs) => jobs.clone(),
+                    };
+                    ends = concerned.into_iter().map(|job| (job, end.clone())).collect();
+                    self.phase = Phase::Between;
+                }
+                Err(next) => {
+                    self.flush(store).await?;
+                    return Ok(next);
+                }
+            },
+            (Event::Stopped, _) => self.flush(store).await?,
+            // Signs of life, and answers to orders that a pack never sends.
+            _ => {}
+        }
+        self.end_training(&ends);
+        let goes_on = ends.is_empty() && self.phase != Phase::Between;
+        Ok(if goes_on { Next::Wait } else { Next::Ends(ends) })
+    }
+
+    /// A training is over when every member has ended or trained.
+    fn end_training(&mut self, ends: &[(JobId, AttemptEnd)]) {
+        let Phase::Training(jobs) = &self.phase else { return };
+        let trains = |job: &JobId| {
+            let ended = ends.iter().any(|(other, _)| other == job);
+            !ended && self.members.iter().any(|member| member.id() == job && member.trains())
+        };
+        if !jobs.iter().any(trains) {
+            self.phase = Phase::Between;
+        }
+    }
+
+    /// The jobs of the order that is being carried out.
+    fn order_jobs(&self) -> Vec<JobId> {
+        match &self.phase {
+            Phase::Training(jobs) | Phase::Scoring(jobs) => jobs.clone(),
+            Phase::Between | Phase::Loading => Vec::new(),
+        }
+    }
+
+    /// The job that an event is about.
+    fn job_of(&self, event: &Event) -> Option<JobId> {
+        let (Event::Step { member, .. }
+        | Event::Resumed { member, .. }
+        | Event::Trained { member, .. }
+        | Event::Document { member, .. }
+        | Event::MemberFailed { member, .. }) = event
+        else {
+            return None;
+        };
+        self.order_jobs().get(*member).cloned()
+    }
+
+    /// Every member's end, where the model's file changed after the sweep was planned.
+    fn changed_model(&self) -> Vec<(JobId, AttemptEnd)> {
+        let Some((place, _)) = self.model() else { return Vec::new() };
+        let local = self.plan.models[place].local.as_ref();
+        let Some(file) = local.and_then(LocalModel::changed_file) else { return Vec::new() };
+        let reason = format!("{} changed after the sweep was planned", file.display());
+        self.jobs().into_iter().map(|job| (job, AttemptEnd::Failed(reason.clone()))).collect()
+    }
+
+    /// What the attempts leave behind when their engine is gone. One whose job is another's leaves nothing.
+    pub(super) async fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
+        for member in &mut self.members {
+            if member.leaving != Some(Leaving::LetGo("lost")) {
+                member.flush(store).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a failure ends an attempt, or what follows for the whole pack.
+fn end_of(failure: EngineFailure) -> Result<AttemptEnd, Next> {
+    match failure.kind {
+        FailureKind::Diverged => Ok(AttemptEnd::Diverged(failure.message)),
+        FailureKind::BadInput | FailureKind::Internal => Ok(AttemptEnd::Failed(failure.message)),
+        FailureKind::OutOfMemory => Err(Next::OutOfMemory(failure.message)),
+        FailureKind::DiskFull => Err(Next::DiskFull(failure.message)),
+    }
+}

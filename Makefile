@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -86,6 +86,12 @@ lint: setup ## formatting, clippy, documentation; warnings are errors
 
 fmt: ## format the code
 	cargo fmt --all
+
+bench: bench-plan bench-queue ## planner, store, and what has no tensor: passes, trie, quantiser
+	@cargo bench -q $(filter-out --release,$(CARGO_FLAGS)) --bench floor
+
+bench-compare: build peer ## loragrid against PEFT and lm_eval, each goal's ratio; ARGS="--quick --json FILE"
+	@benches/peer/compare.sh $(ARGS)
 
 bench-plan: build ## time of a plan of 100,000 cells
 	@benches/plan.sh

@@ -30,7 +30,7 @@ const ORDER: &[&str] = &[
 const FLOOR: &[&str] = &["job", "passes", "quant", "checkpoint", "hub", "data", "task", "protocol"];
 /// Rooms that may use less than the order allows.
 const NARROW: &[(&str, &[&str])] =
-    &[("scheduler", &["job"]), ("stats", &[]), ("worker", &["protocol"]), ("spec", &["job"])];
+    &[("scheduler", &["job"]), ("stats", &["passes"]), ("worker", &["protocol"]), ("spec", &["job"])];
 /// Longest file in lines.
 const MAX_LINES: usize = 500;
 /// Macros that print.

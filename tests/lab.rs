@@ -44,6 +44,15 @@ impl Lab {
     pub(crate) fn with_engine(&self, engine: &str, arguments: &[&str]) -> Command {
         let mut command = self.0.command(arguments);
         command.env("LORAGRID_ENGINE", engine);
+        // Stories of one job after another; those of packs are in packs.rs.
+        command.env("LORAGRID_PACK", "1");
+        command
+    }
+
+    /// `run sweep.toml` with the fake engine, its jobs in packs.
+    pub(crate) fn packed(&self, fault: Option<&str>, more: &[&str]) -> Command {
+        let mut command = self.command(fault, more);
+        command.env_remove("LORAGRID_PACK");
         command
     }
 

@@ -24,6 +24,8 @@ mod keep;
 mod lab;
 #[cfg(all(feature = "engine", feature = "fake-engine"))]
 mod night;
+#[cfg(feature = "fake-engine")]
+mod packs;
 mod planning;
 #[cfg(feature = "fake-engine")]
 mod recovery;

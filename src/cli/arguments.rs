@@ -164,7 +164,7 @@ pub(super) struct PlanArguments {
     #[arg(long, value_name = "JOB")]
     pub(super) explain: Option<String>,
     /// Most jobs that share passes over one base
-    #[arg(long, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, env = "LORAGRID_PACK", hide_env_values = true, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) pack: u64,
     /// Print one JSON object with the jobs in `jobs`
     #[arg(long)]

@@ -35,7 +35,7 @@ pub(super) struct WorkingArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) max_failures: Option<u64>,
     /// Most jobs that share passes over one base; 1: each alone, the same to the bit at every run
-    #[arg(long, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, env = "LORAGRID_PACK", hide_env_values = true, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     pub(super) pack: u64,
     /// The engine [default: loragrid-engine beside this program, or in PATH]
     #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]

@@ -5,9 +5,18 @@ use std::panic::AssertUnwindSafe;
 use loragrid::job::Bytes;
 
 use crate::failure::EngineError;
+use crate::shim::peak_held;
 
-/// Largest resident memory so far; 0 where the kernel does not say.
-pub(crate) fn peak_resident() -> Bytes {
+/// The most memory that was held so far: on the accelerator where there is one, else by the process; 0 where nobody says.
+pub(crate) fn peak_memory() -> Bytes {
+    match peak_held() {
+        0 => peak_resident(),
+        held => Bytes(held),
+    }
+}
+
+/// Largest resident memory so far.
+fn peak_resident() -> Bytes {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());

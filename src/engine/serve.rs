@@ -20,7 +20,7 @@ use crate::fault;
 use crate::generate::generate;
 use crate::interrupt::{is_stopped, set_idle};
 use crate::lora::{Adapter, read_adapter, write_adapter};
-use crate::memory::peak_resident;
+use crate::memory::peak_memory;
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
@@ -31,11 +31,13 @@ use crate::train::{Checkpoints, Finished, Member, Run, Told, finish, finished, t
 
 /// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
-    let mut engine = Engine { events, loaded: None };
+    let device = device();
+    let mut engine = Engine { events, device, loaded: None };
+    let told = if device == Device::Cpu { protocol::Device::Cpu } else { protocol::Device::Cuda };
     engine.send(&Event::Hello {
         protocol: PROTOCOL_VERSION,
         engine: env!("CARGO_PKG_VERSION").to_owned(),
-        device: protocol::Device::Cpu,
+        device: told,
     })?;
     while let Some(order) = next_order(&mut orders)? {
         let result = match order {
@@ -81,8 +83,15 @@ fn next_order(orders: &mut impl Read) -> Result<Option<Order>, FrameError> {
     order
 }
 
+/// Where to compute: on the card that `LORAGRID_DEVICE` names and that is the only one this process sees, if libtorch can.
+fn device() -> Device {
+    let named = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
+    if named.starts_with("cuda") && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }
+}
+
 struct Engine {
     events: File,
+    device: Device,
     loaded: Option<Loaded>,
 }
 
@@ -105,9 +114,9 @@ impl Engine {
         let checkpoint = Checkpoint::open(&order.model)?;
         // Merging and comparing need none; scoring says that it is missing.
         let tokenizer = ModelTokenizer::open(&checkpoint).ok();
-        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), Device::Cpu)?;
+        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), self.device)?;
         let parameters = model.config.parameters();
-        let peak = peak_resident();
+        let peak = peak_memory();
         let model_name = order.model.display();
         tracing::info!("loaded {model_name} ({parameters} parameters, {:?}), peak memory {peak}", order.form);
         self.loaded = Some(Loaded { checkpoint, model, tokenizer });

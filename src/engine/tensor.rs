@@ -38,5 +38,5 @@ fn from_bytes<T>(values: &[T], shape: &[i64], kind: Kind) -> Tensor {
 
 /// The elements of a tensor as f32.
 pub(crate) fn to_f32(tensor: &Tensor) -> Result<Vec<f32>, tch::TchError> {
-    Vec::<f32>::try_from(tensor.to_kind(Kind::Float).contiguous().view([-1]))
+    Vec::<f32>::try_from(tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view([-1]))
 }

@@ -15,20 +15,42 @@ pub struct FourBit {
 /// Quantises a flat tensor as bitsandbytes 0.50 does on every shape: whole blocks are multiplied by the reciprocal of
 /// their magnitude, a part of a block at the end is divided by it.
 pub fn quantise(values: &[f32], code: Code) -> FourBit {
+    let mut packed = vec![0u8; values.len().div_ceil(2)];
+    let mut absmax = vec![0.0f32; values.len().div_ceil(BLOCK)];
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // Blocks have nothing to do with each other; a thread is worth it from a few milliseconds on.
+    let part = (values.len().div_ceil(threads).div_ceil(BLOCK) * BLOCK).max(LEAST_PART);
+    std::thread::scope(|scope| {
+        let parts = values.chunks(part).zip(packed.chunks_mut(part / 2)).zip(absmax.chunks_mut(part / BLOCK));
+        for ((values, packed), absmax) in parts {
+            if values.len() == part {
+                scope.spawn(move || quantise_blocks(values, code, packed, absmax));
+            } else {
+                // The rest, here.
+                quantise_blocks(values, code, packed, absmax);
+            }
+        }
+    });
+    FourBit { packed, absmax }
+}
+
+/// Elements of the smallest part that a thread quantises.
+const LEAST_PART: usize = 1 << 16;
+
+/// Quantises blocks into their places.
+fn quantise_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [f32]) {
     let bounds = code.bounds();
     let codes: [u8; 16] = std::array::from_fn(|n| code.nth(n));
-    let mut packed = vec![0u8; values.len().div_ceil(2)];
-    let mut absmax = Vec::with_capacity(values.len().div_ceil(BLOCK));
-    for (block, bytes) in values.chunks(BLOCK).zip(packed.chunks_mut(BLOCK / 2)) {
+    for ((block, bytes), magnitude) in values.chunks(BLOCK).zip(packed.chunks_mut(BLOCK / 2)).zip(absmax) {
         let largest = block.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let floor = largest.max(1e-38);
         let mut scaled = [0.0f32; BLOCK];
         if block.len() == BLOCK {
-            absmax.push(largest);
+            *magnitude = largest;
             let reciprocal = 1.0 / floor;
             scaled.iter_mut().zip(block).for_each(|(to, x)| *to = (x * reciprocal).clamp(-1.0, 1.0));
         } else {
-            absmax.push(floor);
+            *magnitude = floor;
             scaled.iter_mut().zip(block).for_each(|(to, x)| *to = (x / floor).clamp(-1.0, 1.0));
         }
         // A value's place among the codes is the number of bounds below it. Bound by bound over the whole block, so that
@@ -41,7 +63,6 @@ pub fn quantise(values: &[f32], code: Code) -> FourBit {
             *byte = codes[pair[0] as usize] << 4 | codes[pair[1] as usize];
         }
     }
-    FourBit { packed, absmax }
 }
 
 /// The first `len` values, each one product in single precision.

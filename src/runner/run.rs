@@ -254,10 +254,6 @@ impl<'a> Running<'a, '_> {
             engine.sign();
         }
         let Some(pack) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
-        // What is said of a job that is no longer this process's is not written down.
-        if pack.members.iter().all(|member| matches!(member.leaving, Some(Leaving::LetGo("lost")))) {
-            return Ok(());
-        }
         if let (Some(engine), EngineEvent::Loaded { .. }) = (self.engines.get_mut(&slot), &event) {
             engine.loaded = pack.model();
         }

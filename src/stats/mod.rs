@@ -1,5 +1,13 @@
 //! Statistics: numbers in, numbers out.
 
+mod correction;
+mod importance;
+mod paired;
+
+pub use correction::holm;
+pub use importance::{AxisEffect, Factorial, Importance, importance};
+pub use paired::{Paired, PairedTest, paired};
+
 /// The mean of values; `None` of none.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)

@@ -61,10 +61,13 @@ impl fmt::Display for Death {
 fn last_words(log: &Path) -> Option<String> {
     let bytes = std::fs::read(log).ok()?;
     let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned();
-    let lines = || tail.lines().rev().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let says_why = |line: &&str| line.contains(PANIC) || NO_MEMORY.iter().any(|sign| line.contains(sign));
-    let line = lines().find(says_why).or_else(|| lines().next())?;
-    Some(line.chars().take(LONGEST).collect())
+    let at = lines.iter().rposition(says_why).or_else(|| lines.len().checked_sub(1))?;
+    // A panic says where in one line, and what in the next.
+    let what = lines.get(at + 1).filter(|_| lines[at].contains(PANIC));
+    let words = what.map_or(lines[at].to_owned(), |what| format!("{} {what}", lines[at]));
+    Some(words.chars().take(LONGEST).collect())
 }
 
 #[cfg(test)]
@@ -83,6 +86,10 @@ mod tests {
         let death = words("step 3/9\nmemory allocation of 42 bytes failed\nstack backtrace:\n   0: abort\n");
         assert_eq!(death.last_words.as_deref(), Some("memory allocation of 42 bytes failed"));
         assert!(death.wants_memory());
+        let death =
+            words("thread 'main' panicked at a.rs:1:2:\nno kernel for it\nnote: run with a backtrace\n");
+        let said = death.last_words.as_deref();
+        assert_eq!(said, Some("thread 'main' panicked at a.rs:1:2: no kernel for it"));
         let death = words("step 3/9\nstep 4/9\n\n");
         assert_eq!(death.to_string(), "the engine was killed by SIGABRT; its last words: step 4/9");
         assert!(!death.wants_memory());

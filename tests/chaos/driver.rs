@@ -103,7 +103,10 @@ impl<'a> Driver<'a> {
 
     fn start(&self) -> Background {
         let mut command = self.lab.with_engine(self.settings.engine(), &["work", "--devices", "cpu:2"]);
-        command.env("LORAGRID_HANG", HANG).env("LORAGRID_LEASE", LEASE);
+        command
+            .env("LORAGRID_HANG", HANG)
+            .env("LORAGRID_PACK", self.settings.pack())
+            .env("LORAGRID_LEASE", LEASE);
         self.lab.spawn(command)
     }
 

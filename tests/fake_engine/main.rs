@@ -5,7 +5,8 @@
 //! number in it, when the fault happens, and a fault whose file is there does not happen. `die@train` aborts within a
 //! training, `die@seed2` within that of this seed, `die@cpu:1` within one on this device, `die@start` before anything,
 //! `die@document` at document 70 of a task; `half@score` writes half a frame and aborts; `hang@train` says nothing more, and
-//! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number.
+//! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number. `die@adapters` aborts before adapters are scored, and `infinite@score` has every
+//! member of a score order fail, twice, before it says that the order is carried out.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -41,7 +42,10 @@ fn main() {
             Order::Load(_) => send(&mut events, &Event::Loaded { parameters: 1, seconds: Seconds(0.0) }),
             Order::Train(pack) => {
                 let members = pack.members.iter().enumerate();
-                members.for_each(|(member, order)| train(&mut events, member, order));
+                members.for_each(|(member, order)| {
+                    note(&pack.log, &format!("trains seed {} of rank {}", order.seed, order.lora.rank));
+                    train(&mut events, member, order);
+                });
             }
             Order::Score(order) => score(&mut events, &order),
             Order::Generate(_) | Order::Merge(_) | Order::Probe(_) => {
@@ -165,6 +169,18 @@ fn score(events: &mut File, order: &ScoreOrder) {
             encode_frame(&Event::Scored { seconds: Seconds(0.0), tokens: Tokens(0) }).expect("it is small");
         events.write_all(&frame[..frame.len() / 2]).expect("the orchestrator reads events");
         std::process::abort();
+    }
+    if order.adapters.iter().all(Option::is_some) && due("die@adapters") {
+        std::process::abort();
+    }
+    if due("infinite@score") {
+        // Every member leaves, and says so more than once, before the walk is over.
+        for member in (0..order.adapters.len()).flat_map(|member| [member, member]) {
+            let message = "a log-likelihood is inf".to_owned();
+            let failure = EngineFailure { kind: FailureKind::Diverged, message };
+            send(events, &Event::MemberFailed { member, failure });
+        }
+        return send(events, &Event::Scored { seconds: Seconds(0.0), tokens: Tokens(1) });
     }
     for (member, adapter) in order.adapters.iter().enumerate() {
         // The folder it lies in is no part of what it says.

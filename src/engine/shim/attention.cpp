@@ -2,6 +2,8 @@
 #include "node.h"
 #include "number.h"
 
+#include <map>
+
 namespace loragrid {
 namespace {
 
@@ -63,7 +65,46 @@ LORAGRID_TURN(BFloat16)
 LORAGRID_TURN(float)
 LORAGRID_TURN(double)
 
-// Queries, keys and values [tokens, heads, head_dim] each, keys and values once for every query head.
+// Sequences are made as long as the next multiple of this, by rows of zeros at their end, which none of their tokens sees: the
+// library makes a kernel for each length, and sequences of one length are one call.
+constexpr int64_t kStep = 32;
+
+// Where tokens lie so that sequences of one padded length are neighbours.
+struct Places {
+  // Count and padded length of neighbouring sequences.
+  std::vector<SequenceRun> runs;
+  // Row of each token.
+  std::vector<int64_t> rows;
+  // Rows of all of it.
+  int64_t count = 0;
+
+  Places() = default;
+  explicit Places(const std::vector<SequenceRun> &own) {
+    std::map<int64_t, int64_t> counts;
+    for (const auto &run : own) {
+      counts[padded(run.length)] += run.count;
+    }
+    std::map<int64_t, int64_t> next;
+    for (const auto &[length, sequences] : counts) {
+      runs.push_back({sequences, length});
+      next[length] = count;
+      count += sequences * length;
+    }
+    for (const auto &run : own) {
+      auto &start = next[padded(run.length)];
+      for (int64_t sequence = 0; sequence < run.count; ++sequence) {
+        for (int64_t n = 0; n < run.length; ++n) {
+          rows.push_back(start + n);
+        }
+        start += padded(run.length);
+      }
+    }
+  }
+
+  static int64_t padded(int64_t length) { return (length + kStep - 1) / kStep * kStep; }
+};
+
+// Queries, keys and values [rows, heads, head_dim] each, keys and values once for every query head.
 struct Heads {
   at::Tensor query, key, value;
 };
@@ -72,6 +113,8 @@ struct Attention {
   at::Tensor cos, sin;
   AttentionForm form{};
   std::vector<SequenceRun> runs;
+  // Of the tokens on a CPU.
+  Places places;
 
   int64_t group() const { return form.heads / form.kv_heads; }
   int64_t turned() const { return cos.defined() ? cos.size(-1) : 0; }
@@ -85,8 +128,8 @@ struct Attention {
       return {turned_there(heads.narrow(1, 0, form.heads)), turned_there(heads.narrow(1, form.heads, form.kv_heads)),
               value.contiguous()};
     }
-    const auto empty = [&] { return at::empty({tokens, form.heads, dim}, qkv.options()); };
-    Heads to{empty(), empty(), empty()};
+    const auto zeros = [&] { return at::zeros({places.count, form.heads, dim}, qkv.options()); };
+    Heads to{zeros(), zeros(), zeros()};
     with_type(qkv.scalar_type(), [&](auto *type) {
       using T = std::remove_pointer_t<decltype(type)>;
       at::parallel_for(0, tokens, grain(width()), [&](int64_t begin, int64_t end) {
@@ -103,7 +146,7 @@ struct Attention {
     const T *from = data<T>(qkv) + token * width();
     const T *c = turned > 0 ? data<T>(cos) + token * turned : nullptr;
     const T *s = turned > 0 ? data<T>(sin) + token * turned : nullptr;
-    const int64_t start = token * form.heads * dim;
+    const int64_t start = places.rows[token] * form.heads * dim;
     T *query = mutable_data<T>(to.query) + start, *key = mutable_data<T>(to.key) + start;
     T *value = mutable_data<T>(to.value) + start;
     for (int64_t head = 0; head < form.heads; ++head) {
@@ -146,7 +189,8 @@ struct Attention {
 
   // Gradient of [tokens, width] from those of queries, keys and values [tokens, heads, head_dim].
   at::Tensor join(const Heads &g) const {
-    const int64_t tokens = g.query.size(0), dim = form.head_dim;
+    const int64_t dim = form.head_dim;
+    const int64_t tokens = g.query.is_cpu() ? static_cast<int64_t>(places.rows.size()) : g.query.size(0);
     if (!g.query.is_cpu()) {
       return at::cat({turned_back_there(g.query), turned_back_there(g.key), g.value}, 1).view({tokens, width()});
     }
@@ -166,7 +210,7 @@ struct Attention {
 
   template <typename T>
   void join_token(const Heads &g, const at::Tensor &out, int64_t token, typename Wide<T>::type *sum) const {
-    const int64_t dim = form.head_dim, turned = this->turned(), start = token * form.heads * dim;
+    const int64_t dim = form.head_dim, turned = this->turned(), start = places.rows[token] * form.heads * dim;
     const T *c = turned > 0 ? data<T>(cos) + token * turned : nullptr;
     const T *s = turned > 0 ? data<T>(sin) + token * turned : nullptr;
     T *to = mutable_data<T>(out) + token * width();
@@ -181,7 +225,30 @@ struct Attention {
     }
   }
 
-  // [count, heads, length, head_dim] of a run in [tokens, heads, head_dim].
+  // [rows, heads, head_dim] of [tokens, heads × head_dim], zeros elsewhere; and back.
+  at::Tensor spread(const at::Tensor &x) const {
+    auto out = at::zeros({places.count, form.heads, form.head_dim}, x.options());
+    move(x, out, [](char *token, char *row, size_t size) { std::memcpy(row, token, size); });
+    return out;
+  }
+  at::Tensor gather(const at::Tensor &x) const {
+    const int64_t tokens = static_cast<int64_t>(places.rows.size());
+    auto out = at::empty({tokens, form.heads * form.head_dim}, x.options());
+    move(out, x, [](char *token, char *row, size_t size) { std::memcpy(token, row, size); });
+    return out;
+  }
+  template <typename F> void move(const at::Tensor &tokens, const at::Tensor &rows, F copy) const {
+    const size_t size = form.heads * form.head_dim * tokens.element_size();
+    auto *own = static_cast<char *>(tokens.data_ptr());
+    auto *other = static_cast<char *>(rows.data_ptr());
+    at::parallel_for(0, places.rows.size(), grain(size), [&](int64_t begin, int64_t end) {
+      for (int64_t token = begin; token < end; ++token) {
+        copy(own + token * size, other + places.rows[token] * size, size);
+      }
+    });
+  }
+
+  // [count, heads, length, head_dim] of a run in [rows, heads, head_dim].
   at::Tensor of_run(const at::Tensor &x, int64_t start, const SequenceRun &run) const {
     const auto own = x.narrow(0, start, run.count * run.length);
     return own.view({run.count, run.length, form.heads, form.head_dim}).transpose(1, 2);
@@ -208,7 +275,7 @@ struct Attention {
 struct AttentionNode : torch::autograd::Node {
   Attention own;
   Heads heads;
-  // [tokens, heads, head_dim], and log-sums of exponentials by run.
+  // [rows, heads, head_dim], and log-sums of exponentials by run.
   at::Tensor out;
   std::vector<at::Tensor> sums;
   // Of the kernel for unequal lengths.
@@ -220,17 +287,19 @@ struct AttentionNode : torch::autograd::Node {
     if (!gradients[0].defined()) {
       return {at::Tensor()};
     }
-    const auto g = gradients[0].contiguous().view(out.sizes());
-    if (own.has_varlen(g)) {
+    const auto flat = gradients[0].contiguous();
+    if (own.has_varlen(flat)) {
+      const auto g = flat.view(out.sizes());
       auto [query, key, value] = at::_flash_attention_backward(
           g, heads.query, heads.key, heads.value, out, sums[0], ends, ends, longest, longest, 0.0, true, seed, unused,
           own.form.scale);
       return {own.join({query, key, value})};
     }
+    const auto g = own.spread(flat);
     Heads to{at::empty_like(heads.query), at::empty_like(heads.query), at::empty_like(heads.query)};
     int64_t start = 0;
-    for (size_t n = 0; n < own.runs.size(); ++n) {
-      const auto &run = own.runs[n];
+    for (size_t n = 0; n < own.places.runs.size(); ++n) {
+      const auto &run = own.places.runs[n];
       const auto part = [&](const at::Tensor &x) { return own.of_run(x, start, run); };
       auto [query, key, value] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
           part(g), part(heads.query), part(heads.key), part(heads.value), part(out), sums[n], 0.0, true, {},
@@ -258,7 +327,13 @@ at::Tensor attention(const at::Tensor &input, const at::Tensor &cos, const at::T
   at::NoGradGuard guard;
   const auto qkv = input.detach().contiguous();
   auto node = new_node<AttentionNode>();
-  node->own = {cos, sin, form, {runs, runs + run_count}};
+  node->own.cos = cos;
+  node->own.sin = sin;
+  node->own.form = form;
+  node->own.runs = {runs, runs + run_count};
+  if (qkv.is_cpu()) {
+    node->own.places = Places(node->own.runs);
+  }
   const auto &own = node->own;
   node->heads = own.split(qkv);
   const auto &heads = node->heads;
@@ -276,7 +351,7 @@ at::Tensor attention(const at::Tensor &input, const at::Tensor &cos, const at::T
     TORCH_CHECK(qkv.is_cpu(), "attention in ", qkv.scalar_type(), " has a kernel on CPUs only");
     out = at::empty_like(heads.query);
     int64_t start = 0;
-    for (const auto &run : own.runs) {
+    for (const auto &run : own.places.runs) {
       const auto part = [&](const at::Tensor &x) { return own.of_run(x, start, run); };
       auto [attended, sums] = at::_scaled_dot_product_flash_attention_for_cpu(
           part(heads.query), part(heads.key), part(heads.value), 0.0, true, {}, form.scale);
@@ -285,7 +360,7 @@ at::Tensor attention(const at::Tensor &input, const at::Tensor &cos, const at::T
       start += run.count * run.length;
     }
   }
-  auto flat = out.view({qkv.size(0), form.heads * form.head_dim});
+  auto flat = qkv.is_cpu() ? own.gather(out) : out.view({qkv.size(0), form.heads * form.head_dim});
   if (wanted) {
     node->out = out;
     hang(node, {input}, flat);

@@ -157,6 +157,8 @@ unsafe extern "C" {
         size: usize,
     ) -> *mut C_tensor;
 
+    pub(super) fn loragrid_peak_held() -> i64;
+
     pub(super) fn loragrid_deterministic(strict: bool);
 }
 

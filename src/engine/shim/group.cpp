@@ -28,9 +28,12 @@ LORAGRID_KERNEL uint64_t kept_word(uint64_t state, uint64_t threshold, int64_t c
 struct Mask {
   std::vector<uint64_t> words;
   int64_t per_row = 0;
+  // The state of the first element of each row, and the threshold, where masks are made on another device.
+  at::Tensor states;
+  int64_t threshold = 0;
 
-  Mask(const LowRank &part, int64_t width) : per_row((width + 63) / 64) {
-    words.resize(part.rows * per_row);
+  Mask(const LowRank &part, int64_t width, at::Device device)
+      : per_row((width + 63) / 64), threshold(static_cast<int64_t>(part.threshold)) {
     std::vector<std::pair<uint64_t, uint64_t>> rows;
     rows.reserve(part.rows);
     for (int64_t run = 0; run < part.run_count; ++run) {
@@ -40,6 +43,16 @@ struct Mask {
     }
     TORCH_CHECK(static_cast<int64_t>(rows.size()) == part.rows, "a dropout mask of ", rows.size(), " rows for ",
                 part.rows);
+    if (!device.is_cpu()) {
+      std::vector<int64_t> first;
+      first.reserve(rows.size());
+      for (const auto &[key, element] : rows) {
+        first.push_back(static_cast<int64_t>(key + element * kGolden));
+      }
+      states = at::tensor(first, at::kLong).to(device, /*non_blocking=*/true);
+      return;
+    }
+    words.resize(part.rows * per_row);
     at::parallel_for(0, part.rows, grain(width), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         for (int64_t word = 0; word < per_row; ++word) {
@@ -52,6 +65,21 @@ struct Mask {
   }
 
   const uint64_t *row(int64_t n) const { return words.data() + n * per_row; }
+
+  // Whether each element is kept [rows, width], made of `states` on their device by the same arithmetic.
+  at::Tensor kept_there(int64_t width) const {
+    const auto places = at::arange(width, states.options()) * static_cast<int64_t>(kGolden);
+    auto z = states.unsqueeze(1) + places;
+    shift_xor(z, 30).mul_(static_cast<int64_t>(0xBF58476D1CE4E5B9u));
+    shift_xor(z, 27).mul_(static_cast<int64_t>(0x94D049BB133111EBu));
+    shift_xor(z, 31);
+    return z.bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF).ge(threshold);
+  }
+
+  // z ^= z >> count, without its sign.
+  static at::Tensor &shift_xor(at::Tensor &z, int64_t count) {
+    return z.bitwise_xor_(z.bitwise_right_shift(count).bitwise_and_((int64_t(1) << (64 - count)) - 1));
+  }
 };
 
 template <typename T, typename K>
@@ -180,11 +208,7 @@ struct Part {
 
   // 0 or 1/(1 − p) [rows, in] in the adapter's kind, for devices without a kernel of their own.
   at::Tensor factors(const at::Tensor &x) const {
-    const int64_t width = x.size(1);
-    auto words = at::from_blob(mask->words.data(), {rows, mask->per_row, 1}, at::kLong).to(x.device());
-    const auto places = at::arange(64, words.options());
-    const auto bits = words.bitwise_right_shift(places).bitwise_and(1).view({rows, mask->per_row * 64});
-    return bits.narrow(1, 0, width).to(a.scalar_type()) * static_cast<double>(kept);
+    return mask->kept_there(x.size(1)).to(a.scalar_type()) * static_cast<double>(kept);
   }
 };
 
@@ -329,7 +353,7 @@ at::Tensor group_forward(const std::shared_ptr<const Frozen> &frozen, const at::
   for (int64_t n = 0; n < count; ++n) {
     const auto &from = low[n];
     Part part{from.a->detach(), from.b->detach(), from.scale, from.first_row, from.rows, from.first_column, from.kept,
-              from.threshold > 0 ? std::make_shared<Mask>(from, x.size(1)) : nullptr, at::Tensor()};
+              from.threshold > 0 ? std::make_shared<Mask>(from, x.size(1), x.device()) : nullptr, at::Tensor()};
     add_part(part, x, y);
     parts.push_back(std::move(part));
   }

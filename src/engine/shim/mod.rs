@@ -9,8 +9,8 @@ use torch_sys::C_tensor;
 pub(crate) use ffi::{AdamWStep, MaskRun};
 use ffi::{
     RawAttention, RawRun, computed, loragrid_adamw, loragrid_attention, loragrid_cross_entropy,
-    loragrid_deterministic, loragrid_gated_silu, loragrid_rms_norm, loragrid_vector_jacobian,
-    pointer_or_null,
+    loragrid_deterministic, loragrid_gated_silu, loragrid_peak_held, loragrid_rms_norm,
+    loragrid_vector_jacobian, pointer_or_null,
 };
 pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantise};
 
@@ -110,6 +110,12 @@ pub(crate) fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Te
         if gradient.defined() { gradient } else { wanted.zeros_like() }
     };
     found.into_iter().zip(wanted).map(own).collect()
+}
+
+/// The most bytes that libtorch held on the accelerator at one time; 0 where there is none.
+pub(crate) fn peak_held() -> u64 {
+    // SAFETY: it reads counters of libtorch's own allocator.
+    unsafe { loragrid_peak_held() }.unsigned_abs()
 }
 
 /// Asks libtorch for kernels that compute the same at every run, and for an error where it has none.

@@ -7,6 +7,8 @@
 #include "node.h"
 #include "rows.h"
 
+#include <c10/core/CachingDeviceAllocator.h>
+
 using namespace loragrid;
 
 namespace {
@@ -115,6 +117,19 @@ at::Tensor *loragrid_vector_jacobian(const at::Tensor *output, const at::Tensor 
     }
     return at::Tensor();
   });
+}
+
+// The most bytes that libtorch held on the accelerator at one time; 0 where there is none.
+int64_t loragrid_peak_held(void) {
+  try {
+    if (!at::hasCUDA()) {
+      return 0;
+    }
+    const auto stats = at::getDeviceAllocator(at::kCUDA)->getDeviceStats(0);
+    return stats.allocated_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak;
+  } catch (const std::exception &) {
+    return 0;
+  }
 }
 
 // Sets whether the backward passes of one-dimensional kernels must be the same at every run.

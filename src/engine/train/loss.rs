@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::targets::Targets;
 use crate::lora::{Active, Adapter, Masks, Part};
-use crate::model::{Batch, Model, Passage, filled};
+use crate::model::{Batch, Model, Passage};
 use crate::shim::vector_jacobian;
 
 /// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 25 MB in 16 bits.
@@ -143,7 +143,7 @@ fn head(model: &Model, last: &Tensor, shares: &mut [Share<'_>]) -> Tensor {
     for start in (0..targets.count()).step_by(HEAD_CHUNK as usize) {
         let chunk = start..(start + HEAD_CHUNK).min(targets.count());
         let active = Active { parts: chunk_parts(shares, &masks, &starts, &chunk) };
-        let input = head_input.narrow(0, chunk.start, filled(chunk.end - chunk.start));
+        let input = head_input.narrow(0, chunk.start, targets.rows_of(&chunk));
         let (loss, logits, cotangent) = targets.loss_of(model, &input, &active, &chunk);
         losses.push(loss);
         drop(active);
@@ -244,7 +244,7 @@ pub(super) fn loss_only(model: &Model, adapter: &Adapter, rows: &[&Example]) -> 
         let mut loss = 0.0;
         for start in (0..targets.count()).step_by(HEAD_CHUNK as usize) {
             let chunk = start..(start + HEAD_CHUNK).min(targets.count());
-            let rows = filled(chunk.end - chunk.start);
+            let rows = targets.rows_of(&chunk);
             let own = states.index_select(0, &targets.filled_positions().narrow(0, chunk.start, rows));
             loss += targets.loss_of(model, &own, &active, &chunk).0.sum(Kind::Double).double_value(&[]);
         }

@@ -14,7 +14,7 @@ use super::checkpoint::{self, Standing};
 use super::loss::{PassRow, Share, loss_only, zero};
 use crate::failure::EngineError;
 use crate::lora::Adapter;
-use crate::memory::{peak_resident, within_memory};
+use crate::memory::{peak_memory, within_memory};
 use crate::model::Model;
 use crate::optimizer::{Optimizer, clip};
 use crate::tensor::wide;
@@ -254,7 +254,7 @@ impl<'a> Member<'a> {
             last_losses: tenth.iter().map(|report| report.loss).sum::<f64>() / tenth.len() as f64,
             validation_loss: *validation_loss,
             trainable: self.adapter.parameters(),
-            peak_memory: peak_resident(),
+            peak_memory: peak_memory(),
         }
     }
 

@@ -44,6 +44,12 @@ impl Targets {
         self.positions.size()[0]
     }
 
+    /// The rows of a chunk, with the filling after the last one.
+    pub(super) fn rows_of(&self, chunk: &Range<i64>) -> i64 {
+        let end = if chunk.end == self.count() { filled(self.count()) } else { chunk.end };
+        end - chunk.start
+    }
+
     /// Rows of hidden states, and after them the last one again, so that there are [`filled`] of them.
     pub(super) fn filled_positions(&self) -> Tensor {
         let lacking = filled(self.count()) - self.count();
@@ -84,5 +90,26 @@ impl Targets {
         let gradient =
             probabilities.scatter_add(1, &tokens.unsqueeze(1), &-ones) * weights.to_kind(kind).unsqueeze(1);
         (losses, logits, gradient)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use loragrid::data::Example;
+
+    use super::*;
+    use crate::train::loss::HEAD_CHUNK;
+
+    #[test]
+    fn chunks_and_their_filling_are_all_of_the_rows_once() {
+        for count in 1..900 {
+            let example = Example { tokens: vec![0; count + 1], scored: vec![true; count + 1] };
+            let targets = Targets::of(&[PassRow { example: &example, weight: 1.0, place: 0 }], Device::Cpu);
+            let chunks = (0..targets.count()).step_by(HEAD_CHUNK as usize);
+            let rows: i64 = chunks
+                .map(|start| targets.rows_of(&(start..(start + HEAD_CHUNK).min(targets.count()))))
+                .sum();
+            assert_eq!(rows, targets.filled_positions().size()[0], "{count} scored");
+        }
     }
 }

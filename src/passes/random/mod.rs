@@ -17,6 +17,8 @@ pub enum Purpose {
     Validation = 5,
     /// Sampled tokens; the step is the token's place.
     Sample = 6,
+    /// Draws of a statistical test.
+    Test = 7,
 }
 
 /// The stream of one (seed, purpose, step): SplitMix64's output function (Steele, Lea and Flood 2014) over a counter

@@ -182,7 +182,7 @@ pub(crate) fn gone(pid: &str) -> bool {
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "waited too long until {what}");
+        assert!(begin.elapsed() < Duration::from_secs(120), "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

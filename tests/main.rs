@@ -30,5 +30,7 @@ mod planning;
 #[cfg(feature = "fake-engine")]
 mod recovery;
 #[cfg(feature = "fake-engine")]
+mod results;
+#[cfg(feature = "fake-engine")]
 mod runs;
 mod support;

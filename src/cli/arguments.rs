@@ -71,6 +71,10 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// Show one job: every resolved key with where it came from, its training and its scores
     Show(ShowArguments),
+    /// Say whether one job is really better than another, by what both said of the same documents
+    Compare(CompareArguments),
+    /// Say which axis of a sweep mattered, and its best setting
+    Effects(EffectsArguments),
     /// Look at training data: lengths, or the tokens and labels of a row
     #[command(subcommand)]
     Data(DataCommand),
@@ -121,6 +125,8 @@ impl Command {
             Self::Top(command) => command.json,
             Self::Status(command) => command.json,
             Self::Show(command) => command.json,
+            Self::Compare(command) => command.json,
+            Self::Effects(command) => command.json,
             Self::Data(DataCommand::Stats(command)) => command.json,
             Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
@@ -202,6 +208,32 @@ pub(super) struct StatusArguments {
 pub(super) struct ShowArguments {
     /// A job's id, or its start
     pub(super) job: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompareArguments {
+    /// A job's id, or its start
+    pub(super) first: String,
+    /// Another's
+    pub(super) second: String,
+    /// Name so many documents that only one of them has right, for each task
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) examples: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EffectsArguments {
+    /// The sweep [default: the last one submitted]
+    pub(super) sweep: Option<String>,
+    /// The task or task:metric to explain [default: the sweep's objective]
+    #[arg(long, value_name = "METRIC")]
+    pub(super) metric: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

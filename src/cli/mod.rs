@@ -53,6 +53,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Top(command) => commands::top::run(command, &environment),
         Command::Status(command) => commands::status::run(command, &environment),
         Command::Show(command) => commands::show::run(command, &environment),
+        Command::Compare(command) => commands::compare::run(command, &environment),
+        Command::Effects(command) => commands::effects::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
         Command::Eval(command) => commands::eval::run(command, &environment),
         Command::Import(command) => commands::import::run(command, &environment),

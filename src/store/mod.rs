@@ -2,6 +2,7 @@
 //! transaction, every change of a job's state obeys [`crate::job::JobState::after`].
 
 mod begin;
+mod compare;
 mod digests;
 mod error;
 mod hands;
@@ -18,6 +19,7 @@ mod sweeps;
 mod tests;
 
 pub use begin::Patience;
+pub use compare::DocumentValues;
 pub use digests::RememberedDigests;
 pub use error::StoreError;
 pub use hands::{AttemptRecord, Standing};

@@ -357,7 +357,7 @@ pub(super) fn read_state(row: &SqliteRow, column: usize) -> Result<JobState, Sto
     JobState::parse(&word).ok_or(StoreError::Value { what: "a state", value: word })
 }
 
-fn read_metric(name: &str) -> Result<Metric, StoreError> {
+pub(super) fn read_metric(name: &str) -> Result<Metric, StoreError> {
     Metric::named(name).ok_or_else(|| StoreError::Value { what: "a metric", value: name.to_owned() })
 }
 

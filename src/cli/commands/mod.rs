@@ -2,9 +2,11 @@
 
 pub(super) mod chat;
 pub(super) mod clone;
+pub(super) mod compare;
 pub(super) mod completions;
 pub(super) mod data;
 pub(super) mod doctor;
+pub(super) mod effects;
 pub(super) mod eval;
 pub(super) mod explain;
 pub(super) mod gc;

@@ -1,0 +1,238 @@
+//! Two jobs beside each other: what they differ in, and whether one is really better.
+
+use serde::Serialize;
+
+use super::table::{Cell, Column, Table};
+use crate::job::Value;
+use crate::stats::{PairedTest, holm, paired};
+use crate::store::{DocumentValues, StoredJob};
+use crate::task::Metric;
+
+/// Probability below which a difference is believed, after the correction for several tasks.
+const LEVEL: f64 = 0.05;
+
+/// A key in which two jobs differ.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SettingDifference {
+    /// The key.
+    pub key: String,
+    /// The first job's value.
+    pub first: Option<Value>,
+    /// The second's.
+    pub second: Option<Value>,
+}
+
+/// A task on which two jobs are compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskDifference {
+    /// The task.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+    /// Documents that both have.
+    pub documents: usize,
+    /// The first job's mean over them.
+    pub first: f64,
+    /// The second's.
+    pub second: f64,
+    /// The second less the first.
+    pub difference: f64,
+    /// Where that lies with 95 % confidence.
+    pub interval: Option<(f64, f64)>,
+    /// The test: `mcnemar`, `sign_flip` or `sign_flip_drawn`.
+    pub test: &'static str,
+    /// Probability of such a difference by chance.
+    pub p: f64,
+    /// The same after Holm's correction over all rows.
+    pub p_holm: f64,
+    /// Documents that only the second has right, where values are right or wrong.
+    pub gained: Option<Vec<usize>>,
+    /// Documents that only the first has right.
+    pub lost: Option<Vec<usize>>,
+}
+
+impl TaskDifference {
+    /// Whether the data can tell the jobs apart.
+    pub fn is_certain(&self) -> bool {
+        self.p_holm < LEVEL && self.difference != 0.0
+    }
+
+    /// Whether the second job is the better one, if its difference is believed.
+    fn second_is_better(&self) -> bool {
+        (self.difference > 0.0) == self.metric.higher_is_better()
+    }
+}
+
+/// The keys in which two jobs differ, in their order.
+pub fn setting_differences(first: &StoredJob, second: &StoredJob) -> Vec<SettingDifference> {
+    let keys: std::collections::BTreeSet<&String> =
+        first.settings.keys().chain(second.settings.keys()).collect();
+    let value = |job: &StoredJob, key: &String| job.settings.get(key).map(|(value, _)| value.clone());
+    let difference = |key: &String| {
+        let (a, b) = (value(first, key), value(second, key));
+        (a != b).then(|| SettingDifference { key: key.clone(), first: a, second: b })
+    };
+    keys.into_iter().filter_map(difference).collect()
+}
+
+/// Compares what both jobs said of the documents that both have.
+pub fn task_differences(first: &[DocumentValues], second: &[DocumentValues]) -> Vec<TaskDifference> {
+    let mut rows: Vec<TaskDifference> = first
+        .iter()
+        .filter_map(|one| {
+            let other = second.iter().find(|other| other.task == one.task && other.metric == one.metric)?;
+            task_difference(one, other)
+        })
+        .collect();
+    let p: Vec<f64> = rows.iter().map(|row| row.p).collect();
+    rows.iter_mut().zip(holm(&p)).for_each(|(row, adjusted)| row.p_holm = adjusted);
+    rows
+}
+
+fn task_difference(first: &DocumentValues, second: &DocumentValues) -> Option<TaskDifference> {
+    let both: Vec<usize> =
+        first.documents.keys().filter(|document| second.documents.contains_key(document)).copied().collect();
+    let values =
+        |own: &DocumentValues| both.iter().map(|document| own.documents[document]).collect::<Vec<f64>>();
+    let (a, b) = (values(first), values(second));
+    let found = paired(&a, &b)?;
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let flipped = |wanted: f64| {
+        let pairs = both.iter().zip(a.iter().zip(&b));
+        pairs.filter(|(_, (a, b))| *b - *a == wanted).map(|(document, _)| *document).collect::<Vec<usize>>()
+    };
+    Some(TaskDifference {
+        task: first.task.clone(),
+        metric: first.metric,
+        documents: found.documents,
+        first: mean(&a),
+        second: mean(&b),
+        difference: found.difference,
+        interval: found.interval,
+        test: match found.test {
+            PairedTest::McNemar => "mcnemar",
+            PairedTest::SignFlip { exact: true } => "sign_flip",
+            PairedTest::SignFlip { exact: false } => "sign_flip_drawn",
+        },
+        p: found.p,
+        p_holm: found.p,
+        gained: found.flips.map(|_| flipped(1.0)),
+        lost: found.flips.map(|_| flipped(-1.0)),
+    })
+}
+
+/// The settings that differ, as a table.
+pub fn setting_differences_table(rows: &[SettingDifference]) -> Table {
+    let show =
+        |value: &Option<Value>| value.as_ref().map_or(Cell::Missing, |value| Cell::Text(value.to_string()));
+    let columns = vec![Column::text("key"), Column::text("first"), Column::text("second")];
+    let row =
+        |own: &SettingDifference| vec![Cell::Text(own.key.clone()), show(&own.first), show(&own.second)];
+    Table { columns, rows: rows.iter().map(row).collect() }
+}
+
+/// The tasks, as a table.
+pub fn task_differences_table(rows: &[TaskDifference]) -> Table {
+    let columns = vec![
+        Column::text("task"),
+        Column::number("n", None).weighing(3),
+        Column::number("first", None).weighing(5),
+        Column::number("second", None).weighing(5),
+        Column::number("difference", None),
+        Column::text("95 %").weighing(4),
+        Column::text("flips").weighing(2),
+        Column::number("p", None).weighing(1),
+        Column::number("p (Holm)", None),
+    ];
+    let row = |own: &TaskDifference| {
+        let plain = own.metric == Metric::Acc;
+        let name = if plain { own.task.clone() } else { format!("{}:{}", own.task, own.metric.as_str()) };
+        let interval = own.interval.map_or(Cell::Missing, |(low, high)| {
+            Cell::Text(format!("{} to {}", Cell::Number(low, 3).show(), Cell::Number(high, 3).show()))
+        });
+        let flips = match (&own.gained, &own.lost) {
+            (Some(gained), Some(lost)) => Cell::Text(format!("+{} −{}", gained.len(), lost.len())),
+            _ => Cell::Missing,
+        };
+        vec![
+            Cell::Text(name),
+            Cell::Count(own.documents as u64),
+            Cell::Number(own.first, 3),
+            Cell::Number(own.second, 3),
+            Cell::Number(own.difference, 3),
+            interval,
+            flips,
+            Cell::Text(show_p(own.p)),
+            Cell::Text(show_p(own.p_holm)),
+        ]
+    };
+    Table { columns, rows: rows.iter().map(row).collect() }
+}
+
+/// A probability: never 0.
+fn show_p(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// In words: who is better on what, and where the data cannot tell.
+pub fn verdict(rows: &[TaskDifference]) -> String {
+    if rows.is_empty() {
+        return "The jobs have no scored documents in common: nothing can be said.".to_owned();
+    }
+    let names =
+        |rows: Vec<&TaskDifference>| rows.iter().map(|row| row.task.as_str()).collect::<Vec<_>>().join(", ");
+    let of = |second: bool| {
+        rows.iter().filter(|row| row.is_certain() && row.second_is_better() == second).collect::<Vec<_>>()
+    };
+    let open: Vec<&TaskDifference> = rows.iter().filter(|row| !row.is_certain()).collect();
+    let mut parts = Vec::new();
+    for (word, own) in [("first", of(false)), ("second", of(true))] {
+        if !own.is_empty() {
+            parts.push(format!("the {word} is better on {}", names(own)));
+        }
+    }
+    if !open.is_empty() {
+        parts.push(format!("the data cannot tell them apart on {}", names(open)));
+    }
+    let text = parts.join("; ");
+    let mut letters = text.chars();
+    let capital = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{capital}{}.", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::render_terminal;
+
+    fn values(task: &str, own: &[f64]) -> DocumentValues {
+        let value = own.iter().sum::<f64>() / own.len() as f64;
+        let documents = own.iter().copied().enumerate().collect();
+        DocumentValues { task: task.into(), metric: Metric::Acc, value, documents }
+    }
+
+    #[test]
+    fn a_clear_difference_is_told_from_noise() {
+        let zeros = [0.0; 40];
+        let mut ones = [1.0; 40];
+        ones[3] = 0.0;
+        let coin: Vec<f64> = (0..40).map(|n| f64::from(n % 2)).collect();
+        let turned: Vec<f64> = (0..40).map(|n| f64::from((n + n / 8) % 2)).collect();
+        let first = [values("easy", &zeros), values("coin", &coin), values("alone", &coin)];
+        let second = [values("easy", &ones), values("coin", &turned)];
+        let rows = task_differences(&first, &second);
+        assert_eq!(rows.iter().map(TaskDifference::is_certain).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(rows[0].gained.as_ref().map(Vec::len), Some(39));
+        assert_eq!(verdict(&rows), "The second is better on easy; the data cannot tell them apart on coin.");
+        insta::assert_snapshot!(render_terminal(&task_differences_table(&rows), Some(80)));
+    }
+
+    #[test]
+    fn a_job_against_itself_is_no_difference_and_nothing_in_common_is_said() {
+        let own = [values("t", &[0.0, 1.0, 1.0])];
+        let rows = task_differences(&own, &own);
+        assert_eq!((rows[0].difference, rows[0].p, rows[0].p_holm), (0.0, 1.0, 1.0));
+        assert_eq!(verdict(&rows), "The data cannot tell them apart on t.");
+        assert!(verdict(&task_differences(&own, &[values("u", &[1.0])])).contains("nothing can be said"));
+    }
+}

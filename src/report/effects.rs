@@ -1,0 +1,268 @@
+//! Which axis of a sweep mattered.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::board::{BoardRow, board_rows};
+use super::table::{Cell, Column, Table};
+use crate::job::Value;
+use crate::stats::{Factorial, importance};
+use crate::store::Leaderboard;
+use crate::task::Metric;
+
+/// Why there are no effects.
+#[derive(Debug, Error)]
+pub enum EffectsError {
+    /// The sweep does not score that.
+    #[error("the sweep has no scores of '{wanted}'")]
+    NoMetric {
+        /// As asked for.
+        wanted: String,
+        /// What it scores.
+        known: Vec<String>,
+    },
+    /// Fewer than two cells have a score.
+    #[error("fewer than two cells of the sweep have a score of {metric}")]
+    TooFew {
+        /// What was asked for.
+        metric: String,
+    },
+}
+
+/// What the axes of a sweep do to one metric.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effects {
+    /// The task.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+    /// Cells that have a score, and all of them.
+    pub cells: (usize, usize),
+    /// Whether every combination of the axes' values is there.
+    pub complete: bool,
+    /// The axes, the most important first.
+    pub axes: Vec<AxisRow>,
+    /// Pairs of axes, by what they explain beyond each of them.
+    pub pairs: Vec<(String, String, f64)>,
+    /// What nothing of this explains.
+    pub rest: f64,
+}
+
+/// What one axis does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AxisRow {
+    /// Its name; several where they vary together.
+    pub axes: Vec<String>,
+    /// Part of the variance of the cells' means, 0 to 1.
+    pub importance: f64,
+    /// Each value, the mean of its cells, and their number.
+    pub levels: Vec<(String, f64, usize)>,
+    /// The value with the best mean; none where there is one value.
+    pub best: Option<String>,
+}
+
+/// Splits the variance of a metric over the axes of a sweep; seeds are replicates. Errors: see [`EffectsError`].
+pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects, EffectsError> {
+    let rows: Vec<BoardRow> =
+        board_rows(board).into_iter().filter(|row| !row.base && !row.imported).collect();
+    let (task, metric) = chosen(board, &rows, wanted)?;
+    let score = |row: &BoardRow| {
+        let found = row.scores.iter().find(|score| score.task == task && score.metric == metric)?;
+        found.value.filter(|value| value.is_finite())
+    };
+    let axes: Vec<String> = board.axes.iter().filter(|axis| *axis != "seed").cloned().collect();
+    let mut values: Vec<Vec<Value>> = vec![Vec::new(); axes.len()];
+    let mut cells = Vec::new();
+    for row in &rows {
+        let Some(value) = score(row) else { continue };
+        let level = |(axis, known): (&String, &mut Vec<Value>)| {
+            let own = row.settings.get(axis).cloned().unwrap_or(Value::Bool(false));
+            known.iter().position(|other| *other == own).unwrap_or_else(|| {
+                known.push(own);
+                known.len() - 1
+            })
+        };
+        cells.push((axes.iter().zip(&mut values).map(level).collect(), value));
+    }
+    let count = (cells.len(), rows.len());
+    let name = format!("{task}:{}", metric.as_str());
+    let found = importance(&Factorial { axes: axes.clone(), cells });
+    let found = found.ok_or(EffectsError::TooFew { metric: name })?;
+    let of_axis: BTreeMap<&String, &Vec<Value>> = axes.iter().zip(&values).collect();
+    let row = |effect: crate::stats::AxisEffect| {
+        let shown = |level: usize| of_axis[&effect.axes[0]][level].to_string();
+        let better = |a: &&(usize, f64, usize), b: &&(usize, f64, usize)| {
+            if metric.higher_is_better() { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) }
+        };
+        let best = effect.levels.iter().max_by(better).filter(|_| effect.levels.len() > 1);
+        AxisRow {
+            best: best.map(|(level, ..)| shown(*level)),
+            levels: effect.levels.iter().map(|(level, mean, cells)| (shown(*level), *mean, *cells)).collect(),
+            importance: effect.importance,
+            axes: effect.axes,
+        }
+    };
+    Ok(Effects {
+        task,
+        metric,
+        cells: count,
+        complete: found.complete,
+        axes: found.axes.into_iter().map(row).collect(),
+        pairs: found.pairs,
+        rest: found.rest,
+    })
+}
+
+/// The task and metric that are asked for.
+fn chosen(
+    board: &Leaderboard,
+    rows: &[BoardRow],
+    wanted: Option<&str>,
+) -> Result<(String, Metric), EffectsError> {
+    let known: Vec<(String, Metric)> = rows
+        .first()
+        .map(|row| row.scores.iter().map(|score| (score.task.clone(), score.metric)).collect())
+        .unwrap_or_default();
+    let found = match wanted {
+        None => board.objective.clone().or_else(|| known.first().cloned()),
+        Some(wanted) => known
+            .iter()
+            .find(|(task, metric)| task == wanted || format!("{task}:{}", metric.as_str()) == wanted)
+            .cloned(),
+    };
+    found.ok_or_else(|| EffectsError::NoMetric {
+        wanted: wanted.unwrap_or("any task").to_owned(),
+        known: known.iter().map(|(task, metric)| format!("{task}:{}", metric.as_str())).collect(),
+    })
+}
+
+/// The axes and pairs, as a table.
+pub fn effects_table(effects: &Effects) -> Table {
+    let columns = vec![
+        Column::text("axis"),
+        Column::number("importance", Some("%")),
+        Column::text("best"),
+        Column::number("values", None).weighing(1),
+    ];
+    let percent = |part: f64| Cell::Number(100.0 * part, 1);
+    let mut rows: Vec<Vec<Cell>> = effects
+        .axes
+        .iter()
+        .map(|axis| {
+            vec![
+                Cell::Text(axis.axes.join(" + ")),
+                percent(axis.importance),
+                axis.best.clone().map_or(Cell::Missing, Cell::Text),
+                Cell::Count(axis.levels.len() as u64),
+            ]
+        })
+        .collect();
+    rows.extend(effects.pairs.iter().map(|(a, b, part)| {
+        vec![Cell::Text(format!("{a} × {b}")), percent(*part), Cell::Missing, Cell::Missing]
+    }));
+    rows.push(vec![Cell::Text("the rest".to_owned()), percent(effects.rest), Cell::Missing, Cell::Missing]);
+    Table { columns, rows }
+}
+
+/// Each value of each axis, as a table.
+pub fn levels_table(effects: &Effects) -> Table {
+    let columns = vec![
+        Column::text("axis"),
+        Column::text("value"),
+        Column::number("mean", None),
+        Column::number("cells", None).weighing(1),
+    ];
+    let of_axis = |axis: &AxisRow| {
+        let name = axis.axes[0].clone();
+        let levels = axis.levels.clone().into_iter();
+        levels.map(move |(value, mean, cells)| {
+            vec![
+                Cell::Text(name.clone()),
+                Cell::Text(value),
+                Cell::Number(mean, 3),
+                Cell::Count(cells as u64),
+            ]
+        })
+    };
+    Table {
+        columns,
+        rows: effects.axes.iter().filter(|axis| axis.levels.len() > 1).flat_map(of_axis).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{JobId, JobState};
+    use crate::report::render_terminal;
+    use crate::store::{BoardJob, BoardScore};
+
+    fn board(scores: &[(i64, &str, i64, f64)]) -> Leaderboard {
+        let job = |(rank, optimizer, seed, value): &(i64, &str, i64, f64)| BoardJob {
+            id: JobId::from_store(format!("{rank}{optimizer}{seed}")),
+            is_base: false,
+            imported: false,
+            label: format!("r={rank} {optimizer} seed={seed}"),
+            state: JobState::Done,
+            reason: None,
+            settings: [
+                ("lora.rank".to_owned(), Value::Integer(*rank)),
+                ("train.optimizer".to_owned(), Value::Text((*optimizer).to_owned())),
+                ("seed".to_owned(), Value::Integer(*seed)),
+            ]
+            .into(),
+            trainable: 1,
+            seconds: None,
+            losses: None,
+            converged: None,
+            scores: vec![BoardScore {
+                task: "t".into(),
+                metric: Metric::Acc,
+                value: *value,
+                stderr: None,
+                documents: 10,
+            }],
+        };
+        Leaderboard {
+            sweep: "s".into(),
+            version: 1,
+            axes: vec!["lora.rank".into(), "train.optimizer".into(), "seed".into()],
+            tasks: vec!["t".into()],
+            objective: Some(("t".into(), Metric::Acc)),
+            jobs: scores.iter().map(job).collect(),
+        }
+    }
+
+    #[test]
+    fn the_axis_that_moves_the_score_comes_first_and_seeds_are_averaged() {
+        let board = board(&[
+            (8, "adamw", 1, 0.2),
+            (8, "adamw", 2, 0.4),
+            (8, "sgd", 1, 0.1),
+            (16, "adamw", 1, 0.6),
+            (16, "sgd", 1, 0.4),
+        ]);
+        let effects = axis_effects(&board, None).unwrap();
+        assert_eq!((effects.cells, effects.complete), ((4, 4), true));
+        assert_eq!(effects.axes[0].axes, ["lora.rank"]);
+        assert_eq!(effects.axes[0].best.as_deref(), Some("16"));
+        let text = format!(
+            "{}\n{}",
+            render_terminal(&effects_table(&effects), Some(80)),
+            render_terminal(&levels_table(&effects), Some(80))
+        );
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_metric_that_is_not_scored_and_one_cell_alone_are_errors() {
+        let board = board(&[(8, "adamw", 1, 0.2)]);
+        assert_eq!(
+            axis_effects(&board, Some("u")).unwrap_err().to_string(),
+            "the sweep has no scores of 'u'"
+        );
+        assert!(matches!(axis_effects(&board, Some("t:acc")), Err(EffectsError::TooFew { .. })));
+    }
+}

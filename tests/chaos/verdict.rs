@@ -18,13 +18,15 @@ const REASONS: [&str; 7] = [
 pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
     assert_eq!(lab.ask::<String>("SELECT DISTINCT state FROM jobs"), ["done"], "a job is lost");
     let jobs = settings.jobs as usize + 1;
+    // Whatever ends an engine ends an attempt of each job that it had.
+    let pack: u64 = settings.pack().parse().unwrap();
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs"), jobs);
     let finished = lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'");
     let distinct = lab.count("SELECT COUNT(DISTINCT job_id) FROM attempts WHERE outcome = 'finished'");
     assert_eq!(finished, distinct, "a job was completed twice");
     // A process that was killed between the last score and the end of its attempt leaves a job that only has to be noted.
     assert!(
-        (jobs - finished) as u64 <= deeds.kills(),
+        (jobs - finished) as u64 <= deeds.kills() * pack,
         "{} jobs are done without an attempt",
         jobs - finished
     );
@@ -42,7 +44,8 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
     let late = |other: &&String| {
         other.contains("it was silent") || other.contains("stopped saying") || other.starts_with("lost")
     };
-    let (most, ended) = (deeds.most_ended(), others.iter().filter(|other| !late(other)).count() as u64);
+    let (most, ended) =
+        (deeds.most_ended() * pack, others.iter().filter(|other| !late(other)).count() as u64);
     assert!(ended <= most, "{ended} attempts ended early by {deeds}, at most {most} can");
     assert!(deeds.kills() > 0, "nothing was disturbed");
 

@@ -9,5 +9,5 @@ pub mod trie;
 mod window;
 
 pub use order::{RowSequence, split_rows};
-pub use pack::PackWindows;
-pub use window::{Pass, PlannedRow, plan_passes, token_weights};
+pub use pack::{PackWindows, plan_passes};
+pub use window::{Pass, PlannedRow, token_weights};

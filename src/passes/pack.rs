@@ -2,6 +2,14 @@
 
 use super::window::{Pass, PlannedRow};
 
+/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Each pass takes the longest rows
+/// that are left and still fit, ties in the order of their index, so equal windows make equal passes.
+pub fn plan_passes(lengths: &[usize], budget: usize) -> Vec<Pass> {
+    let mut pack = PackWindows::new(1);
+    pack.open(0, lengths);
+    std::iter::from_fn(|| pack.next_pass(&[0], budget)?.pop()).map(|(_, pass)| pass).collect()
+}
+
 /// The open windows of a pack's members. A pass is filled from one member's own window first, then from the others', so
 /// that a member whose window fills passes by itself makes the passes that it would make alone.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +81,6 @@ fn take(rows: &mut Vec<PlannedRow>, mut room: usize, first: bool) -> Vec<Planned
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passes::plan_passes;
     use proptest::prelude::*;
 
     /// Runs members through their windows; those that come to an end leave. Returns every pass.
@@ -107,6 +114,21 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_row_is_in_one_pass_and_no_pass_is_over_budget(
+            lengths in prop::collection::vec(1usize..300, 0..60),
+            budget in 1usize..600,
+        ) {
+            let passes = plan_passes(&lengths, budget);
+            let mut seen: Vec<usize> = passes.iter().flat_map(|p| p.rows.iter().map(|r| r.index)).collect();
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
+            for pass in &passes {
+                prop_assert!(pass.tokens() <= budget || pass.rows.len() == 1);
+                prop_assert!(pass.rows.windows(2).all(|pair| pair[0].tokens >= pair[1].tokens));
+            }
+        }
+
         #[test]
         fn every_row_of_every_window_is_in_one_pass_within_the_budget(windows in windows(), budget in 1usize..400) {
             let passes = run(&windows, budget);

@@ -1,6 +1,5 @@
 //! From the rows of one optimizer step to passes under a token budget.
 
-use super::pack::PackWindows;
 use crate::job::Loss;
 
 /// A row as a planner sees it.
@@ -24,14 +23,6 @@ impl Pass {
     pub fn tokens(&self) -> usize {
         self.rows.iter().map(|row| row.tokens).sum()
     }
-}
-
-/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Each pass takes the longest rows
-/// that are left and still fit, ties in the order of their index, so equal windows make equal passes.
-pub fn plan_passes(lengths: &[usize], budget: usize) -> Vec<Pass> {
-    let mut pack = PackWindows::new(1);
-    pack.open(0, lengths);
-    std::iter::from_fn(|| pack.next_pass(&[0], budget)?.pop()).map(|(_, pass)| pass).collect()
 }
 
 /// The weight of each scored token of a row in its window's loss, for every row: `scored[i]` tokens are scored in row
@@ -63,21 +54,6 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #[test]
-        fn every_row_is_in_one_pass_and_no_pass_is_over_budget(
-            lengths in prop::collection::vec(1usize..300, 0..60),
-            budget in 1usize..600,
-        ) {
-            let passes = plan_passes(&lengths, budget);
-            let mut seen: Vec<usize> = passes.iter().flat_map(|p| p.rows.iter().map(|r| r.index)).collect();
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..lengths.len()).collect::<Vec<_>>());
-            for pass in &passes {
-                prop_assert!(pass.tokens() <= budget || pass.rows.len() == 1);
-                prop_assert!(pass.rows.windows(2).all(|pair| pair[0].tokens >= pair[1].tokens));
-            }
-        }
-
         #[test]
         fn the_weights_of_a_window_sum_to_one(
             scored in prop::collection::vec(1usize..50, 1..40),

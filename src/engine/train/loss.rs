@@ -6,22 +6,10 @@ use loragrid::checkpoint::LayerName;
 use loragrid::data::Example;
 use tch::{Device, Kind, Tensor};
 
-use super::targets::Targets;
+use super::targets::{HEAD_CHUNK, PassRow, Targets, scored_positions};
 use crate::lora::{Active, Adapter, Masks, Part};
 use crate::model::{Batch, Model, Passage};
 use crate::shim::vector_jacobian;
-
-/// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 25 MB in 16 bits.
-pub(super) const HEAD_CHUNK: i64 = 256;
-
-/// A row of a pass.
-pub(super) struct PassRow<'a> {
-    pub(super) example: &'a Example,
-    /// Weight of each of its scored tokens in its window's loss.
-    pub(super) weight: f64,
-    /// Its place in its run, counted from 0.
-    pub(super) place: u64,
-}
 
 /// What one member of a pack has in a pass.
 pub(super) struct Share<'a> {
@@ -250,11 +238,6 @@ pub(super) fn loss_only(model: &Model, adapter: &Adapter, rows: &[&Example]) -> 
         }
         (loss, targets.count() as u64)
     })
-}
-
-/// The positions whose next token is scored.
-pub(super) fn scored_positions(example: &Example) -> Vec<usize> {
-    (1..example.tokens.len()).filter(|&next| example.scored[next]).map(|next| next - 1).collect()
 }
 
 /// Adds gradients one after another to the flat buffer, from place `start`.

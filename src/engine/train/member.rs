@@ -11,7 +11,8 @@ use loragrid::protocol::{StepReport, Trained};
 use tch::Tensor;
 
 use super::checkpoint::{self, Standing};
-use super::loss::{PassRow, Share, loss_only, zero};
+use super::loss::{Share, loss_only, zero};
+use super::targets::PassRow;
 use crate::failure::EngineError;
 use crate::lora::Adapter;
 use crate::memory::{peak_memory, within_memory};

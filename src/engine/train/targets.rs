@@ -2,13 +2,25 @@
 
 use std::ops::Range;
 
+use loragrid::data::Example;
 use tch::{Device, Kind, Tensor};
 
-use super::loss::{PassRow, scored_positions};
 use crate::lora::Active;
 use crate::model::{Model, filled};
 use crate::shim::cross_entropy;
 use crate::tensor::wide;
+
+/// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 25 MB in 16 bits.
+pub(super) const HEAD_CHUNK: i64 = 256;
+
+/// A row of a pass.
+pub(super) struct PassRow<'a> {
+    pub(super) example: &'a Example,
+    /// Weight of each of its scored tokens in its window's loss.
+    pub(super) weight: f64,
+    /// Its place in its run, counted from 0.
+    pub(super) place: u64,
+}
 
 /// Where a pass is scored, in the order of its rows.
 pub(super) struct Targets {
@@ -93,12 +105,14 @@ impl Targets {
     }
 }
 
+/// The positions whose next token is scored.
+pub(super) fn scored_positions(example: &Example) -> Vec<usize> {
+    (1..example.tokens.len()).filter(|&next| example.scored[next]).map(|next| next - 1).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use loragrid::data::Example;
-
     use super::*;
-    use crate::train::loss::HEAD_CHUNK;
 
     #[test]
     fn chunks_and_their_filling_are_all_of_the_rows_once() {

@@ -13,20 +13,14 @@ import peft
 import torch
 import transformers as tf
 
+from alpaca import text
+
 model_path, rows_path, steps, micro_batch, rank, layers = sys.argv[1:7]
 adapter = sys.argv[8] if len(sys.argv) > 8 else None
 steps, micro_batch, rank, batch = int(steps), int(micro_batch), int(rank), 16
 TARGETS = {"qv": ["q_proj", "v_proj"], "all": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]}
 torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
 tokenizer = tf.AutoTokenizer.from_pretrained(model_path)
-
-
-def text(row):
-    head = "Below is an instruction that describes a task"
-    if row.get("input"):
-        return f"{head}, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{row['instruction']}\n\n### Input:\n{row['input']}\n\n### Response:\n{row['output']}"
-    return f"{head}. Write a response that appropriately completes the request.\n\n### Instruction:\n{row['instruction']}\n\n### Response:\n{row['output']}"
-
 
 with open(rows_path) as file:
     lines = [json.loads(next(file)) for _ in range(steps * batch)]

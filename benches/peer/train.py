@@ -12,18 +12,12 @@ import peft
 import torch
 import transformers as tf
 
+from alpaca import text
+
 model_path, rows_path, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 quantize = sys.argv[4] if len(sys.argv) > 4 else "none"
 torch.set_num_threads(2)
 tokenizer = tf.AutoTokenizer.from_pretrained(model_path)
-
-
-def text(row):
-    head = "Below is an instruction that describes a task"
-    if row.get("input"):
-        return f"{head}, paired with an input that provides further context. Write a response that appropriately completes the request.\n\n### Instruction:\n{row['instruction']}\n\n### Input:\n{row['input']}\n\n### Response:\n{row['output']}"
-    return f"{head}. Write a response that appropriately completes the request.\n\n### Instruction:\n{row['instruction']}\n\n### Response:\n{row['output']}"
-
 
 rows = [tokenizer(text(json.loads(line)))["input_ids"] + [tokenizer.eos_token_id] for line in open(rows_path).readlines()[:4000]]
 

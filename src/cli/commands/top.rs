@@ -11,17 +11,23 @@ use crate::report::{ErrorKind, board_rows, board_table, render_terminal};
 use crate::store::{Leaderboard, Store};
 
 pub(in crate::cli) fn run(arguments: &TopArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+    let board = board_of(arguments.sweep.as_deref(), environment)?;
+    print(&board, arguments.json)?;
+    Ok(ExitCode::Success)
+}
+
+/// A sweep's leaderboard, or that of the last one submitted, which is then said on standard error.
+pub(super) fn board_of(sweep: Option<&str>, environment: &Environment) -> Result<Leaderboard, Failure> {
     let board = block_on(async {
         let store = Store::open_existing(&environment.db).await?;
-        let board = store.leaderboard(arguments.sweep.as_deref()).await?;
+        let board = store.leaderboard(sweep).await?;
         store.close().await;
         Ok(board)
     })?;
-    if arguments.sweep.is_none() {
+    if sweep.is_none() {
         write_error(&format!("sweep {} (the last one submitted)", board.sweep));
     }
-    print(&board, arguments.json)?;
-    Ok(ExitCode::Success)
+    Ok(board)
 }
 
 /// Prints a leaderboard as a table, or as one JSON object.

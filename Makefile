@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -62,6 +62,20 @@ test-gguf: build peer ## SmolLM2 and Gemma 3 270M from GGUF against transformers
 test-lm-eval: build peer ## tasks of each kind through lm_eval and through loragrid
 	$(PEER)/bin/python tests/reference/test_lm_eval.py target/release/loragrid $(MODEL)
 
+test-browser: build ## a report in headless Chromium, light and dark, at three widths; needs node and Chromium
+	@tests/browser/run.sh
+
+test-latex: build ## a report through pdflatex, and Parquet through pyarrow and DuckDB
+	@tests/reference/test_formats.sh
+
+reference-stats: ## write the reference values of the statistics again, with scipy and statsmodels
+	@test -x .deps/stats/bin/python || $(PYTHON) -m venv .deps/stats
+	@.deps/stats/bin/pip install -q scipy==1.17.1 statsmodels==0.15.0 pandas
+	.deps/stats/bin/python tests/reference/make_stats.py
+
+study-mini: build ## run the twelve mini sweeps and write their report into results/study-mini (an hour on two cores)
+	@sweeps/study/mini/run.sh
+
 task-check: build ## count which of lm_eval's own tasks are understood: 9,238 of 13,093
 	@test -d .deps/lm_eval || { $(PYTHON) -m pip download -q --no-deps -d .deps/wheels lm_eval==0.4.13 && $(PYTHON) -m zipfile -e .deps/wheels/lm_eval-0.4.13-py3-none-any.whl .deps/lm_eval; }
 	@target/release/loragrid task check --include-path .deps/lm_eval/lm_eval/tasks --json | $(PYTHON) -c "import json, sys; c = json.load(sys.stdin); print(c['total'], c['runnable']); sys.exit((c['total'], c['runnable']) != (13093, 9238))"
@@ -92,6 +106,12 @@ bench: bench-plan bench-queue ## planner, store, and what has no tensor: passes,
 
 bench-compare: build peer ## loragrid against PEFT and lm_eval, each goal's ratio; ARGS="--quick --json FILE"
 	@benches/peer/compare.sh $(ARGS)
+
+big-db: build ## make a database of 10,000 runs with 50 metrics each: DB=FILE
+	@benches/big_db.sh $(DB)
+
+bench-results: build ## time top, compare, export and report over such a database, made now or named by DB=FILE
+	@benches/results.sh $(DB)
 
 bench-plan: build ## time of a plan of 100,000 cells
 	@benches/plan.sh

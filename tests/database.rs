@@ -127,7 +127,7 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
     let work = lab.spawn(lab.command(Some("hang@train"), &[]));
     let engine = lab.wait_for_fault();
     // As if the clock had been years ahead when the attempts began, and the sweep was submitted years ago.
-    lab.ask::<i64>("UPDATE attempts SET started_ms = started_ms + 100000000000 RETURNING 1");
+    lab.ask::<i64>("UPDATE job_attempts SET started_ms = started_ms + 100000000000 RETURNING 1");
     lab.ask::<i64>("UPDATE sweep_versions SET created_ms = 0 RETURNING 1");
     let other = lab.spawn(lab.with_engine(FAKE, &["work"]));
     wait_until("the other worker has done what is left", || {

@@ -26,7 +26,7 @@ type Outcome = (Vec<(String, Vec<u8>)>, Vec<String>);
 fn outcome(lab: &Lab) -> Outcome {
     let mut rows = lab.ask::<String>(
         "SELECT step || ' ' || loss || ' ' || learning_rate || ' ' || tokens || ' ' || COALESCE(validation_loss, '-')
-         FROM curves ORDER BY subject, step",
+         FROM curve_points ORDER BY subject, step",
     );
     rows.extend(lab.ask::<String>(
         "SELECT steps || ' ' || tokens || ' ' || first_loss || ' ' || last_loss || ' ' || last_losses || ' ' || validation_loss
@@ -152,7 +152,7 @@ fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
     );
     let budgets = lab.ask::<i64>("SELECT token_budget FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt");
     assert_eq!(budgets, [1024, 512]);
-    assert_eq!(lab.count("SELECT COUNT(*) FROM curves"), 6);
+    assert_eq!(lab.count("SELECT COUNT(*) FROM curve_points"), 6);
 }
 
 /// The first two of the cores that this process may use.

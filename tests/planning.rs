@@ -46,6 +46,27 @@ fn the_studys_experiments_plan_to_their_published_counts() {
 }
 
 #[test]
+fn each_claim_of_the_study_is_about_runs_that_its_sweeps_have() {
+    use loragrid::report::{Claims, jobs_of};
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/study");
+    for folder in [folder.clone(), folder.join("mini")] {
+        let claims = Claims::parse(&std::fs::read_to_string(folder.join("findings.toml")).unwrap()).unwrap();
+        for claim in &claims.claims {
+            let file = claim.sweep.replacen("study-", "", 1).replacen("mini-", "", 1);
+            let spec = loragrid::spec::SweepSpec::read(&folder.join(format!("{file}.toml"))).unwrap();
+            assert_eq!(spec.name.as_str(), claim.sweep);
+            let board = crate::support::board_of(&spec);
+            assert!(
+                !jobs_of(&board, claim).is_empty(),
+                "{}: {} compares nothing",
+                folder.display(),
+                claim.text
+            );
+        }
+    }
+}
+
+#[test]
 fn the_studys_default_has_the_studys_settings() {
     let plan = shipped("02-seeds");
     let settings = &plan["jobs"][1]["settings"];

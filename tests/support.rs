@@ -31,6 +31,7 @@ impl Scratch {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loragrid"));
         command.args(arguments).current_dir(self.path());
+        command.env_remove("LC_ALL").env_remove("LC_CTYPE").env("LANG", "C.UTF-8");
         for variable in [
             "HF_HOME",
             "HF_TOKEN",
@@ -130,4 +131,42 @@ fn byte_tokenizer() -> Json {
                    "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
                    "vocab": vocab, "merges": [] },
     })
+}
+
+/// A base model and every cell of a sweep file, as a leaderboard without a score.
+#[allow(dead_code, reason = "chaos does not ask")]
+pub(crate) fn board_of(spec: &loragrid::spec::SweepSpec) -> loragrid::store::Leaderboard {
+    use loragrid::job::{JobId, JobState};
+    let job = |number: usize, settings: &loragrid::job::Settings| loragrid::store::BoardJob {
+        id: JobId::from_store(number.to_string()),
+        is_base: number == 0,
+        imported: false,
+        label: number.to_string(),
+        model: String::new(),
+        state: JobState::Queued,
+        reason: None,
+        settings: settings
+            .iter()
+            .map(|(key, setting)| (key.path.to_owned(), setting.value.clone()))
+            .collect(),
+        trainable: 0,
+        seconds: None,
+        work: Default::default(),
+        peak_memory: None,
+        losses: None,
+        converged: None,
+        scores: Vec::new(),
+    };
+    let cells = loragrid::plan::expand(spec).unwrap().cells;
+    let base = std::iter::once(job(0, &loragrid::job::Settings::new()));
+    loragrid::store::Leaderboard {
+        sweep: spec.name.to_string(),
+        version: 1,
+        axes: spec.varied().into_iter().map(str::to_owned).collect(),
+        tasks: Vec::new(),
+        metrics: Vec::new(),
+        objective: None,
+        groups: Vec::new(),
+        jobs: base.chain(cells.iter().enumerate().map(|(at, cell)| job(at + 1, cell))).collect(),
+    }
 }

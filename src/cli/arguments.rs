@@ -8,6 +8,7 @@ use super::queue_arguments::{
     CloneArguments, DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments,
     RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
 };
+pub(super) use super::result_arguments::*;
 use super::work::WorkingArguments;
 use crate::plan::PACK_MOST;
 use clap::{Args, Parser, Subcommand};
@@ -17,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 13 disk full, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n  loragrid report -o report.html         tables and charts, to show\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 13 disk full, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
@@ -73,8 +74,18 @@ pub(super) enum Command {
     Show(ShowArguments),
     /// Say whether one job is really better than another, by what both said of the same documents
     Compare(CompareArguments),
+    /// Name the winner by the objective and what to do with it; --final scores the tasks that were kept for it
+    Best(BestArguments),
     /// Say which axis of a sweep mattered, and its best setting
     Effects(EffectsArguments),
+    /// Say which claims of a file the results confirm or refute, and which they leave open
+    Findings(FindingsArguments),
+    /// Write a report with tables and charts: a page, Markdown or LaTeX
+    Report(ReportArguments),
+    /// Write runs, scores, curves or documents for other programs: CSV, JSON, Parquet, Markdown, LaTeX, lm_eval's files
+    Export(ExportArguments),
+    /// Answer one SELECT over the results
+    Query(QueryArguments),
     /// Look at training data: lengths, or the tokens and labels of a row
     #[command(subcommand)]
     Data(DataCommand),
@@ -127,6 +138,10 @@ impl Command {
             Self::Show(command) => command.json,
             Self::Compare(command) => command.json,
             Self::Effects(command) => command.json,
+            Self::Best(command) => command.json,
+            Self::Findings(command) => command.json,
+            Self::Export(_) | Self::Report(_) => false,
+            Self::Query(command) => command.json,
             Self::Data(DataCommand::Stats(command)) => command.json,
             Self::Data(DataCommand::Show(command)) => command.json,
             Self::Keys(command) => command.json,
@@ -189,52 +204,8 @@ pub(super) struct RunArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TopArguments {
-    /// The sweep [default: the last one that was submitted]
-    pub(super) sweep: Option<String>,
-    /// Print one JSON object with the rows in `rows`
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct StatusArguments {
     /// Print one JSON object with the sweeps in `sweeps`
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ShowArguments {
-    /// A job's id, or its start
-    pub(super) job: String,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct CompareArguments {
-    /// A job's id, or its start
-    pub(super) first: String,
-    /// Another's
-    pub(super) second: String,
-    /// Name so many documents that only one of them has right, for each task
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) examples: usize,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct EffectsArguments {
-    /// The sweep [default: the last one submitted]
-    pub(super) sweep: Option<String>,
-    /// The task or task:metric to explain [default: the sweep's objective]
-    #[arg(long, value_name = "METRIC")]
-    pub(super) metric: Option<String>,
-    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -141,7 +141,8 @@ impl Detail {
             None => Report::new(diagnostic),
         };
         let mut text = String::new();
-        let handler = match std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|own| !own.is_empty());
+        let handler = match !plain && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             true => GraphicalReportHandler::new(),
             false => GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()),
         };
@@ -228,6 +229,10 @@ impl From<PlanError> for Failure {
                 message,
                 format!("`loragrid model pull {name}` brings it, and so does `loragrid run`; or name a path"),
             ),
+            PlanError::Samples { .. } => {
+                let help = "[samples] takes prompts = [\"…\"], rows = N and max_tokens = N".to_owned();
+                Self::new(ExitCode::SweepFile, message, help)
+            }
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
     }

@@ -12,7 +12,9 @@ mod notify;
 mod output;
 mod progress;
 mod queue_arguments;
+mod result_arguments;
 mod session;
+mod stored;
 mod work;
 
 pub use exit_code::ExitCode;
@@ -55,6 +57,11 @@ pub fn main() -> std::process::ExitCode {
         Command::Show(command) => commands::show::run(command, &environment),
         Command::Compare(command) => commands::compare::run(command, &environment),
         Command::Effects(command) => commands::effects::run(command, &environment),
+        Command::Best(command) => commands::best::run(command, &environment),
+        Command::Findings(command) => commands::findings::run(command, &environment),
+        Command::Report(command) => commands::report::run(command, &environment),
+        Command::Export(command) => commands::export::run(command, &environment),
+        Command::Query(command) => commands::query::run(command, &environment),
         Command::Data(command) => commands::data::run(command, &environment),
         Command::Eval(command) => commands::eval::run(command, &environment),
         Command::Import(command) => commands::import::run(command, &environment),
@@ -85,6 +92,8 @@ fn start_log() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_ansi(
+            std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        )
         .init();
 }

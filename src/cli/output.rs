@@ -1,16 +1,66 @@
 //! Standard output and standard error.
 
+use std::fs::Permissions;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value as Json;
 
-/// Writes a text and a line's end to standard output. A closed pipe ends the program's output quietly. Error: any other.
+/// Writes a text for people and a line's end to standard output, in ASCII where the locale has no more. A closed pipe ends the
+/// program's output quietly. Error: any other.
 pub(super) fn write_line(text: &str) -> std::io::Result<()> {
+    if ascii_only() { write_verbatim(&in_ascii(text)) } else { write_verbatim(text) }
+}
+
+/// Writes a text for programs and a line's end to standard output. Error: as [`write_line`].
+pub(super) fn write_verbatim(text: &str) -> std::io::Result<()> {
+    write_bytes(format!("{text}\n").as_bytes())
+}
+
+/// Writes bytes to standard output. Error: as [`write_line`].
+pub(super) fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Writes a file beside its place and renames it, so that nobody sees half of it. Its folder is made. Error: the system's.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Whether the locale is said to be the plain one, which knows ASCII only.
+fn ascii_only() -> bool {
+    let said = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|own| !own.is_empty()));
+    said.is_some_and(|own| own == "C" || own == "POSIX")
+}
+
+/// A text with ASCII for the signs that tables and notes use.
+fn in_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '─' | '–' | '−' => out.push('-'),
+            '±' => out.push_str("+-"),
+            '≈' => out.push('~'),
+            '×' => out.push('x'),
+            '…' => out.push_str("..."),
+            c if c.is_ascii() => out.push(c),
+            _ => out.push('?'),
+        }
+    }
+    out
 }
 
 /// Writes a part of a line to standard output at once. Error: as [`write_line`].
@@ -24,7 +74,7 @@ pub(super) fn write_part(text: &str) -> std::io::Result<()> {
 
 /// Writes one JSON value, indented, to standard output.
 pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
-    write_line(&serde_json::to_string_pretty(value)?)
+    write_verbatim(&serde_json::to_string_pretty(value)?)
 }
 
 /// Writes a text and a line's end to standard error; where even that fails there is nobody to tell.
@@ -43,4 +93,25 @@ pub(super) fn terminal_width() -> Option<u16> {
     let width = columns.or_else(|| terminal.then(|| comfy_table::Table::new().width()).flatten());
     // A terminal that knows no size says 0.
     width.filter(|width| *width >= MIN_WIDTH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sign_of_a_table_has_one_in_ascii() {
+        assert_eq!(in_ascii("0.3 ± 0.1 ≈ – −1 2×3…\n──"), "0.3 +- 0.1 ~ - -1 2x3...\n--");
+    }
+
+    #[test]
+    fn a_file_is_whole_and_readable_and_its_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.csv");
+        write_file(&path, b"1").unwrap();
+        write_file(&path, b"22").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"22");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+    }
 }

@@ -65,6 +65,7 @@ impl Session {
                 | Event::Pass
                 | Event::Step { .. }
                 | Event::Document { .. }
+                | Event::Sample { .. }
                 | Event::Token { .. }) => {
                     watch(&event)?;
                 }

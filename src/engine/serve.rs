@@ -11,16 +11,17 @@ use loragrid::data::{Encoded, read_encoded};
 use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use loragrid::protocol::{
     self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, PackOrder,
-    ProbeOrder, ScoreOrder, StepReport, TrainOrder, read_frame, write_frame,
+    ProbeOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, read_frame,
+    write_frame,
 };
 use tch::{Device, Kind};
 
 use crate::failure::EngineError;
 use crate::fault;
 use crate::generate::generate;
-use crate::interrupt::{is_stopped, set_idle};
+use crate::interrupt::{LifeSigns, is_stopped, set_idle};
 use crate::lora::{Adapter, read_adapter, write_adapter};
-use crate::memory::peak_memory;
+use crate::memory::{forget_peak, give_back, peak_memory};
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
 use crate::probe::probe;
@@ -44,6 +45,7 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
             Order::Load(order) => engine.load(&order),
             Order::Train(order) => engine.train(&order),
             Order::Score(order) => engine.score(&order),
+            Order::Sample(order) => engine.sample(&order),
             Order::Generate(order) => engine.generate(&order),
             Order::Merge(order) => engine.merge(&order),
             Order::Probe(order) => engine.probe(&order),
@@ -111,6 +113,8 @@ impl Engine {
         let started = Instant::now();
         tch::set_num_threads(order.threads as i32);
         self.loaded = None;
+        give_back();
+        forget_peak();
         let checkpoint = Checkpoint::open(&order.model)?;
         // Merging and comparing need none; scoring says that it is missing.
         let tokenizer = ModelTokenizer::open(&checkpoint).ok();
@@ -198,7 +202,44 @@ impl Engine {
     }
 }
 
+/// A prompt to continue with the likeliest token each time.
+fn greedy(prompt: &SamplePrompt, stop: &[u32]) -> GenerateOrder {
+    GenerateOrder {
+        adapter: None,
+        prompt: prompt.tokens.clone(),
+        stop: stop.to_vec(),
+        max_new_tokens: prompt.max_new_tokens,
+        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 },
+    }
+}
+
 impl Engine {
+    fn sample(&mut self, order: &SampleOrder) -> Result<(), EngineError> {
+        redirect_output(&order.log)?;
+        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let events = &mut self.events;
+        for (member, folder) in order.adapters.iter().enumerate() {
+            let adapter = match folder.as_deref().map(|folder| read_adapter(folder, model)).transpose() {
+                Ok(adapter) => adapter,
+                Err(error) => {
+                    fail(events, member, &error)?;
+                    continue;
+                }
+            };
+            for (place, prompt) in order.prompts.iter().enumerate() {
+                let (mut tokens, mut signs) = (Vec::new(), LifeSigns::new());
+                generate(model, adapter.as_ref(), &greedy(prompt, &order.stop), |token| {
+                    if !order.stop.contains(&token) {
+                        tokens.push(token);
+                    }
+                    signs.beat(&mut || Ok(write_frame(events, &Event::Pass)?))
+                })?;
+                write_frame(events, &Event::Sample { member, prompt: place, tokens })?;
+            }
+        }
+        Ok(self.send(&Event::Sampled)?)
+    }
+
     fn generate(&mut self, order: &GenerateOrder) -> Result<(), EngineError> {
         let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let adapter = order.adapter.as_deref().map(|folder| read_adapter(folder, model)).transpose()?;

@@ -274,7 +274,7 @@ impl JobConfig {
 }
 
 /// The name of a key in labels and table headings.
-fn short_name(path: &'static str) -> &'static str {
+pub fn short_name(path: &str) -> &str {
     match path {
         "lora.rank" => "r",
         "train.learning_rate" => "lr",

@@ -14,7 +14,7 @@ pub use choices::{
     AdapterDType, DType, Dequantise, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
     PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Softmax, Variant,
 };
-pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig};
+pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig, short_name};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
 pub use key::{
     Digest, ModelIdentity, ScoreFacts, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json,

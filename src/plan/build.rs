@@ -13,6 +13,7 @@ use super::expand::expand;
 use super::gather::DataWay;
 use super::job::PlannedJob;
 use super::models::PlannedModel;
+use super::samples::PlannedSample;
 use super::tasks::{PlannedGroup, PlannedTask};
 use crate::job::{DType, EvalConfig, JobConfig, SweepName};
 use crate::spec::{Keep, SweepSpec};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub groups: Vec<PlannedGroup>,
     /// The task or group and metric that rank the leaderboard.
     pub objective: Option<(String, Metric)>,
+    /// Prompts that every subject answers.
+    pub samples: Vec<PlannedSample>,
     /// Base models first, then references, then the grid in order.
     pub jobs: Vec<PlannedJob>,
     /// Training speed that the estimates use, by model.
@@ -89,6 +92,7 @@ impl Plan {
             columns: builder.columns,
             groups: builder.groups,
             objective,
+            samples: builder.samples,
             jobs,
             keep: spec.keep,
             blockers: builder.blockers.into_iter().collect(),
@@ -115,6 +119,7 @@ pub(super) struct Builder<'a> {
     pub(super) tasks: Vec<PlannedTask>,
     pub(super) columns: Vec<String>,
     pub(super) groups: Vec<PlannedGroup>,
+    pub(super) samples: Vec<PlannedSample>,
     pub(super) by_eval: HashMap<EvalConfig, Rc<[usize]>>,
     pub(super) blockers: BTreeSet<Blocker>,
 }
@@ -132,6 +137,7 @@ impl<'a> Builder<'a> {
             tasks: Vec::new(),
             columns: Vec::new(),
             groups: Vec::new(),
+            samples: Vec::new(),
             by_eval: HashMap::new(),
             blockers: BTreeSet::new(),
         }

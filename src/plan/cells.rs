@@ -165,9 +165,11 @@ impl Builder<'_> {
         let missing: Vec<usize> =
             (0..wanted.len()).filter(|&at| !self.known.scored.contains(&wanted[at].1.0)).collect();
         let key = subject.digest();
+        let unanswered = |&at: &usize| !self.known.sampled.contains(&(key, self.samples[at].key));
+        let samples_missing: Vec<usize> = (0..self.samples.len()).filter(unanswered).collect();
         // An adapter that was removed is trained again only for what it has not been asked yet.
-        let there =
-            self.known.trained.contains(&key) || (self.known.removed.contains(&key) && missing.is_empty());
+        let there = self.known.trained.contains(&key)
+            || (self.known.removed.contains(&key) && missing.is_empty() && samples_missing.is_empty());
         let train_missing = matches!(work, Work::Train { .. }) && !there;
         let score_tokens: u64 = missing.iter().map(|&at| self.tasks[wanted[at].0].tokens).sum();
         let left = if train_missing { tokens as f64 } else { 0.0 };
@@ -197,6 +199,7 @@ impl Builder<'_> {
             wanted,
             train_missing,
             missing,
+            samples_missing,
             estimate,
         }
     }

@@ -35,6 +35,8 @@ pub struct Known {
     pub removed: HashSet<Digest>,
     /// Score keys whose scores are there.
     pub scored: HashSet<Digest>,
+    /// Digests of subjects with the key of each sample that they have answered.
+    pub sampled: HashSet<(Digest, Digest)>,
     /// Measured training speed in tokens a second, by model identity and dtype.
     pub throughput: HashMap<(Digest, DType), f64>,
     /// The last version of each sweep.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::models::PlannedModel;
+use super::samples::PlannedSample;
 use crate::data::{
     DataError, DataSource, Encoded, Encoding, PresetOrigin, Template, encode_rows, find_preset, read_encoded,
     write_encoded,
 };
 use crate::job::{Digest, JobConfig};
+use crate::spec::SampleSpec;
 
 /// A data set in one way of encoding.
 #[derive(Debug, Clone)]
@@ -34,22 +36,23 @@ pub struct PlannedData {
 }
 
 impl PlannedData {
-    /// Finds and encodes the data of a job. Rows that are not here, or that no tokenizer can encode, are estimated by
+    /// Finds and encodes the data of a job, and the samples that are asked of it. Rows that are not here, or that no tokenizer can encode, are estimated by
     /// what is published of them. Errors: unknown, malformed, a row without a trainable token.
     pub(super) fn find(
         config: &JobConfig,
         model: &PlannedModel,
         folder: &Path,
+        samples: Option<&SampleSpec>,
         context: &mut PlanContext<'_>,
-    ) -> Result<Self, PlanError> {
+    ) -> Result<(Self, Vec<PlannedSample>), PlanError> {
         let source = match DataSource::training(&config.data, folder, &context.roots) {
             Ok(source) => source,
-            Err(DataError::NotLocal { .. }) => return Ok(Self::published(config)),
+            Err(DataError::NotLocal { .. }) => return Ok((Self::published(config), Vec::new())),
             Err(error) => return Err(error.into()),
         };
         let identity = source.identity(context.digests)?;
         let Some(local) = &model.local else {
-            return Ok(Self { identity, ..Self::published(config) });
+            return Ok((Self { identity, ..Self::published(config) }, Vec::new()));
         };
         let rows = source.rows()?;
         let template = Template::resolve(&config.template, rows.first(), &local.tokenizer, folder)?;
@@ -68,7 +71,10 @@ impl PlannedData {
             Some(encoded) => encoded,
             None => encode_rows(&config.data, &rows, &template, &local.tokenizer, encoding)?,
         };
-        Ok(Self {
+        let asked = samples.map(|samples| {
+            PlannedSample::of_data(samples, config, &source, (&template, &local.tokenizer), encoding)
+        });
+        let data = Self {
             name: config.data.clone(),
             identity,
             template: template.identity().to_owned(),
@@ -77,7 +83,8 @@ impl PlannedData {
             encoded: Some(Arc::new(encoded)),
             cache_name,
             damaged,
-        })
+        };
+        Ok((data, asked.transpose()?.unwrap_or_default()))
     }
 
     /// What is published of a data set.

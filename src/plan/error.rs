@@ -25,6 +25,12 @@ pub enum PlanError {
     /// A task.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// The prompts of `[samples]`.
+    #[error("the samples cannot be asked: {reason}")]
+    Samples {
+        /// Why.
+        reason: String,
+    },
     /// A hub id that was never pulled and of which nothing is known.
     #[error("the model {name} is not here")]
     NotPulled {

@@ -9,6 +9,7 @@ use super::context::PlanContext;
 use super::data::PlannedData;
 use super::error::PlanError;
 use super::models::PlannedModel;
+use super::samples::PlannedSample;
 use super::tasks::{PlannedGroup, PlannedTask, score_facts};
 use crate::job::{EvalConfig, JobConfig};
 use crate::task::{Catalogue, Member, Prompting, Selection};
@@ -49,6 +50,9 @@ impl Builder<'_> {
             last = Some(config);
         }
         let trains = self.spec.trains;
+        if let (Some(samples), false) = (&self.spec.samples, trains) {
+            self.samples = PlannedSample::bare(samples);
+        }
         let mut places: Vec<Places> = Vec::with_capacity(configs.len());
         for (at, config) in configs.iter().enumerate() {
             // Neighbours of a grid mostly read the same things.
@@ -162,7 +166,10 @@ impl Builder<'_> {
         if let Some(place) = self.by_way.get(&way) {
             return Ok(*place);
         }
-        let data = PlannedData::find(config, &self.models[model], folder, context)?;
+        // Every job answers the same: what the first data set's template asks.
+        let wanted = self.spec.samples.as_ref().filter(|_| self.data.is_empty());
+        let (data, samples) = PlannedData::find(config, &self.models[model], folder, wanted, context)?;
+        self.samples.extend(samples);
         if data.encoded.is_none() && self.models[model].local.is_some() {
             self.blockers.insert(Blocker::Data { name: config.data.clone() });
         }

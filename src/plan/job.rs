@@ -42,6 +42,8 @@ pub struct PlannedJob {
     pub train_missing: bool,
     /// Which of `wanted` are still to be scored.
     pub missing: Vec<usize>,
+    /// Which of the plan's samples it has still to answer.
+    pub samples_missing: Vec<usize>,
     /// What that will take.
     pub estimate: Estimate,
 }
@@ -57,6 +59,6 @@ impl PlannedJob {
 
     /// Whether nothing is left to do.
     pub fn is_done(&self) -> bool {
-        !self.train_missing && self.missing.is_empty()
+        !self.train_missing && self.missing.is_empty() && self.samples_missing.is_empty()
     }
 }

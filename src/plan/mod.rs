@@ -13,6 +13,7 @@ mod gather;
 mod job;
 mod models;
 mod packs;
+mod samples;
 mod tasks;
 
 pub use blocker::Blocker;
@@ -25,4 +26,5 @@ pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
 pub use models::{LocalModel, PlannedModel, hub_models};
 pub use packs::{PACK_MOST, Pack, PackRules, makespan, packs};
+pub use samples::PlannedSample;
 pub use tasks::{PlannedGroup, PlannedTask};

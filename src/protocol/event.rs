@@ -71,6 +71,17 @@ pub enum Event {
         /// Tokens that went through the model.
         tokens: Tokens,
     },
+    /// A member answered a prompt.
+    Sample {
+        /// The member.
+        member: usize,
+        /// The prompt's place in the order.
+        prompt: usize,
+        /// The answer, without a token that ends it.
+        tokens: Vec<u32>,
+    },
+    /// Every prompt of the order was answered by every member that has not failed.
+    Sampled,
     /// A token was generated.
     Token {
         /// Its number.

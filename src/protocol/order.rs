@@ -18,6 +18,8 @@ pub enum Order {
     Train(PackOrder),
     /// Score the base model, or adapters.
     Score(ScoreOrder),
+    /// Answer prompts greedily.
+    Sample(SampleOrder),
     /// Continue a text.
     Generate(GenerateOrder),
     /// Write a model with an adapter added to its weights.
@@ -99,6 +101,28 @@ pub struct TaskOrder {
     pub subset: Subset,
     /// Documents whose scores are known already, by number.
     pub done: BTreeSet<usize>,
+}
+
+/// Prompts to answer, each by every subject, always with the likeliest token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleOrder {
+    /// File that the engine's descriptors 1 and 2 are pointed at.
+    pub log: PathBuf,
+    /// The adapters' folders; none for the base model. Events name them by their places.
+    pub adapters: Vec<Option<PathBuf>>,
+    /// The prompts.
+    pub prompts: Vec<SamplePrompt>,
+    /// Tokens that end an answer.
+    pub stop: Vec<u32>,
+}
+
+/// A prompt to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamplePrompt {
+    /// Its tokens, at least one.
+    pub tokens: Vec<u32>,
+    /// Most tokens of the answer.
+    pub max_new_tokens: u64,
 }
 
 /// A text to continue.

@@ -170,17 +170,30 @@ pub fn task_differences_table(rows: &[TaskDifference]) -> Table {
 }
 
 /// A probability: never 0.
-fn show_p(p: f64) -> String {
+pub(super) fn show_p(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
+
+/// Tasks that a sentence names.
+const NAMED: usize = 8;
 
 /// In words: who is better on what, and where the data cannot tell.
 pub fn verdict(rows: &[TaskDifference]) -> String {
     if rows.is_empty() {
         return "The jobs have no scored documents in common: nothing can be said.".to_owned();
     }
-    let names =
-        |rows: Vec<&TaskDifference>| rows.iter().map(|row| row.task.as_str()).collect::<Vec<_>>().join(", ");
+    // A task of which several metrics are compared is named with its metric.
+    let several = |task: &str| rows.iter().filter(|row| row.task == task).count() > 1;
+    let name = |row: &&TaskDifference| {
+        if several(&row.task) { format!("{}:{}", row.task, row.metric.as_str()) } else { row.task.clone() }
+    };
+    let names = |own: Vec<&TaskDifference>| {
+        let mut names: Vec<String> = own.iter().map(name).collect();
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{rest}", names.join(", "))
+    };
     let of = |second: bool| {
         rows.iter().filter(|row| row.is_certain() && row.second_is_better() == second).collect::<Vec<_>>()
     };

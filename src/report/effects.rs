@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::board::{BoardRow, board_rows};
+use super::board::{BoardRow, BoardView, MetricName, RowKind, UnknownMetric, cells_of, rows_of};
 use super::table::{Cell, Column, Table};
 use crate::job::Value;
 use crate::stats::{Factorial, importance};
@@ -16,13 +16,8 @@ use crate::task::Metric;
 #[derive(Debug, Error)]
 pub enum EffectsError {
     /// The sweep does not score that.
-    #[error("the sweep has no scores of '{wanted}'")]
-    NoMetric {
-        /// As asked for.
-        wanted: String,
-        /// What it scores.
-        known: Vec<String>,
-    },
+    #[error(transparent)]
+    NoMetric(#[from] UnknownMetric),
     /// Fewer than two cells have a score.
     #[error("fewer than two cells of the sweep have a score of {metric}")]
     TooFew {
@@ -65,13 +60,16 @@ pub struct AxisRow {
 
 /// Splits the variance of a metric over the axes of a sweep; seeds are replicates. Errors: see [`EffectsError`].
 pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects, EffectsError> {
-    let rows: Vec<BoardRow> =
-        board_rows(board).into_iter().filter(|row| !row.base && !row.imported).collect();
-    let (task, metric) = chosen(board, &rows, wanted)?;
-    let score = |row: &BoardRow| {
-        let found = row.scores.iter().find(|score| score.task == task && score.metric == metric)?;
-        found.value.filter(|value| value.is_finite())
+    let name = match (wanted, &board.objective) {
+        (Some(wanted), _) => board.metric_named(wanted)?,
+        (None, Some((task, metric))) => MetricName::new(task, *metric),
+        (None, None) => board.metric_named("any task")?,
     };
+    let mut view = BoardView::of(board);
+    view.metrics = vec![name.clone()];
+    let rows: Vec<BoardRow> = rows_of(board, &view, &cells_of(board, &view.keys));
+    let rows: Vec<BoardRow> = rows.into_iter().filter(|row| row.kind() == RowKind::Cell).collect();
+    let score = |row: &BoardRow| row.score(&name)?.whole();
     let axes: Vec<String> = board.axes.iter().filter(|axis| *axis != "seed").cloned().collect();
     let mut values: Vec<Vec<Value>> = vec![Vec::new(); axes.len()];
     let mut cells = Vec::new();
@@ -87,9 +85,9 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
         cells.push((axes.iter().zip(&mut values).map(level).collect(), value));
     }
     let count = (cells.len(), rows.len());
-    let name = format!("{task}:{}", metric.as_str());
     let found = importance(&Factorial { axes: axes.clone(), cells });
-    let found = found.ok_or(EffectsError::TooFew { metric: name })?;
+    let found = found.ok_or_else(|| EffectsError::TooFew { metric: name.to_string() })?;
+    let MetricName { task, metric } = name;
     let of_axis: BTreeMap<&String, &Vec<Value>> = axes.iter().zip(&values).collect();
     let row = |effect: crate::stats::AxisEffect| {
         let shown = |level: usize| of_axis[&effect.axes[0]][level].to_string();
@@ -112,29 +110,6 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
         axes: found.axes.into_iter().map(row).collect(),
         pairs: found.pairs,
         rest: found.rest,
-    })
-}
-
-/// The task and metric that are asked for.
-fn chosen(
-    board: &Leaderboard,
-    rows: &[BoardRow],
-    wanted: Option<&str>,
-) -> Result<(String, Metric), EffectsError> {
-    let known: Vec<(String, Metric)> = rows
-        .first()
-        .map(|row| row.scores.iter().map(|score| (score.task.clone(), score.metric)).collect())
-        .unwrap_or_default();
-    let found = match wanted {
-        None => board.objective.clone().or_else(|| known.first().cloned()),
-        Some(wanted) => known
-            .iter()
-            .find(|(task, metric)| task == wanted || format!("{task}:{}", metric.as_str()) == wanted)
-            .cloned(),
-    };
-    found.ok_or_else(|| EffectsError::NoMetric {
-        wanted: wanted.unwrap_or("any task").to_owned(),
-        known: known.iter().map(|(task, metric)| format!("{task}:{}", metric.as_str())).collect(),
     })
 }
 
@@ -205,6 +180,7 @@ mod tests {
             is_base: false,
             imported: false,
             label: format!("r={rank} {optimizer} seed={seed}"),
+            model: String::new(),
             state: JobState::Done,
             reason: None,
             settings: [
@@ -215,6 +191,8 @@ mod tests {
             .into(),
             trainable: 1,
             seconds: None,
+            work: Default::default(),
+            peak_memory: None,
             losses: None,
             converged: None,
             scores: vec![BoardScore {
@@ -230,6 +208,8 @@ mod tests {
             version: 1,
             axes: vec!["lora.rank".into(), "train.optimizer".into(), "seed".into()],
             tasks: vec!["t".into()],
+            metrics: vec![("t".into(), vec![Metric::Acc])],
+            groups: Vec::new(),
             objective: Some(("t".into(), Metric::Acc)),
             jobs: scores.iter().map(job).collect(),
         }

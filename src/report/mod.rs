@@ -1,27 +1,51 @@
 //! From stored rows to tables, and from tables to text: builders know what a row means, renderers know syntax only.
 
 mod board;
+mod chart;
 mod comparison;
+mod curves;
+mod document;
 mod effects;
+mod export;
+mod findings;
 mod histogram;
 mod planned;
 mod render;
 mod status;
 mod stored;
+mod sweep;
 mod table;
 
 pub mod lm_eval;
-pub use board::{BoardRow, BoardScoreCell, ErrorKind, board_rows, board_table};
+pub use board::{
+    BoardColumn, BoardRow, BoardScoreCell, BoardView, ErrorKind, FilterError, MetricName, Pivot, PivotCell,
+    RowKind, Sort, UnknownMetric, board_notes, board_rows, board_table, cells_of, join_boards, keep_where,
+    mark_ties, metric_title, pivot, pivot_table, rank_cells, rows_of,
+};
+pub use chart::{Chart, Point, Series, chart_svg_file};
 pub use comparison::{
     SettingDifference, TaskDifference, setting_differences, setting_differences_table, task_differences,
     task_differences_table, verdict,
 };
+pub use curves::{CurveRow, curve_rows, curves_table};
+pub use document::{Block, Document, Section};
 pub use effects::{Effects, EffectsError, axis_effects, effects_table, levels_table};
+pub use export::{
+    ParquetError, frame_csv, frame_json, frame_jsonl, frame_parquet, frame_table, run_frame, score_frame,
+};
+pub use findings::{
+    Claim, Claims, ClaimsError, Expect, Finding, FindingRow, Outcome, Side, finding_rows_table,
+    findings_table, jobs_of, judge, not_run,
+};
 pub use histogram::LengthStats;
 pub use planned::{
     LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table, settings_table,
 };
-pub use render::{render_json_rows, render_terminal};
+pub use render::{
+    ChartFile, document_html, document_latex, document_markdown, render_json_rows, render_terminal,
+    table_html, table_latex, table_markdown,
+};
 pub use status::status_table;
 pub use stored::{stored_scores_table, stored_settings_table};
-pub use table::{Align, Cell, Column, Table};
+pub use sweep::{ReportInput, SampleText, sweep_report};
+pub use table::{Align, Cell, Column, Mark, Table};

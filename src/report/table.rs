@@ -35,8 +35,31 @@ pub enum Cell {
     Number(f64, usize),
     /// A number with its uncertainty, both with as many decimals.
     Uncertain(f64, f64, usize),
+    /// A difference: a number with its sign and as many decimals.
+    Signed(f64, usize),
+    /// A value that stands out.
+    Marked(Box<Cell>, Mark),
     /// Nothing there.
     Missing,
+}
+
+/// Why a value stands out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It is the best.
+    Best,
+    /// The data cannot tell it from the best.
+    Tied,
+}
+
+impl Mark {
+    /// The sign behind a value.
+    pub fn sign(self) -> char {
+        match self {
+            Self::Best => '*',
+            Self::Tied => '≈',
+        }
+    }
 }
 
 /// Columns and rows; each row is as long as the columns.
@@ -79,6 +102,16 @@ impl Cell {
         value.map_or(Self::Missing, |value| Self::Number(value, decimals))
     }
 
+    /// A difference, or nothing.
+    pub fn maybe_signed(value: Option<f64>, decimals: usize) -> Self {
+        value.map_or(Self::Missing, |value| Self::Signed(value, decimals))
+    }
+
+    /// The same with a mark.
+    pub fn marked(self, mark: Mark) -> Self {
+        Self::Marked(Box::new(self), mark)
+    }
+
     /// As a reader sees it.
     pub fn show(&self) -> String {
         match self {
@@ -88,6 +121,12 @@ impl Cell {
             Self::Uncertain(value, error, decimals) => {
                 format!("{} ± {}", show_number(*value, *decimals), show_number(*error, *decimals))
             }
+            Self::Signed(value, decimals) => {
+                let shown = show_number(*value, *decimals);
+                let zero = shown.chars().all(|c| matches!(c, '0' | '.'));
+                if *value > 0.0 && !zero { format!("+{shown}") } else { shown }
+            }
+            Self::Marked(inner, mark) => format!("{} {}", inner.show(), mark.sign()),
             Self::Missing => "–".to_owned(),
         }
     }
@@ -97,7 +136,8 @@ impl Cell {
         match self {
             Self::Text(text) => json!(text),
             Self::Count(n) => json!(n),
-            Self::Number(value, _) | Self::Uncertain(value, _, _) => json!(value),
+            Self::Number(value, _) | Self::Uncertain(value, _, _) | Self::Signed(value, _) => json!(value),
+            Self::Marked(inner, _) => inner.json(),
             Self::Missing => Json::Null,
         }
     }
@@ -131,6 +171,11 @@ mod tests {
     fn numbers_are_shown_without_a_negative_zero_and_with_groups() {
         assert_eq!(Cell::Number(-0.0001, 3).show(), "0.000");
         assert_eq!(Cell::Number(-0.5, 1).show(), "-0.5");
+        assert_eq!(
+            [0.0125, -0.5, 0.0001, -0.0001].map(|value| Cell::Signed(value, 2).show()),
+            ["+0.01", "-0.50", "0.00", "0.00"]
+        );
+        assert_eq!(Cell::Number(f64::NAN, 3).marked(Mark::Tied).show(), "NaN ≈");
         assert_eq!(Cell::Count(134_515_008).show(), "134,515,008");
         assert_eq!(Cell::Uncertain(0.345, 0.0337, 3).show(), "0.345 ± 0.034");
     }

@@ -8,7 +8,8 @@ use crate::job::{BaseForm, Digest, JobId, ScoreKey, Seconds, Softmax};
 use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
 use crate::protocol::{DocumentScore, StepReport, TaskOrder, TrainOrder, Trained};
 use crate::store::{
-    Attempt, AttemptEnd, Harvest, ScoreRecord, Store, StoreError, StoredDocument, TrainingRecord,
+    Attempt, AttemptEnd, Harvest, ScoreRecord, Store, StoreError, StoredDocument, StoredSample,
+    TrainingRecord,
 };
 use crate::task::{Aggregate, DocumentValue, Subset, aggregate};
 
@@ -27,6 +28,10 @@ pub(super) struct RunningJob<'a> {
     tokens: PathBuf,
     /// Whether its adapter is still to be trained.
     trains: bool,
+    /// Whether tasks are still to be scored.
+    scores: bool,
+    /// Which of the plan's samples it has still to answer.
+    samples: Vec<usize>,
     /// What is not in the store yet.
     harvest: Harvest,
     losses: Option<(f64, f64)>,
@@ -74,6 +79,8 @@ impl<'a> RunningJob<'a> {
             tokens,
             checkpoints,
             trains: job.train_missing,
+            scores: !job.missing.is_empty(),
+            samples: job.samples_missing.clone(),
             harvest: Harvest::default(),
             losses: None,
             known: Vec::new(),
@@ -114,6 +121,16 @@ impl<'a> RunningJob<'a> {
     /// Whether its adapter is still to be trained.
     pub(super) fn trains(&self) -> bool {
         self.trains
+    }
+
+    /// Whether tasks are still to be scored.
+    pub(super) fn scores(&self) -> bool {
+        self.scores
+    }
+
+    /// The samples that it has still to answer, by their places in the plan.
+    pub(super) fn samples(&self) -> &[usize] {
+        &self.samples
     }
 
     /// Its model's place in the plan and how it is held.
@@ -194,12 +211,12 @@ impl<'a> RunningJob<'a> {
         let (adapter, losses) = (self.adapter.clone(), self.losses);
         self.harvest.training = Some(TrainingRecord { adapter, trained, losses });
         self.trains = false;
-        if self.job.missing.is_empty() {
-            // The end of the attempt takes it in.
-            return Ok(Some(AttemptEnd::Finished));
+        let end = self.end_if_done();
+        if end.is_none() {
+            self.bring_in(store).await?;
         }
-        self.bring_in(store).await?;
-        Ok(None)
+        // The end of the attempt takes it in.
+        Ok(end)
     }
 
     /// Takes in a document.
@@ -218,9 +235,38 @@ impl<'a> RunningJob<'a> {
         Ok(Progress::Scoring { job: self.job.id.clone(), done: self.scored, total })
     }
 
-    /// How it ends when everything is scored.
-    pub(super) async fn scored(&mut self, store: &Store) -> Result<AttemptEnd, StoreError> {
-        self.store_scores(self.job.subject.digest(), store).await
+    /// Takes in that everything is scored; its own end, if it is one.
+    pub(super) async fn scored(&mut self, store: &Store) -> Result<Option<AttemptEnd>, StoreError> {
+        let failed = self.store_scores(self.job.subject.digest(), store).await?;
+        self.scores = false;
+        Ok(failed.or_else(|| self.end_if_done()))
+    }
+
+    /// Takes in an answer to the sample at a place of the plan; its own end, if that was the last thing to do.
+    pub(super) async fn sample(
+        &mut self,
+        place: usize,
+        tokens: &[u32],
+        store: &Store,
+    ) -> Result<Option<AttemptEnd>, StoreError> {
+        let local = self.plan.models[self.job.model].local.as_ref();
+        let answer = local.and_then(|local| local.tokenizer.decode(tokens).ok()).unwrap_or_default();
+        let sample = &self.plan.samples[place];
+        let record = StoredSample {
+            position: place as i64,
+            prompt: sample.prompt.clone(),
+            wanted: sample.wanted.clone(),
+            answer,
+            tokens: tokens.len() as i64,
+        };
+        store.record_sample((self.job.subject.digest(), sample.key), &record).await?;
+        self.samples.retain(|own| *own != place);
+        Ok(self.end_if_done())
+    }
+
+    fn end_if_done(&self) -> Option<AttemptEnd> {
+        let left = self.trains || self.scores || !self.samples.is_empty();
+        (!left).then_some(AttemptEnd::Finished)
     }
 
     /// What the attempt leaves behind when its engine is gone.
@@ -258,16 +304,22 @@ impl<'a> RunningJob<'a> {
         Ok(())
     }
 
-    async fn store_scores(&mut self, subject: Digest, store: &Store) -> Result<AttemptEnd, StoreError> {
+    /// Records the scores of every task; why the attempt fails, where documents are missing.
+    async fn store_scores(
+        &mut self,
+        subject: Digest,
+        store: &Store,
+    ) -> Result<Option<AttemptEnd>, StoreError> {
         self.flush_documents(store).await?;
+        let mut records = Vec::new();
         for (planned, key) in self.missing() {
             let documents = store.documents(key).await?;
             let wanted = planned.documents.unwrap_or_default();
             if documents.len() as u64 != wanted {
                 let (name, found) = (&planned.task.name, documents.len());
-                return Ok(AttemptEnd::Failed(format!(
+                return Ok(Some(AttemptEnd::Failed(format!(
                     "task '{name}': {found} of {wanted} documents were scored"
-                )));
+                ))));
             }
             let metrics = planned.task.metrics.iter().enumerate();
             let aggregates: Vec<Aggregate> = metrics
@@ -277,9 +329,11 @@ impl<'a> RunningJob<'a> {
                     aggregate(*metric, &values)
                 })
                 .collect();
-            let record = ScoreRecord { key, task: planned.task.name.clone(), aggregates };
-            store.record_scores(subject, &record).await?;
+            let task = planned.task.name.clone();
+            let documents = documents.into_iter().map(|own| (own.document, own.metrics)).collect();
+            records.push((subject, ScoreRecord { key, task, aggregates, documents }));
         }
-        Ok(AttemptEnd::Finished)
+        store.record_scores(&records).await?;
+        Ok(None)
     }
 }

@@ -7,7 +7,7 @@ use super::error::RunError;
 use crate::job::{Bytes, JobId, JobState};
 use crate::plan::{Plan, Work};
 use crate::spec::{Keep, KeepAdapters};
-use crate::store::{Leaderboard, Store, StoredAdapter};
+use crate::store::{Leaderboard, ScoresOf, Store, StoredAdapter};
 
 /// A cell whose jobs are all done. One that failed keeps its adapter for another try.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +32,10 @@ pub(super) fn is_limited(keep: &Keep) -> bool {
 /// Removes the adapters that `[keep]` does not let stay. What is left when nothing more may go, if it is more than
 /// `max_disk`. Errors: the database's.
 pub(super) async fn enforce(plan: &Plan, store: &Store, results: &Path) -> Result<Option<Bytes>, RunError> {
-    let board = store.leaderboard(Some(plan.name.as_str())).await?;
+    let mut board = store.board(Some(plan.name.as_str())).await?;
+    if let Some((task, metric)) = board.objective.clone() {
+        store.read_scores(&mut board, ScoresOf::Metric(&task, metric)).await?;
+    }
     let mut adapters = store.own_adapters(plan.name.as_str()).await?;
     let cells = ended_cells(plan, &board);
     let leaving = beyond_best(&cells, plan.keep.adapters);
@@ -86,9 +89,8 @@ fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
                 return None;
             }
             values.push(board.objective.as_ref().and_then(|(task, metric)| {
-                let own = |score: &&crate::store::BoardScore| score.task == *task && score.metric == *metric;
                 let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
-                job.scores.iter().find(own).map(|score| sign * score.value)
+                job.score(task, *metric).map(|score| sign * score.value)
             }));
         }
         let value = values.iter().copied().sum::<Option<f64>>().map(|sum| sum / values.len() as f64);

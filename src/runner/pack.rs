@@ -8,7 +8,8 @@ use super::job::{Leaving, RunningJob};
 use crate::job::{BaseForm, JobId};
 use crate::plan::{LocalModel, Plan};
 use crate::protocol::{
-    EngineFailure, Event, FailureKind, LoadOrder, Order, PackOrder, ScoreOrder, TrainOrder,
+    EngineFailure, Event, FailureKind, LoadOrder, Order, PackOrder, SampleOrder, SamplePrompt, ScoreOrder,
+    TrainOrder,
 };
 use crate::store::{AttemptEnd, Store, StoreError};
 
@@ -34,6 +35,8 @@ enum Phase {
     Loading,
     Training(Vec<JobId>),
     Scoring(Vec<JobId>),
+    /// With the places of the samples in the plan, in the order in which events name them.
+    Sampling(Vec<JobId>, Vec<usize>),
 }
 
 /// What follows from an event.
@@ -137,13 +140,39 @@ impl<'a> RunningPack<'a> {
             let (log, token_budget) = (self.log.clone(), self.token_budget);
             return Some(Order::Train(PackOrder { log, token_budget, members }));
         }
-        Some(self.score_order())
+        match self.members.iter().position(RunningJob::scores) {
+            Some(first) => Some(self.score_order(first)),
+            None => self.sample_order(),
+        }
     }
 
-    /// Scores the first member, and all that are to be scored on the same documents, in one walk.
-    fn score_order(&mut self) -> Order {
-        let (tasks, softmax) = (self.members[0].task_orders(), self.members[0].softmax());
-        let alike = |member: &&RunningJob<'_>| member.softmax() == softmax && member.task_orders() == tasks;
+    /// Has the first member's samples answered by all that have the same ones left.
+    fn sample_order(&mut self) -> Option<Order> {
+        let places = self.members.first()?.samples().to_vec();
+        let (model, _) = self.model()?;
+        let tokenizer = &self.plan.models[model].local.as_ref()?.tokenizer;
+        let prompt = |&place: &usize| {
+            let sample = &self.plan.samples[place];
+            let mut tokens = tokenizer.encode(&sample.prompt, !sample.has_special_tokens).unwrap_or_default();
+            if tokens.is_empty() {
+                tokens.extend(tokenizer.prefix());
+            }
+            SamplePrompt { tokens, max_new_tokens: sample.max_tokens }
+        };
+        let prompts = places.iter().map(prompt).collect();
+        let alike = self.members.iter().filter(|member| member.samples() == places);
+        let (jobs, adapters) = alike.map(|member| (member.id().clone(), member.scored_adapter())).unzip();
+        self.phase = Phase::Sampling(jobs, places);
+        let (log, stop) = (self.log.clone(), tokenizer.stops());
+        Some(Order::Sample(SampleOrder { log, adapters, prompts, stop }))
+    }
+
+    /// Scores a member, and all that are to be scored on the same documents, in one walk.
+    fn score_order(&mut self, first: usize) -> Order {
+        let (tasks, softmax) = (self.members[first].task_orders(), self.members[first].softmax());
+        let alike = |member: &&RunningJob<'_>| {
+            member.scores() && member.softmax() == softmax && member.task_orders() == tasks
+        };
         let (jobs, adapters) = self
             .members
             .iter()
@@ -181,6 +210,15 @@ impl<'a> RunningPack<'a> {
                     Err(next) => return Ok(next),
                 }
             }
+            (Event::Sample { prompt, tokens, .. }, _) => {
+                let place = self.sample_place(prompt);
+                let member = job.as_ref().and_then(|job| self.member(job)).filter(is_own);
+                if let (Some(place), Some(member)) = (place, member) {
+                    let end = member.sample(place, &tokens, store).await?;
+                    ends.extend(end.map(|end| (member.id().clone(), end)));
+                }
+            }
+            (Event::Sampled, _) => self.phase = Phase::Between,
             (Event::Loaded { .. }, _) => {
                 ends = self.changed_model();
                 self.phase = Phase::Between;
@@ -188,7 +226,7 @@ impl<'a> RunningPack<'a> {
             (Event::Scored { .. }, _) => {
                 for job in self.order_jobs() {
                     if let Some(member) = self.member(&job) {
-                        ends.push((job, member.scored(store).await?));
+                        ends.extend(member.scored(store).await?.map(|end| (job, end)));
                     }
                 }
                 self.phase = Phase::Between;
@@ -202,7 +240,7 @@ impl<'a> RunningPack<'a> {
                         Phase::Between | Phase::Loading => self.jobs(),
                         // Those that are trained wait to be scored.
                         Phase::Training(jobs) => jobs.iter().filter(|job| trains(job)).cloned().collect(),
-                        Phase::Scoring(jobs) => jobs.clone(),
+                        Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
                     };
                     ends = concerned.into_iter().map(|job| (job, end.clone())).collect();
                     self.phase = Phase::Between;
@@ -236,9 +274,15 @@ impl<'a> RunningPack<'a> {
     /// The jobs of the order that is being carried out.
     fn order_jobs(&self) -> Vec<JobId> {
         match &self.phase {
-            Phase::Training(jobs) | Phase::Scoring(jobs) => jobs.clone(),
+            Phase::Training(jobs) | Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
             Phase::Between | Phase::Loading => Vec::new(),
         }
+    }
+
+    /// The place in the plan of a sample of the order that is being carried out.
+    fn sample_place(&self, prompt: usize) -> Option<usize> {
+        let Phase::Sampling(_, places) = &self.phase else { return None };
+        places.get(prompt).copied()
     }
 
     /// The job that an event is about.
@@ -247,6 +291,7 @@ impl<'a> RunningPack<'a> {
         | Event::Resumed { member, .. }
         | Event::Trained { member, .. }
         | Event::Document { member, .. }
+        | Event::Sample { member, .. }
         | Event::MemberFailed { member, .. }) = event
         else {
             return None;

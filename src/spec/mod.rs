@@ -10,7 +10,9 @@ mod sweep;
 pub use error::{Problem, SpecError};
 pub use expression::{EvalError, Expression, ExpressionError};
 pub use source::SourceText;
-pub use sweep::{Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SweepSpec, When, Zip};
+pub use sweep::{
+    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
+};
 
 /// Most jobs of one sweep.
 pub const MAX_JOBS: u64 = 100_000;

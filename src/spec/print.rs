@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::sweep::{KeepAdapters, SweepSpec};
+use super::sweep::{KeepAdapters, SampleSpec, SweepSpec};
 use crate::job::{Key, Value};
 
 impl SweepSpec {
@@ -85,6 +85,12 @@ impl SweepSpec {
         };
         if let Some(final_eval) = &self.final_eval {
             let _ = writeln!(out, "\n[final]\neval = {}", texts(&final_eval.eval));
+        }
+        if let Some(SampleSpec { prompts, rows, max_tokens }) = &self.samples {
+            let _ = writeln!(out, "\n[samples]\nprompts = {}\nmax_tokens = {max_tokens}", texts(prompts));
+            if *rows > 0 {
+                let _ = writeln!(out, "rows = {rows}");
+            }
         }
         if let Some(notify) = &self.notify {
             out.push_str("\n[notify]\n");
@@ -200,7 +206,7 @@ mod tests {
             if rule {
                 text.push_str("[zip.z]\n'lora.rank' = [1, 2]\n'train.warmup_steps' = [3, 4]\n[[when]]\nif = \"seed > 3 && train.loss == 'token'\"\n\
                                set = { 'train.momentum' = 0.5 }\n[[exclude]]\nif = 'seed in [1, 2]'\n[keep]\nadapters = 'best:3'\nmax_disk = '1.5 GB'\n\
-                               [final]\neval = ['a']\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[data_sets]\n'a/b' = 'c d.csv'\n");
+                               [final]\neval = ['a']\n[samples]\nprompts = ['Say x']\nrows = 2\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[data_sets]\n'a/b' = 'c d.csv'\n");
             }
             let first = parse(&text);
             let second = parse(&first.to_toml());

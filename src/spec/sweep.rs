@@ -106,6 +106,17 @@ pub struct FinalEval {
     pub eval: Vec<String>,
 }
 
+/// Prompts that the base model and every job answer greedily.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleSpec {
+    /// The prompts.
+    pub prompts: Vec<String>,
+    /// So many rows of those kept for validation.
+    pub rows: u64,
+    /// Most tokens of an answer.
+    pub max_tokens: u64,
+}
+
 /// Whom to tell. Secrets are named, never written in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
@@ -142,6 +153,8 @@ pub struct SweepSpec {
     pub keep: Keep,
     /// Tasks for the winner.
     pub final_eval: Option<FinalEval>,
+    /// Prompts to answer.
+    pub samples: Option<SampleSpec>,
     /// Whom to tell.
     pub notify: Option<Notify>,
     /// Local files of data sets, by the name that the file or a task uses; relative to the file's folder.

@@ -3,10 +3,14 @@
 mod correction;
 mod importance;
 mod paired;
+#[cfg(test)]
+mod reference;
+mod unpaired;
 
 pub use correction::holm;
 pub use importance::{AxisEffect, Factorial, Importance, importance};
 pub use paired::{Paired, PairedTest, paired};
+pub use unpaired::{Unpaired, welch};
 
 /// The mean of values; `None` of none.
 pub fn mean(values: &[f64]) -> Option<f64> {

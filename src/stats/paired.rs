@@ -84,17 +84,31 @@ fn sign_flip(differences: &[f64]) -> (f64, PairedTest) {
         let extreme = (0..all).filter(|choice| sum(&|n| choice >> n & 1 == 1).abs() >= least).count();
         extreme as f64 / all as f64
     } else {
-        let words = differences.len().div_ceil(64) as u64;
-        let stream = Stream::new(0, Purpose::Test, 0);
-        let extreme = (0..DRAWS)
-            .filter(|draw| {
-                let bits: Vec<u64> = (0..words).map(|word| stream.bits(draw * words + word)).collect();
-                sum(&|n| bits[n / 64] >> (n % 64) & 1 == 1).abs() >= least
-            })
-            .count();
-        (extreme + 1) as f64 / (DRAWS + 1) as f64
+        (drawn(&differences, least) + 1) as f64 / (DRAWS + 1) as f64
     };
     (p, PairedTest::SignFlip { exact })
+}
+
+/// How many drawn choices of signs have a sum of at least this size. Eight differences at a time are looked up by their signs.
+fn drawn(differences: &[f64], least: f64) -> usize {
+    let tables: Vec<[f64; 256]> = differences
+        .chunks(8)
+        .map(|own| {
+            std::array::from_fn(|signs| {
+                own.iter().enumerate().map(|(n, d)| if signs >> n & 1 == 1 { -d } else { *d }).sum()
+            })
+        })
+        .collect();
+    let words = tables.len().div_ceil(8) as u64;
+    let stream = Stream::new(0, Purpose::Test, 0);
+    let sum = |draw: &u64| -> f64 {
+        let of_word = |(word, tables): (usize, &[[f64; 256]])| -> f64 {
+            let bits = stream.bits(draw * words + word as u64).to_le_bytes();
+            tables.iter().zip(bits).map(|(table, signs)| table[usize::from(signs)]).sum()
+        };
+        tables.chunks(8).enumerate().map(of_word).sum()
+    };
+    (0..DRAWS).filter(|draw| sum(draw).abs() >= least).count()
 }
 
 fn interval(differences: &[f64], difference: f64) -> Option<(f64, f64)> {

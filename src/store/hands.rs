@@ -152,7 +152,7 @@ impl Store {
     pub async fn close_dead(&self, jobs: &[JobId], observer: &mut super::Observer) -> Result<(), StoreError> {
         for job in jobs {
             let query = sqlx::query(
-                "SELECT attempt, owner, beat FROM attempts WHERE job_id = $1 AND ended_ms IS NULL",
+                "SELECT attempt, owner, beat FROM job_attempts WHERE job_id = $1 AND ended_ms IS NULL",
             );
             for row in query.bind(job.as_str()).fetch_all(&self.pool).await? {
                 let (number, beat): (i64, i64) = (row.try_get(0)?, row.try_get(2)?);
@@ -178,7 +178,8 @@ impl Store {
     /// Whether any of these jobs has an attempt that is still open.
     pub async fn any_open(&self, jobs: &[JobId]) -> Result<bool, StoreError> {
         for job in jobs {
-            let query = sqlx::query("SELECT 1 FROM attempts WHERE job_id = $1 AND ended_ms IS NULL LIMIT 1");
+            let query =
+                sqlx::query("SELECT 1 FROM job_attempts WHERE job_id = $1 AND ended_ms IS NULL LIMIT 1");
             if query.bind(job.as_str()).fetch_optional(&self.pool).await?.is_some() {
                 return Ok(true);
             }
@@ -190,7 +191,7 @@ impl Store {
     pub async fn attempts(&self, job: &JobId) -> Result<Vec<AttemptRecord>, StoreError> {
         let query = sqlx::query(
             "SELECT attempt, owner, device, threads, token_budget, log, started_ms, ended_ms, outcome, reason
-             FROM attempts WHERE job_id = $1 ORDER BY attempt",
+             FROM job_attempts WHERE job_id = $1 ORDER BY attempt",
         );
         let read = |row: &SqliteRow| {
             Ok(AttemptRecord {
@@ -221,8 +222,9 @@ impl Store {
 
     /// How many jobs living processes work at.
     async fn alive(&self) -> Result<u64, StoreError> {
-        let rows =
-            sqlx::query("SELECT owner FROM attempts WHERE ended_ms IS NULL").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT owner FROM job_attempts WHERE ended_ms IS NULL")
+            .fetch_all(&self.pool)
+            .await?;
         let mut alive = 0;
         for row in &rows {
             alive += u64::from(!super::Owner::from_store(row.try_get(0)?).is_dead());

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row, Sqlite, Transaction};
 
+use super::board::{BoardJob, BoardScore, TrainingWork};
 use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
-use super::read::{BoardJob, BoardScore, read_score};
+use super::read::read_score;
 use crate::job::{Digest, JobId, JobState};
 use crate::task::{DocumentValue, Metric, RequestScore};
 
@@ -117,11 +118,14 @@ impl Store {
             is_base: false,
             imported: true,
             label,
+            model: String::new(),
             state: JobState::Done,
             reason: None,
             settings: BTreeMap::new(),
             trainable: 0,
             seconds: None,
+            work: TrainingWork::default(),
+            peak_memory: None,
             losses: None,
             converged: None,
             scores,

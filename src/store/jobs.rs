@@ -82,7 +82,7 @@ impl Writing<'_> {
         let attempt: i64 = row.try_get(0)?;
         let number = AttemptNumber(u32::try_from(attempt).unwrap_or(u32::MAX));
         let insert = sqlx::query(
-            "INSERT INTO attempts (job_id, attempt, owner, device, threads, token_budget, log, started_ms)
+            "INSERT INTO job_attempts (job_id, attempt, owner, device, threads, token_budget, log, started_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         );
         insert
@@ -141,7 +141,7 @@ impl Writing<'_> {
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         let close = sqlx::query(
-            "UPDATE attempts SET ended_ms = $1, outcome = $2, reason = $3
+            "UPDATE job_attempts SET ended_ms = $1, outcome = $2, reason = $3
              WHERE job_id = $4 AND attempt = $5 AND ended_ms IS NULL",
         );
         close

@@ -52,7 +52,8 @@ impl Observer {
 impl Store {
     /// Counts up the beat of every open attempt of an owner.
     pub async fn beat(&self, owner: &Owner) -> Result<(), StoreError> {
-        let beat = sqlx::query("UPDATE attempts SET beat = beat + 1 WHERE owner = $1 AND ended_ms IS NULL");
+        let beat =
+            sqlx::query("UPDATE job_attempts SET beat = beat + 1 WHERE owner = $1 AND ended_ms IS NULL");
         let mut tx = self.begin().await?;
         beat.bind(owner.as_str()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
@@ -70,7 +71,7 @@ impl Store {
     /// Puts back running jobs whose process is gone, or has not said for longer than `lease` that it lives. Returns how many.
     pub async fn recover(&self, observer: &mut Observer, lease: Duration) -> Result<usize, StoreError> {
         let running = sqlx::query(
-            "SELECT a.job_id, a.attempt, a.owner, a.beat FROM attempts a
+            "SELECT a.job_id, a.attempt, a.owner, a.beat FROM job_attempts a
              JOIN jobs j ON j.id = a.job_id AND j.attempt = a.attempt WHERE j.state = 'running'",
         );
         let mut recovered = 0;

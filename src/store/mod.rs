@@ -2,9 +2,12 @@
 //! transaction, every change of a job's state obeys [`crate::job::JobState::after`].
 
 mod begin;
-mod compare;
+mod board;
+mod curves;
 mod digests;
 mod error;
+mod exports;
+mod frame;
 mod hands;
 mod imports;
 mod jobs;
@@ -12,16 +15,23 @@ mod keep;
 mod leases;
 mod open;
 mod owner;
+mod query;
+mod ranking;
 mod read;
 mod results;
+mod samples;
+mod scores;
 mod sweeps;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use begin::Patience;
-pub use compare::DocumentValues;
+pub use board::{BoardJob, BoardScore, Leaderboard, TrainingWork};
+pub use curves::CurvePoint;
 pub use digests::RememberedDigests;
 pub use error::StoreError;
+pub use frame::{Datum, Frame};
 pub use hands::{AttemptRecord, Standing};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
 pub use jobs::{Attempt, AttemptEnd, Writing};
@@ -29,9 +39,13 @@ pub use keep::StoredAdapter;
 pub use leases::Observer;
 pub use open::Store;
 pub use owner::Owner;
-pub use read::{BoardJob, BoardScore, Leaderboard, StatusCounts, StoredJob, SweepStatus};
+pub use query::{QueryError, query};
+pub use read::{StatusCounts, StoredJob, SweepStatus};
 pub use results::{Harvest, ScoreRecord, StoredDocument, TrainingRecord};
+pub use samples::StoredSample;
+pub use scores::{ScoresOf, Wanted};
 pub use sweeps::{StoredSweep, SweepOrigin, SweepVersion};
+pub use values::{ByDocument, DocumentValues};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.
 pub(crate) fn now_ms() -> i64 {

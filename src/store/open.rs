@@ -11,6 +11,8 @@ use super::begin::{BUSY, Patience, shared_by_machines};
 use super::error::StoreError;
 use crate::checkpoint::FileStamp;
 
+/// Rows that SQLite's thread may be ahead of their reader.
+const ROWS: usize = 8192;
 /// How often a migration is tried again, beside other processes that migrate.
 const MIGRATION_TRIES: u64 = 5;
 
@@ -43,6 +45,9 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             // Moving the log into the file takes a while: at 16 MB it is less than one end of a job in a hundred that waits.
             .pragma("wal_autocheckpoint", "4000")
+            // A leaderboard reads tens of thousands of rows: with a small buffer the threads wait for each other at every few of them.
+            .row_buffer_size(ROWS)
+            .pragma("cache_size", "-32000")
             .busy_timeout(BUSY);
         // A connection to a file does not go stale.
         let one = || SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);

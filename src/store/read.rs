@@ -6,64 +6,11 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::board::BoardScore;
 use super::error::StoreError;
 use super::open::Store;
 use crate::job::{JobId, JobState, Value};
-use crate::plan::PlannedGroup;
-use crate::task::{Aggregate, GroupValue, Metric, combine};
-
-/// The newest version of a sweep with every job and score that it wants.
-#[derive(Debug, Clone)]
-pub struct Leaderboard {
-    /// The sweep.
-    pub sweep: String,
-    /// The version.
-    pub version: i64,
-    /// Paths of its axes.
-    pub axes: Vec<String>,
-    /// Its tasks and groups of tasks, in the file's order.
-    pub tasks: Vec<String>,
-    /// The task and metric that rank it.
-    pub objective: Option<(String, Metric)>,
-    /// Its jobs, in the plan's order.
-    pub jobs: Vec<BoardJob>,
-}
-
-/// A job of a leaderboard.
-#[derive(Debug, Clone)]
-pub struct BoardJob {
-    /// Its identity.
-    pub id: JobId,
-    /// Whether it is the untrained model.
-    pub is_base: bool,
-    /// Whether another program scored it.
-    pub imported: bool,
-    /// `r=8 lr=1e-3`, or `base`.
-    pub label: String,
-    /// Where it stands.
-    pub state: JobState,
-    /// Why it failed or diverged.
-    pub reason: Option<String>,
-    /// Value of each axis and of the seed, by key path.
-    pub settings: BTreeMap<String, Value>,
-    /// Parameters of its adapter.
-    pub trainable: u64,
-    /// Seconds of training.
-    pub seconds: Option<f64>,
-    /// Loss of the first and of the last window.
-    pub losses: Option<(f64, f64)>,
-    /// Whether its loss fell by more than a tenth; none where it was not trained.
-    pub converged: Option<bool>,
-    /// The scores that are there.
-    pub scores: Vec<BoardScore>,
-}
-
-impl BoardJob {
-    /// Whether it is of the grid.
-    pub fn is_cell(&self) -> bool {
-        !self.is_base && !self.imported
-    }
-}
+use crate::task::Metric;
 
 /// Everything that is stored of a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -106,21 +53,6 @@ pub struct StoredJob {
     pub validation_loss: Option<f64>,
     /// Its scores.
     pub scores: Vec<BoardScore>,
-}
-
-/// A score of a leaderboard.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct BoardScore {
-    /// The task.
-    pub task: String,
-    /// The metric.
-    pub metric: Metric,
-    /// Its value.
-    pub value: f64,
-    /// Its standard error over documents.
-    pub stderr: Option<f64>,
-    /// Number of documents.
-    pub documents: u64,
 }
 
 /// How many jobs are in each state.
@@ -175,7 +107,7 @@ impl Store {
         };
         let settings: BTreeMap<String, (Value, String)> = read_json(row, 4)?;
         let scores = sqlx::query(
-            "SELECT c.task, c.metric, c.value, c.stderr, c.documents FROM scores c
+            "SELECT c.task, c.metric, c.value, c.stderr, c.documents FROM task_scores c
              JOIN jobs j ON j.subject = c.subject WHERE j.id = $1 ORDER BY c.task, c.metric",
         );
         let id: String = row.try_get(0)?;
@@ -226,119 +158,11 @@ impl Store {
         }
         Ok(sweeps)
     }
-
-    /// The leaderboard's content for a sweep, or for the last submitted one. Errors: no such sweep.
-    pub async fn leaderboard(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
-        let (sweep, version, name) = self.find_sweep(name).await?;
-        let select = sqlx::query(
-            "SELECT axes, tasks, objective_task, objective_metric, task_groups FROM sweep_versions
-             WHERE sweep_id = $1 AND version = $2",
-        );
-        let row = select.bind(sweep).bind(version).fetch_one(&self.pool).await?;
-        let objective = match (row.try_get(2)?, row.try_get::<Option<String>, _>(3)?) {
-            (Some(task), Some(metric)) => Some((task, read_metric(&metric)?)),
-            _ => None,
-        };
-        Ok(Leaderboard {
-            sweep: name,
-            version,
-            axes: read_json(&row, 0)?,
-            tasks: read_json(&row, 1)?,
-            objective,
-            jobs: self.board_jobs(sweep, version, &read_json::<Vec<PlannedGroup>>(&row, 4)?).await?,
-        })
-    }
-
-    async fn board_jobs(
-        &self,
-        sweep: i64,
-        version: i64,
-        groups: &[PlannedGroup],
-    ) -> Result<Vec<BoardJob>, StoreError> {
-        let query = sqlx::query(
-            "SELECT j.id, j.kind, s.label, j.state, j.reason, j.settings, j.trainable, t.seconds,
-                    t.first_loss, t.last_loss, t.last_losses
-             FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id LEFT JOIN trainings t ON t.subject = j.subject
-             WHERE s.sweep_id = $1 AND s.version = $2 ORDER BY s.position",
-        );
-        let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
-        let mut scores = self.board_scores(sweep, version).await?;
-        scores.values_mut().for_each(|own| group_scores(groups, own));
-        let mut jobs = rows
-            .iter()
-            .map(|row| read_board_job(row, &mut scores))
-            .collect::<Result<Vec<_>, StoreError>>()?;
-        jobs.extend(self.imported_jobs(sweep).await?);
-        Ok(jobs)
-    }
-
-    async fn board_scores(
-        &self,
-        sweep: i64,
-        version: i64,
-    ) -> Result<BTreeMap<JobId, Vec<BoardScore>>, StoreError> {
-        let query = sqlx::query(
-            "SELECT w.job_id, c.task, c.metric, c.value, c.stderr, c.documents
-             FROM wanted_scores w JOIN scores c ON c.score_key = w.score_key
-             WHERE w.sweep_id = $1 AND w.version = $2 ORDER BY w.task_position, c.metric",
-        );
-        let mut scores: BTreeMap<JobId, Vec<BoardScore>> = BTreeMap::new();
-        for row in query.bind(sweep).bind(version).fetch_all(&self.pool).await? {
-            scores.entry(JobId::from_store(row.try_get(0)?)).or_default().push(read_score(&row, 1)?);
-        }
-        Ok(scores)
-    }
-}
-
-/// Adds what groups of tasks come to, where every task of a group has a score.
-fn group_scores(groups: &[PlannedGroup], scores: &mut Vec<BoardScore>) {
-    for group in groups {
-        for (metric, weighted) in &group.metrics {
-            let of = |task: &String| {
-                let found = scores.iter().find(|score| score.task == *task && score.metric == *metric)?;
-                let BoardScore { value, stderr, documents, .. } = *found;
-                Some(Aggregate { metric: *metric, value, stderr, documents })
-            };
-            let own: Vec<Aggregate> = group.tasks.iter().filter_map(of).collect();
-            if own.len() < group.tasks.len() {
-                continue;
-            }
-            if let Some(value) = combine(*metric, "none".to_owned(), &own, *weighted) {
-                let GroupValue { metric, value, stderr, documents, .. } = value;
-                scores.push(BoardScore { task: group.name.clone(), metric, value, stderr, documents });
-            }
-        }
-    }
 }
 
 /// Whether the mean loss of the last tenth of a training is at most 0.9 × that of its first window.
-fn has_converged(first: Option<f64>, last_losses: Option<f64>) -> Option<bool> {
+pub(super) fn has_converged(first: Option<f64>, last_losses: Option<f64>) -> Option<bool> {
     Some(last_losses? <= 0.9 * first?)
-}
-
-fn read_board_job(
-    row: &SqliteRow,
-    scores: &mut BTreeMap<JobId, Vec<BoardScore>>,
-) -> Result<BoardJob, StoreError> {
-    let id = JobId::from_store(row.try_get(0)?);
-    let settings: BTreeMap<String, (Value, String)> = read_json(row, 5)?;
-    let trainable: i64 = row.try_get(6)?;
-    let losses: (Option<f64>, Option<f64>) = (row.try_get(8)?, row.try_get(9)?);
-    let converged = has_converged(losses.0, row.try_get(10)?);
-    Ok(BoardJob {
-        is_base: row.try_get::<String, _>(1)? == "base",
-        imported: false,
-        label: row.try_get(2)?,
-        state: read_state(row, 3)?,
-        reason: row.try_get(4)?,
-        settings: settings.into_iter().map(|(path, (value, _))| (path, value)).collect(),
-        trainable: trainable as u64,
-        seconds: row.try_get(7)?,
-        converged,
-        losses: losses.0.zip(losses.1),
-        scores: scores.remove(&id).unwrap_or_default(),
-        id,
-    })
 }
 
 /// A score whose columns start at `first`: task, metric, value, standard error, documents.
@@ -346,7 +170,7 @@ pub(super) fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, St
     Ok(BoardScore {
         task: row.try_get(first)?,
         metric: read_metric(&row.try_get::<String, _>(first + 1)?)?,
-        value: row.try_get(first + 2)?,
+        value: row.try_get::<Option<f64>, _>(first + 2)?.unwrap_or(f64::NAN),
         stderr: row.try_get(first + 3)?,
         documents: row.try_get::<i64, _>(first + 4)? as u64,
     })
@@ -365,6 +189,6 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     row: &SqliteRow,
     column: usize,
 ) -> Result<T, StoreError> {
-    let text: String = row.try_get(column)?;
-    serde_json::from_str(&text).map_err(|_| StoreError::Value { what: "JSON", value: text })
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|_| StoreError::Value { what: "JSON", value: text.to_owned() })
 }

@@ -10,7 +10,9 @@ use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
 use super::read::read_json;
-use crate::job::{Digest, ScoreKey};
+use super::sweeps::read_digest;
+use super::values::{ByDocument, mean_is, to_pairs};
+use crate::job::{Digest, JobId, ScoreKey};
 use crate::protocol::{DocumentScore, StepReport, Trained};
 use crate::task::{Aggregate, DocumentValue, RequestScore};
 
@@ -34,6 +36,20 @@ pub struct ScoreRecord {
     pub task: String,
     /// One for each metric.
     pub aggregates: Vec<Aggregate>,
+    /// What they are of: each document's number and its value of each metric.
+    pub documents: Vec<(usize, Vec<DocumentValue>)>,
+}
+
+impl ScoreRecord {
+    /// A metric's values by document, if its value is their mean.
+    fn by_document(&self, at: usize) -> Option<ByDocument> {
+        let number = |(document, metrics): &(usize, Vec<DocumentValue>)| match metrics.get(at) {
+            Some(DocumentValue::Number(number)) => Some((*document, *number)),
+            _ => None,
+        };
+        let values: ByDocument = self.documents.iter().map(number).collect::<Option<_>>()?;
+        mean_is(&values, self.aggregates[at].value).then_some(values)
+    }
 }
 
 /// What is stored of a document.
@@ -77,7 +93,7 @@ pub(super) async fn write_harvest(
     let subject = subject.to_string();
     for points in harvest.steps.chunks(POINTS) {
         let mut insert = QueryBuilder::new(
-            "INSERT INTO curves (subject, step, loss, learning_rate, tokens, seconds, validation_loss) ",
+            "INSERT INTO curve_points (subject, step, loss, learning_rate, tokens, seconds, validation_loss) ",
         );
         insert.push_values(points, |mut row, point| {
             row.push_bind(&subject)
@@ -141,7 +157,7 @@ impl Store {
         let mut tx = self.begin().await?;
         for (key, document) in documents {
             let insert = sqlx::query(
-                "INSERT INTO documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
+                "INSERT INTO scored_documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
                  ON CONFLICT (score_key, document) DO UPDATE
                  SET requests = excluded.requests, metrics = excluded.metrics",
             );
@@ -159,7 +175,7 @@ impl Store {
 
     /// Numbers of the documents that are scored under a key.
     pub async fn scored_documents(&self, key: ScoreKey) -> Result<BTreeSet<usize>, StoreError> {
-        let query = sqlx::query("SELECT document FROM documents WHERE score_key = $1");
+        let query = sqlx::query("SELECT document FROM scored_documents WHERE score_key = $1");
         let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get::<i64, _>(0)? as usize)).collect()
     }
@@ -167,7 +183,7 @@ impl Store {
     /// The documents that are scored under a key, by number.
     pub async fn documents(&self, key: ScoreKey) -> Result<Vec<StoredDocument>, StoreError> {
         let query = sqlx::query(
-            "SELECT document, requests, metrics FROM documents WHERE score_key = $1 ORDER BY document",
+            "SELECT document, requests, metrics FROM scored_documents WHERE score_key = $1 ORDER BY document",
         );
         let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| {
@@ -180,29 +196,65 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Records what a task's documents come to, in one transaction, so that scores are whole or absent.
-    pub async fn record_scores(&self, subject: Digest, record: &ScoreRecord) -> Result<(), StoreError> {
+    /// Some documents of a job's task, by number; of several sets of documents the largest counts.
+    pub async fn documents_of(
+        &self,
+        job: &JobId,
+        task: &str,
+        numbers: &[usize],
+    ) -> Result<Vec<StoredDocument>, StoreError> {
+        let query = sqlx::query(
+            "SELECT c.score_key FROM jobs j JOIN task_scores c ON c.subject = j.subject
+             WHERE j.id = $1 AND c.task = $2 ORDER BY c.documents DESC LIMIT 1",
+        );
+        let found = query.bind(job.as_str()).bind(task).fetch_optional(&self.pool).await?;
+        let Some(row) = found else { return Ok(Vec::new()) };
+        let all = self.documents(ScoreKey(read_digest(&row, 0)?)).await?;
+        Ok(all.into_iter().filter(|own| numbers.contains(&own.document)).collect())
+    }
+
+    /// Records what tasks' documents come to, each with its subject, in one transaction: all of them or none.
+    pub async fn record_scores(&self, records: &[(Digest, ScoreRecord)]) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        for aggregate in &record.aggregates {
-            let insert = sqlx::query(
-                "INSERT INTO scores
-                     (score_key, metric, subject, task, value, stderr, documents, higher_is_better)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (score_key, metric) DO UPDATE
-                 SET value = excluded.value, stderr = excluded.stderr, documents = excluded.documents",
-            );
-            insert
-                .bind(record.key.0.to_string())
-                .bind(aggregate.metric.as_str())
-                .bind(subject.to_string())
-                .bind(&record.task)
-                .bind(aggregate.value)
-                .bind(aggregate.stderr)
-                .bind(aggregate.documents as i64)
-                .bind(i64::from(aggregate.metric.higher_is_better()))
-                .execute(&mut *tx)
-                .await?;
+        for (subject, record) in records {
+            for at in 0..record.aggregates.len() {
+                write_score(&mut tx, *subject, record, at).await?;
+            }
         }
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Writes a record's metric at a place, with its values by document where it is their mean.
+async fn write_score(
+    tx: &mut Transaction<'_, Sqlite>,
+    subject: Digest,
+    record: &ScoreRecord,
+    at: usize,
+) -> Result<(), StoreError> {
+    let (aggregate, key) = (&record.aggregates[at], record.key.0.to_string());
+    let insert = sqlx::query(
+        "INSERT INTO task_scores (score_key, metric, subject, task, value, stderr, documents, higher_is_better)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (task, metric, score_key) DO UPDATE
+         SET value = excluded.value, stderr = excluded.stderr, documents = excluded.documents",
+    );
+    insert
+        .bind(&key)
+        .bind(aggregate.metric.as_str())
+        .bind(subject.to_string())
+        .bind(&record.task)
+        .bind(Some(aggregate.value).filter(|value| !value.is_nan()))
+        .bind(aggregate.stderr)
+        .bind(aggregate.documents as i64)
+        .bind(i64::from(aggregate.metric.higher_is_better()))
+        .execute(&mut **tx)
+        .await?;
+    let Some(values) = record.by_document(at) else { return Ok(()) };
+    let insert = sqlx::query(
+        "INSERT INTO document_values (score_key, metric, pairs) VALUES ($1, $2, $3)
+         ON CONFLICT (score_key, metric) DO UPDATE SET pairs = excluded.pairs",
+    );
+    insert.bind(&key).bind(aggregate.metric.as_str()).bind(to_pairs(&values)).execute(&mut **tx).await?;
+    Ok(())
 }

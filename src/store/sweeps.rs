@@ -110,8 +110,11 @@ impl Store {
             let subjects = if there { &mut known.trained } else { &mut known.removed };
             subjects.insert(read_digest(&row, 0)?);
         }
-        for row in sqlx::query("SELECT DISTINCT score_key FROM scores").fetch_all(&self.pool).await? {
+        for row in sqlx::query("SELECT DISTINCT score_key FROM task_scores").fetch_all(&self.pool).await? {
             known.scored.insert(read_digest(&row, 0)?);
+        }
+        for row in sqlx::query("SELECT subject, sample_key FROM sample_texts").fetch_all(&self.pool).await? {
+            known.sampled.insert((read_digest(&row, 0)?, read_digest(&row, 1)?));
         }
         let speeds = sqlx::query(
             "SELECT j.model_identity, j.dtype, SUM(t.tokens) / SUM(t.seconds) FROM trainings t
@@ -220,15 +223,19 @@ async fn insert_version(
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;
+    insert_tasks(tx, (sweep, version), plan).await?;
     for (position, job) in plan.jobs.iter().enumerate() {
         sqlx::query(
-            "INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label, axes, cell)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(sweep)
         .bind(version)
         .bind(position as i64)
         .bind(job.id.as_str())
         .bind(&job.label)
+        .bind(axes_json(plan, job, true))
+        .bind(axes_json(plan, job, false))
         .execute(&mut **tx)
         .await?;
         for (task, key) in &job.wanted {
@@ -247,6 +254,29 @@ async fn insert_version(
         }
     }
     Ok(version)
+}
+
+/// The tasks of a version with their metrics, by the places that its wanted scores name.
+async fn insert_tasks(
+    tx: &mut Transaction<'_, Sqlite>,
+    (sweep, version): (i64, i64),
+    plan: &Plan,
+) -> Result<(), StoreError> {
+    for (position, planned) in plan.tasks.iter().enumerate() {
+        let metrics: Vec<&str> = planned.task.metrics.iter().map(|metric| metric.metric.as_str()).collect();
+        let insert = sqlx::query(
+            "INSERT INTO sweep_tasks (sweep_id, version, position, task, metrics) VALUES ($1, $2, $3, $4, $5)",
+        );
+        insert
+            .bind(sweep)
+            .bind(version)
+            .bind(position as i64)
+            .bind(&planned.task.name)
+            .bind(json(&metrics))
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Makes the job known, and puts it back into the queue if it ended but lacks something.
@@ -287,6 +317,14 @@ async fn queue_job(
 
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// The values of the plan's axes in a job, with or without the seed, as a JSON object.
+fn axes_json(plan: &Plan, job: &PlannedJob, seed: bool) -> String {
+    let axes = plan.axes.iter().filter(|path| seed || **path != "seed");
+    let value =
+        |path: &&'static str| Some(((*path).to_owned(), serde_json::json!(job.settings.value(path)?)));
+    serde_json::Value::Object(axes.filter_map(value).collect()).to_string()
 }
 
 /// Settings as a JSON object of key path → [value, origin].

@@ -48,6 +48,16 @@ fn main() {
                 });
             }
             Order::Score(order) => score(&mut events, &order),
+            Order::Sample(order) => {
+                for (member, prompt) in
+                    (0..order.adapters.len()).flat_map(|m| (0..order.prompts.len()).map(move |p| (m, p)))
+                {
+                    note(&order.log, &format!("answers prompt {prompt} as member {member}"));
+                    let tokens = order.prompts[prompt].tokens.iter().rev().take(3).copied().collect();
+                    send(&mut events, &Event::Sample { member, prompt, tokens });
+                }
+                send(&mut events, &Event::Sampled);
+            }
             Order::Generate(_) | Order::Merge(_) | Order::Probe(_) => {
                 let message = "the fake engine only trains and scores".to_owned();
                 send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));

@@ -6,55 +6,121 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
-use crate::job::{Bytes, Seconds};
+use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::cli::stored::stored_plan;
+use crate::job::{Bytes, JobId, JobState, Seconds};
+use crate::plan::Plan;
 use crate::report::{
-    TaskDifference, render_terminal, setting_differences, setting_differences_table, task_differences,
-    task_differences_table, verdict,
+    CurveRow, TaskDifference, curve_rows, curves_table, render_terminal, setting_differences,
+    setting_differences_table, task_differences, task_differences_table, verdict,
 };
-use crate::store::{Store, StoredJob};
+use crate::store::{CurvePoint, DocumentValues, Store, StoredDocument, StoredJob, StoredSample};
+use crate::task::{Document, Gold, RequestScore, Subset, build_documents};
+
+/// What is stored of one of the two.
+struct Compared {
+    job: StoredJob,
+    values: Vec<DocumentValues>,
+    curve: Vec<CurvePoint>,
+    samples: Vec<StoredSample>,
+}
+
+impl Compared {
+    /// Errors: no such job, nothing of it is scored.
+    async fn read(store: &Store, prefix: &str) -> Result<Self, Failure> {
+        let job = store.job(prefix).await?;
+        let values = store.document_values(&job.id).await?;
+        if values.is_empty() {
+            let message = format!("job {} is {} and has no scored document yet", job.id, job.state.as_str());
+            let help = format!("`loragrid explain {}` says why; compare it when it is scored", job.id);
+            return Err(Failure::new(ExitCode::NotFound, message, help));
+        }
+        if job.state != JobState::Done {
+            write_error(&format!(
+                "job {} is {}: only what it has scored is compared",
+                job.id,
+                job.state.as_str()
+            ));
+        }
+        let curve = store.curves(std::slice::from_ref(&job.id)).await?.remove(&job.id).unwrap_or_default();
+        let samples = store.samples(&job.id).await?;
+        Ok(Self { job, values, curve, samples })
+    }
+}
 
 pub(in crate::cli) fn run(
     arguments: &CompareArguments,
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
-    let (jobs, values) = block_on(async {
+    block_on(async {
         let store = Store::open_existing(&environment.db).await?;
-        let jobs = [store.job(&arguments.first).await?, store.job(&arguments.second).await?];
-        let values = [store.document_values(&jobs[0].id).await?, store.document_values(&jobs[1].id).await?];
+        let first = Compared::read(&store, &arguments.first).await?;
+        let second = Compared::read(&store, &arguments.second).await?;
+        let tasks = task_differences(&first.values, &second.values);
+        let curves = curve_rows(&first.curve, &second.curve);
+        if arguments.json {
+            write_json(&in_json(&first, &second, &tasks, &curves))?;
+        } else {
+            tell(&first, &second, &tasks, &curves)?;
+            if arguments.examples > 0 {
+                let ids = [&first.job.id, &second.job.id];
+                let sweep = store.sweep_of(ids[0]).await?;
+                // Where the sweep cannot be planned any more, its documents are numbers.
+                let plan = stored_plan(&store, &sweep, environment).await.ok();
+                for task in &tasks {
+                    examples(&store, ids, task, plan.as_ref(), arguments.examples).await?;
+                }
+                answers(&first.samples, &second.samples, arguments.examples)?;
+            }
+            write_line(&verdict(&tasks))?;
+        }
         store.close().await;
-        Ok((jobs, values))
-    })?;
-    let [first, second] = &jobs;
-    let settings = setting_differences(first, second);
-    let tasks = task_differences(&values[0], &values[1]);
-    if arguments.json {
-        let side = |job: &StoredJob| {
-            json!({
-                "id": job.id, "state": job.state, "seconds": job.seconds, "peak_memory": job.peak_memory,
-                "trainable": job.trainable, "last_loss": job.last_loss,
-            })
-        };
-        write_json(&json!({
-            "first": side(first), "second": side(second), "settings": settings, "tasks": tasks,
-            "verdict": verdict(&tasks),
-        }))?;
-        return Ok(ExitCode::Success);
+        Ok(ExitCode::Success)
+    })
+}
+
+fn in_json(
+    first: &Compared,
+    second: &Compared,
+    tasks: &[TaskDifference],
+    curves: &[CurveRow],
+) -> serde_json::Value {
+    let side = |own: &Compared| {
+        json!({
+            "id": own.job.id, "state": own.job.state, "seconds": own.job.seconds, "peak_memory": own.job.peak_memory,
+            "trainable": own.job.trainable, "last_loss": own.job.last_loss, "samples": own.samples,
+        })
+    };
+    json!({
+        "first": side(first), "second": side(second),
+        "settings": setting_differences(&first.job, &second.job), "tasks": tasks, "curves": curves,
+        "verdict": verdict(tasks),
+    })
+}
+
+fn tell(
+    first: &Compared,
+    second: &Compared,
+    tasks: &[TaskDifference],
+    curves: &[CurveRow],
+) -> Result<(), Failure> {
+    for (name, own) in [("first ", first), ("second", second)] {
+        write_line(&side_line(name, &own.job))?;
     }
-    for (name, job) in [("first ", first), ("second", second)] {
-        write_line(&side_line(name, job))?;
-    }
-    if !settings.is_empty() {
+    let settings = setting_differences(&first.job, &second.job);
+    if settings.is_empty() {
+        write_line("every key is the same")?;
+    } else {
         write_line(&render_terminal(&setting_differences_table(&settings), terminal_width()))?;
     }
     if !tasks.is_empty() {
-        write_line(&render_terminal(&task_differences_table(&tasks), terminal_width()))?;
+        write_line(&render_terminal(&task_differences_table(tasks), terminal_width()))?;
     }
-    for task in tasks.iter().filter(|_| arguments.examples > 0) {
-        examples(task, arguments.examples)?;
+    if !curves.is_empty() {
+        write_line("loss by the part of the training that is done")?;
+        write_line(&render_terminal(&curves_table(curves), terminal_width()))?;
     }
-    write_line(&verdict(&tasks))?;
-    Ok(ExitCode::Success)
+    Ok(())
 }
 
 fn side_line(name: &str, job: &StoredJob) -> String {
@@ -65,18 +131,80 @@ fn side_line(name: &str, job: &StoredJob) -> String {
     parts.join(", ")
 }
 
-/// Documents of a task that one has right and the other wrong.
-fn examples(task: &TaskDifference, most: usize) -> Result<(), Failure> {
+/// Documents of a task that one has right and the other wrong, with what both said of each choice; in their own words where the
+/// task's documents are here.
+async fn examples(
+    store: &Store,
+    jobs: [&JobId; 2],
+    task: &TaskDifference,
+    plan: Option<&Plan>,
+    most: usize,
+) -> Result<(), Failure> {
     for (who, documents) in [("second", &task.gained), ("first", &task.lost)] {
         let Some(documents) = documents.as_ref().filter(|documents| !documents.is_empty()) else { continue };
-        let shown: Vec<String> = documents.iter().take(most).map(ToString::to_string).collect();
-        let more = documents.len().saturating_sub(most);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        write_line(&format!(
-            "{}: only the {who} is right on documents {}{rest}",
-            task.task,
-            shown.join(", ")
-        ))?;
+        write_line(&format!("{}: {} documents only the {who} has right", task.task, documents.len()))?;
+        let shown = &documents[..most.min(documents.len())];
+        let first = store.documents_of(jobs[0], &task.task, shown).await?;
+        let second = store.documents_of(jobs[1], &task.task, shown).await?;
+        let planned = plan.and_then(|plan| plan.tasks.iter().find(|own| own.task.name == task.task));
+        let texts = match planned {
+            Some(planned) => {
+                build_documents(&planned.task, &Subset::Numbers(shown.to_vec())).unwrap_or_default()
+            }
+            None => Vec::new(),
+        };
+        for (one, other) in first
+            .iter()
+            .filter_map(|one| Some((one, second.iter().find(|other| other.document == one.document)?)))
+        {
+            let text = texts.iter().find(|text| text.id == one.document);
+            document_lines(one, other, text).iter().try_for_each(|line| write_line(line))?;
+        }
+    }
+    Ok(())
+}
+
+/// A document with what both said of each of its requests; a star is for what greedy decoding would say.
+fn document_lines(first: &StoredDocument, second: &StoredDocument, text: Option<&Document>) -> Vec<String> {
+    let prompt =
+        text.and_then(|text| text.requests.first()).map(|request| format!(": {:?}", request.context()));
+    let mut lines = vec![format!("  document {}{}", first.document, prompt.unwrap_or_default())];
+    let said = |score: &RequestScore| {
+        format!("{:.2}{}", score.log_likelihood, if score.is_greedy { "*" } else { "" })
+    };
+    for (number, (one, other)) in first.requests.iter().zip(&second.requests).enumerate() {
+        let own =
+            text.and_then(|text| text.requests.get(number)).map(|request| format!(" {:?}", request.scored()));
+        let is_right = text.is_some_and(|text| match &text.gold {
+            Gold::True(labels) => labels.get(number).copied().unwrap_or_default(),
+            Gold::Choices(golds) => golds.contains(&number),
+            Gold::Target | Gold::Text { .. } => false,
+        });
+        let mark = if is_right { "  <- right" } else { "" };
+        lines.push(format!(
+            "    {}{}: first {}, second {}{mark}",
+            number + 1,
+            own.unwrap_or_default(),
+            said(one),
+            said(other)
+        ));
+    }
+    lines
+}
+
+/// What both answered to the same prompts.
+fn answers(first: &[StoredSample], second: &[StoredSample], most: usize) -> Result<(), Failure> {
+    let both =
+        first.iter().filter_map(|one| Some((one, second.iter().find(|other| other.prompt == one.prompt)?)));
+    for (one, other) in both.take(most) {
+        let quoted =
+            |text: &str| text.trim().lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n");
+        write_line(&format!("prompt\n{}", quoted(&one.prompt)))?;
+        if one.answer == other.answer {
+            write_line(&format!("both\n{}", quoted(&one.answer)))?;
+        } else {
+            write_line(&format!("first\n{}\nsecond\n{}", quoted(&one.answer), quoted(&other.answer)))?;
+        }
     }
     Ok(())
 }

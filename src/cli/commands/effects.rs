@@ -5,24 +5,28 @@ use serde_json::json;
 use super::top::board_of;
 use crate::cli::ExitCode;
 use crate::cli::arguments::EffectsArguments;
-use crate::cli::environment::Environment;
+use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{terminal_width, write_json, write_line};
 use crate::report::{EffectsError, axis_effects, effects_table, levels_table, render_terminal};
+use crate::store::Store;
 
 pub(in crate::cli) fn run(
     arguments: &EffectsArguments,
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
-    let board = board_of(arguments.sweep.as_deref(), environment)?;
-    let effects = axis_effects(&board, arguments.metric.as_deref()).map_err(|error| {
-        let help = match &error {
-            EffectsError::NoMetric { known, .. } if !known.is_empty() => {
-                format!("it scores {}", known.join(", "))
-            }
-            _ => "wait until more of the sweep is done".to_owned(),
-        };
-        Failure::new(ExitCode::NotFound, error.to_string(), help)
+    let board = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let board = board_of(&store, arguments.sweep.as_deref()).await?;
+        store.close().await;
+        Ok(board)
+    })?;
+    let effects = axis_effects(&board, arguments.metric.as_deref()).map_err(|error| match error {
+        EffectsError::NoMetric(error) => error.into(),
+        EffectsError::TooFew { .. } => {
+            let help = "wait until more of the sweep is done".to_owned();
+            Failure::new(ExitCode::NotFound, error.to_string(), help)
+        }
     })?;
     if arguments.json {
         write_json(&json!(effects))?;

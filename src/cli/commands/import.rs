@@ -44,7 +44,7 @@ fn lm_eval(arguments: &ImportArguments, environment: &Environment) -> Result<Exi
                 .collect();
             write_json(&json!({ "sweep": sweep, "models": models }))?;
         } else {
-            top::print(&store.leaderboard(Some(&sweep)).await?, false)?;
+            top::show_sweep(&store, &sweep, false).await?;
         }
         store.close().await;
         Ok(ExitCode::Success)

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub(super) mod best;
 pub(super) mod chat;
 pub(super) mod clone;
 pub(super) mod compare;
@@ -9,6 +10,9 @@ pub(super) mod doctor;
 pub(super) mod effects;
 pub(super) mod eval;
 pub(super) mod explain;
+pub(super) mod export;
+mod export_lm_eval;
+pub(super) mod findings;
 pub(super) mod gc;
 pub(super) mod generate;
 pub(super) mod hands;
@@ -21,6 +25,8 @@ pub(super) mod man;
 pub(super) mod merge;
 pub(super) mod model;
 pub(super) mod plan;
+pub(super) mod query;
+pub(super) mod report;
 pub(super) mod run;
 pub(super) mod show;
 pub(super) mod status;

@@ -22,8 +22,7 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
         let runner = arguments.working.runner(&store, engine, environment, &limits)?;
         let name = plan.name.as_str();
         let outcome = carry_out(&runner, &plan, spec.notify.as_ref(), &mut stops).await?;
-        let board = store.leaderboard(Some(name)).await?;
-        top::print(&board, arguments.json)?;
+        top::show_sweep(&store, name, arguments.json).await?;
         if !arguments.json {
             write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;
         }
@@ -34,6 +33,6 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
 
 fn next_commands(name: &str, file: &str) -> String {
     format!(
-        "\nNext:\n  loragrid top {name} --json   every number of this table\n  loragrid plan {file}   what is done, what would run after an edit\n  loragrid status   every sweep of the database"
+        "\nNext:\n  loragrid best {name}   the winner, and what to do with it\n  loragrid report {name} -o report.html   tables and charts\n  loragrid plan {file}   what is done, what would run after an edit\n  loragrid status   every sweep of the database"
     )
 }

@@ -9,17 +9,20 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{terminal_width, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::report::{render_terminal, stored_scores_table, stored_settings_table};
-use crate::store::{Store, StoredJob};
+use crate::store::{Store, StoredJob, StoredSample};
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let job = block_on(async {
+    let (job, samples) = block_on(async {
         let store = Store::open_existing(&environment.db).await?;
         let job = store.job(&arguments.job).await?;
+        let samples = store.samples(&job.id).await?;
         store.close().await;
-        Ok(job)
+        Ok((job, samples))
     })?;
     if arguments.json {
-        write_json(&json!(job))?;
+        let mut value = json!(job);
+        value["samples"] = json!(samples);
+        write_json(&value)?;
         return Ok(ExitCode::Success);
     }
     write_line(&heading(&job))?;
@@ -27,7 +30,20 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) 
     if !job.scores.is_empty() {
         write_line(&render_terminal(&stored_scores_table(&job), terminal_width()))?;
     }
+    for sample in &samples {
+        write_line(&sample_text(sample))?;
+    }
     Ok(ExitCode::Success)
+}
+
+/// A prompt with its answer, each line of either set apart.
+fn sample_text(sample: &StoredSample) -> String {
+    let quoted =
+        |text: &str| text.trim().lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n");
+    let mut parts = vec![format!("sample {}\n{}", sample.position + 1, quoted(&sample.prompt))];
+    parts.push(format!("answer, {} tokens\n{}", sample.tokens, quoted(&sample.answer)));
+    parts.extend(sample.wanted.as_ref().map(|wanted| format!("the row's own\n{}", quoted(wanted))));
+    parts.join("\n")
 }
 
 fn heading(job: &StoredJob) -> String {

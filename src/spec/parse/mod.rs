@@ -13,7 +13,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, SpecError};
 use super::source::SourceText;
-use super::sweep::{Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SweepSpec, When, Zip};
+use super::sweep::{
+    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
+};
 use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key};
 
 /// Sections that hold configuration keys.
@@ -30,6 +32,7 @@ const ROOT_WORDS: &[&str] = &[
     "exclude",
     "keep",
     "final",
+    "samples",
     "notify",
     "data_sets",
 ];
@@ -89,6 +92,7 @@ impl SweepSpec {
                     exclude: parser.exclude,
                     keep: parser.keep,
                     final_eval: parser.final_eval,
+                    samples: parser.samples,
                     notify: parser.notify,
                     data_sets: parser.data_sets,
                     source,
@@ -141,6 +145,7 @@ struct Parser<'a> {
     exclude: Vec<Condition>,
     keep: Keep,
     final_eval: Option<FinalEval>,
+    samples: Option<SampleSpec>,
     notify: Option<Notify>,
     data_sets: BTreeMap<String, PathBuf>,
     /// Bytes of each key that the root and the sections set.
@@ -164,6 +169,7 @@ impl<'a> Parser<'a> {
             exclude: Vec::new(),
             keep: Keep { adapters: KeepAdapters::All, max_disk: None },
             final_eval: None,
+            samples: None,
             notify: None,
             data_sets: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -202,6 +208,7 @@ impl<'a> Parser<'a> {
                 ("exclude", DeValue::Array(rules)) => rules.iter().for_each(|rule| self.exclude_rule(rule)),
                 ("keep", DeValue::Table(table)) => self.read_keep(table),
                 ("final", DeValue::Table(table)) => self.read_final(table, item.span()),
+                ("samples", DeValue::Table(table)) => self.read_samples(table, item.span()),
                 ("notify", DeValue::Table(table)) => self.read_notify(table),
                 ("data_sets", DeValue::Table(table)) => self.read_data_sets(table),
                 ("when" | "exclude", _) => {

@@ -1,4 +1,4 @@
-//! `[keep]`, `[final]`, `[notify]` and `[data_sets]`.
+//! `[keep]`, `[final]`, `[samples]`, `[notify]` and `[data_sets]`.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,10 +8,13 @@ use toml::de::DeTable;
 use super::{Item, Name, Parser};
 use crate::job::Bytes;
 use crate::spec::error::Problem;
-use crate::spec::sweep::{FinalEval, KeepAdapters, Notify};
+use crate::spec::sweep::{FinalEval, KeepAdapters, Notify, SampleSpec};
 
 /// Events that `[notify]` can name.
 const EVENTS: &[&str] = &["started", "done", "failed", "diverged", "stopped"];
+
+/// Most tokens of an answer, where the file does not say.
+const SAMPLE_TOKENS: u64 = 64;
 
 impl Parser<'_> {
     fn unknown(&mut self, name: &Name<'_>, section: &str, known: &[&str]) {
@@ -67,6 +70,34 @@ impl Parser<'_> {
         if self.final_eval.is_none() && table.is_empty() {
             self.problem(Problem::Missing { path: "final.eval".to_owned() }, span);
         }
+    }
+
+    pub(super) fn read_samples(&mut self, table: &DeTable<'_>, span: Range<usize>) {
+        let mut samples = SampleSpec { prompts: Vec::new(), rows: 0, max_tokens: SAMPLE_TOKENS };
+        for (name, item) in table {
+            match name.get_ref().as_ref() {
+                "prompts" => samples.prompts = self.texts("samples.prompts", item).unwrap_or_default(),
+                "rows" => samples.rows = self.count("samples.rows", item).unwrap_or_default(),
+                "max_tokens" => {
+                    samples.max_tokens = self.count("samples.max_tokens", item).unwrap_or(SAMPLE_TOKENS);
+                }
+                _ => self.unknown(name, "samples", &["prompts", "rows", "max_tokens"]),
+            }
+        }
+        if samples.prompts.is_empty() && samples.rows == 0 {
+            self.problem(Problem::Missing { path: "samples.prompts".to_owned() }, span);
+        }
+        self.samples = Some(samples);
+    }
+
+    /// A whole number from 1 to 4096, or a problem.
+    fn count(&mut self, path: &str, item: &Item<'_>) -> Option<u64> {
+        let number = item.get_ref().as_integer().and_then(|number| number.to_string().parse().ok());
+        let number = number.filter(|number| (1..=4096).contains(number));
+        if number.is_none() {
+            self.form(path, "no such number", "a whole number from 1 to 4096", item.span());
+        }
+        number
     }
 
     pub(super) fn read_notify(&mut self, table: &DeTable<'_>) {

@@ -10,7 +10,11 @@ use crate::report::lm_eval::{Evaluation, pretty, samples_jsonl, sanitised, singl
 
 /// Writes `results_*.json` and a `samples_TASK_*.jsonl` for each task: in a folder of the model's name below `output`, or
 /// beside `output` where that ends in .json. Error: the system's.
-pub(super) fn write_files(output: &Path, evaluation: &Evaluation, value: &Value) -> Result<(), Failure> {
+pub(in crate::cli::commands) fn write_files(
+    output: &Path,
+    evaluation: &Evaluation,
+    value: &Value,
+) -> Result<(), Failure> {
     let stamp = stamp(evaluation.date);
     let (folder, name) = match output.extension().is_some_and(|end| end == "json") {
         true => {

@@ -22,7 +22,7 @@ use crate::protocol::{DocumentScore, Event, Order, ScoreOrder, TaskOrder};
 use crate::report::lm_eval::{Evaluation, TaskResult, markdown, results_json};
 use crate::store::{ScoreRecord, Store, StoredDocument};
 use crate::task::Document;
-use files::write_files;
+pub(super) use files::write_files;
 use request::Request;
 use subject::Subject;
 
@@ -52,11 +52,13 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
             evaluation.results = results(&request, documents);
             evaluation.scoring = scoring;
             evaluation.seconds = began.elapsed().as_secs_f64();
-            for (result, key) in evaluation.results.iter().zip(keys) {
+            let record = |(result, key): (&TaskResult, &ScoreKey)| {
                 let (task, aggregates) = (result.task.name.clone(), result.aggregates.clone());
-                let record = ScoreRecord { key: *key, task, aggregates };
-                store.record_scores(subject.key.digest(), &record).await?;
-            }
+                let documents = result.scores.iter().map(|own| (own.document, own.metrics.clone())).collect();
+                (subject.key.digest(), ScoreRecord { key: *key, task, aggregates, documents })
+            };
+            let records: Vec<_> = evaluation.results.iter().zip(keys).map(record).collect();
+            store.record_scores(&records).await?;
             let value = results_json(&evaluation, arguments.output.is_some());
             if let Some(output) = &arguments.output {
                 write_files(output, &evaluation, &value)?;

@@ -1,10 +1,8 @@
-//! Tables as text.
+//! Tables for a terminal.
 
+use crate::report::table::{Align, Table};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as TextTable, TableComponent};
-use serde_json::{Map, Value as Json};
-
-use super::table::{Align, Table};
 
 /// For a terminal of `width` columns; no bound where it is not known. Columns that find no room are left out and named
 /// below the table.
@@ -28,7 +26,7 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     }
     text.set_header(kept.iter().map(|&at| table.columns[at].heading()));
     for row in &table.rows {
-        text.add_row(kept.iter().map(|&at| row[at].show()));
+        text.add_row(kept.iter().map(|&at| plain(row[at].show())));
     }
     for (column, &at) in text.column_iter_mut().zip(&kept) {
         column.set_cell_alignment(match table.columns[at].align {
@@ -36,16 +34,16 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
             Align::Right => CellAlignment::Right,
         });
     }
-    let left_out = (0..table.columns.len()).filter(|at| !kept.contains(at));
-    let names: Vec<&str> = left_out.map(|at| table.columns[at].title.as_str()).collect();
-    match names.as_slice() {
-        [] => text.to_string(),
-        _ => format!("{text}\nno room for: {}", names.join(", ")),
+    let without = (0..table.columns.len()).filter(|at| !kept.contains(at));
+    let names: Vec<&str> = without.map(|at| table.columns[at].title.as_str()).collect();
+    match (names.as_slice(), width) {
+        ([], _) | (_, None) => text.to_string(),
+        (names, Some(width)) => format!("{text}\n{}", left_out(names, width.into())),
     }
 }
 
 /// The columns that fit into `width`, the lightest left out first.
-fn fitting(table: &Table, width: usize) -> Vec<usize> {
+pub(super) fn fitting(table: &Table, width: usize) -> Vec<usize> {
     // Each column has a space at both sides and one between it and the next.
     let natural = |at: usize| {
         let cells = table.rows.iter().map(|row| row[at].show().chars().count());
@@ -63,14 +61,23 @@ fn fitting(table: &Table, width: usize) -> Vec<usize> {
     kept
 }
 
-/// One JSON object a row, with the columns' headings as names.
-pub fn render_json_rows(table: &Table) -> Json {
-    let row = |cells: &Vec<super::table::Cell>| {
-        let members =
-            table.columns.iter().zip(cells).map(|(column, cell)| (column.title.clone(), cell.json()));
-        Json::Object(members.collect::<Map<_, _>>())
-    };
-    Json::Array(table.rows.iter().map(row).collect())
+/// What was left out: as many names as there is room for.
+fn left_out(names: &[&str], width: usize) -> String {
+    let mut text = format!("no room for: {}", names[0]);
+    for (at, name) in names.iter().enumerate().skip(1) {
+        let rest = format!(" and {} more", names.len() - at);
+        if text.chars().count() + name.chars().count() + 2 + rest.len() > width {
+            return text + &rest;
+        }
+        text.push_str(", ");
+        text.push_str(name);
+    }
+    text
+}
+
+/// A text without signs that would move the cursor or change colours.
+fn plain(text: String) -> String {
+    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }
 
 #[cfg(test)]

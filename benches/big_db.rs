@@ -1,0 +1,136 @@
+//! Ends every queued job of a sweep with made-up results, through the store: `big_db DB SWEEP`. Results follow from the job's
+//! settings and a counter stream, so that two databases are alike.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use loragrid::device::cpu_slots;
+use loragrid::job::{Bytes, Digest, JobId, JobState, Seconds, Tokens};
+use loragrid::passes::random::{Purpose, Stream};
+use loragrid::protocol::{DocumentScore, StepReport, Trained};
+use loragrid::store::{AttemptEnd, Harvest, Leaderboard, Owner, ScoreRecord, Store, TrainingRecord, Wanted};
+use loragrid::task::{Aggregation, DocumentValue, Metric, RequestScore, TaskMetric, aggregate};
+
+/// Documents of each task.
+const DOCUMENTS: u64 = 40;
+/// Steps of each loss curve.
+const STEPS: u64 = 24;
+/// Jobs of one transaction.
+const TOGETHER: usize = 100;
+/// So many jobs have what was said of each document, as every real one has; the others only the values.
+const WHOLE: usize = 20;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
+    let (Some(db), Some(sweep)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: big_db DB SWEEP".into());
+    };
+    let store = Store::open_existing(&PathBuf::from(db)).await?;
+    let mut board = store.board(Some(&sweep)).await?;
+    store.read_settings(&mut board).await?;
+    let wanted = store.wanted(&board).await?;
+    let (owner, slot) = (Owner::this_process(), &cpu_slots()[0]);
+    let queued: Vec<usize> =
+        (0..board.jobs.len()).filter(|&at| board.jobs[at].state == JobState::Queued).collect();
+    for (number, chunk) in queued.chunks(TOGETHER).enumerate() {
+        let mut attempts = Vec::new();
+        let mut writing = store.write().await?;
+        for &at in chunk {
+            let id = &board.jobs[at].id;
+            attempts
+                .push(writing.claim(id, &owner, slot, 1024, |_| String::new()).await?.ok_or("not queued")?);
+        }
+        writing.commit().await?;
+        let made: Vec<Made> = chunk.iter().map(|&at| Made::of(&board, at, &wanted)).collect();
+        let records: Vec<(Digest, ScoreRecord)> = made
+            .iter()
+            .flat_map(|own| own.records.iter().map(|record| (own.subject, record.clone())))
+            .collect();
+        store.record_scores(&records).await?;
+        for own in made.iter().filter(|_| number == 0).take(WHOLE) {
+            store.record_documents(own.documents.iter().map(|(key, document)| (*key, document))).await?;
+        }
+        let mut writing = store.write().await?;
+        for (attempt, own) in attempts.iter().zip(&made) {
+            writing.end(attempt, &AttemptEnd::Finished, (own.subject, &own.harvest)).await?;
+        }
+        writing.commit().await?;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// The results of a job.
+struct Made {
+    subject: Digest,
+    harvest: Harvest,
+    records: Vec<ScoreRecord>,
+    documents: Vec<(loragrid::job::ScoreKey, DocumentScore)>,
+}
+
+impl Made {
+    fn of(board: &Leaderboard, at: usize, wanted: &[Wanted]) -> Self {
+        let job = &board.jobs[at];
+        let number = |key: &str| job.settings.get(key).and_then(|value| value.as_f64()).unwrap_or_default();
+        // Better with the rank, best at a middling rate.
+        let gain =
+            0.03 * number("lora.rank").max(1.0).log2() - 40.0 * (number("train.learning_rate") - 5e-4).abs();
+        let (mut records, mut documents, mut subject) = (Vec::new(), Vec::new(), Digest::of(b""));
+        for (task, own) in wanted.iter().filter(|own| own.job == job.id).enumerate() {
+            subject = own.subject;
+            let stream = Stream::new(at as u64, Purpose::Test, task as u64);
+            let values: Vec<(usize, Vec<DocumentValue>)> = (0..DOCUMENTS)
+                .map(|document| {
+                    let right = |n: u64| f64::from(u8::from(stream.uniform(2 * document + n) < 0.45 + gain));
+                    (
+                        document as usize,
+                        vec![DocumentValue::Number(right(0)), DocumentValue::Number(right(1))],
+                    )
+                })
+                .collect();
+            let metrics = [Metric::Acc, Metric::AccNorm].into_iter().enumerate();
+            let aggregates = metrics.map(|(place, metric)| {
+                let column: Vec<DocumentValue> = values.iter().map(|(_, own)| own[place].clone()).collect();
+                aggregate(TaskMetric { metric, aggregation: Aggregation::Mean }, &column)
+            });
+            let aggregates = aggregates.collect();
+            documents.extend(values.iter().map(|(document, metrics)| {
+                let said = |log_likelihood| RequestScore { log_likelihood, is_greedy: false };
+                let requests = vec![said(-2.0 - stream.uniform(*document as u64)), said(-2.5)];
+                (own.key, DocumentScore { task, document: *document, requests, metrics: metrics.clone() })
+            }));
+            records.push(ScoreRecord { key: own.key, task: own.task.clone(), aggregates, documents: values });
+        }
+        let harvest = if job.is_base { Harvest::default() } else { training(&job.id, at as u64) };
+        Self { subject, harvest, records, documents }
+    }
+}
+
+fn training(job: &JobId, at: u64) -> Harvest {
+    let noise = Stream::new(at, Purpose::Test, 1000);
+    let loss = |step: u64| 1.2 + 1.5 * (-(step as f64) / 6.0).exp() + 0.1 * noise.uniform(step);
+    let steps: Vec<StepReport> = (1..=STEPS)
+        .map(|step| StepReport {
+            step,
+            steps: STEPS,
+            loss: loss(step),
+            validation_loss: None,
+            learning_rate: 1e-4,
+            tokens: Tokens(1000 * step),
+            seconds: Seconds(step as f64),
+        })
+        .collect();
+    let trained = Trained {
+        steps: STEPS,
+        tokens: Tokens(1000 * STEPS),
+        seconds: Seconds(STEPS as f64 + noise.uniform(0)),
+        last_losses: loss(STEPS),
+        validation_loss: None,
+        trainable: 0,
+        peak_memory: Bytes(2_000_000_000 + at),
+    };
+    let losses = Some((loss(1), loss(STEPS)));
+    let adapter = PathBuf::from("adapters").join(job.as_str());
+    Harvest { steps, training: Some(TrainingRecord { adapter, trained, losses }) }
+}

@@ -1,0 +1,79 @@
+//! `loragrid findings`
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::result_arguments::FindingsArguments;
+use crate::job::JobId;
+use crate::report::{
+    Claims, Finding, finding_rows_table, findings_table, jobs_of, judge, not_run, render_terminal,
+};
+use crate::store::{DocumentValues, Leaderboard, Store, StoreError};
+
+pub(in crate::cli) fn run(
+    arguments: &FindingsArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let (title, findings) = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let found = read_findings(&store, &arguments.file).await?;
+        store.close().await;
+        Ok(found)
+    })?;
+    if arguments.json {
+        write_json(&json!({ "title": title, "findings": findings }))?;
+        return Ok(ExitCode::Success);
+    }
+    if let Some(title) = title {
+        write_line(&title)?;
+    }
+    write_line(&render_terminal(&findings_table(&findings), terminal_width()))?;
+    write_line(&render_terminal(&finding_rows_table(&findings), terminal_width()))?;
+    Ok(ExitCode::Success)
+}
+
+/// The claims of a file, judged; with the file's title. Errors: the file's, a metric that a sweep does not score.
+pub(super) async fn read_findings(
+    store: &Store,
+    file: &Path,
+) -> Result<(Option<String>, Vec<Finding>), Failure> {
+    let at = file.display();
+    let wrong = |error: String| {
+        let help = "a list of [[claim]] with text, sweep, first, second and expect".to_owned();
+        Failure::new(ExitCode::SweepFile, format!("{at}: {error}"), help)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let Claims { title, claims } = Claims::parse(&text).map_err(|error| wrong(error.to_string()))?;
+    let mut boards: HashMap<String, Option<Leaderboard>> = HashMap::new();
+    let mut values: HashMap<JobId, Vec<DocumentValues>> = HashMap::new();
+    let mut findings = Vec::new();
+    for claim in &claims {
+        if !boards.contains_key(&claim.sweep) {
+            let board = match store.leaderboard(Some(&claim.sweep)).await {
+                Ok(board) => Some(board),
+                Err(StoreError::NoSweep { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            boards.insert(claim.sweep.clone(), board);
+        }
+        let Some(board) = boards.get(&claim.sweep).and_then(Option::as_ref) else {
+            findings.push(not_run(claim));
+            continue;
+        };
+        let jobs: HashSet<usize> = jobs_of(board, claim).into_iter().flat_map(|(a, b)| [a, b]).collect();
+        for at in jobs {
+            let id = &board.jobs[at].id;
+            if !values.contains_key(id) {
+                values.insert(id.clone(), store.document_values(id).await?);
+            }
+        }
+        findings.push(judge(board, claim, &values)?);
+    }
+    Ok((title, findings))
+}

@@ -1,0 +1,48 @@
+//! `loragrid query`
+
+use std::time::Duration;
+
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{terminal_width, write_bytes, write_line, write_verbatim};
+use crate::cli::result_arguments::QueryArguments;
+use crate::report::{frame_csv, frame_json, frame_table, render_terminal};
+use crate::store::{QueryError, query};
+
+pub(in crate::cli) fn run(
+    arguments: &QueryArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let limit = Duration::from_secs(arguments.timeout);
+    let found = block_on(async { Ok(query(&environment.db, &arguments.sql, limit).await?) })?;
+    if arguments.json {
+        write_verbatim(frame_json(&found).trim_end())?;
+    } else if arguments.csv {
+        write_bytes(&frame_csv(&found))?;
+    } else {
+        write_line(&render_terminal(&frame_table(&found), terminal_width()))?;
+        let rows = found.rows.len();
+        write_line(&format!("{rows} {}", if rows == 1 { "row" } else { "rows" }))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+impl From<QueryError> for Failure {
+    fn from(error: QueryError) -> Self {
+        let views =
+            "the views are runs, scores, curves, documents, attempts and samples: docs/schema.md".to_owned();
+        let message = error.to_string();
+        match error {
+            QueryError::Store(error) => error.into(),
+            QueryError::NotAQuestion { .. } | QueryError::Several | QueryError::Failed(_) => {
+                Self::new(ExitCode::Usage, message, views)
+            }
+            QueryError::TimeOut { .. } => {
+                let help = "--timeout SECONDS waits longer; `EXPLAIN QUERY PLAN SELECT …` says what is slow"
+                    .to_owned();
+                Self::new(ExitCode::Database, message, help)
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `loragrid report`
+
+use std::path::Path;
+
+use super::findings::read_findings;
+use super::top::board_of;
+use crate::cli::ExitCode;
+use crate::cli::environment::{Environment, block_on};
+use crate::cli::failure::Failure;
+use crate::cli::output::{write_bytes, write_error, write_file};
+use crate::cli::result_arguments::{ReportArguments, ReportFormat};
+use crate::job::JobId;
+use crate::report::{
+    BoardView, Document, ReportInput, SampleText, cells_of, document_html, document_latex, document_markdown,
+    rank_cells, sweep_report,
+};
+use crate::store::{Store, StoredSample};
+
+/// So many of the first rows show what they answered.
+const ANSWERING: usize = 6;
+/// So many of the best rows get a loss curve and are tested against the best.
+const NEAR: usize = 60;
+
+pub(in crate::cli) fn run(
+    arguments: &ReportArguments,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let format = format_of(arguments)?;
+    let document = block_on(async {
+        let store = Store::open_existing(&environment.db).await?;
+        let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
+            [] => vec![None],
+            names => names.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        let mut inputs = Vec::new();
+        for name in names {
+            inputs.push(input(&store, name).await?);
+        }
+        let findings = match &arguments.findings {
+            Some(file) => read_findings(&store, file).await?.1,
+            None => Vec::new(),
+        };
+        store.close().await;
+        let sweeps: Vec<&str> = inputs.iter().map(|input| input.board.sweep.as_str()).collect();
+        let title = arguments.title.clone().unwrap_or_else(|| format!("Results of {}", sweeps.join(", ")));
+        Ok(sweep_report(&title, &inputs, &findings))
+    })?;
+    write(&document, format, arguments.output.as_deref())?;
+    Ok(ExitCode::Success)
+}
+
+fn format_of(arguments: &ReportArguments) -> Result<ReportFormat, Failure> {
+    let named = |path: &Path| match path.extension()?.to_str()? {
+        "html" | "htm" => Some(ReportFormat::Html),
+        "md" => Some(ReportFormat::Markdown),
+        "tex" => Some(ReportFormat::Latex),
+        _ => None,
+    };
+    match (arguments.format, &arguments.output) {
+        (Some(format), _) => Ok(format),
+        (None, None) => Ok(ReportFormat::Markdown),
+        (None, Some(path)) => named(path).ok_or_else(|| {
+            let message = format!("'{}' does not say which format", path.display());
+            Failure::new(
+                ExitCode::Usage,
+                message,
+                "name a .html, .md or .tex file, or give --format".to_owned(),
+            )
+        }),
+    }
+}
+
+/// What is stored of a sweep. Errors: no such sweep, none of its jobs is done.
+async fn input(store: &Store, name: Option<&str>) -> Result<ReportInput, Failure> {
+    let board = board_of(store, name).await?;
+    if board.jobs.iter().all(|job| job.scores.is_empty() && job.seconds.is_none()) {
+        let message = format!("sweep '{}' has no result yet", board.sweep);
+        return Err(Failure::new(
+            ExitCode::NotFound,
+            message,
+            "`loragrid work` runs what is queued".to_owned(),
+        ));
+    }
+    let view = BoardView::of(&board);
+    let cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
+    let near: Vec<usize> = cells.iter().take(NEAR).flatten().copied().collect();
+    let ids: Vec<JobId> = cells.iter().take(NEAR).map(|cell| board.jobs[cell[0]].id.clone()).collect();
+    let values = match &view.rank {
+        Some(rank) => store.values_of_jobs(&board, (&rank.task, rank.metric), &near).await?,
+        None => Default::default(),
+    };
+    let (sweep, curves) = (store.sweep(&board.sweep).await?, store.curves(&ids).await?);
+    let mut samples = Vec::new();
+    for cell in cells.iter().take(ANSWERING) {
+        let job = &board.jobs[cell[0]];
+        samples.extend(
+            store.samples(&job.id).await?.into_iter().map(|own| (own.position, job.label.clone(), own)),
+        );
+    }
+    // By prompt, the rows in the leaderboard's order.
+    samples.sort_by_key(|(position, ..)| *position);
+    let sample = |(_, label, own): (i64, String, StoredSample)| SampleText {
+        label,
+        prompt: own.prompt,
+        answer: own.answer,
+    };
+    let samples = samples.into_iter().map(sample).collect();
+    Ok(ReportInput { board, sweep, curves, values, samples })
+}
+
+fn write(document: &Document, format: ReportFormat, output: Option<&Path>) -> Result<(), Failure> {
+    let folder = output.map(|path| path.with_extension("charts"));
+    let folder_name =
+        folder.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let (text, charts) = match format {
+        ReportFormat::Html => (document_html(document), Vec::new()),
+        ReportFormat::Latex => (document_latex(document), Vec::new()),
+        ReportFormat::Markdown => document_markdown(document, folder_name.as_deref()),
+    };
+    let Some(path) = output else { return Ok(write_bytes(text.as_bytes())?) };
+    for (chart, folder) in charts.iter().zip(folder.iter().cycle()) {
+        write_file(&folder.join(&chart.name), chart.svg.as_bytes())?;
+    }
+    write_file(path, text.as_bytes())?;
+    write_error(&format!("the report is in {}", path.display()));
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The prompts that the subjects of a sweep answer, as `[samples]` asks for them.
+
+use super::error::PlanError;
+use crate::checkpoint::ModelTokenizer;
+use crate::data::{DataError, DataSource, Encoding, Part, RenderError, Row, Template, encode_rows};
+use crate::job::{Digest, JobConfig, Overlong};
+use crate::passes::split_rows;
+use crate::spec::SampleSpec;
+
+/// A prompt that every subject answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedSample {
+    /// What is asked, as the model reads it.
+    pub prompt: String,
+    /// Whether the text brings its own special tokens.
+    pub has_special_tokens: bool,
+    /// The row's own response; none for a prompt of the file.
+    pub wanted: Option<String>,
+    /// Most tokens of the answer.
+    pub max_tokens: u64,
+    /// Of the prompt and the length: an answer that is there is not asked for again.
+    pub key: Digest,
+}
+
+impl PlannedSample {
+    fn new(prompt: String, has_special_tokens: bool, wanted: Option<String>, max_tokens: u64) -> Self {
+        let key = Digest::of(format!("sample {max_tokens} {has_special_tokens} {prompt}").as_bytes());
+        Self { prompt, has_special_tokens, wanted, max_tokens, key }
+    }
+
+    /// The prompts of a sweep that trains on nothing: as they are in the file.
+    pub(super) fn bare(spec: &SampleSpec) -> Vec<Self> {
+        let one = |prompt: &String| Self::new(prompt.clone(), false, None, spec.max_tokens);
+        spec.prompts.iter().map(one).collect()
+    }
+
+    /// The prompts of the file as the data's template asks them, then the first rows that are kept for validation. Errors: the
+    /// data's, a template that fails, no row is kept.
+    pub(super) fn of_data(
+        spec: &SampleSpec,
+        config: &JobConfig,
+        source: &DataSource,
+        (template, tokenizer): (&Template, &ModelTokenizer),
+        encoding: Encoding,
+    ) -> Result<Vec<Self>, PlanError> {
+        let special = template.has_special_tokens();
+        let failed = |error: RenderError| PlanError::Samples {
+            reason: match error {
+                RenderError::Column(column) => format!("a row has no text in the column '{column}'"),
+                RenderError::Template(reason) => format!("the chat template fails: {reason}"),
+            },
+        };
+        let mut samples = Vec::new();
+        for prompt in &spec.prompts {
+            let asked = template.prompt(&[("user".to_owned(), prompt.clone())]).map_err(failed)?;
+            samples.push(Self::new(asked, special, None, spec.max_tokens));
+        }
+        if spec.rows == 0 {
+            return Ok(samples);
+        }
+        let rows = source.rows()?;
+        let kept: Vec<&Row> = kept_rows(config, &rows, template, tokenizer, encoding)?;
+        let validation = config.train.validation_rows(kept.len() as u64) as usize;
+        if validation == 0 {
+            let reason =
+                "rows of [samples] are those kept for validation: set train.validation_split".to_owned();
+            return Err(PlanError::Samples { reason });
+        }
+        for &at in split_rows(kept.len(), validation).1.iter().take(spec.rows as usize) {
+            let parts = template.render(kept[at]).map_err(failed)?;
+            // Of a chat the first turn: what stands before the assistant's first words.
+            let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
+            let first = parts.iter().position(|part| part.assistant).unwrap_or(parts.len());
+            let end =
+                parts[first..].iter().position(|part| !part.assistant).map_or(parts.len(), |own| first + own);
+            let wanted = text(&parts[first..end]);
+            samples.push(Self::new(text(&parts[..first]), special, Some(wanted), spec.max_tokens));
+        }
+        Ok(samples)
+    }
+}
+
+/// The rows that training keeps, in their order: where long ones are dropped, each is encoded to see.
+fn kept_rows<'a>(
+    config: &JobConfig,
+    rows: &'a [Row],
+    template: &Template,
+    tokenizer: &ModelTokenizer,
+    encoding: Encoding,
+) -> Result<Vec<&'a Row>, PlanError> {
+    if encoding.overlong != Overlong::Drop {
+        return Ok(rows.iter().collect());
+    }
+    let mut kept = Vec::new();
+    for row in rows {
+        match encode_rows(&config.data, std::slice::from_ref(row), template, tokenizer, encoding) {
+            Ok(_) => kept.push(row),
+            // A row alone that is dropped leaves nothing.
+            Err(DataError::Empty { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(kept)
+}

@@ -1,0 +1,30 @@
+//! The leaderboard: jobs gathered into rows, rows ranked, ties with the best found, and the whole as a table.
+
+mod filter;
+mod join;
+mod pivot;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+mod ties;
+mod view;
+
+pub use filter::{FilterError, keep_where};
+pub use join::join_boards;
+pub use pivot::{Pivot, PivotCell, pivot, pivot_table};
+pub(super) use rows::value_order;
+pub use rows::{BoardRow, BoardScoreCell, ErrorKind, RowKind, cells_of, rank_cells, rows_of};
+pub use table::{board_notes, board_table, metric_title};
+pub use ties::mark_ties;
+pub use view::{BoardColumn, BoardView, MetricName, Sort, UnknownMetric};
+
+use crate::store::Leaderboard;
+
+/// The rows of a leaderboard as it is shown where nothing else is asked for: base models first, then cells, best first by the
+/// objective; cells without its score last, in the plan's order.
+pub fn board_rows(board: &Leaderboard) -> Vec<BoardRow> {
+    let view = BoardView::of(board);
+    let cells = rank_cells(board, &view, cells_of(board, &view.keys));
+    rows_of(board, &view, &cells)
+}

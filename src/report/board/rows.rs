@@ -1,0 +1,329 @@
+//! Rows: the jobs of a cell together, and their order.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+
+use super::view::{BoardView, MetricName, Sort};
+use crate::job::{JobState, Value};
+use crate::stats::{mean, sample_deviation};
+use crate::store::{BoardJob, BoardScore, Leaderboard};
+use crate::task::Metric;
+
+/// A row: the base model, or a cell of the grid with its seeds together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoardRow {
+    /// `base`, or the values of the axes other than the seed.
+    pub label: String,
+    /// Whether it is an untrained model.
+    pub base: bool,
+    /// Whether another program scored it.
+    pub imported: bool,
+    /// The jobs of the row.
+    pub jobs: Vec<String>,
+    /// `done` if every job is, else the gravest state.
+    pub state: JobState,
+    /// Value of each key in which its jobs agree, of those that were read.
+    pub settings: BTreeMap<String, Value>,
+    /// Parameters of the adapter.
+    pub trainable: u64,
+    /// A score for each column.
+    pub scores: Vec<BoardScoreCell>,
+    /// Mean seconds of training.
+    pub seconds: Option<f64>,
+    /// Largest resident memory of an engine in bytes, the mean over jobs.
+    pub peak_memory: Option<f64>,
+    /// Mean loss of the last window.
+    pub last_loss: Option<f64>,
+    /// Whether the loss of every job of the row fell by more than a tenth; none for the base.
+    pub converged: Option<bool>,
+    /// Why jobs of the row failed, diverged or count as not converged.
+    pub reasons: Vec<String>,
+    /// The best finished row by the ranking metric, the base model and imported results aside.
+    pub best: bool,
+    /// A row that the data cannot tell from the best.
+    pub tied: bool,
+}
+
+impl BoardRow {
+    /// What kind of row it is.
+    pub fn kind(&self) -> RowKind {
+        match (self.base, self.imported) {
+            (true, _) => RowKind::Base,
+            (_, true) => RowKind::Imported,
+            _ => RowKind::Cell,
+        }
+    }
+
+    /// Its score of a metric, if the row has that column.
+    pub fn score(&self, name: &MetricName) -> Option<&BoardScoreCell> {
+        self.scores.iter().find(|score| score.metric == name.metric && score.task == name.task)
+    }
+}
+
+/// Kinds of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowKind {
+    /// An untrained model.
+    Base,
+    /// Another program's results.
+    Imported,
+    /// Jobs of the grid.
+    Cell,
+}
+
+/// A score of a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BoardScoreCell {
+    /// The task.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+    /// Mean over the seeds that have it.
+    pub value: Option<f64>,
+    /// What `error` is.
+    pub error_kind: ErrorKind,
+    /// Standard deviation over seeds (n − 1) where there are several, else the task's standard error.
+    pub error: Option<f64>,
+    /// The value less the base model's.
+    pub difference: Option<f64>,
+    /// Seeds.
+    pub seeds: usize,
+    /// Seeds that have it.
+    pub scored: usize,
+    /// Documents of each.
+    pub documents: Option<u64>,
+}
+
+impl BoardScoreCell {
+    /// Its value, if every seed has it and it is a finite number.
+    pub fn whole(&self) -> Option<f64> {
+        self.value.filter(|value| value.is_finite() && self.scored == self.seeds)
+    }
+}
+
+/// What an uncertainty is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Standard error over documents.
+    Documents,
+    /// Standard deviation over seeds.
+    Seeds,
+    /// Standard deviation over the runs of a group.
+    Runs,
+}
+
+/// Jobs that are equal in these keys, together, as places in the board; base models and imported results each alone.
+pub fn cells_of(board: &Leaderboard, keys: &[String]) -> Vec<Vec<usize>> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut cells: Vec<Vec<usize>> = Vec::new();
+    for (at, job) in board.jobs.iter().enumerate() {
+        if !job.is_cell() {
+            cells.push(vec![at]);
+            continue;
+        }
+        let mut name = String::new();
+        for key in keys {
+            match job.settings.get(key) {
+                Some(Value::Text(text)) => name.push_str(&format!("'{text}")),
+                Some(value) => name.push_str(&value.to_string()),
+                None => name.push('?'),
+            }
+            name.push('\u{1f}');
+        }
+        let place = *places.entry(name).or_insert(cells.len());
+        match cells.get_mut(place) {
+            Some(cell) => cell.push(at),
+            None => cells.push(vec![at]),
+        }
+    }
+    cells
+}
+
+/// The cells in the view's order.
+pub fn rank_cells(board: &Leaderboard, view: &BoardView, cells: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    let mut keyed: Vec<(bool, Place, Vec<usize>)> = cells
+        .into_iter()
+        .map(|cell| (!board.jobs[cell[0]].is_base, place(board, view, &cell), cell))
+        .collect();
+    keyed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.order(&b.1)));
+    keyed.into_iter().map(|(_, _, cell)| cell).collect()
+}
+
+/// Where a cell comes: those without a value last, those that lack a seed before them.
+enum Place {
+    Number(u8, f64),
+    Value(Option<Value>),
+}
+
+impl Place {
+    fn order(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Number(a, x), Self::Number(b, y)) => a.cmp(b).then(x.total_cmp(y)),
+            (Self::Value(Some(a)), Self::Value(Some(b))) => value_order(a, b),
+            (Self::Value(a), Self::Value(b)) => a.is_none().cmp(&b.is_none()),
+            _ => Ordering::Equal,
+        }
+    }
+}
+
+/// Numbers in their order, then texts.
+pub(in crate::report) fn value_order(a: &Value, b: &Value) -> Ordering {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.to_string().cmp(&b.to_string()),
+    }
+}
+
+fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
+    let of = |number: &dyn Fn(&BoardJob) -> Option<f64>| {
+        let values: Vec<f64> = cell.iter().filter_map(|&at| number(&board.jobs[at])).collect();
+        let class = match values.len() {
+            0 => 2,
+            own if own < cell.len() => 1,
+            _ => 0,
+        };
+        // What is no number is never ranked.
+        match mean(&values).filter(|value| value.is_finite()) {
+            Some(value) => Place::Number(class, value),
+            None => Place::Number(2, 0.0),
+        }
+    };
+    match &view.sort {
+        Sort::Rank => match &view.rank {
+            None => Place::Number(2, 0.0),
+            Some(MetricName { task, metric }) => {
+                let sign = if metric.higher_is_better() { -1.0 } else { 1.0 };
+                of(&|job| Some(sign * job.score(task, *metric)?.value))
+            }
+        },
+        Sort::Loss => of(&|job| Some(job.losses?.1)),
+        Sort::Time => of(&|job| job.seconds),
+        Sort::Memory => of(&|job| job.peak_memory.map(|bytes| bytes as f64)),
+        Sort::Trainable => of(&|job| Some(job.trainable as f64)),
+        Sort::Key(key) => Place::Value(board.jobs[cell[0]].settings.get(key).cloned()),
+    }
+}
+
+/// The rows of ranked cells, with the best one marked.
+pub fn rows_of(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<BoardRow> {
+    let mut rows: Vec<BoardRow> = cells.iter().map(|cell| row_of(board, view, cell)).collect();
+    let Some(rank) = &view.rank else { return rows };
+    let value = |row: &BoardRow| {
+        let value = row.score(rank)?.whole()?;
+        (row.kind() == RowKind::Cell).then_some(if rank.metric.higher_is_better() { -value } else { value })
+    };
+    let ranked = rows.iter().enumerate().filter_map(|(at, row)| Some((value(row)?, at)));
+    // The first of equal ones.
+    let best = ranked.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, at)| at);
+    if let Some(best) = best {
+        rows[best].best = true;
+    }
+    rows
+}
+
+/// The row of a cell.
+pub(in crate::report) fn row_of(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> BoardRow {
+    let jobs: Vec<&BoardJob> = cell.iter().map(|&at| &board.jobs[at]).collect();
+    let first = jobs[0];
+    let base = board.jobs.iter().find(|job| job.is_base && job.model == first.model && !first.imported);
+    let losses: Vec<f64> = jobs.iter().filter_map(|job| job.losses.map(|(_, last)| last)).collect();
+    let seconds: Vec<f64> = jobs.iter().filter_map(|job| job.seconds).collect();
+    let memory: Vec<f64> = jobs.iter().filter_map(|job| job.peak_memory.map(|bytes| bytes as f64)).collect();
+    let state = jobs.iter().map(|job| job.state).max_by_key(|state| gravity(*state));
+    BoardRow {
+        label: label(board, view, first),
+        base: first.is_base,
+        imported: first.imported,
+        jobs: jobs.iter().map(|job| job.id.to_string()).collect(),
+        state: state.unwrap_or(JobState::Queued),
+        settings: common_settings(&jobs),
+        trainable: first.trainable,
+        scores: view.metrics.iter().map(|name| score_cell(&jobs, name, view.grouped, base)).collect(),
+        seconds: mean(&seconds),
+        peak_memory: mean(&memory),
+        last_loss: mean(&losses),
+        converged: jobs.iter().filter_map(|job| job.converged).reduce(|all, own| all && own),
+        reasons: jobs.iter().filter_map(|job| reason(job)).collect(),
+        best: false,
+        tied: false,
+    }
+}
+
+fn reason(job: &BoardJob) -> Option<String> {
+    let doubt = || {
+        let (first, last) = job.losses.filter(|_| job.converged == Some(false))?;
+        Some(format!("not converged: loss {first:.3} in the first window, {last:.3} in the last"))
+    };
+    job.reason.clone().or_else(doubt)
+}
+
+fn label(board: &Leaderboard, view: &BoardView, job: &BoardJob) -> String {
+    if job.imported {
+        return format!("{} (imported)", job.label);
+    }
+    if view.grouped && job.is_cell() {
+        let part = |key: &String| {
+            let value =
+                job.settings.get(key).map_or("–".to_owned(), |value| value.to_string().replace(' ', ""));
+            format!("{}={value}", crate::job::short_name(key))
+        };
+        return view.keys.iter().map(part).collect::<Vec<_>>().join(" ");
+    }
+    let label = job.label.split(' ').filter(|part| !part.starts_with("seed=")).collect::<Vec<_>>().join(" ");
+    if label.is_empty() { board.sweep.clone() } else { label }
+}
+
+/// The keys in which all jobs agree.
+fn common_settings(jobs: &[&BoardJob]) -> BTreeMap<String, Value> {
+    let mut common = jobs[0].settings.clone();
+    for job in &jobs[1..] {
+        common.retain(|key, value| job.settings.get(key) == Some(value));
+    }
+    common
+}
+
+fn gravity(state: JobState) -> u8 {
+    match state {
+        JobState::Done => 0,
+        JobState::Queued => 1,
+        JobState::Running => 2,
+        JobState::Paused => 3,
+        JobState::Cancelled => 4,
+        JobState::Diverged => 5,
+        JobState::Failed => 6,
+    }
+}
+
+fn score_cell(
+    jobs: &[&BoardJob],
+    name: &MetricName,
+    grouped: bool,
+    base: Option<&BoardJob>,
+) -> BoardScoreCell {
+    let MetricName { task, metric } = name;
+    let scores: Vec<&BoardScore> = jobs.iter().filter_map(|job| job.score(task, *metric)).collect();
+    let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
+    let (error_kind, error) = match (jobs.len(), grouped) {
+        (1, _) => (ErrorKind::Documents, scores.first().and_then(|score| score.stderr)),
+        (_, false) => (ErrorKind::Seeds, sample_deviation(&values)),
+        (_, true) => (ErrorKind::Runs, sample_deviation(&values)),
+    };
+    let value = mean(&values);
+    let of_base = base.filter(|base| base.id != jobs[0].id).and_then(|base| base.score(task, *metric));
+    BoardScoreCell {
+        task: task.clone(),
+        metric: *metric,
+        value,
+        error_kind,
+        error,
+        difference: value.zip(of_base).map(|(value, base)| value - base.value),
+        seeds: jobs.len(),
+        scored: scores.len(),
+        documents: scores.first().map(|score| score.documents),
+    }
+}

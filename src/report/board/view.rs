@@ -1,0 +1,179 @@
+//! What of a leaderboard is shown, and in which order.
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::store::Leaderboard;
+use crate::task::Metric;
+
+/// A task or group and one of its metrics, `task:metric`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MetricName {
+    /// The task or group.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+}
+
+impl MetricName {
+    /// A task's metric.
+    pub fn new(task: &str, metric: Metric) -> Self {
+        Self { task: task.to_owned(), metric }
+    }
+}
+
+impl std::fmt::Display for MetricName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.task, self.metric.as_str())
+    }
+}
+
+/// A metric that a sweep does not score.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the sweep has no scores of '{wanted}'")]
+pub struct UnknownMetric {
+    /// As asked for.
+    pub wanted: String,
+    /// What it scores.
+    pub known: Vec<String>,
+}
+
+/// By what rows are ordered; base models come first in any case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sort {
+    /// The view's metric, best first.
+    Rank,
+    /// Loss of the last window.
+    Loss,
+    /// Seconds of training.
+    Time,
+    /// Peak memory.
+    Memory,
+    /// Parameters of the adapter.
+    Trainable,
+    /// A key's value, numbers in their order.
+    Key(String),
+}
+
+/// A column beside the metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoardColumn {
+    /// Difference of the ranking metric to the base model's.
+    Difference,
+    /// Parameters of the adapter.
+    Trainable,
+    /// Loss of the last window.
+    Loss,
+    /// Seconds of training.
+    Time,
+    /// Peak memory.
+    Memory,
+    /// Jobs of the row.
+    Seeds,
+    /// Where its jobs stand.
+    State,
+    /// Why they failed or diverged.
+    Reason,
+    /// Their ids.
+    Jobs,
+    /// A key's value.
+    Key(String),
+}
+
+impl BoardColumn {
+    /// The column of this name: one of the board's own, else a key.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "difference" => Self::Difference,
+            "trainable" => Self::Trainable,
+            "loss" => Self::Loss,
+            "time" => Self::Time,
+            "memory" => Self::Memory,
+            "n" => Self::Seeds,
+            "state" => Self::State,
+            "reason" => Self::Reason,
+            "jobs" => Self::Jobs,
+            key => Self::Key(key.to_owned()),
+        }
+    }
+}
+
+impl Sort {
+    /// The order of this name that is no metric: one of the board's own, else a key.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "loss" => Self::Loss,
+            "time" => Self::Time,
+            "memory" => Self::Memory,
+            "trainable" => Self::Trainable,
+            key => Self::Key(key.to_owned()),
+        }
+    }
+}
+
+/// What of a leaderboard is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BoardView {
+    /// Jobs that are equal in these keys are one row.
+    pub keys: Vec<String>,
+    /// Whether that is coarser than cells of the grid.
+    pub grouped: bool,
+    /// The metrics that have a column.
+    pub metrics: Vec<MetricName>,
+    /// Whether these were asked for by name.
+    pub metrics_named: bool,
+    /// The metric that says which row is best.
+    pub rank: Option<MetricName>,
+    /// The order of the rows.
+    pub sort: Sort,
+    /// The other columns; none: the usual ones.
+    pub columns: Option<Vec<BoardColumn>>,
+}
+
+impl BoardView {
+    /// The view where nothing is asked for: cells, the first metric of each task, ranked by the objective.
+    pub fn of(board: &Leaderboard) -> Self {
+        let rank = board.objective.as_ref().map(|(task, metric)| MetricName::new(task, *metric));
+        let shown = |task: &String| {
+            let (_, metrics) = board.metrics.iter().find(|(known, _)| known == task)?;
+            let wanted = rank.as_ref().filter(|name| name.task == *task).map(|name| name.metric);
+            Some(MetricName::new(task, wanted.or(metrics.first().copied())?))
+        };
+        Self {
+            keys: board.axes.iter().filter(|axis| *axis != "seed").cloned().collect(),
+            grouped: false,
+            metrics: board.tasks.iter().filter_map(shown).collect(),
+            metrics_named: false,
+            rank,
+            sort: Sort::Rank,
+            columns: None,
+        }
+    }
+}
+
+impl Leaderboard {
+    /// The metric that `task` or `task:metric` names; a bare task means its first metric. Error: the sweep does not score it.
+    pub fn metric_named(&self, wanted: &str) -> Result<MetricName, UnknownMetric> {
+        let (task, metric) =
+            wanted.split_once(':').map_or((wanted, None), |(task, metric)| (task, Some(metric)));
+        let metrics =
+            self.metrics.iter().find(|(known, _)| known == task).map(|(_, metrics)| metrics.as_slice());
+        let metrics = metrics.unwrap_or_default();
+        let found = match metric {
+            None => metrics.first(),
+            Some(metric) => metrics.iter().find(|known| known.as_str() == metric),
+        };
+        found.map(|metric| MetricName::new(task, *metric)).ok_or_else(|| UnknownMetric {
+            wanted: wanted.to_owned(),
+            known: self.metric_names().iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// Every metric that the sweep scores.
+    pub fn metric_names(&self) -> Vec<MetricName> {
+        let of = |(task, metrics): &(String, Vec<Metric>)| {
+            metrics.iter().map(|metric| MetricName::new(task, *metric)).collect::<Vec<_>>()
+        };
+        self.metrics.iter().flat_map(of).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! Charts before any syntax: lines or points over one horizontal axis.
+
+mod pgf;
+mod svg;
+mod ticks;
+
+pub(super) use pgf::chart_pgf;
+pub use svg::chart_svg_file;
+pub(super) use svg::{CHART_STYLE, chart_svg};
+
+/// A chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// What it shows.
+    pub title: String,
+    /// What is on the horizontal axis.
+    pub x_label: String,
+    /// What is on the vertical axis.
+    pub y_label: String,
+    /// Whether the horizontal axis doubles at equal steps, as ranks do.
+    pub doubling: bool,
+    /// Its series.
+    pub series: Vec<Series>,
+    /// A level to compare with, and its name.
+    pub level: Option<(String, f64)>,
+}
+
+/// Points that belong together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Their name.
+    pub name: String,
+    /// The points, from left to right.
+    pub points: Vec<Point>,
+    /// Whether each point is marked; a curve of many points is a bare line.
+    pub marked: bool,
+}
+
+/// A point; both numbers are finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Its place.
+    pub x: f64,
+    /// Its value.
+    pub y: f64,
+    /// How far its value may be off.
+    pub error: Option<f64>,
+}
+
+impl Chart {
+    /// The chart in words, for who cannot see it.
+    pub fn words(&self) -> String {
+        let of = |series: &Series| {
+            let (first, last) = (series.points.first(), series.points.last());
+            first.zip(last).map(|(first, last)| {
+                format!(
+                    "{}: {:.3} at {}, {:.3} at {}",
+                    series.name,
+                    first.y,
+                    ticks::show(first.x),
+                    last.y,
+                    ticks::show(last.x)
+                )
+            })
+        };
+        let mut parts: Vec<String> = self.series.iter().filter_map(of).collect();
+        parts.extend(self.level.as_ref().map(|(name, level)| format!("{name}: {level:.3}")));
+        format!("{} by {}. {}.", self.y_label, self.x_label, parts.join("; "))
+    }
+
+    /// Whether there is anything to draw.
+    pub fn is_empty(&self) -> bool {
+        self.series.iter().all(|series| series.points.is_empty())
+    }
+
+    /// The smallest and the largest place.
+    fn x_range(&self) -> (f64, f64) {
+        range(self.points().map(|point| point.x))
+    }
+
+    /// The smallest and the largest value, with what they may be off.
+    fn y_range(&self) -> (f64, f64) {
+        let ends = self.points().flat_map(|point| {
+            let error = point.error.unwrap_or_default();
+            [point.y - error, point.y + error]
+        });
+        range(ends.chain(self.level.iter().map(|(_, level)| *level)))
+    }
+
+    fn points(&self) -> impl Iterator<Item = &Point> {
+        self.series.iter().flat_map(|series| &series.points)
+    }
+}
+
+fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low > high { (0.0, 1.0) } else { (low, high) }
+}

@@ -1,0 +1,105 @@
+//! What is exported: a row for each run, or for each score.
+
+use std::collections::BTreeSet;
+
+use crate::job::Value;
+use crate::store::{BoardJob, Datum, Frame, Leaderboard};
+
+/// A row for each job: what it is, every key, what training took, and for each metric its value and standard error.
+pub fn run_frame(board: &Leaderboard) -> Frame {
+    let keys: BTreeSet<&String> = board.jobs.iter().flat_map(|job| job.settings.keys()).collect();
+    let metrics = board.metric_names();
+    let mut columns: Vec<String> =
+        ["sweep", "job_id", "label", "kind", "state", "reason"].map(str::to_owned).into();
+    columns.extend(keys.iter().map(|key| (*key).clone()));
+    let work = [
+        "trainable",
+        "steps",
+        "tokens",
+        "seconds",
+        "peak_memory",
+        "first_loss",
+        "last_loss",
+        "validation_loss",
+        "converged",
+    ];
+    columns.extend(work.map(str::to_owned));
+    for name in &metrics {
+        columns.extend([name.to_string(), format!("{name}_stderr")]);
+    }
+    let row = |job: &BoardJob| {
+        let mut row = vec![Datum::Text(board.sweep.clone()), Datum::Text(job.id.to_string())];
+        row.extend([Datum::Text(job.label.clone()), Datum::Text(kind(job).to_owned())]);
+        row.extend([
+            Datum::Text(job.state.as_str().to_owned()),
+            Datum::maybe(job.reason.clone(), Datum::Text),
+        ]);
+        row.extend(keys.iter().map(|key| Datum::maybe(job.settings.get(*key), datum)));
+        row.push(if job.is_cell() { Datum::Integer(job.trainable as i64) } else { Datum::Null });
+        row.extend([job.work.steps, job.work.tokens].map(|own| Datum::maybe(own, Datum::Integer)));
+        row.push(Datum::maybe(job.seconds, Datum::Real));
+        row.push(Datum::maybe(job.peak_memory, Datum::Integer));
+        let (first, last) = (job.losses.map(|own| own.0), job.losses.map(|own| own.1));
+        row.extend([first, last, job.work.validation_loss].map(|own| Datum::maybe(own, Datum::Real)));
+        row.push(Datum::maybe(job.converged, Datum::Bool));
+        for name in &metrics {
+            let score = job.score(&name.task, name.metric);
+            row.push(Datum::maybe(score.map(|score| score.value), Datum::Real));
+            row.push(Datum::maybe(score.and_then(|score| score.stderr), Datum::Real));
+        }
+        row
+    };
+    Frame { rows: board.jobs.iter().map(row).collect(), columns }
+}
+
+/// A row for each score of each job.
+pub fn score_frame(board: &Leaderboard) -> Frame {
+    let columns = [
+        "sweep",
+        "job_id",
+        "label",
+        "kind",
+        "task",
+        "metric",
+        "value",
+        "stderr",
+        "documents",
+        "higher_is_better",
+    ];
+    let of_job = |job: &BoardJob| {
+        let row = |score: &crate::store::BoardScore| {
+            vec![
+                Datum::Text(board.sweep.clone()),
+                Datum::Text(job.id.to_string()),
+                Datum::Text(job.label.clone()),
+                Datum::Text(kind(job).to_owned()),
+                Datum::Text(score.task.clone()),
+                Datum::Text(score.metric.as_str().to_owned()),
+                Datum::Real(score.value),
+                Datum::maybe(score.stderr, Datum::Real),
+                Datum::Integer(score.documents as i64),
+                Datum::Bool(score.metric.higher_is_better()),
+            ]
+        };
+        job.scores.iter().map(row).collect::<Vec<_>>()
+    };
+    Frame { columns: columns.map(str::to_owned).into(), rows: board.jobs.iter().flat_map(of_job).collect() }
+}
+
+fn kind(job: &BoardJob) -> &'static str {
+    match (job.is_base, job.imported) {
+        (true, _) => "base",
+        (_, true) => "imported",
+        _ => "train",
+    }
+}
+
+fn datum(value: &Value) -> Datum {
+    match value {
+        Value::Bool(own) => Datum::Bool(*own),
+        Value::Integer(own) => Datum::Integer(*own),
+        Value::Float(own) => Datum::Real(*own),
+        Value::Text(own) => Datum::Text(own.clone()),
+        Value::List(_) => Datum::Text(serde_json::to_string(value).unwrap_or_default()),
+    }
+}

@@ -1,0 +1,114 @@
+//! A file of claims: what is said of which jobs of which sweep.
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::spec::Expression;
+
+/// A file of claims.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// What they are about.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// The claims.
+    #[serde(rename = "claim")]
+    pub claims: Vec<Claim>,
+}
+
+/// A claim: how the second jobs stand to the first.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// In words.
+    pub text: String,
+    /// The sweep.
+    pub sweep: String,
+    /// The jobs that are compared with.
+    pub first: Side,
+    /// The jobs that something is said of.
+    pub second: Side,
+    /// Tasks, `task:metric`, or one of time, memory, loss and converged; every task of the sweep where none is named.
+    #[serde(default)]
+    pub metrics: Vec<String>,
+    /// What is said.
+    pub expect: Expect,
+    /// How far a score may be off and still count as equal.
+    #[serde(default = "default_within")]
+    pub within: f64,
+    /// By which factor a time, memory or loss must differ at least.
+    #[serde(default = "default_factor")]
+    pub factor: f64,
+}
+
+fn default_within() -> f64 {
+    0.02
+}
+
+fn default_factor() -> f64 {
+    1.05
+}
+
+/// The jobs of one side.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Side {
+    /// The base model.
+    Base,
+    /// The jobs of the grid in which a condition holds.
+    Where(Expression),
+}
+
+impl TryFrom<String> for Side {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "base" {
+            return Ok(Self::Base);
+        }
+        let expression = Expression::parse(&text).map_err(|(error, _)| format!("'{text}': {error}"))?;
+        let is_bool = expression.value_type() == crate::job::ValueType::Bool;
+        if is_bool { Ok(Self::Where(expression)) } else { Err(format!("'{text}' is neither true nor false")) }
+    }
+}
+
+impl Side {
+    /// The keys that it names.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        match self {
+            Self::Base => Vec::new(),
+            Self::Where(expression) => expression.keys(),
+        }
+    }
+}
+
+/// How the second jobs are said to stand to the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// A larger number.
+    Higher,
+    /// A smaller number.
+    Lower,
+    /// Better in the metric's own direction.
+    Better,
+    /// Worse in it.
+    Worse,
+    /// Not better by more than `within`.
+    NotBetter,
+    /// Not apart by more than `within`.
+    Equal,
+}
+
+/// A file that is no list of claims.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct ClaimsError(String);
+
+impl Claims {
+    /// Reads a file's text. Error: what is wrong, with its line.
+    pub fn parse(text: &str) -> Result<Self, ClaimsError> {
+        toml::from_str(text).map_err(|error| ClaimsError(error.to_string().trim_end().to_owned()))
+    }
+}

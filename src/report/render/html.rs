@@ -1,0 +1,135 @@
+//! One page of HTML that needs nothing else: no network, no other file.
+
+use crate::report::chart::{CHART_STYLE, chart_svg};
+use crate::report::document::{Block, Document};
+use crate::report::table::{Align, Cell, Mark, Table};
+
+const STYLE: &str = include_str!("page.css");
+/// Sorting. It reads what the cells show, so a page without it shows everything.
+const SCRIPT: &str = include_str!("sort.js");
+/// Nothing is loaded, and nothing runs but what the page itself holds.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// A text as it is: nothing in it is markup.
+pub(in crate::report) fn escape_html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_escaped(&mut out, text);
+    out
+}
+
+fn push_escaped(out: &mut String, text: &str) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '\n' | '\t' => out.push(c),
+            // Also the signs that turn the direction of what follows.
+            c if c.is_control()
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c) =>
+            {
+                out.push('\u{fffd}');
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+/// A table whose columns sort when their headings are pressed.
+pub fn table_html(caption: &str, table: &Table) -> String {
+    let mut out = String::from("<div class=\"wide\" tabindex=\"0\"><table class=\"sorts\"><caption>");
+    push_escaped(&mut out, caption);
+    out.push_str("</caption><thead><tr>");
+    for column in &table.columns {
+        out.push_str(if column.align == Align::Right {
+            "<th class=\"n\" scope=\"col\""
+        } else {
+            "<th scope=\"col\""
+        });
+        out.push_str("><button type=\"button\">");
+        push_escaped(&mut out, &column.heading());
+        out.push_str("</button></th>");
+    }
+    out.push_str("</tr></thead><tbody>");
+    for row in &table.rows {
+        out.push_str("<tr>");
+        for (at, (column, cell)) in table.columns.iter().zip(row).enumerate() {
+            let (open, close) = if at == 0 { ("<th scope=\"row\"", "</th>") } else { ("<td", "</td>") };
+            out.push_str(open);
+            out.push_str(if column.align == Align::Right { " class=\"n\">" } else { ">" });
+            push_cell(&mut out, cell);
+            out.push_str(close);
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div>\n");
+    out
+}
+
+fn push_cell(out: &mut String, cell: &Cell) {
+    match cell {
+        Cell::Marked(inner, Mark::Best) => {
+            out.push_str("<strong>");
+            push_escaped(out, &inner.show());
+            out.push_str("</strong> <span class=\"mark\" title=\"best\">*</span>");
+        }
+        Cell::Marked(inner, Mark::Tied) => {
+            push_escaped(out, &inner.show());
+            out.push_str(" <span class=\"mark\" title=\"not told apart from the best\">≈</span>");
+        }
+        other => push_escaped(out, &other.show()),
+    }
+}
+
+/// A document as a page.
+pub fn document_html(document: &Document) -> String {
+    let title = escape_html(&document.title);
+    let mut out = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<meta \
+         http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n<link rel=\"icon\" href=\"data:,\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}{CHART_STYLE}</style>\n</head>\n<body>\n<header><h1>{title}</h1><p>{}</p></header>\n",
+        escape_html(&document.lead)
+    );
+    out.push_str("<nav aria-label=\"Sections\"><ul>");
+    for (at, section) in document.sections.iter().enumerate() {
+        out.push_str(&format!("<li><a href=\"#s{at}\">{}</a></li>", escape_html(&section.title)));
+    }
+    out.push_str("</ul></nav>\n<main>\n");
+    let mut charts = 0;
+    for (at, section) in document.sections.iter().enumerate() {
+        out.push_str(&format!("<section id=\"s{at}\"><h2>{}</h2>\n", escape_html(&section.title)));
+        section.blocks.iter().for_each(|block| push_block(&mut out, block, &mut charts));
+        out.push_str("</section>\n");
+    }
+    out.push_str(&format!("</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
+    out
+}
+
+fn push_block(out: &mut String, block: &Block, charts: &mut usize) {
+    match block {
+        Block::Text(text) => out.push_str(&format!("<p>{}</p>\n", escape_html(text))),
+        Block::List(items) => {
+            let items: String = items.iter().map(|item| format!("<li>{}</li>", escape_html(item))).collect();
+            out.push_str(&format!("<ul>{items}</ul>\n"));
+        }
+        Block::Table(caption, table) => out.push_str(&table_html(caption, table)),
+        Block::Chart(chart) => {
+            *charts += 1;
+            let drawn = chart_svg(chart, &format!("chart{charts}"));
+            out.push_str(&format!(
+                "<figure><figcaption>{}</figcaption>{drawn}</figure>\n",
+                escape_html(&chart.title)
+            ));
+        }
+        Block::Code(caption, text) => {
+            let (caption, text) = (escape_html(caption), escape_html(text));
+            out.push_str(&format!(
+                "<details><summary>{caption}</summary><pre tabindex=\"0\">{text}</pre></details>\n"
+            ));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Renderers know syntax only: a table or a document as text of one kind.
+
+mod html;
+mod json;
+mod latex;
+mod markdown;
+mod terminal;
+
+pub(super) use html::escape_html;
+pub use html::{document_html, table_html};
+pub use json::render_json_rows;
+pub(super) use latex::escape_latex;
+pub use latex::{document_latex, table_latex};
+pub use markdown::{ChartFile, document_markdown, table_markdown};
+pub use terminal::render_terminal;

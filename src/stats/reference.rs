@@ -1,0 +1,100 @@
+//! Equal to scipy and statsmodels on the cases of tests/reference/stats.json, which make_stats.py writes.
+
+use serde_json::Value as Json;
+
+use super::{Factorial, PairedTest, holm, importance, paired, welch};
+
+fn cases(name: &str) -> Vec<Json> {
+    let all: Json = serde_json::from_str(include_str!("../../tests/reference/stats.json")).unwrap();
+    let cases = all[name].as_array().unwrap().clone();
+    assert!(!cases.is_empty());
+    cases
+}
+
+fn numbers(value: &Json) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+#[track_caller]
+fn close(own: f64, wanted: f64, relative: f64) {
+    assert!((own - wanted).abs() <= relative * wanted.abs() + 1e-13, "{own} is not {wanted}");
+}
+
+/// Compares every case of a paired test; p within a relative error, or, where p is drawn, what chance allows.
+fn check_paired(name: &str, test: PairedTest) {
+    for case in cases(name) {
+        let found = paired(&numbers(&case["first"]), &numbers(&case["second"])).unwrap();
+        assert_eq!(found.test, test);
+        let wanted = case["p"].as_f64().unwrap();
+        if test == (PairedTest::SignFlip { exact: false }) {
+            // Six standard errors of 9,999 draws, and what the normal approximation is off by.
+            let error = 6.0 * (wanted * (1.0 - wanted) / 9_999.0).sqrt() + 0.002;
+            assert!((found.p - wanted).abs() < error, "{} is not {wanted}", found.p);
+        } else {
+            close(found.p, wanted, 1e-10);
+        }
+        let (low, high) = found.interval.unwrap();
+        let ends = numbers(&case["interval"]);
+        close(low, ends[0], 1e-9);
+        close(high, ends[1], 1e-9);
+    }
+}
+
+#[test]
+fn mcnemars_test_is_that_of_statsmodels() {
+    check_paired("mcnemar", PairedTest::McNemar);
+}
+
+#[test]
+fn few_signs_are_counted_as_scipy_counts_them() {
+    check_paired("sign_flip", PairedTest::SignFlip { exact: true });
+}
+
+#[test]
+fn many_signs_are_drawn_and_come_close_to_the_normal_approximation() {
+    check_paired("sign_flip_drawn", PairedTest::SignFlip { exact: false });
+}
+
+#[test]
+fn welchs_test_is_that_of_scipy() {
+    for case in cases("welch") {
+        let found = welch(&numbers(&case["first"]), &numbers(&case["second"])).unwrap();
+        let ends = numbers(&case["interval"]);
+        close(found.p, case["p"].as_f64().unwrap(), 1e-9);
+        close(found.interval.0, ends[0], 1e-8);
+        close(found.interval.1, ends[1], 1e-8);
+    }
+}
+
+#[test]
+fn holms_adjustment_is_that_of_statsmodels() {
+    for case in cases("holm") {
+        for (own, wanted) in holm(&numbers(&case["p"])).into_iter().zip(numbers(&case["adjusted"])) {
+            close(own, wanted, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn importance_is_the_share_of_the_squares_that_statsmodels_finds() {
+    for case in cases("anova") {
+        let cells = case["cells"].as_array().unwrap().iter().zip(numbers(&case["values"]));
+        let levels = |cell: &Json| numbers(cell).into_iter().map(|level| level as usize).collect();
+        let axes = case["axes"].as_array().unwrap().iter().map(|axis| axis.as_str().unwrap().to_owned());
+        let grid =
+            Factorial { axes: axes.collect(), cells: cells.map(|(cell, y)| (levels(cell), y)).collect() };
+        let found = importance(&grid).unwrap();
+        assert_eq!(Some(found.complete), case["complete"].as_bool());
+        for (axis, share) in case["importance"].as_object().unwrap() {
+            let own = found.axes.iter().find(|own| own.axes == [axis.as_str()]).unwrap();
+            close(own.importance, share.as_f64().unwrap(), 1e-9);
+        }
+        for (pair, share) in case["pairs"].as_object().into_iter().flatten() {
+            let own = found
+                .pairs
+                .iter()
+                .find(|(a, b, _)| format!("{a}:{b}") == *pair || format!("{b}:{a}") == *pair);
+            close(own.unwrap().2, share.as_f64().unwrap(), 1e-9);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Rows of named columns, before any syntax: what SQL answers, and what is exported.
+
+use serde::Serialize;
+
+/// A value of a frame.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Datum {
+    /// Nothing there.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number, exact to 64 bits.
+    Integer(i64),
+    /// Any other number; one that is not finite is spelled `null` in JSON.
+    Real(f64),
+    /// A text.
+    Text(String),
+}
+
+impl Datum {
+    /// A datum, or nothing.
+    pub fn maybe<T>(value: Option<T>, kind: impl FnOnce(T) -> Self) -> Self {
+        value.map_or(Self::Null, kind)
+    }
+
+    /// As a text, numbers in their shortest exact spelling; empty for nothing and for what is no number.
+    pub fn plain(&self) -> String {
+        match self {
+            Self::Null => String::new(),
+            Self::Bool(value) => value.to_string(),
+            Self::Integer(number) => number.to_string(),
+            Self::Real(number) if !number.is_finite() => String::new(),
+            // With a point or an exponent, so that it reads back as what it is.
+            Self::Real(number) => format!("{number:?}"),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
+/// Rows of named columns; each row is as long as the columns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Frame {
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Vec<Datum>>,
+}

@@ -1,0 +1,73 @@
+//! The first rows of a large leaderboard, without reading the rest of it.
+
+use sqlx::Row;
+
+use super::board::Leaderboard;
+use super::error::StoreError;
+use super::open::Store;
+use super::scores::ScoresOf;
+use crate::job::JobId;
+use crate::task::Metric;
+
+impl Store {
+    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, every score of theirs, and how many rows
+    /// there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where that order is not
+    /// for the database: without an objective, or with one of a group, or with imported results beside it.
+    pub async fn first_rows(
+        &self,
+        name: Option<&str>,
+        rows: usize,
+    ) -> Result<Option<(Leaderboard, usize)>, StoreError> {
+        let (sweep, version, name) = self.find_sweep(name).await?;
+        let Some((position, task, metric)) = self.objective_place(sweep, version).await? else {
+            return Ok(None);
+        };
+        let order = if metric.higher_is_better() { "DESC" } else { "ASC" };
+        let query = format!(
+            "WITH cells AS (
+                 SELECT j.kind = 'base' AS base, MIN(s.position) AS place, group_concat(s.job_id, ' ') AS jobs,
+                        COUNT(*) AS seeds, COUNT(c.value) AS scored, AVG(c.value) AS value
+                 FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+                 LEFT JOIN wanted_scores w ON w.sweep_id = s.sweep_id AND w.version = s.version
+                     AND w.task_position = $3 AND w.job_id = s.job_id
+                 LEFT JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
+                     AND abs(c.value) <= 1.7976931348623157e308
+                 WHERE s.sweep_id = $1 AND s.version = $2
+                 GROUP BY iif(j.kind = 'base', s.job_id, s.cell))
+             SELECT jobs, COUNT(*) OVER () FROM cells
+             ORDER BY base DESC, scored = 0, scored < seeds, value {order}, place LIMIT $6"
+        );
+        let query =
+            sqlx::query(&query).bind(sweep).bind(version).bind(position).bind(&task).bind(metric.as_str());
+        let found = query.bind(rows as i64).fetch_all(&self.pool).await?;
+        let (mut ids, mut all) = (Vec::new(), 0);
+        for row in &found {
+            let jobs: &str = row.try_get(0)?;
+            ids.extend(jobs.split(' ').map(|id| JobId::from_store(id.to_owned())));
+            all = row.try_get::<i64, _>(1)? as usize;
+        }
+        let mut board = self.board_of(Some(&name), Some(&ids)).await?;
+        let places: Vec<usize> = (0..board.jobs.len()).collect();
+        self.read_scores(&mut board, ScoresOf::Jobs(&places)).await?;
+        Ok(Some((board, all)))
+    }
+
+    /// The one place of the objective's task among a version's tasks.
+    async fn objective_place(
+        &self,
+        sweep: i64,
+        version: i64,
+    ) -> Result<Option<(i64, String, Metric)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT t.position, t.task, v.objective_metric, COUNT(*) OVER () FROM sweep_versions v
+             JOIN sweep_tasks t ON t.sweep_id = v.sweep_id AND t.version = v.version AND t.task = v.objective_task
+             WHERE v.sweep_id = $1 AND v.version = $2 AND v.objective_metric IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM imports i WHERE i.sweep_id = v.sweep_id)",
+        );
+        let Some(row) = query.bind(sweep).bind(version).fetch_optional(&self.pool).await? else {
+            return Ok(None);
+        };
+        let metric = super::read::read_metric(row.try_get(2)?)?;
+        Ok((row.try_get::<i64, _>(3)? == 1).then_some((row.try_get(0)?, row.try_get(1)?, metric)))
+    }
+}

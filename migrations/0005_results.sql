@@ -54,7 +54,8 @@ CREATE TABLE document_values (
     PRIMARY KEY (score_key, metric)
 );
 
--- The values of the axes in a job of a sweep, as a JSON object; and those without the seed, in which the jobs of a cell agree.
+-- The values of the axes in a job of a sweep, as a JSON object; and what the jobs of a row of the leaderboard have in common: the
+-- values without the seed, or the id of an untrained model, which is a row alone.
 ALTER TABLE sweep_jobs ADD COLUMN axes TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE sweep_jobs ADD COLUMN cell TEXT NOT NULL DEFAULT '{}';
 UPDATE sweep_jobs SET axes = (
@@ -64,9 +65,8 @@ UPDATE sweep_jobs SET axes = (
       AND json_type(j.settings, '$."' || a.value || '"') IS NOT NULL
 );
 
-UPDATE sweep_jobs SET cell = json_remove(axes, '$.seed');
--- What a leaderboard asks of every job, beside its wide row.
-CREATE INDEX jobs_by_kind ON jobs (id, kind);
+UPDATE sweep_jobs SET cell = iif((SELECT kind FROM jobs WHERE id = job_id) = 'base', job_id, json_remove(axes, '$.seed'));
+CREATE INDEX sweep_jobs_by_cell ON sweep_jobs (sweep_id, version, cell, position, job_id);
 
 ALTER TABLE curves RENAME TO curve_points;
 ALTER TABLE documents RENAME TO scored_documents;

@@ -208,9 +208,9 @@ fn a_question_is_answered_and_nothing_can_be_changed_by_it() {
     fails(&lab, &["query", "SELECT 1; DROP TABLE jobs"], ExitCode::Usage, &["several statements"]);
     fails(
         &lab,
-        &["query", "SELECT nothing FROM runs"],
+        &["query", "SELECT nonsense FROM runs"],
         ExitCode::Usage,
-        &["no such column: nothing", "docs/schema.md"],
+        &["no such column: nonsense", "docs/schema.md"],
     );
     assert!(lab.is_done());
 }

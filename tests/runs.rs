@@ -13,7 +13,7 @@ fn a_run_ends_with_a_row_for_the_base_and_one_for_each_cell() {
     let lab = Lab::new(GRID);
     let output = lab.run(None, &[]);
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("loragrid top tiny --json"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("loragrid best tiny"), "{}", stdout(&output));
     let rows = lab.rows();
     assert_eq!(rows.len(), 3);
     assert_eq!(rows[0]["label"], "base");

@@ -1,5 +1,7 @@
 //! Rows of named columns, before any syntax: what SQL answers, and what is exported.
 
+use std::fmt::Write;
+
 use serde::Serialize;
 
 /// A value of a frame.
@@ -26,15 +28,23 @@ impl Datum {
 
     /// As a text, numbers in their shortest exact spelling; empty for nothing and for what is no number.
     pub fn plain(&self) -> String {
-        match self {
-            Self::Null => String::new(),
-            Self::Bool(value) => value.to_string(),
-            Self::Integer(number) => number.to_string(),
-            Self::Real(number) if !number.is_finite() => String::new(),
+        let mut text = String::new();
+        self.push_plain(&mut text);
+        text
+    }
+
+    /// Adds [`Datum::plain`] to a text.
+    pub fn push_plain(&self, out: &mut String) {
+        // A string takes every write.
+        let _ = match self {
+            Self::Null => Ok(()),
+            Self::Bool(value) => write!(out, "{value}"),
+            Self::Integer(number) => write!(out, "{number}"),
+            Self::Real(number) if !number.is_finite() => Ok(()),
             // With a point or an exponent, so that it reads back as what it is.
-            Self::Real(number) => format!("{number:?}"),
-            Self::Text(text) => text.clone(),
-        }
+            Self::Real(number) => write!(out, "{number:?}"),
+            Self::Text(text) => out.write_str(text),
+        };
     }
 }
 

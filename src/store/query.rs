@@ -166,8 +166,11 @@ mod tests {
         assert_eq!(found.rows, [[Datum::Integer(1), Datum::Real(0.5), text("x"), Datum::Null, text("00ff")]]);
         let written = query(&path, "WITH a AS (SELECT 1) INSERT INTO sweeps SELECT 1, 'a', 0", long).await;
         assert!(matches!(&written, Err(QueryError::Failed(why)) if why.contains("readonly")), "{written:?}");
-        let missing = query(&path, "SELECT nothing FROM runs", long).await;
-        assert!(matches!(&missing, Err(QueryError::Failed(why)) if why.contains("nothing")), "{missing:?}");
+        let missing = query(&path, "SELECT nonsense FROM runs", long).await;
+        assert!(
+            matches!(&missing, Err(QueryError::Failed(why)) if why.contains("no such column: nonsense")),
+            "{missing:?}"
+        );
         let endless =
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n";
         let late = query(&path, endless, Duration::from_millis(50)).await;

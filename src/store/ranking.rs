@@ -23,33 +23,31 @@ impl Store {
             return Ok(None);
         };
         let order = if metric.higher_is_better() { "DESC" } else { "ASC" };
+        // A cell is a JSON object, or the id of an untrained model.
         let query = format!(
-            "WITH cells AS (
-                 SELECT j.kind = 'base' AS base, MIN(s.position) AS place, group_concat(s.job_id, ' ') AS jobs,
-                        COUNT(*) AS seeds, COUNT(c.value) AS scored, AVG(c.value) AS value
-                 FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
-                 LEFT JOIN wanted_scores w ON w.sweep_id = s.sweep_id AND w.version = s.version
-                     AND w.task_position = $3 AND w.job_id = s.job_id
-                 LEFT JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
-                     AND abs(c.value) <= 1.7976931348623157e308
-                 WHERE s.sweep_id = $1 AND s.version = $2
-                 GROUP BY iif(j.kind = 'base', s.job_id, s.cell))
-             SELECT jobs, COUNT(*) OVER () FROM cells
-             ORDER BY base DESC, scored = 0, scored < seeds, value {order}, place LIMIT $6"
+            "SELECT group_concat(s.job_id, ' ') FROM sweep_jobs s
+             LEFT JOIN wanted_scores w ON w.sweep_id = s.sweep_id AND w.version = s.version
+                 AND w.task_position = $3 AND w.job_id = s.job_id
+             LEFT JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
+                 AND abs(c.value) <= 1.7976931348623157e308
+             WHERE s.sweep_id = $1 AND s.version = $2 GROUP BY s.cell
+             ORDER BY substr(s.cell, 1, 1) = '{{', COUNT(c.value) = 0, COUNT(c.value) < COUNT(*),
+                      AVG(c.value) {order}, MIN(s.position) LIMIT $6"
         );
         let query =
             sqlx::query(&query).bind(sweep).bind(version).bind(position).bind(&task).bind(metric.as_str());
-        let found = query.bind(rows as i64).fetch_all(&self.pool).await?;
-        let (mut ids, mut all) = (Vec::new(), 0);
-        for row in &found {
+        let mut ids = Vec::new();
+        for row in query.bind(rows as i64).fetch_all(&self.pool).await? {
             let jobs: &str = row.try_get(0)?;
             ids.extend(jobs.split(' ').map(|id| JobId::from_store(id.to_owned())));
-            all = row.try_get::<i64, _>(1)? as usize;
         }
+        let count =
+            sqlx::query("SELECT COUNT(DISTINCT cell) FROM sweep_jobs WHERE sweep_id = $1 AND version = $2");
+        let all: i64 = count.bind(sweep).bind(version).fetch_one(&self.pool).await?.try_get(0)?;
         let mut board = self.board_of(Some(&name), Some(&ids)).await?;
         let places: Vec<usize> = (0..board.jobs.len()).collect();
         self.read_scores(&mut board, ScoresOf::Jobs(&places)).await?;
-        Ok(Some((board, all)))
+        Ok(Some((board, all as usize)))
     }
 
     /// The one place of the objective's task among a version's tasks.

@@ -40,51 +40,65 @@ impl Store {
     /// Reads scores into the jobs; what was read before stays as it is.
     pub async fn read_scores(&self, board: &mut Leaderboard, of: ScoresOf<'_>) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
-        let query = sqlx::query(
-            "SELECT position, task, metrics FROM sweep_tasks WHERE sweep_id = $1 AND version = $2 ORDER BY position",
-        );
-        let tasks = query.bind(sweep).bind(board.version).fetch_all(&self.pool).await?;
-        let members = |task: &str| match of {
-            ScoresOf::Metric(wanted, _) => {
-                let group = board.groups.iter().find(|group| group.name == wanted);
-                wanted == task || group.is_some_and(|group| group.tasks.iter().any(|own| own == task))
-            }
-            _ => true,
-        };
-        let mut found = Vec::new();
-        for row in &tasks {
-            let (position, task, metrics): (i64, String, Vec<Metric>) =
-                (row.try_get(0)?, row.try_get(1)?, read_json(row, 2)?);
-            for metric in metrics {
-                let wanted = !matches!(of, ScoresOf::Metric(_, own) if own != metric);
-                if wanted && members(&task) {
-                    let ids = match of {
-                        ScoresOf::Jobs(jobs) => {
-                            Some(jobs.iter().map(|&at| board.jobs[at].id.as_str()).collect())
-                        }
-                        _ => None,
-                    };
-                    let lines =
-                        self.scores_at((sweep, board.version, position), (&task, metric), ids).await?;
-                    found.push((task.clone(), metric, lines));
-                }
-            }
-        }
-        let places = places(&board.jobs);
+        let version = (sweep, board.version);
         let before: Vec<usize> = board.jobs.iter().map(|job| job.scores.len()).collect();
-        for (task, metric, lines) in found {
-            for (id, score) in lines.lines().filter_map(|line| read_line(line, &task, metric)) {
+        let places = places(&board.jobs);
+        let take = |lines: String, board: &mut Leaderboard| {
+            for (id, score) in lines.split(LINE).filter_map(read_line) {
                 let Some(&at) = places.get(id) else { continue };
                 let known = &board.jobs[at].scores[..before[at]];
-                if !known.iter().any(|own| own.metric == metric && own.task == task) {
+                if !known.iter().any(|own| own.metric == score.metric && own.task == score.task) {
                     board.jobs[at].scores.push(score);
                 }
             }
+        };
+        if let ScoresOf::Jobs(jobs) = of {
+            let ids: Vec<JobId> = jobs.iter().map(|&at| board.jobs[at].id.clone()).collect();
+            let lines = self.scores_of(version, &ids).await?;
+            take(lines, board);
+        } else {
+            // While one task's scores are taken in, SQLite's thread reads the next one's.
+            let mut last = String::new();
+            for (position, task, metric) in self.score_columns(version, board, of).await? {
+                let next = self.scores_at((version.0, version.1, position), (&task, metric));
+                let (next, ()) = tokio::join!(biased; next, async { take(std::mem::take(&mut last), board) });
+                last = next?;
+            }
+            take(last, board);
         }
         let groups = std::mem::take(&mut board.groups);
         board.jobs.iter_mut().for_each(|job| group_scores(&groups, &mut job.scores));
         board.groups = groups;
         Ok(())
+    }
+
+    /// The places of a version's tasks, with each metric that is asked for.
+    async fn score_columns(
+        &self,
+        (sweep, version): (i64, i64),
+        board: &Leaderboard,
+        of: ScoresOf<'_>,
+    ) -> Result<Vec<(i64, String, Metric)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT position, task, metrics FROM sweep_tasks WHERE sweep_id = $1 AND version = $2 ORDER BY position",
+        );
+        let is_wanted = |task: &str, metric: Metric| match of {
+            ScoresOf::Metric(wanted, own) => {
+                let group = board.groups.iter().find(|group| group.name == wanted);
+                let is_of =
+                    wanted == task || group.is_some_and(|group| group.tasks.iter().any(|own| own == task));
+                own == metric && is_of
+            }
+            ScoresOf::All | ScoresOf::Jobs(_) => true,
+        };
+        let mut found = Vec::new();
+        for row in query.bind(sweep).bind(version).fetch_all(&self.pool).await? {
+            let (position, task, metrics): (i64, String, Vec<Metric>) =
+                (row.try_get(0)?, row.try_get(1)?, read_json(&row, 2)?);
+            let wanted = metrics.into_iter().filter(|metric| is_wanted(&task, *metric));
+            found.extend(wanted.map(|metric| (position, task.clone(), metric)));
+        }
+        Ok(found)
     }
 
     /// The scores that a board wants, there or not.
@@ -110,42 +124,59 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// The scores of the task at a place of a version, of some jobs or of all: a line for each with job, value, standard error and
-    /// documents. One text crosses from SQLite's thread much faster than a hundred thousand rows of four values; 17 digits are
-    /// enough for every double.
+    /// The scores of the task at a place of a version, a line for each. One text crosses from SQLite's thread much faster than a
+    /// hundred thousand rows of five values; 17 digits are enough for every double.
     async fn scores_at(
         &self,
         (sweep, version, position): (i64, i64, i64),
         (task, metric): (&str, Metric),
-        jobs: Option<Vec<&str>>,
     ) -> Result<String, StoreError> {
-        let mut query = QueryBuilder::new(
-            "SELECT group_concat(
-                 w.job_id || ' ' || iif(c.value IS NULL, 'NaN', printf('%!.17g', c.value)) || ' ' ||
-                 iif(c.stderr IS NULL, '-', printf('%!.17g', c.stderr)) || ' ' || c.documents, char(10))
-             FROM wanted_scores w CROSS JOIN task_scores c ON c.score_key = w.score_key AND c.task = ",
+        let query = format!(
+            "SELECT {LINES} FROM wanted_scores w
+             CROSS JOIN task_scores c ON c.score_key = w.score_key AND c.task = $4 AND c.metric = $5
+             WHERE w.sweep_id = $1 AND w.version = $2 AND w.task_position = $3"
         );
-        query.push_bind(task).push(" AND c.metric = ").push_bind(metric.as_str());
-        query.push(" WHERE w.sweep_id = ").push_bind(sweep).push(" AND w.version = ").push_bind(version);
-        query.push(" AND w.task_position = ").push_bind(position);
-        if let Some(jobs) = jobs {
-            let mut list = query.push(" AND w.job_id IN (").separated(", ");
-            for job in jobs {
-                list.push_bind(job);
-            }
-            query.push(")");
+        let query =
+            sqlx::query(&query).bind(sweep).bind(version).bind(position).bind(task).bind(metric.as_str());
+        let row = query.fetch_one(&self.pool).await?;
+        Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
+    }
+
+    /// Every score that a version wants of some jobs, a line for each, in the order of its tasks.
+    async fn scores_of(&self, (sweep, version): (i64, i64), jobs: &[JobId]) -> Result<String, StoreError> {
+        // The sign keeps SQLite from reading all scores of a task to find the few with these keys.
+        let mut query = QueryBuilder::new(format!(
+            "SELECT {LINES} FROM sweep_tasks t CROSS JOIN wanted_scores w
+                 ON w.sweep_id = t.sweep_id AND w.version = t.version AND w.task_position = t.position
+             CROSS JOIN task_scores c ON c.score_key = w.score_key AND +c.task = t.task
+             WHERE t.sweep_id = "
+        ));
+        query.push_bind(sweep).push(" AND t.version = ").push_bind(version).push(" AND w.job_id IN (");
+        let mut list = query.separated(", ");
+        for job in jobs {
+            list.push_bind(job.as_str());
         }
+        query.push(")");
         let row = query.build().fetch_one(&self.pool).await?;
         Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
     }
 }
 
-/// A line of [`Store::scores_at`].
-fn read_line<'a>(line: &'a str, task: &str, metric: Metric) -> Option<(&'a str, BoardScore)> {
-    let mut words = line.split(' ');
-    let (job, value, stderr) = (words.next()?, words.next()?.parse().ok()?, words.next()?.parse().ok());
-    let documents = words.next()?.parse().ok()?;
-    Some((job, BoardScore { task: task.to_owned(), metric, value, stderr, documents }))
+/// Between lines, and between the words of a line: signs that no name of a task has.
+const LINE: char = '\u{1e}';
+const WORD: char = '\u{1f}';
+
+/// The scores of `wanted_scores w` and `task_scores c` as lines: job, task, metric, value, standard error, documents.
+const LINES: &str = "group_concat(w.job_id || char(31) || c.task || char(31) || c.metric || char(31) ||
+    iif(c.value IS NULL, 'NaN', printf('%!.17g', c.value)) || char(31) ||
+    iif(c.stderr IS NULL, '-', printf('%!.17g', c.stderr)) || char(31) || c.documents, char(30))";
+
+fn read_line(line: &str) -> Option<(&str, BoardScore)> {
+    let mut words = line.split(WORD);
+    let (job, task, metric) = (words.next()?, words.next()?.to_owned(), Metric::named(words.next()?)?);
+    let (value, stderr, documents) =
+        (words.next()?.parse().ok()?, words.next()?.parse().ok(), words.next()?.parse().ok()?);
+    Some((job, BoardScore { task, metric, value, stderr, documents }))
 }
 
 /// Adds what groups of tasks come to, where every task of a group has a score.
@@ -177,11 +208,15 @@ mod tests {
 
     #[test]
     fn a_line_of_scores_reads_back_and_what_is_no_number_is_none() {
-        let (job, score) = read_line("ab12 0.5 0.25 7", "t", Metric::Acc).unwrap();
-        assert_eq!((job, score.value, score.stderr, score.documents), ("ab12", 0.5, Some(0.25), 7));
-        let (_, score) = read_line("ab12 NaN - 7", "t", Metric::Acc).unwrap();
+        let line = |words: &[&str]| words.join("\u{1f}");
+        let own = line(&["ab12", "a task", "acc", "0.5", "0.25", "7"]);
+        let (job, score) = read_line(&own).unwrap();
+        assert_eq!((job, score.task.as_str(), score.metric), ("ab12", "a task", Metric::Acc));
+        assert_eq!((score.value, score.stderr, score.documents), (0.5, Some(0.25), 7));
+        let own = line(&["ab12", "t", "acc", "NaN", "-", "7"]);
+        let (_, score) = read_line(&own).unwrap();
         assert!(score.value.is_nan() && score.stderr.is_none());
-        assert!(read_line("ab12 0.5", "t", Metric::Acc).is_none());
+        assert!(read_line("").is_none() && read_line(&line(&["ab12", "t", "acc"])).is_none());
     }
 
     #[tokio::test]

@@ -235,7 +235,10 @@ async fn insert_version(
         .bind(job.id.as_str())
         .bind(&job.label)
         .bind(axes_json(plan, job, true))
-        .bind(axes_json(plan, job, false))
+        .bind(match job.work {
+            Work::Base => job.id.to_string(),
+            Work::Train { .. } => axes_json(plan, job, false),
+        })
         .execute(&mut **tx)
         .await?;
         for (task, key) in &job.wanted {

@@ -7,8 +7,14 @@ pub fn frame_csv(frame: &Frame) -> Vec<u8> {
     let mut out = csv::Writer::from_writer(Vec::new());
     // A vector takes every write, and rows are as long as the names.
     let _ = out.write_record(&frame.columns);
+    let mut field = String::new();
     for row in &frame.rows {
-        let _ = out.write_record(row.iter().map(|value| value.plain()));
+        for value in row {
+            field.clear();
+            value.push_plain(&mut field);
+            let _ = out.write_field(&field);
+        }
+        let _ = out.write_record(None::<&[u8]>);
     }
     out.into_inner().unwrap_or_default()
 }

@@ -42,8 +42,11 @@ pub fn run_frame(board: &Leaderboard) -> Frame {
         let (first, last) = (job.losses.map(|own| own.0), job.losses.map(|own| own.1));
         row.extend([first, last, job.work.validation_loss].map(|own| Datum::maybe(own, Datum::Real)));
         row.push(Datum::maybe(job.converged, Datum::Bool));
-        for name in &metrics {
-            let score = job.score(&name.task, name.metric);
+        for (at, name) in metrics.iter().enumerate() {
+            // Mostly scores are in the metrics' order.
+            let is_own =
+                |score: &&crate::store::BoardScore| score.metric == name.metric && score.task == name.task;
+            let score = job.scores.get(at).filter(is_own).or_else(|| job.score(&name.task, name.metric));
             row.push(Datum::maybe(score.map(|score| score.value), Datum::Real));
             row.push(Datum::maybe(score.and_then(|score| score.stderr), Datum::Real));
         }

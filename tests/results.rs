@@ -408,3 +408,13 @@ fn claims_are_judged_and_what_is_no_claim_is_refused() {
     lab.0.write("wrong.toml", claim("expect = 'bigger'"));
     fails(&lab, &["findings", "wrong.toml"], ExitCode::SweepFile, &["wrong.toml", "line 6"]);
 }
+
+#[test]
+fn a_sweep_that_was_queued_by_an_older_program_gets_its_tasks_from_whoever_runs_it() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    // What the schema of before had no room for.
+    lab.ask::<i64>("DELETE FROM sweep_tasks RETURNING position");
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(lab.rows().iter().all(|row| row["scores"][0]["value"].is_number()), "{:?}", lab.rows()[0]);
+}

@@ -8,7 +8,6 @@ use sqlx::{QueryBuilder, Row};
 use super::error::StoreError;
 use super::open::Store;
 use super::read::{has_converged, read_json, read_metric, read_state};
-use super::scores::ScoresOf;
 use crate::job::{JobId, JobState, Value};
 use crate::plan::PlannedGroup;
 use crate::task::Metric;
@@ -145,14 +144,6 @@ impl Store {
             groups,
             jobs,
         })
-    }
-
-    /// A sweep, or the last submitted one, with every setting and score. Errors: no such sweep.
-    pub async fn leaderboard(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
-        let mut board = self.board(name).await?;
-        self.read_settings(&mut board).await?;
-        self.read_scores(&mut board, ScoresOf::All).await?;
-        Ok(board)
     }
 
     async fn board_jobs(

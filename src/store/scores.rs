@@ -37,6 +37,14 @@ pub enum ScoresOf<'a> {
 }
 
 impl Store {
+    /// A sweep, or the last submitted one, with every setting and score. Errors: no such sweep.
+    pub async fn leaderboard(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
+        let mut board = self.board(name).await?;
+        self.read_settings(&mut board).await?;
+        self.read_scores(&mut board, ScoresOf::All).await?;
+        Ok(board)
+    }
+
     /// Reads scores into the jobs; what was read before stays as it is.
     pub async fn read_scores(&self, board: &mut Leaderboard, of: ScoresOf<'_>) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;

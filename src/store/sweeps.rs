@@ -139,6 +139,14 @@ impl Store {
         Ok(known)
     }
 
+    /// Notes the tasks of a sweep's newest version as it was planned again: one that was submitted before they were kept has none.
+    pub async fn note_tasks(&self, name: &str, plan: &Plan) -> Result<(), StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(name)).await?;
+        let mut tx = self.begin().await?;
+        insert_tasks(&mut tx, (sweep, version), plan).await?;
+        Ok(tx.commit().await?)
+    }
+
     /// Stores the plan as the newest version of its sweep and queues what is missing: new jobs, and jobs that are done,
     /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
     /// again. Returns the version's number.
@@ -156,6 +164,7 @@ impl Store {
             Some(version) => version,
             None => insert_version(&mut tx, sweep, plan, origin).await?,
         };
+        insert_tasks(&mut tx, (sweep, version), plan).await?;
         tx.commit().await?;
         Ok(version)
     }
@@ -223,7 +232,6 @@ async fn insert_version(
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;
-    insert_tasks(tx, (sweep, version), plan).await?;
     for (position, job) in plan.jobs.iter().enumerate() {
         sqlx::query(
             "INSERT INTO sweep_jobs (sweep_id, version, position, job_id, label, axes, cell)
@@ -268,7 +276,8 @@ async fn insert_tasks(
     for (position, planned) in plan.tasks.iter().enumerate() {
         let metrics: Vec<&str> = planned.task.metrics.iter().map(|metric| metric.metric.as_str()).collect();
         let insert = sqlx::query(
-            "INSERT INTO sweep_tasks (sweep_id, version, position, task, metrics) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO sweep_tasks (sweep_id, version, position, task, metrics) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (sweep_id, version, position) DO UPDATE SET task = excluded.task, metrics = excluded.metrics",
         );
         insert
             .bind(sweep)

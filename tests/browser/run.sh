@@ -14,6 +14,6 @@ trap 'rm -rf "$scratch"' EXIT
 export LORAGRID_DB="$scratch/loragrid.db"
 target/release/loragrid run sweeps/quickstart.toml --engine target/release/fake-engine > /dev/null 2>&1
 target/release/loragrid report --output "$scratch/quickstart.html" 2> /dev/null
-sed '1,/^---$/d; 1,/^---$/d' src/report/sweep/snapshots/*__html.snap > "$scratch/hostile.html"
+awk 'n >= 2 { print } /^---$/ { n++ }' src/report/sweep/snapshots/*__html.snap > "$scratch/hostile.html"
 cp tests/browser/report.mjs "$work/"
 node "$work/report.mjs" "$chromium" "$work/shots" "$scratch/quickstart.html" "$scratch/hostile.html"

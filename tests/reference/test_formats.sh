@@ -12,9 +12,9 @@ mkdir -p "$out"
 export LORAGRID_DB="$out/loragrid.db"
 target/release/loragrid run sweeps/quickstart.toml --engine target/release/fake-engine > /dev/null 2>&1
 target/release/loragrid report --output "$out/quickstart.tex" 2> /dev/null
-sed '1,/^---$/d; 1,/^---$/d' src/report/sweep/snapshots/*__latex.snap > "$out/hostile.tex"
+awk 'n >= 2 { print } /^---$/ { n++ }' src/report/sweep/snapshots/*__latex.snap > "$out/hostile.tex"
 for name in quickstart hostile; do
-    (cd "$out" && pdflatex -interaction=nonstopmode -halt-on-error "$name.tex" > "$name.out") || { tail -20 "$out/$name.out"; exit 1; }
+    (cd "$out" && pdflatex -interaction=nonstopmode -halt-on-error "$name.tex" > "$name.out" 2>&1) || { tail -20 "$out/$name.out"; exit 1; }
 done
 target/release/loragrid export --output "$out/runs.parquet" 2> /dev/null
 target/release/loragrid export --output "$out/runs.csv" 2> /dev/null

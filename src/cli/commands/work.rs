@@ -81,6 +81,7 @@ async fn plan_again(
     let (known, mut digests) = (store.known().await?, store.digests().await?);
     let plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
     store.remember(&digests).await?;
+    store.note_tasks(name, &plan).await?;
     let queued = store.jobs_in(Some(name), &[JobState::Queued]).await?;
     let mut left = queued.len();
     for job in queued.iter().filter(|job| !plan.to_run().any(|planned| planned.id == **job)) {

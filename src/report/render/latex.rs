@@ -101,8 +101,9 @@ pub fn document_latex(document: &Document) -> String {
                     format!("\\begin{{itemize}}\n{items}\\end{{itemize}}\n")
                 }
                 Block::Table(caption, table) => page_table(caption, table),
+                // In one box, so that no page ends between a title and its chart.
                 Block::Chart(chart) => format!(
-                    "\n\\textit{{{}}}\\par\n\\begin{{minipage}}{{0.62\\linewidth}}\n{}\\end{{minipage}}\n\n",
+                    "\n\\begin{{minipage}}{{0.62\\linewidth}}\n\\textit{{{}}}\\par\n{}\\end{{minipage}}\n\n",
                     escape_latex(&chart.title),
                     chart_pgf(chart)
                 ),

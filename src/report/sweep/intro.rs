@@ -40,6 +40,10 @@ pub(super) fn swept(input: &ReportInput) -> Vec<Block> {
     }
     for axis in &board.axes {
         let values = values_of(board, axis);
+        // An evaluation alone has no job of the grid.
+        if values.is_empty() {
+            continue;
+        }
         let shown: Vec<String> = values.iter().take(VALUES).map(ToString::to_string).collect();
         let more =
             if values.len() > VALUES { format!(", … ({} values)", values.len()) } else { String::new() };

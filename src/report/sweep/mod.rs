@@ -47,10 +47,11 @@ fn finding_blocks(findings: &[Finding]) -> Vec<Block> {
     }
     let count = |outcome: Outcome| findings.iter().filter(|own| own.outcome == outcome).count();
     let text = format!(
-        "{} claims: {} confirmed, {} refuted, {} undecided. Scores are compared document by document between runs that are equal in \
+        "{} {}: {} confirmed, {} refuted, {} undecided. Scores are compared document by document between runs that are equal in \
          everything that the claim does not name (exact McNemar or sign-flip test, Holm over a claim's metrics, 5 %), and every \
          pair of runs must differ in the same direction; times and memory by what was measured.",
         findings.len(),
+        if findings.len() == 1 { "claim" } else { "claims" },
         count(Outcome::Confirmed),
         count(Outcome::Refuted),
         count(Outcome::Undecided)

@@ -13,6 +13,8 @@ use crate::checkpoint::FileStamp;
 
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS: usize = 8192;
+/// How much of the file a reader maps, in bytes.
+const MAPPED: &str = "4000000000";
 /// How often a migration is tried again, beside other processes that migrate.
 const MIGRATION_TRIES: u64 = 5;
 
@@ -30,6 +32,10 @@ impl Store {
     /// Opens the database and brings its schema up to date; makes it and its folder if they are not there. Errors:
     /// [`StoreError::Open`], [`StoreError::Migrate`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_for(path, false).await
+    }
+
+    async fn open_for(path: &Path, reads: bool) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
@@ -48,6 +54,7 @@ impl Store {
             // A leaderboard reads tens of thousands of rows: with a small buffer the threads wait for each other at every few of them.
             .row_buffer_size(ROWS)
             .pragma("cache_size", "-32000")
+            .pragma("mmap_size", if reads { MAPPED } else { "0" })
             .busy_timeout(BUSY);
         // A connection to a file does not go stale.
         let one = || SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
@@ -65,6 +72,16 @@ impl Store {
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         if path.is_file() {
             Self::open(path).await
+        } else {
+            Err(StoreError::NoDatabase { path: path.to_owned() })
+        }
+    }
+
+    /// Opens a database that must be there to read results: its file is mapped, so that no page is copied. Errors: as
+    /// [`Store::open_existing`].
+    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        if path.is_file() {
+            Self::open_for(path, true).await
         } else {
             Err(StoreError::NoDatabase { path: path.to_owned() })
         }

@@ -1,11 +1,15 @@
 //! The first rows of a large leaderboard, without reading the rest of it.
 
+use std::cmp::Ordering;
+
+use rustc_hash::FxHashMap;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 
 use super::board::Leaderboard;
 use super::error::StoreError;
 use super::open::Store;
-use super::scores::ScoresOf;
+use super::scores::{LINE, ScoresOf, WORD};
 use crate::job::JobId;
 use crate::task::Metric;
 
@@ -22,32 +26,58 @@ impl Store {
         let Some((position, task, metric)) = self.objective_place(sweep, version).await? else {
             return Ok(None);
         };
-        let order = if metric.higher_is_better() { "DESC" } else { "ASC" };
-        // A cell is a JSON object, or the id of an untrained model.
-        let query = format!(
-            "SELECT group_concat(s.job_id, ' ') FROM sweep_jobs s
-             LEFT JOIN wanted_scores w ON w.sweep_id = s.sweep_id AND w.version = s.version
-                 AND w.task_position = $3 AND w.job_id = s.job_id
-             LEFT JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
-                 AND abs(c.value) <= 1.7976931348623157e308
-             WHERE s.sweep_id = $1 AND s.version = $2 GROUP BY s.cell
-             ORDER BY substr(s.cell, 1, 1) = '{{', COUNT(c.value) = 0, COUNT(c.value) < COUNT(*),
-                      AVG(c.value) {order}, MIN(s.position) LIMIT $6"
-        );
-        let query =
-            sqlx::query(&query).bind(sweep).bind(version).bind(position).bind(&task).bind(metric.as_str());
-        let mut ids = Vec::new();
-        for row in query.bind(rows as i64).fetch_all(&self.pool).await? {
-            let jobs: &str = row.try_get(0)?;
-            ids.extend(jobs.split(' ').map(|id| JobId::from_store(id.to_owned())));
-        }
-        let count =
-            sqlx::query("SELECT COUNT(DISTINCT cell) FROM sweep_jobs WHERE sweep_id = $1 AND version = $2");
-        let all: i64 = count.bind(sweep).bind(version).fetch_one(&self.pool).await?.try_get(0)?;
+        let cells = self.ranked_cells((sweep, version, position), (&task, metric)).await?;
+        let all = cells.len();
+        let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
         let mut board = self.board_of(Some(&name), Some(&ids)).await?;
         let places: Vec<usize> = (0..board.jobs.len()).collect();
         self.read_scores(&mut board, ScoresOf::Jobs(&places)).await?;
-        Ok(Some((board, all as usize)))
+        Ok(Some((board, all)))
+    }
+
+    /// The rows of a version, the first one first. Jobs, their score keys and the scores are read one after the other in the order in
+    /// which they lie on disk, and brought together here: looked up by each other they would be twenty thousand jumps.
+    async fn ranked_cells(
+        &self,
+        (sweep, version, position): (i64, i64, i64),
+        (task, metric): (&str, Metric),
+    ) -> Result<Vec<RankedCell>, StoreError> {
+        let jobs = sqlx::query(
+            "SELECT group_concat(job_id || char(31) || position || char(31) || cell, char(30)) FROM sweep_jobs
+             WHERE sweep_id = $1 AND version = $2",
+        );
+        let jobs = text_of(jobs.bind(sweep).bind(version).fetch_one(&self.pool).await?)?;
+        let wanted = sqlx::query(
+            "SELECT group_concat(job_id || char(31) || score_key, char(30)) FROM wanted_scores
+             WHERE sweep_id = $1 AND version = $2 AND task_position = $3",
+        );
+        let wanted = text_of(wanted.bind(sweep).bind(version).bind(position).fetch_one(&self.pool).await?)?;
+        let scores = sqlx::query(
+            "SELECT group_concat(score_key || char(31) || printf('%!.17g', value), char(30)) FROM task_scores
+             WHERE task = $1 AND metric = $2 AND value IS NOT NULL",
+        );
+        let scores = text_of(scores.bind(task).bind(metric.as_str()).fetch_one(&self.pool).await?)?;
+        let values: FxHashMap<&str, f64> =
+            lines(&scores).filter_map(|(key, value)| Some((key, value.parse().ok()?))).collect();
+        let values: FxHashMap<&str, f64> = lines(&wanted)
+            .filter_map(|(job, key)| Some((job, *values.get(key).filter(|value| value.is_finite())?)))
+            .collect();
+        let mut places: FxHashMap<&str, usize> = FxHashMap::default();
+        let mut cells: Vec<RankedCell> = Vec::new();
+        for (job, rest) in lines(&jobs) {
+            let Some((position, cell)) = rest.split_once(WORD) else { continue };
+            let at = *places.entry(cell).or_insert(cells.len());
+            if at == cells.len() {
+                cells.push(RankedCell { is_base: !cell.starts_with('{'), ..RankedCell::default() });
+            }
+            let own = &mut cells[at];
+            own.jobs.push(JobId::from_store(job.to_owned()));
+            own.values.extend(values.get(job));
+            let position = position.parse().unwrap_or(u64::MAX);
+            own.position = if own.jobs.len() == 1 { position } else { own.position.min(position) };
+        }
+        cells.sort_by(|a, b| a.order(b, metric.higher_is_better()));
+        Ok(cells)
     }
 
     /// The one place of the objective's task among a version's tasks.
@@ -68,4 +98,43 @@ impl Store {
         let metric = super::read::read_metric(row.try_get(2)?)?;
         Ok((row.try_get::<i64, _>(3)? == 1).then_some((row.try_get(0)?, row.try_get(1)?, metric)))
     }
+}
+
+/// The jobs of a row.
+#[derive(Debug, Default)]
+struct RankedCell {
+    jobs: Vec<JobId>,
+    /// An untrained model, which is a row alone.
+    is_base: bool,
+    /// The finite scores of its jobs.
+    values: Vec<f64>,
+    /// Place of its first job in the plan.
+    position: u64,
+}
+
+impl RankedCell {
+    fn order(&self, other: &Self, higher_is_better: bool) -> Ordering {
+        let lacks = |own: &Self| (own.values.is_empty(), own.values.len() < own.jobs.len());
+        let value = |own: &Self| mean(&own.values).unwrap_or_default();
+        let by_value = value(self).total_cmp(&value(other));
+        other
+            .is_base
+            .cmp(&self.is_base)
+            .then(lacks(self).cmp(&lacks(other)))
+            .then(if higher_is_better { by_value.reverse() } else { by_value })
+            .then(self.position.cmp(&other.position))
+    }
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn text_of(row: SqliteRow) -> Result<String, StoreError> {
+    Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
+}
+
+/// Lines of a first word and what follows it.
+fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(LINE).filter_map(|line| line.split_once(WORD))
 }

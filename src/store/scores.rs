@@ -171,8 +171,8 @@ impl Store {
 }
 
 /// Between lines, and between the words of a line: signs that no name of a task has.
-const LINE: char = '\u{1e}';
-const WORD: char = '\u{1f}';
+pub(super) const LINE: char = '\u{1e}';
+pub(super) const WORD: char = '\u{1f}';
 
 /// The scores of `wanted_scores w` and `task_scores c` as lines: job, task, metric, value, standard error, documents.
 const LINES: &str = "group_concat(w.job_id || char(31) || c.task || char(31) || c.metric || char(31) ||

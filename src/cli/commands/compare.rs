@@ -53,7 +53,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let first = Compared::read(&store, &arguments.first).await?;
         let second = Compared::read(&store, &arguments.second).await?;
         let tasks = task_differences(&first.values, &second.values);

@@ -16,7 +16,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let board = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let board = board_of(&store, arguments.sweep.as_deref()).await?;
         store.close().await;
         Ok(board)

@@ -20,7 +20,7 @@ pub(in crate::cli) fn run(
 ) -> Result<ExitCode, Failure> {
     let format = format_of(arguments)?;
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         if format == ExportFormat::LmEval {
             let folder = arguments
                 .output

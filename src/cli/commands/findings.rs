@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let (title, findings) = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let found = read_findings(&store, &arguments.file).await?;
         store.close().await;
         Ok(found)

@@ -27,7 +27,7 @@ pub(in crate::cli) fn run(
 ) -> Result<ExitCode, Failure> {
     let format = format_of(arguments)?;
     let document = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
             [] => vec![None],
             names => names.iter().map(|name| Some(name.as_str())).collect(),

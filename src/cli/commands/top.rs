@@ -20,7 +20,7 @@ const ROWS: usize = 40;
 
 pub(in crate::cli) fn run(arguments: &TopArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         show_any(&store, arguments).await?;
         store.close().await;
         Ok(ExitCode::Success)

@@ -97,7 +97,7 @@ pub(super) struct FindingsArguments {
 pub(super) struct BestArguments {
     /// The sweep [default: the last one submitted]
     pub(super) sweep: Option<String>,
-    /// Score the tasks of [final] with the winner and the base model, once
+    /// Score the tasks of the section final with the winner and the base model, once
     #[arg(long = "final")]
     pub(super) final_tasks: bool,
     #[command(flatten)]

@@ -62,9 +62,9 @@ impl Store {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let mut query = QueryBuilder::new(
             "SELECT w.score_key, w.job_id, c.value, c.metric, d.pairs
-             FROM sweep_tasks t JOIN wanted_scores w
+             FROM sweep_tasks t CROSS JOIN wanted_scores w
                  ON w.sweep_id = t.sweep_id AND w.version = t.version AND w.task_position = t.position
-             JOIN task_scores c ON c.task = t.task AND c.score_key = w.score_key
+             CROSS JOIN task_scores c ON c.task = t.task AND c.score_key = w.score_key
              LEFT JOIN document_values d ON d.score_key = c.score_key AND d.metric = c.metric
              WHERE c.value IS NOT NULL AND t.sweep_id = ",
         );

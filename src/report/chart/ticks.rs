@@ -77,7 +77,7 @@ mod tests {
         fn multiplying_marks_cover_any_range(low in 1e-6f64..1e4, factor in 1.0f64..1e5) {
             let marks = multiplying(low, low * factor);
             prop_assert!(marks[0] <= low * (1.0 + 1e-9) && *marks.last().unwrap() >= low * factor * (1.0 - 1e-9), "{:?}", marks);
-            prop_assert!(marks.len() >= 1 && marks.windows(2).all(|pair| pair[0] < pair[1]));
+            prop_assert!(!marks.is_empty() && marks.windows(2).all(|pair| pair[0] < pair[1]));
         }
 
         #[test]

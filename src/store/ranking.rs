@@ -9,14 +9,15 @@ use sqlx::sqlite::SqliteRow;
 use super::board::Leaderboard;
 use super::error::StoreError;
 use super::open::Store;
-use super::scores::{LINE, ScoresOf, WORD};
+use super::scores::{BOUND, LINE, ScoresOf, WORD};
 use crate::job::JobId;
 use crate::task::Metric;
 
 impl Store {
     /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, every score of theirs, and how many rows
-    /// there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where that order is not
-    /// for the database: without an objective, or with one of a group, or with imported results beside it.
+    /// there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
+    /// say it: without an objective, or with one of a group, or with imported results
+    /// beside it; or where these are more jobs than one statement names.
     pub async fn first_rows(
         &self,
         name: Option<&str>,
@@ -29,6 +30,9 @@ impl Store {
         let cells = self.ranked_cells((sweep, version, position), (&task, metric)).await?;
         let all = cells.len();
         let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
+        if ids.len() > BOUND {
+            return Ok(None);
+        }
         let mut board = self.board_of(Some(&name), Some(&ids)).await?;
         let places: Vec<usize> = (0..board.jobs.len()).collect();
         self.read_scores(&mut board, ScoresOf::Jobs(&places)).await?;

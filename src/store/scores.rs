@@ -62,8 +62,10 @@ impl Store {
         };
         if let ScoresOf::Jobs(jobs) = of {
             let ids: Vec<JobId> = jobs.iter().map(|&at| board.jobs[at].id.clone()).collect();
-            let lines = self.scores_of(version, &ids).await?;
-            take(lines, board);
+            for ids in ids.chunks(BOUND) {
+                let lines = self.scores_of(version, ids).await?;
+                take(lines, board);
+            }
         } else {
             // While one task's scores are taken in, SQLite's thread reads the next one's.
             let mut last = String::new();
@@ -169,6 +171,9 @@ impl Store {
         Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
     }
 }
+
+/// Jobs that one statement names: SQLite takes 32,766 values.
+pub(super) const BOUND: usize = 10_000;
 
 /// Between lines, and between the words of a line: signs that no name of a task has.
 pub(super) const LINE: char = '\u{1e}';

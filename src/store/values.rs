@@ -9,6 +9,7 @@ use super::board::Leaderboard;
 use super::error::StoreError;
 use super::open::Store;
 use super::read::{read_json, read_metric};
+use super::scores::BOUND;
 use crate::job::JobId;
 use crate::task::{DocumentValue, Metric};
 
@@ -60,26 +61,28 @@ impl Store {
         jobs: &[usize],
     ) -> Result<HashMap<JobId, ByDocument>, StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
-        let mut query = QueryBuilder::new(
-            "SELECT w.score_key, w.job_id, c.value, c.metric, d.pairs
-             FROM sweep_tasks t CROSS JOIN wanted_scores w
-                 ON w.sweep_id = t.sweep_id AND w.version = t.version AND w.task_position = t.position
-             CROSS JOIN task_scores c ON c.task = t.task AND c.score_key = w.score_key
-             LEFT JOIN document_values d ON d.score_key = c.score_key AND d.metric = c.metric
-             WHERE c.value IS NOT NULL AND t.sweep_id = ",
-        );
-        query.push_bind(sweep).push(" AND t.version = ").push_bind(board.version);
-        query.push(" AND t.task = ").push_bind(task).push(" AND c.metric = ").push_bind(metric.as_str());
-        let mut list = query.push(" AND w.job_id IN (").separated(", ");
-        for &at in jobs {
-            list.push_bind(board.jobs[at].id.as_str());
-        }
-        query.push(")");
         let mut found = HashMap::new();
-        for row in query.build().fetch_all(&self.pool).await? {
-            let value: f64 = row.try_get(2)?;
-            if let Some(values) = self.by_document(&row, value).await? {
-                found.insert(JobId::from_store(row.try_get(1)?), values);
+        for chunk in jobs.chunks(BOUND) {
+            let mut query = QueryBuilder::new(
+                "SELECT w.score_key, w.job_id, c.value, c.metric, d.pairs
+                 FROM sweep_tasks t CROSS JOIN wanted_scores w
+                     ON w.sweep_id = t.sweep_id AND w.version = t.version AND w.task_position = t.position
+                 CROSS JOIN task_scores c ON c.task = t.task AND c.score_key = w.score_key
+                 LEFT JOIN document_values d ON d.score_key = c.score_key AND d.metric = c.metric
+                 WHERE c.value IS NOT NULL AND t.sweep_id = ",
+            );
+            query.push_bind(sweep).push(" AND t.version = ").push_bind(board.version);
+            query.push(" AND t.task = ").push_bind(task).push(" AND c.metric = ").push_bind(metric.as_str());
+            let mut list = query.push(" AND w.job_id IN (").separated(", ");
+            for &at in chunk {
+                list.push_bind(board.jobs[at].id.as_str());
+            }
+            query.push(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                let value: f64 = row.try_get(2)?;
+                if let Some(values) = self.by_document(&row, value).await? {
+                    found.insert(JobId::from_store(row.try_get(1)?), values);
+                }
             }
         }
         Ok(found)

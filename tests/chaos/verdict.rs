@@ -50,9 +50,10 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
     assert!(deeds.kills() > 0, "nothing was disturbed");
 
     for query in [
-        "SELECT score_key || document || requests || metrics FROM documents ORDER BY score_key, document",
-        "SELECT score_key || metric || value || COALESCE(stderr, '-') || documents FROM scores ORDER BY score_key, metric",
-        "SELECT subject || step || loss || learning_rate || tokens FROM curves ORDER BY subject, step",
+        "SELECT score_key || document || requests || metrics FROM scored_documents ORDER BY score_key, document",
+        "SELECT score_key || metric || COALESCE(value, '-') || COALESCE(stderr, '-') || documents FROM task_scores ORDER BY score_key, metric",
+        "SELECT score_key || metric || hex(pairs) FROM document_values ORDER BY score_key, metric",
+        "SELECT subject || step || loss || learning_rate || tokens FROM curve_points ORDER BY subject, step",
         "SELECT subject || steps || tokens || first_loss || last_loss || last_losses FROM trainings ORDER BY subject",
     ] {
         let (own, others) = (lab.ask::<String>(query), calm.ask::<String>(query));

@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let store = Store::open_existing(&PathBuf::from(db)).await?;
     let mut board = store.board(Some(&sweep)).await?;
-    store.read_settings(&mut board).await?;
+    store.read_settings(&mut board, None).await?;
     let wanted = store.wanted(&board).await?;
     let (owner, slot) = (Owner::this_process(), &cpu_slots()[0]);
     let queued: Vec<usize> =

@@ -27,6 +27,13 @@ impl Lab {
         Self(scratch)
     }
 
+    /// Gives the sweep file another name.
+    pub(crate) fn rename(&self, name: &str) {
+        let text = std::fs::read_to_string(self.0.path().join("sweep.toml")).unwrap();
+        let (_, rest) = text.split_once('\n').unwrap();
+        self.0.write("sweep.toml", format!("name = \"{name}\"\n{rest}"));
+    }
+
     /// `run sweep.toml` with the fake engine and a fault, if one is named.
     pub(crate) fn run(&self, fault: Option<&str>, more: &[&str]) -> Output {
         self.command(fault, more).output().unwrap()

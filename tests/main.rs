@@ -34,3 +34,5 @@ mod results;
 #[cfg(feature = "fake-engine")]
 mod runs;
 mod support;
+#[cfg(feature = "fake-engine")]
+mod winner;

@@ -8,10 +8,10 @@ use serde_json::Value as Json;
 use crate::lab::{FAKE, Lab, succeeded};
 use crate::support::stderr;
 
-const GRID: &str = "eval = [\"two_digit_subtraction\", \"two_digit_addition\"]\nlimit = 40\n[axes]\n\"lora.rank\" = [2, 4]\n\"lora.alpha\" = [4, 8]\nseed = [1, 2]\n";
+pub(crate) const GRID: &str = "eval = [\"two_digit_subtraction\", \"two_digit_addition\"]\nlimit = 40\n[axes]\n\"lora.rank\" = [2, 4]\n\"lora.alpha\" = [4, 8]\nseed = [1, 2]\n";
 
 /// A sweep that has been run with the fake engine, and the ids of its trained jobs.
-fn done() -> (Lab, Vec<String>) {
+pub(crate) fn done() -> (Lab, Vec<String>) {
     let lab = Lab::new(
         "eval = [\"two_digit_subtraction\"]\nlimit = 40\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n",
     );
@@ -20,20 +20,20 @@ fn done() -> (Lab, Vec<String>) {
     (lab, jobs)
 }
 
-fn trained(lab: &Lab) -> Vec<String> {
+pub(crate) fn trained(lab: &Lab) -> Vec<String> {
     let rows = lab.rows();
     let cells = rows.iter().filter(|row| row["base"] == false);
     let jobs = cells.flat_map(|row| row["jobs"].as_array().unwrap().clone());
     jobs.map(|job| job.as_str().unwrap().to_owned()).collect()
 }
 
-fn grid() -> Lab {
+pub(crate) fn grid() -> Lab {
     let lab = Lab::new(GRID);
     succeeded(&lab.run(None, &[]));
     lab
 }
 
-fn printed(output: &Output) -> String {
+pub(crate) fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", stderr(output));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -46,7 +46,7 @@ fn first_column(text: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn fails(lab: &Lab, arguments: &[&str], code: ExitCode, words: &[&str]) {
+pub(crate) fn fails(lab: &Lab, arguments: &[&str], code: ExitCode, words: &[&str]) {
     let output = lab.0.run(arguments);
     assert_eq!(output.status.code(), Some(code as i32), "{arguments:?}: {}", stderr(&output));
     // Lines are wrapped where they are long.
@@ -290,12 +290,7 @@ fn what_is_not_there_yet_is_said() {
     let lab = Lab::new(GRID);
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
     let jobs = trained(&lab);
-    fails(
-        &lab,
-        &["compare", &jobs[0], &jobs[1]],
-        ExitCode::NotFound,
-        &["is queued and has no scored document"],
-    );
+    fails(&lab, &["compare", &jobs[0], &jobs[1]], ExitCode::NotFound, &["is queued and has no score yet"]);
     fails(&lab, &["report"], ExitCode::NotFound, &["has no result yet"]);
     fails(&lab, &["best"], ExitCode::NotFound, &["has its two_digit_subtraction yet"]);
     fails(&lab, &["effects"], ExitCode::NotFound, &["fewer than two cells"]);
@@ -306,79 +301,6 @@ fn what_is_not_there_yet_is_said() {
         &["no job has lora.rank"],
     );
     assert!(printed(&lab.0.run(&["top"])).contains("queued"));
-}
-
-#[test]
-fn the_winner_looks_once_at_the_tasks_that_were_kept_for_it() {
-    let lab = Lab::new(
-        &format!("{GRID}[final]\neval = [\"two_digit_multiplication\"]\n")
-            .replace(", \"two_digit_addition\"", ""),
-    );
-    lab.0.write(
-        "sweep.toml",
-        std::fs::read_to_string(lab.0.path().join("sweep.toml"))
-            .unwrap()
-            .replace("two_digit_multiplication", "two_digit_addition"),
-    );
-    succeeded(&lab.run(None, &[]));
-    let best = lab.0.json(&["best", "--json"]);
-    let winner = lab.rows().into_iter().find(|row| row["best"] == true).unwrap();
-    assert_eq!(best["best"]["label"], winner["label"]);
-    assert!(printed(&lab.0.run(&["best"])).contains("loragrid compare"));
-    let trainings = lab.count("SELECT COUNT(*) FROM trainings");
-    let name = best["sweep"].as_str().unwrap().to_owned();
-    let look = || lab.with_engine(FAKE, &["best", &name, "--final", "--json"]).output().unwrap();
-    let first: Json = serde_json::from_str(&printed(&look())).unwrap();
-    assert_eq!(first["sweep"], format!("{name}-final"));
-    let rows = first["rows"].as_array().unwrap();
-    assert_eq!((rows.len(), rows[1]["scores"][0]["task"].as_str()), (2, Some("two_digit_addition")));
-    assert_eq!(lab.count("SELECT COUNT(*) FROM trainings"), trainings, "nothing was trained");
-    let attempts = lab.attempts();
-    succeeded(&look());
-    assert_eq!(lab.attempts(), attempts, "the second look runs nothing");
-}
-
-#[test]
-fn the_winner_of_a_sweep_that_keeps_nothing_back_has_no_final() {
-    let (lab, _) = done();
-    fails(&lab, &["best", "--final"], ExitCode::SweepFile, &["keeps no task for the end", "[final]"]);
-}
-
-#[test]
-fn samples_are_answered_once_by_every_subject_and_shown() {
-    let lab = Lab::new(
-        "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\n[samples]\nprompts = [\"7 - 4\"]\nmax_tokens = 8\n",
-    );
-    succeeded(&lab.packed(None, &[]).output().unwrap());
-    assert_eq!(lab.count("SELECT COUNT(*) FROM samples"), 3, "the base's and two jobs'");
-    let jobs = trained(&lab);
-    let show = lab.0.json(&["show", &jobs[0], "--json"]);
-    assert!(show["samples"][0]["prompt"].as_str().unwrap().contains("7 - 4"));
-    assert!(printed(&lab.0.run(&["show", &jobs[0]])).contains("answer, 3 tokens"));
-    assert!(printed(&lab.0.run(&["compare", &jobs[0], &jobs[1], "--examples", "1"])).contains("prompt\n  |"));
-    assert!(printed(&lab.0.run(&["report"])).contains("## Samples"));
-    // A prompt that is added costs its answers and nothing else.
-    let text = std::fs::read_to_string(lab.0.path().join("sweep.toml")).unwrap();
-    lab.0.write("sweep.toml", text.replace("\"7 - 4\"", "\"7 - 4\", \"9 - 1\""));
-    let documents = lab.count("SELECT COUNT(*) FROM documents");
-    succeeded(&lab.run(None, &[]));
-    assert_eq!(lab.count("SELECT COUNT(*) FROM samples"), 6);
-    assert_eq!(lab.count("SELECT COUNT(*) FROM documents"), documents);
-    let attempts = lab.attempts();
-    succeeded(&lab.run(None, &[]));
-    assert_eq!(lab.attempts(), attempts, "nothing is left to do");
-}
-
-#[test]
-fn samples_of_rows_need_rows_that_are_kept_for_validation() {
-    let lab = Lab::new("eval = [\"two_digit_subtraction\"]\nlimit = 10\n[samples]\nrows = 2\n");
-    let output = lab.run(None, &[]);
-    assert_eq!(output.status.code(), Some(ExitCode::SweepFile as i32), "{}", stderr(&output));
-    assert!(stderr(&output).contains("validation_split"), "{}", stderr(&output));
-    succeeded(&lab.run(None, &["--set", "train.validation_split=0.1"]));
-    let wanted = lab.ask::<String>("SELECT DISTINCT wanted FROM samples ORDER BY wanted");
-    assert_eq!(lab.count("SELECT COUNT(*) FROM samples"), 4);
-    assert!(wanted.iter().all(|own| !own.trim().is_empty()), "{wanted:?}");
 }
 
 #[test]

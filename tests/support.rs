@@ -143,6 +143,7 @@ pub(crate) fn board_of(spec: &loragrid::spec::SweepSpec) -> loragrid::store::Lea
         imported: false,
         label: number.to_string(),
         model: String::new(),
+        dtype: String::new(),
         state: JobState::Queued,
         reason: None,
         settings: settings

@@ -27,7 +27,7 @@ pub(super) struct Arguments {
         global = true,
         env = "LORAGRID_DB",
         value_name = "FILE",
-        default_value = "results/loragrid.db"
+        default_value = DATABASE
     )]
     pub(super) db: PathBuf,
     /// What to do
@@ -159,6 +159,9 @@ impl Command {
         }
     }
 }
+
+/// The database where none is named.
+pub(super) const DATABASE: &str = "results/loragrid.db";
 
 /// A sweep file with overrides.
 #[derive(Debug, Args)]

@@ -7,10 +7,32 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use crate::report::{Table, plain, render_terminal};
+
 /// Writes a text for people and a line's end to standard output, in ASCII where the locale has no more. A closed pipe ends the
 /// program's output quietly. Error: any other.
 pub(super) fn write_line(text: &str) -> std::io::Result<()> {
     if ascii_only() { write_verbatim(&in_ascii(text)) } else { write_verbatim(text) }
+}
+
+/// A table for the terminal, in ASCII where the locale has no more: before it is laid out, since a sign may become two.
+pub(super) fn show_table(table: &Table) -> String {
+    if ascii_only() {
+        render_terminal(&table.spelled(in_ascii), terminal_width())
+    } else {
+        render_terminal(table, terminal_width())
+    }
+}
+
+/// A text from elsewhere in one line, without signs that would move the cursor or change colours.
+pub(super) fn in_one_line(text: &str) -> String {
+    plain(text.to_owned())
+}
+
+/// A text from elsewhere, each line set apart and without signs that would move the cursor or change colours.
+pub(super) fn quoted(text: &str) -> String {
+    let line = |line: &str| format!("  | {}", in_one_line(&line.replace('\t', "    ")));
+    text.trim().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Writes a text for programs and a line's end to standard output. Error: as [`write_line`].
@@ -27,11 +49,21 @@ pub(super) fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// Writes a file beside its place and renames it, so that nobody sees half of it. Its folder is made. Error: the system's.
+/// Writes a file beside its place and renames it, so that nobody sees half of it; it keeps the rights of the one in its place. Its
+/// folder is made. A link's target is written, a device or a pipe is written to, and `-` is standard output. Error: the system's.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if path == Path::new("-") {
+        return write_bytes(bytes);
+    }
+    let there = std::fs::metadata(path).ok();
+    if there.as_ref().is_some_and(|own| !own.is_file() && !own.is_dir()) {
+        return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
+    let target = if there.is_some() { path.canonicalize()? } else { path.to_owned() };
+    let (path, mode) = (target.as_path(), there.map_or(0o644, |own| own.permissions().mode() & 0o777));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
     file.write_all(bytes)?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
@@ -112,5 +144,14 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"22");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_file(&link, b"333").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"333");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(link.is_symlink());
+        write_file(Path::new("/dev/null"), b"4").unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }
 }

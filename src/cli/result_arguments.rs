@@ -21,7 +21,7 @@ pub(super) struct TopArguments {
     #[arg(long)]
     pub(super) all: bool,
     /// Most rows to show, the base model's among them [default: 40; all of them with --json]
-    #[arg(long, value_name = "N", conflicts_with = "all")]
+    #[arg(long, value_name = "N", conflicts_with = "all", value_parser = positive)]
     pub(super) rows: Option<usize>,
     /// Print one JSON object with the rows in `rows`
     #[arg(long)]
@@ -197,4 +197,9 @@ pub(super) struct QueryArguments {
     /// Seconds after which it is given up
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) timeout: u64,
+}
+
+/// A number from 1 on.
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number from 1 on".to_owned())
 }

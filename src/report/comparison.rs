@@ -1,12 +1,14 @@
 //! Two jobs beside each other: what they differ in, and whether one is really better.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::table::{Cell, Column, Table};
-use crate::job::Value;
-use crate::stats::{PairedTest, holm, paired};
-use crate::store::{DocumentValues, StoredJob};
-use crate::task::Metric;
+use crate::job::{ScoreKey, Value};
+use crate::stats::{PairedTest, exchanged, holm, mean, paired};
+use crate::store::{DocumentValues, Documents, StoredJob};
+use crate::task::{Additive, DocumentValue, Metric};
 
 /// Probability below which a difference is believed, after the correction for several tasks.
 const LEVEL: f64 = 0.05;
@@ -31,7 +33,7 @@ pub struct TaskDifference {
     pub metric: Metric,
     /// Documents that both have.
     pub documents: usize,
-    /// The first job's mean over them.
+    /// The first job's value over them.
     pub first: f64,
     /// The second's.
     pub second: f64,
@@ -39,12 +41,15 @@ pub struct TaskDifference {
     pub difference: f64,
     /// Where that lies with 95 % confidence.
     pub interval: Option<(f64, f64)>,
-    /// The test: `mcnemar`, `sign_flip` or `sign_flip_drawn`.
+    /// The test: `mcnemar`, `sign_flip`, `sign_flip_drawn`, `exchange` or `exchange_drawn`.
     pub test: &'static str,
     /// Probability of such a difference by chance.
     pub p: f64,
     /// The same after Holm's correction over all rows.
     pub p_holm: f64,
+    /// The scores' keys; none of a group.
+    #[serde(skip)]
+    pub keys: Option<(ScoreKey, ScoreKey)>,
     /// Documents that only the second has right, where values are right or wrong.
     pub gained: Option<Vec<usize>>,
     /// Documents that only the first has right.
@@ -75,50 +80,136 @@ pub fn setting_differences(first: &StoredJob, second: &StoredJob) -> Vec<Setting
     keys.into_iter().filter_map(difference).collect()
 }
 
-/// Compares what both jobs said of the documents that both have.
-pub fn task_differences(first: &[DocumentValues], second: &[DocumentValues]) -> Vec<TaskDifference> {
-    let mut rows: Vec<TaskDifference> = first
-        .iter()
-        .filter_map(|one| {
-            let other = second.iter().find(|other| other.task == one.task && other.metric == one.metric)?;
-            task_difference(one, other)
-        })
-        .collect();
-    let p: Vec<f64> = rows.iter().map(|row| row.p).collect();
-    rows.iter_mut().zip(holm(&p)).for_each(|(row, adjusted)| row.p_holm = adjusted);
-    rows
+/// A score that is not compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Untested {
+    /// The task.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+    /// The first job's value.
+    pub first: Option<f64>,
+    /// The second's.
+    pub second: Option<f64>,
+    /// Why.
+    pub why: &'static str,
 }
 
-fn task_difference(first: &DocumentValues, second: &DocumentValues) -> Option<TaskDifference> {
-    let both: Vec<usize> =
-        first.documents.keys().filter(|document| second.documents.contains_key(document)).copied().collect();
-    let values =
-        |own: &DocumentValues| both.iter().map(|document| own.documents[document]).collect::<Vec<f64>>();
-    let (a, b) = (values(first), values(second));
-    let found = paired(&a, &b)?;
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let flipped = |wanted: f64| {
-        let pairs = both.iter().zip(a.iter().zip(&b));
-        pairs.filter(|(_, (a, b))| *b - *a == wanted).map(|(document, _)| *document).collect::<Vec<usize>>()
+/// Compares what both jobs said of the documents that both have; and what of it cannot be compared.
+pub fn task_differences(
+    first: &[DocumentValues],
+    second: &[DocumentValues],
+) -> (Vec<TaskDifference>, Vec<Untested>) {
+    let (mut rows, mut untested) = (Vec::new(), Vec::new());
+    let same = |a: &DocumentValues, b: &DocumentValues| a.task == b.task && a.metric == b.metric;
+    for one in first {
+        let other = second.iter().find(|other| same(one, other));
+        match other.map_or(Err("only the first job has it"), |other| task_difference(one, other)) {
+            Ok(row) => rows.push(row),
+            Err(why) => untested.push(Untested {
+                task: one.task.clone(),
+                metric: one.metric,
+                first: Some(one.value),
+                second: other.map(|other| other.value),
+                why,
+            }),
+        }
+    }
+    untested.extend(second.iter().filter(|other| !first.iter().any(|one| same(one, other))).map(|other| {
+        let (task, metric) = (other.task.clone(), other.metric);
+        let why = "only the second job has it";
+        Untested { task, metric, first: None, second: Some(other.value), why }
+    }));
+    let p: Vec<f64> = rows.iter().map(|row| row.p).collect();
+    rows.iter_mut().zip(holm(&p)).for_each(|(row, adjusted)| row.p_holm = adjusted);
+    (rows, untested)
+}
+
+/// The documents that both have, and their values.
+fn in_both<'a, T>(
+    first: &'a BTreeMap<usize, T>,
+    second: &'a BTreeMap<usize, T>,
+) -> (Vec<usize>, Vec<&'a T>, Vec<&'a T>) {
+    let both = first.iter().filter_map(|(document, one)| Some((*document, one, second.get(document)?)));
+    let (mut documents, mut ones, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (document, one, other) in both {
+        documents.push(document);
+        ones.push(one);
+        others.push(other);
+    }
+    (documents, ones, others)
+}
+
+/// Error: why they cannot be compared.
+pub(super) fn task_difference(
+    first: &DocumentValues,
+    second: &DocumentValues,
+) -> Result<TaskDifference, &'static str> {
+    let (found, values, flips) = match (&first.documents, &second.documents) {
+        (Some(Documents::Mean(one)), Some(Documents::Mean(other))) => {
+            let (documents, a, b) = in_both(one, other);
+            let (a, b): (Vec<f64>, Vec<f64>) =
+                (a.into_iter().copied().collect(), b.into_iter().copied().collect());
+            let values = mean(&a).zip(mean(&b));
+            let flipped = |wanted: f64| {
+                let pairs = documents.iter().zip(a.iter().zip(&b));
+                pairs
+                    .filter(|(_, (a, b))| *b - *a == wanted)
+                    .map(|(document, _)| *document)
+                    .collect::<Vec<_>>()
+            };
+            (paired(&a, &b), values, Some((flipped(1.0), flipped(-1.0))))
+        }
+        (Some(Documents::Other(how, one)), Some(Documents::Other(other_how, other))) if how == other_how => {
+            let (_, a, b) = in_both(one, other);
+            let additive = Additive::of(*how, a.iter().chain(&b).copied()).ok_or("there is no test of it")?;
+            let parts =
+                |own: Vec<&DocumentValue>| own.into_iter().map(|own| additive.parts(own)).collect::<Vec<_>>();
+            let (a, b) = (parts(a), parts(b));
+            let whole = |own: &[Vec<f64>]| {
+                let width = own.first().map_or(0, Vec::len);
+                let sums: Vec<f64> = (0..width).map(|at| own.iter().map(|parts| parts[at]).sum()).collect();
+                (width > 0).then(|| additive.value(&sums))
+            };
+            (exchanged(&a, &b, |sums| additive.value(sums)), whole(&a).zip(whole(&b)), None)
+        }
+        (None, _) | (_, None) => return Err("its documents are not in the database"),
+        _ => return Err("the two are not made of documents in the same way"),
     };
-    Some(TaskDifference {
+    let (Some(found), Some((a, b))) = (found, values) else {
+        return Err("they have no documents in common, or no number");
+    };
+    let flips = flips.filter(|_| found.flips.is_some());
+    Ok(TaskDifference {
         task: first.task.clone(),
         metric: first.metric,
         documents: found.documents,
-        first: mean(&a),
-        second: mean(&b),
+        first: a,
+        second: b,
         difference: found.difference,
         interval: found.interval,
         test: match found.test {
             PairedTest::McNemar => "mcnemar",
             PairedTest::SignFlip { exact: true } => "sign_flip",
             PairedTest::SignFlip { exact: false } => "sign_flip_drawn",
+            PairedTest::Exchange { exact: true } => "exchange",
+            PairedTest::Exchange { exact: false } => "exchange_drawn",
         },
         p: found.p,
         p_holm: found.p,
-        gained: found.flips.map(|_| flipped(1.0)),
-        lost: found.flips.map(|_| flipped(-1.0)),
+        keys: first.key.zip(second.key),
+        gained: flips.as_ref().map(|(gained, _)| gained.clone()),
+        lost: flips.map(|(_, lost)| lost),
     })
+}
+
+/// What is not compared, in a line; none where everything is.
+pub fn untested_line(rows: &[Untested]) -> Option<String> {
+    let show = |own: &Untested| format!("{}:{} ({})", own.task, own.metric.as_str(), own.why);
+    let names: Vec<String> = rows.iter().take(NAMED).map(show).collect();
+    let more = rows.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!rows.is_empty()).then(|| format!("not compared: {}{rest}", names.join(", ")))
 }
 
 /// The settings that differ, as a table.
@@ -217,11 +308,22 @@ pub fn verdict(rows: &[TaskDifference]) -> String {
 mod tests {
     use super::*;
     use crate::report::render_terminal;
+    use crate::task::Aggregation;
+
+    fn key() -> ScoreKey {
+        ScoreKey(crate::job::Digest::of(b"key"))
+    }
 
     fn values(task: &str, own: &[f64]) -> DocumentValues {
         let value = own.iter().sum::<f64>() / own.len() as f64;
         let documents = own.iter().copied().enumerate().collect();
-        DocumentValues { task: task.into(), metric: Metric::Acc, value, documents }
+        DocumentValues {
+            task: task.into(),
+            metric: Metric::Acc,
+            value,
+            key: Some(key()),
+            documents: Some(Documents::Mean(documents)),
+        }
     }
 
     #[test]
@@ -233,7 +335,8 @@ mod tests {
         let turned: Vec<f64> = (0..40).map(|n| f64::from((n + n / 8) % 2)).collect();
         let first = [values("easy", &zeros), values("coin", &coin), values("alone", &coin)];
         let second = [values("easy", &ones), values("coin", &turned)];
-        let rows = task_differences(&first, &second);
+        let (rows, untested) = task_differences(&first, &second);
+        assert_eq!(untested_line(&untested).unwrap(), "not compared: alone:acc (only the first job has it)");
         assert_eq!(rows.iter().map(TaskDifference::is_certain).collect::<Vec<_>>(), [true, false]);
         assert_eq!(rows[0].gained.as_ref().map(Vec::len), Some(39));
         assert_eq!(verdict(&rows), "The second is better on easy; the data cannot tell them apart on coin.");
@@ -243,9 +346,29 @@ mod tests {
     #[test]
     fn a_job_against_itself_is_no_difference_and_nothing_in_common_is_said() {
         let own = [values("t", &[0.0, 1.0, 1.0])];
-        let rows = task_differences(&own, &own);
+        let (rows, untested) = task_differences(&own, &own);
+        assert!(untested.is_empty());
         assert_eq!((rows[0].difference, rows[0].p, rows[0].p_holm), (0.0, 1.0, 1.0));
         assert_eq!(verdict(&rows), "The data cannot tell them apart on t.");
-        assert!(verdict(&task_differences(&own, &[values("u", &[1.0])])).contains("nothing can be said"));
+        assert!(verdict(&task_differences(&own, &[values("u", &[1.0])]).0).contains("nothing can be said"));
+    }
+
+    #[test]
+    fn a_metric_that_is_no_mean_is_compared_by_exchanging_documents_and_less_is_better() {
+        let texts = |offset: f64| -> DocumentValues {
+            let value = |n: usize| DocumentValue::Parts(vec![-(10.0 + n as f64 + offset), 5.0 + n as f64]);
+            let documents: BTreeMap<usize, DocumentValue> = (0..30).map(|n| (n, value(n))).collect();
+            let metric = Metric::WordPerplexity;
+            let documents = Some(Documents::Other(Aggregation::WeightedPerplexity, documents));
+            DocumentValues { task: "texts".into(), metric, value: 0.0, key: Some(key()), documents }
+        };
+        let (rows, untested) = task_differences(&[texts(2.0)], &[texts(0.0)]);
+        assert_eq!((rows[0].test, rows[0].gained.as_ref(), untested.len()), ("exchange_drawn", None, 0));
+        assert!(rows[0].difference < 0.0 && rows[0].second < rows[0].first && rows[0].is_certain());
+        assert_eq!(verdict(&rows), "The second is better on texts.");
+        let other = DocumentValues { documents: None, ..texts(0.0) };
+        let (rows, untested) = task_differences(&[texts(0.0)], &[other]);
+        assert!(rows.is_empty());
+        assert_eq!(untested[0].why, "its documents are not in the database");
     }
 }

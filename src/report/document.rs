@@ -14,9 +14,11 @@ pub struct Document {
     pub sections: Vec<Section>,
 }
 
-/// A part of a report.
+/// A section of a report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
+    /// The part of the report that it is in, where the report has parts; sections of a part follow each other.
+    pub part: Option<String>,
     /// Its heading.
     pub title: String,
     /// What is in it.
@@ -38,9 +40,18 @@ pub enum Block {
     Code(String, String),
 }
 
+impl Document {
+    /// For each section the part that begins with it, if one does.
+    pub fn beginnings(&self) -> Vec<Option<&str>> {
+        let before = std::iter::once(None).chain(self.sections.iter().map(|own| own.part.as_deref()));
+        let parts = self.sections.iter().map(|own| own.part.as_deref());
+        before.zip(parts).map(|(before, part)| part.filter(|_| part != before)).collect()
+    }
+}
+
 impl Section {
     /// A section; none where it would be empty.
     pub fn of(title: &str, blocks: Vec<Block>) -> Option<Self> {
-        (!blocks.is_empty()).then(|| Self { title: title.to_owned(), blocks })
+        (!blocks.is_empty()).then(|| Self { part: None, title: title.to_owned(), blocks })
     }
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::board::{BoardRow, BoardView, MetricName, RowKind, UnknownMetric, cells_of, rows_of};
 use super::table::{Cell, Column, Table};
 use crate::job::Value;
-use crate::stats::{Factorial, importance};
+use crate::stats::{AxisEffect, Factorial, LevelEffect, importance};
 use crate::store::Leaderboard;
 use crate::task::Metric;
 
@@ -52,19 +52,24 @@ pub struct AxisRow {
     pub axes: Vec<String>,
     /// Part of the variance of the cells' means, 0 to 1.
     pub importance: f64,
-    /// Each value, the mean of its cells, and their number.
+    /// Each value, the mean of its cells, and their number; of a grid with holes the mean is that of the least squares.
     pub levels: Vec<(String, f64, usize)>,
-    /// The value with the best mean; none where there is one value.
+    /// The value with the best mean, or several that share it; none where there is one value, and where all are alike.
     pub best: Option<String>,
+}
+
+/// The metric whose effects are asked for: the objective where none is named. Error: the sweep does not score it.
+pub fn effects_metric(board: &Leaderboard, wanted: Option<&str>) -> Result<MetricName, UnknownMetric> {
+    match (wanted, &board.objective) {
+        (Some(wanted), _) => board.metric_named(wanted),
+        (None, Some((task, metric))) => Ok(MetricName::new(task, *metric)),
+        (None, None) => board.metric_named("any task"),
+    }
 }
 
 /// Splits the variance of a metric over the axes of a sweep; seeds are replicates. Errors: see [`EffectsError`].
 pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects, EffectsError> {
-    let name = match (wanted, &board.objective) {
-        (Some(wanted), _) => board.metric_named(wanted)?,
-        (None, Some((task, metric))) => MetricName::new(task, *metric),
-        (None, None) => board.metric_named("any task")?,
-    };
+    let name = effects_metric(board, wanted)?;
     let mut view = BoardView::of(board);
     view.metrics = vec![name.clone()];
     let rows: Vec<BoardRow> = rows_of(board, &view, &cells_of(board, &view.keys));
@@ -89,17 +94,18 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
     let found = found.ok_or_else(|| EffectsError::TooFew { metric: name.to_string() })?;
     let MetricName { task, metric } = name;
     let of_axis: BTreeMap<&String, &Vec<Value>> = axes.iter().zip(&values).collect();
-    let row = |effect: crate::stats::AxisEffect| {
-        let shown = |level: usize| of_axis[&effect.axes[0]][level].to_string();
-        let better = |a: &&(usize, f64, usize), b: &&(usize, f64, usize)| {
-            if metric.higher_is_better() { a.1.total_cmp(&b.1) } else { b.1.total_cmp(&a.1) }
+    let row = |effect: AxisEffect| {
+        let shown = |own: &LevelEffect| {
+            let names =
+                effect.axes.iter().zip(&own.levels).map(|(axis, level)| of_axis[axis][*level].to_string());
+            names.collect::<Vec<_>>().join(" + ")
         };
-        let best = effect.levels.iter().max_by(better).filter(|_| effect.levels.len() > 1);
         AxisRow {
-            best: best.map(|(level, ..)| shown(*level)),
-            levels: effect.levels.iter().map(|(level, mean, cells)| (shown(*level), *mean, *cells)).collect(),
+            best: best_levels(&effect, metric)
+                .map(|own| own.into_iter().map(shown).collect::<Vec<_>>().join(" or ")),
+            levels: effect.levels.iter().map(|own| (shown(own), own.mean, own.cells)).collect(),
             importance: effect.importance,
-            axes: effect.axes,
+            axes: effect.axes.clone(),
         }
     };
     Ok(Effects {
@@ -111,6 +117,16 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
         pairs: found.pairs,
         rest: found.rest,
     })
+}
+
+/// The levels with the best mean; none where all are alike.
+fn best_levels(effect: &AxisEffect, metric: Metric) -> Option<Vec<&LevelEffect>> {
+    let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
+    let best = effect.levels.iter().map(|own| sign * own.mean).max_by(f64::total_cmp)?;
+    // Means of the same numbers in another order differ in their last digits.
+    let is_best = |own: &&LevelEffect| best - sign * own.mean <= 1e-12 * best.abs();
+    let found: Vec<&LevelEffect> = effect.levels.iter().filter(is_best).collect();
+    (found.len() < effect.levels.len()).then_some(found)
 }
 
 /// The axes and pairs, as a table.
@@ -150,7 +166,7 @@ pub fn levels_table(effects: &Effects) -> Table {
         Column::number("cells", None).weighing(1),
     ];
     let of_axis = |axis: &AxisRow| {
-        let name = axis.axes[0].clone();
+        let name = axis.axes.join(" + ");
         let levels = axis.levels.clone().into_iter();
         levels.map(move |(value, mean, cells)| {
             vec![
@@ -181,6 +197,7 @@ mod tests {
             imported: false,
             label: format!("r={rank} {optimizer} seed={seed}"),
             model: String::new(),
+            dtype: "fp32".into(),
             state: JobState::Done,
             reason: None,
             settings: [

@@ -19,17 +19,18 @@ mod table;
 pub mod lm_eval;
 pub use board::{
     BoardColumn, BoardRow, BoardScoreCell, BoardView, ErrorKind, FilterError, MetricName, Pivot, PivotCell,
-    RowKind, Sort, UnknownMetric, board_notes, board_rows, board_table, cells_of, join_boards, keep_where,
-    mark_ties, metric_title, pivot, pivot_table, rank_cells, rows_of,
+    RowKind, Sort, UnknownMetric, best_cell, board_notes, board_rows, board_table, cells_of, condition_keys,
+    fitting_pivot, join_boards, keep_where, mark_ties, metric_title, pivot, pivot_notes, pivot_table,
+    rank_cells, rows_of,
 };
 pub use chart::{Chart, Point, Series, chart_svg_file};
 pub use comparison::{
-    SettingDifference, TaskDifference, setting_differences, setting_differences_table, task_differences,
-    task_differences_table, verdict,
+    SettingDifference, TaskDifference, Untested, setting_differences, setting_differences_table,
+    task_differences, task_differences_table, untested_line, verdict,
 };
 pub use curves::{CurveRow, curve_rows, curves_table};
 pub use document::{Block, Document, Section};
-pub use effects::{Effects, EffectsError, axis_effects, effects_table, levels_table};
+pub use effects::{Effects, EffectsError, axis_effects, effects_metric, effects_table, levels_table};
 pub use export::{
     ParquetError, frame_csv, frame_json, frame_jsonl, frame_parquet, frame_table, run_frame, score_frame,
 };
@@ -42,8 +43,8 @@ pub use planned::{
     LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table, settings_table,
 };
 pub use render::{
-    ChartFile, document_html, document_latex, document_markdown, render_json_rows, render_terminal,
-    table_html, table_latex, table_markdown,
+    ChartFile, document_html, document_latex, document_markdown, escape_markdown, plain, render_json_rows,
+    render_terminal, table_html, table_latex, table_markdown,
 };
 pub use status::status_table;
 pub use stored::{stored_scores_table, stored_settings_table};

@@ -62,6 +62,15 @@ impl Mark {
     }
 }
 
+impl Table {
+    /// The same with every heading and value as another text.
+    pub fn spelled(&self, spell: impl Fn(&str) -> String) -> Self {
+        let column = |own: &Column| Column { title: spell(&own.title), ..own.clone() };
+        let row = |own: &Vec<Cell>| own.iter().map(|cell| Cell::Text(spell(&cell.show()))).collect();
+        Self { columns: self.columns.iter().map(column).collect(), rows: self.rows.iter().map(row).collect() }
+    }
+}
+
 /// Columns and rows; each row is as long as the columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {

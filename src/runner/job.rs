@@ -253,13 +253,14 @@ impl<'a> RunningJob<'a> {
         let answer = local.and_then(|local| local.tokenizer.decode(tokens).ok()).unwrap_or_default();
         let sample = &self.plan.samples[place];
         let record = StoredSample {
+            key: sample.key,
             position: place as i64,
             prompt: sample.prompt.clone(),
             wanted: sample.wanted.clone(),
             answer,
             tokens: tokens.len() as i64,
         };
-        store.record_sample((self.job.subject.digest(), sample.key), &record).await?;
+        store.record_sample(self.job.subject.digest(), &record).await?;
         self.samples.retain(|own| *own != place);
         Ok(self.end_if_done())
     }

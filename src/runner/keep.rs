@@ -34,7 +34,8 @@ pub(super) fn is_limited(keep: &Keep) -> bool {
 pub(super) async fn enforce(plan: &Plan, store: &Store, results: &Path) -> Result<Option<Bytes>, RunError> {
     let mut board = store.board(Some(plan.name.as_str())).await?;
     if let Some((task, metric)) = board.objective.clone() {
-        store.read_scores(&mut board, ScoresOf::Metric(&task, metric)).await?;
+        let metrics = [(task.clone(), metric)];
+        store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
     }
     let mut adapters = store.own_adapters(plan.name.as_str()).await?;
     let cells = ended_cells(plan, &board);

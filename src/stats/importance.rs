@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::fit::{Fit, rank};
 use super::mean;
 
 /// The cells of a grid: the level of each axis, and the mean of the cell's seeds.
@@ -16,12 +17,24 @@ pub struct Factorial {
 /// What an axis does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisEffect {
-    /// Its name; several where they vary together, so that nobody can tell them apart.
+    /// Its name; several where they vary together, wholly or in part, so that nobody can tell them apart.
     pub axes: Vec<String>,
     /// Part of the variance of the cells' means that it explains, from 0 to 1.
     pub importance: f64,
-    /// Mean of the cells at each level that there is, with their number; ascending.
-    pub levels: Vec<(usize, f64, usize)>,
+    /// Its levels, ascending.
+    pub levels: Vec<LevelEffect>,
+}
+
+/// What a level does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LevelEffect {
+    /// The level of each of the axes.
+    pub levels: Vec<usize>,
+    /// Mean of its cells; where the grid has holes, what the least squares say that its mean would be with the other axes as they are in
+    /// all cells.
+    pub mean: f64,
+    /// Its cells.
+    pub cells: usize,
 }
 
 /// The parts of the variance of a grid.
@@ -45,21 +58,26 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
         return None;
     }
     let groups = aliases(grid);
-    let levels: Vec<Vec<usize>> =
-        grid.cells.iter().map(|(own, _)| groups.iter().map(|group| own[group[0]]).collect()).collect();
+    let levels = combined(grid, &groups);
     let values: Vec<f64> = grid.cells.iter().map(|(_, value)| *value).collect();
     let varied: Vec<usize> = (0..groups.len()).filter(|&g| distinct(&levels, g) > 1).collect();
     let mut found = if is_complete(&levels, &varied) {
         complete(&levels, &values, &varied)
     } else {
-        fitted(&levels, &values, &varied)
+        fitted(grid, &groups, &levels, &values)
     };
     let name = |g: usize| groups[g].iter().map(|&axis| grid.axes[axis].clone()).collect::<Vec<_>>();
     let mut axes: Vec<AxisEffect> = (0..groups.len())
         .map(|g| AxisEffect {
             axes: name(g),
             importance: found.main.remove(&g).unwrap_or(0.0),
-            levels: marginal(&levels, &values, g),
+            levels: level_effects(
+                grid,
+                &groups[g],
+                &marginal(&levels, found.adjusted.get(&g).unwrap_or(&values), g),
+                &levels,
+                g,
+            ),
         })
         .collect();
     axes.sort_by(|a, b| b.importance.total_cmp(&a.importance));
@@ -72,36 +90,85 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
     Some(Importance { complete: found.complete, axes, pairs, rest: found.rest })
 }
 
+/// Means at each level of a group, with the levels of its axes.
+fn level_effects(
+    grid: &Factorial,
+    group: &[usize],
+    means: &[(usize, f64, usize)],
+    levels: &[Vec<usize>],
+    place: usize,
+) -> Vec<LevelEffect> {
+    let of = |(level, mean, cells): &(usize, f64, usize)| {
+        let first = levels.iter().position(|cell| cell[place] == *level).unwrap_or_default();
+        let own = group.iter().map(|&axis| grid.cells[first].0[axis]).collect();
+        LevelEffect { levels: own, mean: *mean, cells: *cells }
+    };
+    let mut found: Vec<LevelEffect> = means.iter().map(of).collect();
+    found.sort_by(|a, b| a.levels.cmp(&b.levels));
+    found
+}
+
 struct Parts {
     complete: bool,
     main: HashMap<usize, f64>,
     pairs: Vec<(usize, usize, f64)>,
     rest: f64,
+    /// Of a grid with holes: for each group what each cell would be if only that group varied.
+    adjusted: HashMap<usize, Vec<f64>>,
 }
 
-/// Axes by what they vary with: two that cut the cells alike are one.
+/// What counts as nothing among values of this size: sums of equal numbers differ in their last digits.
+fn nothing(values: &[f64]) -> f64 {
+    let largest = values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
+    values.len() as f64 * (1e-12 * largest).powi(2)
+}
+
+/// Axes by what they vary with. Two are one where they cut the cells alike, or where fitting both takes fewer columns than each has on
+/// its own (one within the other, as in a zip of two lists of which one repeats a value); and so are all that are still not told apart
+/// by the rest.
 fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
-    let partition = |axis: usize| -> Vec<usize> {
-        // Levels renamed in the order of their first cell.
-        let mut names: HashMap<usize, usize> = HashMap::new();
-        let cells = grid.cells.iter();
-        cells
-            .map(|(levels, _)| {
-                let next = names.len();
-                *names.entry(levels[axis]).or_insert(next)
-            })
-            .collect()
-    };
-    let mut groups: Vec<(Vec<usize>, Vec<usize>)> = Vec::new();
-    for axis in 0..grid.axes.len() {
-        let own = partition(axis);
-        let varies = own.iter().any(|level| *level > 0);
-        match groups.iter_mut().find(|(known, _)| varies && *known == own) {
-            Some((_, axes)) => axes.push(axis),
-            None => groups.push((own, vec![axis])),
+    let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(own, _)| own.clone()).collect();
+    let mut groups: Vec<Vec<usize>> = (0..grid.axes.len()).map(|axis| vec![axis]).collect();
+    let freedom = |axes: &[usize]| rank(&levels, axes) - 1;
+    let mut at = 0;
+    while at < groups.len() {
+        let shares = |other: &Vec<usize>| {
+            let both = [groups[at].as_slice(), other].concat();
+            freedom(&both) < freedom(&groups[at]) + freedom(other)
+        };
+        match (at + 1..groups.len()).find(|&other| shares(&groups[other])) {
+            Some(other) => {
+                let own = groups.remove(other);
+                groups[at].extend(own);
+            }
+            None => at += 1,
         }
     }
-    groups.into_iter().map(|(_, axes)| axes).collect()
+    let all: Vec<usize> = groups.concat();
+    let is_told = |group: &Vec<usize>| {
+        let others: Vec<usize> = all.iter().copied().filter(|axis| !group.contains(axis)).collect();
+        freedom(&all) - freedom(&others) == freedom(group)
+    };
+    let (mut told, mixed): (Vec<Vec<usize>>, Vec<Vec<usize>>) = groups.into_iter().partition(is_told);
+    if !mixed.is_empty() {
+        told.push(mixed.concat());
+    }
+    told.iter_mut().for_each(|group| group.sort_unstable());
+    told.sort();
+    told
+}
+
+/// For each cell the number of the combination that it has of each group's levels.
+fn combined(grid: &Factorial, groups: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut known: Vec<HashMap<Vec<usize>, usize>> = vec![HashMap::new(); groups.len()];
+    let of_cell = |(levels, _): &(Vec<usize>, f64)| {
+        let number = |(group, known): (&Vec<usize>, &mut HashMap<Vec<usize>, usize>)| {
+            let next = known.len();
+            *known.entry(group.iter().map(|&axis| levels[axis]).collect()).or_insert(next)
+        };
+        groups.iter().zip(&mut known).map(number).collect()
+    };
+    grid.cells.iter().map(of_cell).collect()
 }
 
 fn distinct(levels: &[Vec<usize>], axis: usize) -> usize {
@@ -139,7 +206,8 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     let centre = mean(values).unwrap_or_default();
     let variance = |parts: &[f64]| parts.iter().map(|part| part * part).sum::<f64>() / parts.len() as f64;
     let total = variance(&values.iter().map(|value| value - centre).collect::<Vec<_>>());
-    let share = |part: f64| if total > 0.0 { part / total } else { 0.0 };
+    let is_something = total > nothing(values) / values.len() as f64;
+    let share = |part: f64| if is_something { (part / total).min(1.0) } else { 0.0 };
     // For each cell, what its level of each axis adds.
     let mut added: HashMap<usize, Vec<f64>> = HashMap::new();
     for &axis in varied {
@@ -168,50 +236,28 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
         }
     }
     let explained: f64 = main.values().sum::<f64>() + pairs.iter().map(|pair| pair.2).sum::<f64>();
-    let rest = if total > 0.0 { (1.0 - explained).max(0.0) } else { 0.0 };
-    Parts { complete: true, main, pairs, rest }
+    let rest = if is_something { (1.0 - explained).max(0.0) } else { 0.0 };
+    Parts { complete: true, main, pairs, rest, adjusted: HashMap::new() }
 }
 
-fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
-    let total = residual(levels, values, &[]);
-    let all = residual(levels, values, varied);
-    let share = |part: f64| if total > 0.0 { (part / total).max(0.0) } else { 0.0 };
-    let without = |axis: usize| -> f64 {
-        let others: Vec<usize> = varied.iter().copied().filter(|other| *other != axis).collect();
-        residual(levels, values, &others)
-    };
-    let main = varied.iter().map(|&axis| (axis, share(without(axis) - all))).collect();
-    Parts { complete: false, main, pairs: Vec::new(), rest: share(all) }
-}
-
-/// What is left of the squares when a level and these axes' levels are fitted: the values less their projection on the columns,
-/// made orthogonal one after another; a column that the others make up adds nothing.
-fn residual(levels: &[Vec<usize>], values: &[f64], axes: &[usize]) -> f64 {
-    let mut columns: Vec<Vec<f64>> = vec![vec![1.0; values.len()]];
-    for &axis in axes {
-        for (level, ..) in marginal(levels, values, axis).into_iter().skip(1) {
-            columns.push(levels.iter().map(|cell| f64::from(u8::from(cell[axis] == level))).collect());
-        }
+/// Least squares: a group's part is what the fit loses without its axes.
+fn fitted(grid: &Factorial, groups: &[Vec<usize>], combined: &[Vec<usize>], values: &[f64]) -> Parts {
+    let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(own, _)| own.clone()).collect();
+    let axes: Vec<usize> = groups.concat();
+    let (mean_alone, all) = (Fit::of(&levels, &[], values), Fit::of(&levels, &axes, values));
+    let total = mean_alone.residual;
+    let is_something = total > nothing(values);
+    let share = |part: f64| if is_something { (part / total).clamp(0.0, 1.0) } else { 0.0 };
+    let (mut main, mut adjusted) = (HashMap::new(), HashMap::new());
+    for (g, group) in groups.iter().enumerate().filter(|(g, _)| distinct(combined, *g) > 1) {
+        let others: Vec<usize> = axes.iter().copied().filter(|axis| !group.contains(axis)).collect();
+        main.insert(g, share(Fit::of(&levels, &others, values).residual - all.residual));
+        // What the group adds to each cell, around what it adds on average.
+        let added = all.added(&levels, group);
+        let (centre, average) = (mean(values).unwrap_or_default(), mean(&added).unwrap_or_default());
+        adjusted.insert(g, added.iter().map(|own| centre + own - average).collect());
     }
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    let mut basis: Vec<Vec<f64>> = Vec::new();
-    let mut rest = values.to_vec();
-    for mut column in columns {
-        let before = dot(&column, &column);
-        for own in &basis {
-            let along = dot(own, &column);
-            column.iter_mut().zip(own).for_each(|(x, b)| *x -= along * b);
-        }
-        let size = dot(&column, &column);
-        if size <= 1e-10 * before {
-            continue;
-        }
-        column.iter_mut().for_each(|x| *x /= size.sqrt());
-        let along = dot(&column, &rest);
-        rest.iter_mut().zip(&column).for_each(|(x, b)| *x -= along * b);
-        basis.push(column);
-    }
-    dot(&rest, &rest)
+    Parts { complete: false, main, pairs: Vec::new(), rest: share(all.residual), adjusted }
 }
 
 #[cfg(test)]
@@ -241,7 +287,8 @@ mod tests {
         assert!((of(&found, "a") - 0.9).abs() < 1e-12 && (of(&found, "b") - 0.1).abs() < 1e-12);
         assert_eq!((of(&found, "fixed"), found.axes[0].axes[0].as_str()), (0.0, "a"));
         assert!(found.pairs.iter().all(|pair| pair.2 < 1e-12) && found.rest < 1e-12);
-        assert_eq!(found.axes[0].levels, [(0, 0.5, 2), (1, 3.5, 2)]);
+        let level = |level, mean| LevelEffect { levels: vec![level], mean, cells: 2 };
+        assert_eq!(found.axes[0].levels, [level(0, 0.5), level(1, 3.5)]);
     }
 
     #[test]
@@ -262,6 +309,55 @@ mod tests {
         let holed: [(&[usize], f64); 3] = [(&[0, 0], 0.0), (&[0, 1], 1.0), (&[1, 0], 3.0)];
         let found = importance(&grid(&["a", "b"], &holed)).unwrap();
         assert!(!found.complete && found.rest < 1e-12 && of(&found, "a") > of(&found, "b"));
+    }
+
+    #[test]
+    fn an_axis_within_another_is_named_with_it() {
+        // A zip of three lists' values, of which the first repeats one: nobody can tell what the optimizer does.
+        let cells: [(&[usize], f64); 6] = [
+            (&[0, 0, 0], 0.5),
+            (&[0, 1, 0], 0.6),
+            (&[1, 2, 0], 0.1),
+            (&[0, 0, 1], 0.55),
+            (&[0, 1, 1], 0.65),
+            (&[1, 2, 1], 0.15),
+        ];
+        let found = importance(&grid(&["optimizer", "rate", "rank"], &cells)).unwrap();
+        assert_eq!(found.axes[0].axes, ["optimizer", "rate"]);
+        assert!(found.complete && of(&found, "rate") > 0.9 && found.rest < 1e-9, "{found:?}");
+        let levels: Vec<&[usize]> = found.axes[0].levels.iter().map(|own| own.levels.as_slice()).collect();
+        assert_eq!(levels, [&[0, 0][..], &[0, 1], &[1, 2]]);
+        // Three axes of which each two are told apart and the third follows from them.
+        let parity: Vec<(Vec<usize>, f64)> =
+            (0..4).map(|n| (vec![n & 1, n >> 1, (n & 1) ^ (n >> 1)], n as f64)).collect();
+        let axes = ["a", "b", "c"].map(str::to_owned).into();
+        let found = importance(&Factorial { axes, cells: parity }).unwrap();
+        assert_eq!(found.axes.len(), 3, "main effects of a half fraction are told apart");
+    }
+
+    #[test]
+    fn the_best_level_of_a_grid_with_holes_is_that_of_the_fit() {
+        // Level 1 of the first axis adds 0.1, and is only there where the second axis costs 1.
+        let cells: [(&[usize], f64); 3] = [(&[0, 0], 0.0), (&[0, 1], 1.0), (&[1, 0], 0.1)];
+        let found = importance(&grid(&["a", "b"], &cells)).unwrap();
+        let own = found.axes.iter().find(|own| own.axes == ["a"]).unwrap();
+        assert!((own.levels[1].mean - own.levels[0].mean - 0.1).abs() < 1e-12, "{own:?}");
+        assert_eq!((own.levels[0].cells, own.levels[1].cells), (2, 1));
+    }
+
+    #[test]
+    fn equal_cells_of_any_number_have_nothing_to_split() {
+        let three = |value: f64| importance(&grid(&["a"], &[(&[0], value), (&[1], value), (&[2], value)]));
+        for value in [0.1, 0.35, 1e-9, 3e8, 0.0] {
+            let found = three(value).unwrap();
+            assert_eq!((of(&found, "a"), found.rest), (0.0, 0.0), "{value}");
+        }
+        // An ulp is no difference; a part in a million is one.
+        let cells: [(&[usize], f64); 3] = [(&[0, 0], 0.1 + 0.2), (&[0, 1], 0.3), (&[1, 0], 0.3)];
+        let found = importance(&grid(&["a", "b"], &cells)).unwrap();
+        assert_eq!((of(&found, "a"), of(&found, "b"), found.rest), (0.0, 0.0, 0.0));
+        let cells: [(&[usize], f64); 2] = [(&[0], 0.3), (&[1], 0.300_000_3)];
+        assert!((of(&importance(&grid(&["a"], &cells)).unwrap(), "a") - 1.0).abs() < 1e-9);
     }
 
     #[test]

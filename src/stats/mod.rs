@@ -1,6 +1,8 @@
 //! Statistics: numbers in, numbers out.
 
 mod correction;
+mod exchanged;
+mod fit;
 mod importance;
 mod paired;
 #[cfg(test)]
@@ -8,7 +10,8 @@ mod reference;
 mod unpaired;
 
 pub use correction::holm;
-pub use importance::{AxisEffect, Factorial, Importance, importance};
+pub use exchanged::exchanged;
+pub use importance::{AxisEffect, Factorial, Importance, LevelEffect, importance};
 pub use paired::{Paired, PairedTest, paired};
 pub use unpaired::{Unpaired, welch};
 

@@ -6,9 +6,9 @@ use super::{mean, sample_deviation};
 use crate::passes::random::{Purpose, Stream};
 
 /// Up to so many differences every choice of signs is counted; with more, choices are drawn.
-const EXACT: usize = 16;
+pub(super) const EXACT: usize = 16;
 /// Choices of signs that are drawn.
-const DRAWS: u64 = 9_999;
+pub(super) const DRAWS: u64 = 9_999;
 /// Part of the differences that the interval leaves out.
 const LEVEL: f64 = 0.05;
 
@@ -19,7 +19,8 @@ pub struct Paired {
     pub documents: usize,
     /// Mean of the second less the first.
     pub difference: f64,
-    /// Where the mean difference lies with 95 % confidence (Student's t over the documents); none of one document.
+    /// Where the difference lies with 95 % confidence (Student's t over the documents, by the jackknife where the value is no mean;
+    /// within −1 and 1 where values are 0 and 1); none of one document.
     pub interval: Option<(f64, f64)>,
     /// Probability of such a difference or a larger one where the systems are exchangeable; never 0.
     pub p: f64,
@@ -36,6 +37,11 @@ pub enum PairedTest {
     McNemar,
     /// Signs of the differences exchanged, each choice counted or many drawn (Fisher 1935).
     SignFlip {
+        /// Whether each was counted.
+        exact: bool,
+    },
+    /// Documents of the two systems exchanged, where the value is no mean (Yeh 2000); each choice counted or many drawn.
+    Exchange {
         /// Whether each was counted.
         exact: bool,
     },
@@ -58,7 +64,10 @@ pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
         Some((gained, lost)) => (mcnemar(gained, lost), PairedTest::McNemar),
         None => sign_flip(&differences),
     };
-    let interval = interval(&differences, difference);
+    let interval = match interval(&differences, difference) {
+        Some((low, high)) if binary => Some((low.max(-1.0), high.min(1.0))),
+        any => any,
+    };
     Some(Paired { documents: first.len(), difference, interval, p, test, flips })
 }
 
@@ -112,11 +121,14 @@ fn drawn(differences: &[f64], least: f64) -> usize {
 }
 
 fn interval(differences: &[f64], difference: f64) -> Option<(f64, f64)> {
-    let deviation = sample_deviation(differences)?;
-    let freedom = (differences.len() - 1) as f64;
-    let quantile = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(1.0 - LEVEL / 2.0);
-    let half = quantile * deviation / (differences.len() as f64).sqrt();
-    Some((difference - half, difference + half))
+    around(difference, sample_deviation(differences)? / (differences.len() as f64).sqrt(), differences.len())
+}
+
+/// Student's interval around a value with this standard error over so many documents.
+pub(super) fn around(value: f64, error: f64, documents: usize) -> Option<(f64, f64)> {
+    let freedom = documents.checked_sub(1)? as f64;
+    let half = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(1.0 - LEVEL / 2.0) * error;
+    Some((value - half, value + half))
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! What a leaderboard is made of. Jobs and scores are read apart, so that a large sweep reads only what is shown.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row};
+use serde::Deserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use sqlx::Row;
 
 use super::error::StoreError;
 use super::open::Store;
-use super::read::{has_converged, read_json, read_metric, read_state};
+use super::read::{has_converged, read_json, read_metric, state_of};
+use super::scan::{Bound, Line};
 use crate::job::{JobId, JobState, Value};
 use crate::plan::PlannedGroup;
 use crate::task::Metric;
 
 /// The newest version of a sweep with its jobs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Leaderboard {
     /// The sweep.
     pub sweep: String,
@@ -46,6 +49,8 @@ pub struct BoardJob {
     pub label: String,
     /// Identity of its model.
     pub model: String,
+    /// Compute dtype.
+    pub dtype: String,
     /// Where it stands.
     pub state: JobState,
     /// Why it failed or diverged.
@@ -152,23 +157,26 @@ impl Store {
         version: i64,
         jobs: Option<&[JobId]>,
     ) -> Result<Vec<BoardJob>, StoreError> {
-        let mut query = QueryBuilder::new(
+        let (mut named, mut bound) = (String::new(), vec![Bound::Integer(sweep), Bound::Integer(version)]);
+        if let Some(jobs) = jobs {
+            let places: Vec<String> = (0..jobs.len()).map(|at| format!("${}", at + 3)).collect();
+            named = format!("AND s.job_id IN ({})", places.join(", "));
+            bound.extend(jobs.iter().map(|job| Bound::Text(job.as_str())));
+        }
+        let sql = format!(
             "SELECT j.id, j.kind, s.label, j.state, j.reason, s.axes, j.trainable, t.seconds,
                     t.first_loss, t.last_loss, t.last_losses, j.model_identity, t.peak_memory, t.steps, t.tokens,
-                    t.validation_loss
+                    t.validation_loss, j.dtype
              FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id LEFT JOIN trainings t ON t.subject = j.subject
-             WHERE s.sweep_id = ",
+             WHERE s.sweep_id = $1 AND s.version = $2 {named} ORDER BY s.position"
         );
-        query.push_bind(sweep).push(" AND s.version = ").push_bind(version);
-        if let Some(jobs) = jobs {
-            let mut list = query.push(" AND s.job_id IN (").separated(", ");
-            for job in jobs {
-                list.push_bind(job.as_str());
-            }
-            query.push(")");
-        }
-        query.push(" ORDER BY s.position");
-        query.build().fetch_all(&self.pool).await?.iter().map(read_board_job).collect()
+        let mut found = Vec::new();
+        self.scan(&sql, &bound, |line| {
+            found.push(read_board_job(line)?);
+            Ok(())
+        })
+        .await?;
+        Ok(found)
     }
 
     /// Tasks with their metrics: the shown ones first, then those within groups, then what only imported results have.
@@ -205,25 +213,57 @@ impl Store {
         Ok(found)
     }
 
-    /// Reads every setting of the jobs.
-    pub async fn read_settings(&self, board: &mut Leaderboard) -> Result<(), StoreError> {
+    /// Reads every setting of the jobs, or those of some keys beside the axes.
+    pub async fn read_settings(
+        &self,
+        board: &mut Leaderboard,
+        keys: Option<&[&str]>,
+    ) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
-        let query = sqlx::query(
-            "SELECT s.job_id, j.settings FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
-             WHERE s.sweep_id = $1 AND s.version = $2",
-        );
-        let rows = query.bind(sweep).bind(board.version).fetch_all(&self.pool).await?;
+        let sql = "SELECT s.job_id, j.settings FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+                   WHERE s.sweep_id = $1 AND s.version = $2";
         let places = places(&board.jobs);
-        for row in &rows {
-            // Where a value came from is passed over.
-            let settings: BTreeMap<String, (Value, serde::de::IgnoredAny)> = read_json(row, 1)?;
-            if let Some(&at) = places.get(row.try_get::<&str, _>(0)?) {
-                board.jobs[at].settings =
-                    settings.into_iter().map(|(path, (value, _))| (path, value)).collect();
+        self.scan(sql, &[sweep, board.version].map(Bound::Integer), |line| {
+            let Some(&at) = places.get(line.text(0)?) else { return Ok(()) };
+            let text = line.text(1)?;
+            let settings = settings_of(text, keys);
+            let settings =
+                settings.map_err(|_| StoreError::Value { what: "settings", value: text.to_owned() })?;
+            match keys {
+                None => board.jobs[at].settings = settings,
+                Some(_) => board.jobs[at].settings.extend(settings),
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
+}
+
+/// The values of settings as they are stored, each with where it came from, which is passed over; of all keys or of some: what is not
+/// asked for is skipped without being made.
+fn settings_of(text: &str, keys: Option<&[&str]>) -> Result<BTreeMap<String, Value>, serde_json::Error> {
+    struct Wanted<'a>(Option<&'a [&'a str]>);
+    impl<'de> Visitor<'de> for Wanted<'_> {
+        type Value = BTreeMap<String, Value>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("settings")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some(path) = map.next_key::<Cow<'de, str>>()? {
+                if self.0.is_none_or(|keys| keys.contains(&path.as_ref())) {
+                    let (value, _) = map.next_value::<(Value, IgnoredAny)>()?;
+                    found.insert(path.into_owned(), value);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+    serde_json::Deserializer::from_str(text).deserialize_map(Wanted(keys))
 }
 
 /// Where each job is in a board.
@@ -231,27 +271,28 @@ pub(super) fn places(jobs: &[BoardJob]) -> HashMap<String, usize> {
     jobs.iter().enumerate().map(|(at, job)| (job.id.to_string(), at)).collect()
 }
 
-fn read_board_job(row: &SqliteRow) -> Result<BoardJob, StoreError> {
-    let losses: (Option<f64>, Option<f64>) = (row.try_get(8)?, row.try_get(9)?);
+fn read_board_job(line: &Line<'_>) -> Result<BoardJob, StoreError> {
+    let (first, last) = (line.maybe_real(8)?, line.maybe_real(9)?);
     Ok(BoardJob {
-        id: JobId::from_store(row.try_get(0)?),
-        is_base: row.try_get::<&str, _>(1)? == "base",
+        id: JobId::from_store(line.text(0)?.to_owned()),
+        is_base: line.text(1)? == "base",
         imported: false,
-        label: row.try_get(2)?,
-        model: row.try_get(11)?,
-        state: read_state(row, 3)?,
-        reason: row.try_get(4)?,
-        settings: read_json(row, 5)?,
-        trainable: row.try_get::<i64, _>(6)? as u64,
-        seconds: row.try_get(7)?,
+        label: line.text(2)?.to_owned(),
+        model: line.text(11)?.to_owned(),
+        dtype: line.text(16)?.to_owned(),
+        state: state_of(line.text(3)?)?,
+        reason: line.maybe_text(4)?.map(str::to_owned),
+        settings: line.json(5)?,
+        trainable: line.integer(6)? as u64,
+        seconds: line.maybe_real(7)?,
         work: TrainingWork {
-            steps: row.try_get(13)?,
-            tokens: row.try_get(14)?,
-            validation_loss: row.try_get(15)?,
+            steps: line.maybe_integer(13)?,
+            tokens: line.maybe_integer(14)?,
+            validation_loss: line.maybe_real(15)?,
         },
-        peak_memory: row.try_get(12)?,
-        losses: losses.0.zip(losses.1),
-        converged: has_converged(losses.0, row.try_get(10)?),
+        peak_memory: line.maybe_integer(12)?,
+        losses: first.zip(last),
+        converged: has_converged(first, line.maybe_real(10)?),
         scores: Vec::new(),
     })
 }

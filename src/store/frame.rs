@@ -33,6 +33,12 @@ impl Datum {
         text
     }
 
+    /// About how many bytes of memory it takes.
+    pub(super) fn size(&self) -> usize {
+        let text = if let Self::Text(text) = self { text.len() } else { 0 };
+        size_of::<Self>() + text
+    }
+
     /// Adds [`Datum::plain`] to a text.
     pub fn push_plain(&self, out: &mut String) {
         // A string takes every write.

@@ -119,6 +119,7 @@ impl Store {
             imported: true,
             label,
             model: String::new(),
+            dtype: String::new(),
             state: JobState::Done,
             reason: None,
             settings: BTreeMap::new(),

@@ -20,6 +20,7 @@ mod ranking;
 mod read;
 mod results;
 mod samples;
+mod scan;
 mod scores;
 mod sweeps;
 #[cfg(test)]
@@ -45,7 +46,7 @@ pub use results::{Harvest, ScoreRecord, StoredDocument, TrainingRecord};
 pub use samples::StoredSample;
 pub use scores::{ScoresOf, Wanted};
 pub use sweeps::{StoredSweep, SweepOrigin, SweepVersion};
-pub use values::{ByDocument, DocumentValues};
+pub use values::{ByDocument, DocumentValues, Documents};
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.
 pub(crate) fn now_ms() -> i64 {

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::migrate::{MigrateError, Migration};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Row, SqlitePool};
 
 use super::begin::{BUSY, Patience, shared_by_machines};
 use super::error::StoreError;
@@ -58,12 +60,14 @@ impl Store {
             .busy_timeout(BUSY);
         // A connection to a file does not go stale.
         let one = || SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-        // A table that others refer to is replaced only while nobody looks at the references.
-        let migrating = one().connect_with(options.clone().foreign_keys(false)).await.map_err(failed)?;
-        let migrated = migrate(&migrating).await;
-        migrating.close().await;
-        migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
-        let pool = one().connect_with(options.foreign_keys(true)).await.map_err(failed)?;
+        let pool = one().connect_with(options.clone().foreign_keys(true)).await.map_err(failed)?;
+        if !is_current(&pool).await {
+            // A table that others refer to is replaced only while nobody looks at the references.
+            let migrating = one().connect_with(options.foreign_keys(false)).await.map_err(failed)?;
+            let migrated = migrate(&migrating).await;
+            migrating.close().await;
+            migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
+        }
         let opened = FileStamp::of(path).map_err(|error| failed(error.into()))?;
         Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default() })
     }
@@ -101,6 +105,20 @@ impl Store {
     pub async fn close(self) {
         self.pool.close().await;
     }
+}
+
+/// Whether the schema is known to be that of this program: a look, where a migration would lock the file.
+async fn is_current(pool: &SqlitePool) -> bool {
+    let applied = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version");
+    // A database without the table is new.
+    let Ok(rows) = applied.fetch_all(pool).await else { return false };
+    let own = sqlx::migrate!();
+    let is_own = |(row, own): (&SqliteRow, &Migration)| {
+        row.try_get(0).is_ok_and(|version: i64| version == own.version)
+            && row.try_get(1).is_ok_and(|checksum: &[u8]| checksum == own.checksum.as_ref())
+            && row.try_get(2).unwrap_or(false)
+    };
+    rows.len() == own.iter().count() && rows.iter().zip(own.iter()).all(is_own)
 }
 
 /// Brings the schema up to date. Another process may do the same at this moment: what it has done is seen at the next try.

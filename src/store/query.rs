@@ -13,6 +13,8 @@ use super::open::Store;
 
 /// How many steps of SQLite's machine go by between two looks at the clock.
 const STEPS: i32 = 10_000;
+/// Most bytes of an answer, which is held in memory.
+const MOST: usize = 1_000_000_000;
 
 /// Why a statement is not carried out, or fails.
 #[derive(Debug, Error)]
@@ -29,6 +31,12 @@ pub enum QueryError {
     /// It is not understood, or names what is not there.
     #[error("the statement failed: {0}")]
     Failed(String),
+    /// Its answer is too large.
+    #[error("the answer is larger than {} MB", most / 1_000_000)]
+    TooLarge {
+        /// Most bytes of an answer.
+        most: usize,
+    },
     /// It took too long.
     #[error("the statement was given up after {} s", after.as_secs())]
     TimeOut {
@@ -48,31 +56,51 @@ pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, Que
     let failed = |error: sqlx::Error| StoreError::Open { path: path.to_owned(), source: error };
     let options = SqliteConnectOptions::new().filename(path).read_only(true).pragma("query_only", "on");
     let mut connection = options.connect().await.map_err(failed)?;
-    let deadline = Instant::now() + limit;
+    // A time that no clock reaches is none.
+    let deadline =
+        Instant::now().checked_add(limit).unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
     let mut handle = connection.lock_handle().await.map_err(failed)?;
     handle.set_progress_handler(STEPS, move || Instant::now() < deadline);
     drop(handle);
-    let answer = answer(&mut connection, sql).await;
+    let answer = answer(&mut connection, sql, MOST).await;
     // Whatever it says, the answer is there.
     let _ = connection.close().await;
-    answer.map_err(|error| match error {
+    let frame = answer.map_err(|error| match error {
         _ if Instant::now() >= deadline => QueryError::TimeOut { after: limit },
         sqlx::Error::Database(error) => QueryError::Failed(error.message().to_owned()),
         error => QueryError::Failed(error.to_string()),
-    })
+    })?;
+    frame.ok_or(QueryError::TooLarge { most: MOST })
 }
 
-async fn answer(connection: &mut SqliteConnection, sql: &str) -> Result<Frame, sqlx::Error> {
+/// The answer; none of one that is larger than `most` bytes.
+async fn answer(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    most: usize,
+) -> Result<Option<Frame>, sqlx::Error> {
+    use futures_util::TryStreamExt;
     use sqlx::Executor;
     let described = connection.describe(sql).await;
-    let rows = sqlx::query(sql).fetch_all(&mut *connection).await?;
-    let columns = match (rows.first(), described) {
-        (Some(row), _) => row.columns().iter().map(|column| column.name().to_owned()).collect(),
-        (None, Ok(described)) => described.columns().iter().map(|column| column.name().to_owned()).collect(),
-        (None, Err(_)) => Vec::new(),
-    };
-    let rows = rows.iter().map(read_row).collect::<Result<_, _>>()?;
-    Ok(Frame { columns, rows })
+    let names =
+        |columns: &[sqlx::sqlite::SqliteColumn]| columns.iter().map(|own| own.name().to_owned()).collect();
+    let mut frame =
+        Frame { columns: described.map(|own| names(own.columns())).unwrap_or_default(), rows: Vec::new() };
+    let mut size = 0;
+    let mut rows = sqlx::query(sql).fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        if frame.rows.is_empty() {
+            frame.columns = names(row.columns());
+        }
+        let row = read_row(&row)?;
+        size += row.iter().map(Datum::size).sum::<usize>();
+        if size > most {
+            return Ok(None);
+        }
+        frame.rows.push(row);
+    }
+    drop(rows);
+    Ok(Some(frame))
 }
 
 fn read_row(row: &SqliteRow) -> Result<Vec<Datum>, sqlx::Error> {
@@ -175,5 +203,10 @@ mod tests {
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n";
         let late = query(&path, endless, Duration::from_millis(50)).await;
         assert!(matches!(late, Err(QueryError::TimeOut { .. })), "{late:?}");
+        let ever = query(&path, "SELECT 1", Duration::from_secs(u64::MAX)).await;
+        assert_eq!(ever.unwrap().rows, [[Datum::Integer(1)]]);
+        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+        assert_eq!(answer(&mut connection, rows, 10_000).await.unwrap(), None);
     }
 }

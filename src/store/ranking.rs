@@ -4,92 +4,78 @@ use std::cmp::Ordering;
 
 use rustc_hash::FxHashMap;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::board::Leaderboard;
 use super::error::StoreError;
 use super::open::Store;
-use super::scores::{BOUND, LINE, ScoresOf, WORD};
+use super::scan::Bound;
+use super::scores::{BOUND, ScoreColumn, ScoresOf};
 use crate::job::JobId;
 use crate::task::Metric;
 
 impl Store {
-    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, every score of theirs, and how many rows
-    /// there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
-    /// say it: without an objective, or with one of a group, or with imported results
-    /// beside it; or where these are more jobs than one statement names.
+    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and how
+    /// many rows there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
+    /// say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
+    /// one statement names.
     pub async fn first_rows(
         &self,
         name: Option<&str>,
         rows: usize,
+        metrics: impl FnOnce(&Leaderboard) -> Vec<(String, Metric)>,
     ) -> Result<Option<(Leaderboard, usize)>, StoreError> {
         let (sweep, version, name) = self.find_sweep(name).await?;
-        let Some((position, task, metric)) = self.objective_place(sweep, version).await? else {
+        let Some(objective) = self.objective_column(sweep, version).await? else {
             return Ok(None);
         };
-        let cells = self.ranked_cells((sweep, version, position), (&task, metric)).await?;
+        let cells = self.ranked_cells((sweep, version), objective).await?;
         let all = cells.len();
         let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
         if ids.len() > BOUND {
             return Ok(None);
         }
         let mut board = self.board_of(Some(&name), Some(&ids)).await?;
-        let places: Vec<usize> = (0..board.jobs.len()).collect();
-        self.read_scores(&mut board, ScoresOf::Jobs(&places)).await?;
+        let (places, metrics): (Vec<usize>, _) = ((0..board.jobs.len()).collect(), metrics(&board));
+        let of = ScoresOf { metrics: Some(&metrics), jobs: Some(&places) };
+        self.read_scores(&mut board, of).await?;
         Ok(Some((board, all)))
     }
 
-    /// The rows of a version, the first one first. Jobs, their score keys and the scores are read one after the other in the order in
-    /// which they lie on disk, and brought together here: looked up by each other they would be twenty thousand jumps.
+    /// The rows of a version, the first one first.
     async fn ranked_cells(
         &self,
-        (sweep, version, position): (i64, i64, i64),
-        (task, metric): (&str, Metric),
+        version: (i64, i64),
+        objective: ScoreColumn,
     ) -> Result<Vec<RankedCell>, StoreError> {
-        let jobs = sqlx::query(
-            "SELECT group_concat(job_id || char(31) || position || char(31) || cell, char(30)) FROM sweep_jobs
-             WHERE sweep_id = $1 AND version = $2",
-        );
-        let jobs = text_of(jobs.bind(sweep).bind(version).fetch_one(&self.pool).await?)?;
-        let wanted = sqlx::query(
-            "SELECT group_concat(job_id || char(31) || score_key, char(30)) FROM wanted_scores
-             WHERE sweep_id = $1 AND version = $2 AND task_position = $3",
-        );
-        let wanted = text_of(wanted.bind(sweep).bind(version).bind(position).fetch_one(&self.pool).await?)?;
-        let scores = sqlx::query(
-            "SELECT group_concat(score_key || char(31) || printf('%!.17g', value), char(30)) FROM task_scores
-             WHERE task = $1 AND metric = $2 AND value IS NOT NULL",
-        );
-        let scores = text_of(scores.bind(task).bind(metric.as_str()).fetch_one(&self.pool).await?)?;
-        let values: FxHashMap<&str, f64> =
-            lines(&scores).filter_map(|(key, value)| Some((key, value.parse().ok()?))).collect();
-        let values: FxHashMap<&str, f64> = lines(&wanted)
-            .filter_map(|(job, key)| Some((job, *values.get(key).filter(|value| value.is_finite())?)))
-            .collect();
-        let mut places: FxHashMap<&str, usize> = FxHashMap::default();
-        let mut cells: Vec<RankedCell> = Vec::new();
-        for (job, rest) in lines(&jobs) {
-            let Some((position, cell)) = rest.split_once(WORD) else { continue };
-            let at = *places.entry(cell).or_insert(cells.len());
-            if at == cells.len() {
-                cells.push(RankedCell { is_base: !cell.starts_with('{'), ..RankedCell::default() });
+        // In the order of the cells, so that those of one follow each other.
+        let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = $1 AND version = $2 ORDER BY cell";
+        let (mut cells, mut last): (Vec<RankedCell>, String) = (Vec::new(), String::new());
+        let mut places: FxHashMap<String, usize> = FxHashMap::default();
+        self.scan(jobs, &[version.0, version.1].map(Bound::Integer), |line| {
+            let (cell, job, position) = (line.text(0)?, line.text(1)?, line.integer(2)?);
+            if cells.is_empty() || cell != last {
+                cell.clone_into(&mut last);
+                cells.push(RankedCell { is_base: !cell.starts_with('{'), position, ..RankedCell::default() });
             }
-            let own = &mut cells[at];
-            own.jobs.push(JobId::from_store(job.to_owned()));
-            own.values.extend(values.get(job));
-            let position = position.parse().unwrap_or(u64::MAX);
-            own.position = if own.jobs.len() == 1 { position } else { own.position.min(position) };
-        }
-        cells.sort_by(|a, b| a.order(b, metric.higher_is_better()));
+            let at = cells.len() - 1;
+            places.insert(job.to_owned(), at);
+            cells[at].position = cells[at].position.min(position);
+            cells[at].jobs.push(JobId::from_store(job.to_owned()));
+            Ok(())
+        })
+        .await?;
+        let higher_is_better = objective.metric.higher_is_better();
+        let place = |job: &str| places.get(job).copied();
+        self.scan_columns(version, &[objective], place, |at, score| {
+            cells[at].values.extend(Some(score.value).filter(|value| value.is_finite()));
+        })
+        .await?;
+        cells.sort_by(|a, b| a.order(b, higher_is_better));
         Ok(cells)
     }
 
     /// The one place of the objective's task among a version's tasks.
-    async fn objective_place(
-        &self,
-        sweep: i64,
-        version: i64,
-    ) -> Result<Option<(i64, String, Metric)>, StoreError> {
+    async fn objective_column(&self, sweep: i64, version: i64) -> Result<Option<ScoreColumn>, StoreError> {
         let query = sqlx::query(
             "SELECT t.position, t.task, v.objective_metric, COUNT(*) OVER () FROM sweep_versions v
              JOIN sweep_tasks t ON t.sweep_id = v.sweep_id AND t.version = v.version AND t.task = v.objective_task
@@ -100,7 +86,8 @@ impl Store {
             return Ok(None);
         };
         let metric = super::read::read_metric(row.try_get(2)?)?;
-        Ok((row.try_get::<i64, _>(3)? == 1).then_some((row.try_get(0)?, row.try_get(1)?, metric)))
+        let column = ScoreColumn { position: row.try_get(0)?, task: row.try_get(1)?, metric };
+        Ok((row.try_get::<i64, _>(3)? == 1).then_some(column))
     }
 }
 
@@ -113,7 +100,7 @@ struct RankedCell {
     /// The finite scores of its jobs.
     values: Vec<f64>,
     /// Place of its first job in the plan.
-    position: u64,
+    position: i64,
 }
 
 impl RankedCell {
@@ -132,13 +119,4 @@ impl RankedCell {
 
 fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn text_of(row: SqliteRow) -> Result<String, StoreError> {
-    Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
-}
-
-/// Lines of a first word and what follows it.
-fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split(LINE).filter_map(|line| line.split_once(WORD))
 }

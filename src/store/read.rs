@@ -99,7 +99,7 @@ impl Store {
             "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
                     t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss,
                     t.last_losses, t.validation_loss, t.adapter_removed
-             FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE substr(j.id, 1, length($1)) = $1",
+             FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE j.id >= $1 AND j.id < $1 || char(1114111)",
         );
         let rows = query.bind(prefix).fetch_all(&self.pool).await?;
         let [row] = rows.as_slice() else {
@@ -177,8 +177,11 @@ pub(super) fn read_score(row: &SqliteRow, first: usize) -> Result<BoardScore, St
 }
 
 pub(super) fn read_state(row: &SqliteRow, column: usize) -> Result<JobState, StoreError> {
-    let word: String = row.try_get(column)?;
-    JobState::parse(&word).ok_or(StoreError::Value { what: "a state", value: word })
+    state_of(row.try_get(column)?)
+}
+
+pub(super) fn state_of(word: &str) -> Result<JobState, StoreError> {
+    JobState::parse(word).ok_or_else(|| StoreError::Value { what: "a state", value: word.to_owned() })
 }
 
 pub(super) fn read_metric(name: &str) -> Result<Metric, StoreError> {

@@ -10,9 +10,8 @@ use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
 use super::read::read_json;
-use super::sweeps::read_digest;
 use super::values::{ByDocument, mean_is, to_pairs};
-use crate::job::{Digest, JobId, ScoreKey};
+use crate::job::{Digest, ScoreKey};
 use crate::protocol::{DocumentScore, StepReport, Trained};
 use crate::task::{Aggregate, DocumentValue, RequestScore};
 
@@ -196,20 +195,13 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Some documents of a job's task, by number; of several sets of documents the largest counts.
-    pub async fn documents_of(
+    /// Some of the documents that are scored under a key, by their numbers.
+    pub async fn some_documents(
         &self,
-        job: &JobId,
-        task: &str,
+        key: ScoreKey,
         numbers: &[usize],
     ) -> Result<Vec<StoredDocument>, StoreError> {
-        let query = sqlx::query(
-            "SELECT c.score_key FROM jobs j JOIN task_scores c ON c.subject = j.subject
-             WHERE j.id = $1 AND c.task = $2 ORDER BY c.documents DESC LIMIT 1",
-        );
-        let found = query.bind(job.as_str()).bind(task).fetch_optional(&self.pool).await?;
-        let Some(row) = found else { return Ok(Vec::new()) };
-        let all = self.documents(ScoreKey(read_digest(&row, 0)?)).await?;
+        let all = self.documents(key).await?;
         Ok(all.into_iter().filter(|own| numbers.contains(&own.document)).collect())
     }
 
@@ -244,7 +236,7 @@ async fn write_score(
         .bind(aggregate.metric.as_str())
         .bind(subject.to_string())
         .bind(&record.task)
-        .bind(Some(aggregate.value).filter(|value| !value.is_nan()))
+        .bind(Some(aggregate.value).filter(|value| value.is_finite()))
         .bind(aggregate.stderr)
         .bind(aggregate.documents as i64)
         .bind(i64::from(aggregate.metric.higher_is_better()))

@@ -1,12 +1,13 @@
 //! The scores of a leaderboard: of every job or of some, of every metric or of one.
 
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row};
 
 use super::board::{BoardScore, Leaderboard, places};
 use super::error::StoreError;
 use super::open::Store;
 use super::read::read_json;
+use super::scan::{Bound, Line};
 use super::sweeps::read_digest;
 use crate::job::{Digest, JobId, ScoreKey};
 use crate::plan::PlannedGroup;
@@ -25,23 +26,21 @@ pub struct Wanted {
     pub key: ScoreKey,
 }
 
-/// Which scores are read.
-#[derive(Debug, Clone, Copy)]
-pub enum ScoresOf<'a> {
-    /// Every one.
-    All,
-    /// Those of one task or group and metric.
-    Metric(&'a str, Metric),
-    /// Every one of some jobs, by their places in the board.
-    Jobs(&'a [usize]),
+/// Which scores are read: every one, or those of some tasks or groups and metrics, of all jobs or of some, by their places in the board.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ScoresOf<'a> {
+    /// The metrics; none: all.
+    pub metrics: Option<&'a [(String, Metric)]>,
+    /// The jobs; none: all.
+    pub jobs: Option<&'a [usize]>,
 }
 
 impl Store {
     /// A sweep, or the last submitted one, with every setting and score. Errors: no such sweep.
     pub async fn leaderboard(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
         let mut board = self.board(name).await?;
-        self.read_settings(&mut board).await?;
-        self.read_scores(&mut board, ScoresOf::All).await?;
+        self.read_settings(&mut board, None).await?;
+        self.read_scores(&mut board, ScoresOf::default()).await?;
         Ok(board)
     }
 
@@ -50,31 +49,26 @@ impl Store {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let version = (sweep, board.version);
         let before: Vec<usize> = board.jobs.iter().map(|job| job.scores.len()).collect();
+        let columns = self.score_columns(version, board, of).await?;
         let places = places(&board.jobs);
-        let take = |lines: String, board: &mut Leaderboard| {
-            for (id, score) in lines.split(LINE).filter_map(read_line) {
-                let Some(&at) = places.get(id) else { continue };
-                let known = &board.jobs[at].scores[..before[at]];
-                if !known.iter().any(|own| own.metric == score.metric && own.task == score.task) {
-                    board.jobs[at].scores.push(score);
-                }
+        let ids: Option<Vec<String>> =
+            of.jobs.map(|jobs| jobs.iter().map(|&at| board.jobs[at].id.to_string()).collect());
+        let mut take = |at: usize, score: BoardScore| {
+            let known = &board.jobs[at].scores[..before[at]];
+            if !known.iter().any(|own| own.metric == score.metric && own.task == score.task) {
+                board.jobs[at].scores.push(score);
             }
         };
-        if let ScoresOf::Jobs(jobs) = of {
-            let ids: Vec<JobId> = jobs.iter().map(|&at| board.jobs[at].id.clone()).collect();
-            for ids in ids.chunks(BOUND) {
-                let lines = self.scores_of(version, ids).await?;
-                take(lines, board);
+        let place = |job: &str| places.get(job).copied();
+        match &ids {
+            None => self.scan_columns(version, &columns, place, &mut take).await?,
+            Some(ids) => {
+                for column in &columns {
+                    for chunk in ids.chunks(BOUND) {
+                        self.look_up(version, column, Some(chunk), place, &mut take).await?;
+                    }
+                }
             }
-        } else {
-            // While one task's scores are taken in, SQLite's thread reads the next one's.
-            let mut last = String::new();
-            for (position, task, metric) in self.score_columns(version, board, of).await? {
-                let next = self.scores_at((version.0, version.1, position), (&task, metric));
-                let (next, ()) = tokio::join!(biased; next, async { take(std::mem::take(&mut last), board) });
-                last = next?;
-            }
-            take(last, board);
         }
         let groups = std::mem::take(&mut board.groups);
         board.jobs.iter_mut().for_each(|job| group_scores(&groups, &mut job.scores));
@@ -88,25 +82,25 @@ impl Store {
         (sweep, version): (i64, i64),
         board: &Leaderboard,
         of: ScoresOf<'_>,
-    ) -> Result<Vec<(i64, String, Metric)>, StoreError> {
+    ) -> Result<Vec<ScoreColumn>, StoreError> {
         let query = sqlx::query(
             "SELECT position, task, metrics FROM sweep_tasks WHERE sweep_id = $1 AND version = $2 ORDER BY position",
         );
-        let is_wanted = |task: &str, metric: Metric| match of {
-            ScoresOf::Metric(wanted, own) => {
-                let group = board.groups.iter().find(|group| group.name == wanted);
-                let is_of =
-                    wanted == task || group.is_some_and(|group| group.tasks.iter().any(|own| own == task));
-                own == metric && is_of
-            }
-            ScoresOf::All | ScoresOf::Jobs(_) => true,
+        // A group's metric is that of its tasks.
+        let stands_for = |wanted: &str, task: &str| {
+            let group = board.groups.iter().find(|group| group.name == wanted);
+            wanted == task || group.is_some_and(|group| group.tasks.iter().any(|own| own == task))
+        };
+        let is_wanted = |task: &str, metric: Metric| match of.metrics {
+            Some(metrics) => metrics.iter().any(|(wanted, own)| *own == metric && stands_for(wanted, task)),
+            None => true,
         };
         let mut found = Vec::new();
         for row in query.bind(sweep).bind(version).fetch_all(&self.pool).await? {
             let (position, task, metrics): (i64, String, Vec<Metric>) =
                 (row.try_get(0)?, row.try_get(1)?, read_json(&row, 2)?);
             let wanted = metrics.into_iter().filter(|metric| is_wanted(&task, *metric));
-            found.extend(wanted.map(|metric| (position, task.clone(), metric)));
+            found.extend(wanted.map(|metric| ScoreColumn { position, task: task.clone(), metric }));
         }
         Ok(found)
     }
@@ -134,62 +128,156 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// The scores of the task at a place of a version, a line for each. One text crosses from SQLite's thread much faster than a
-    /// hundred thousand rows of five values; 17 digits are enough for every double.
-    async fn scores_at(
+    /// Calls `take` with each score that a version wants of some columns, one column after the other: with the number by which `place`
+    /// knows its job, and the score. A sweep that holds a good part of the database reads all scores of a task in the order in which
+    /// they lie on disk and picks its own out of them; a small one looks its own up.
+    pub(super) async fn scan_columns(
         &self,
-        (sweep, version, position): (i64, i64, i64),
-        (task, metric): (&str, Metric),
-    ) -> Result<String, StoreError> {
-        let query = format!(
-            "SELECT {LINES} FROM wanted_scores w
-             CROSS JOIN task_scores c ON c.score_key = w.score_key AND c.task = $4 AND c.metric = $5
-             WHERE w.sweep_id = $1 AND w.version = $2 AND w.task_position = $3"
-        );
-        let query =
-            sqlx::query(&query).bind(sweep).bind(version).bind(position).bind(task).bind(metric.as_str());
-        let row = query.fetch_one(&self.pool).await?;
-        Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
+        version: (i64, i64),
+        columns: &[ScoreColumn],
+        place: impl Fn(&str) -> Option<usize>,
+        mut take: impl FnMut(usize, BoardScore),
+    ) -> Result<(), StoreError> {
+        let is_large = self.is_large(version).await?;
+        let mut last: Option<(i64, Vec<WantedKey>)> = None;
+        for column in columns {
+            if !is_large {
+                self.look_up(version, column, None, &place, &mut take).await?;
+                continue;
+            }
+            let wanted = match last.take() {
+                Some((position, wanted)) if position == column.position => wanted,
+                _ => self.wanted_keys(version, column.position, &place).await?,
+            };
+            self.pick(column, &wanted, &mut take).await?;
+            last = Some((column.position, wanted));
+        }
+        Ok(())
     }
 
-    /// Every score that a version wants of some jobs, a line for each, in the order of its tasks.
-    async fn scores_of(&self, (sweep, version): (i64, i64), jobs: &[JobId]) -> Result<String, StoreError> {
-        // The sign keeps SQLite from reading all scores of a task to find the few with these keys.
-        let mut query = QueryBuilder::new(format!(
-            "SELECT {LINES} FROM sweep_tasks t CROSS JOIN wanted_scores w
-                 ON w.sweep_id = t.sweep_id AND w.version = t.version AND w.task_position = t.position
-             CROSS JOIN task_scores c ON c.score_key = w.score_key AND +c.task = t.task
-             WHERE t.sweep_id = "
-        ));
-        query.push_bind(sweep).push(" AND t.version = ").push_bind(version).push(" AND w.job_id IN (");
-        let mut list = query.separated(", ");
-        for job in jobs {
-            list.push_bind(job.as_str());
-        }
-        query.push(")");
-        let row = query.build().fetch_one(&self.pool).await?;
-        Ok(row.try_get::<Option<String>, _>(0)?.unwrap_or_default())
+    /// Whether a version holds a good part of all jobs.
+    async fn is_large(&self, (sweep, version): (i64, i64)) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM sweep_jobs WHERE sweep_id = $1 AND version = $2),
+                    (SELECT COUNT(*) FROM jobs)",
+        );
+        let row = query.bind(sweep).bind(version).fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)? * PART >= row.try_get::<i64, _>(1)?)
+    }
+
+    /// The keys of the scores that a version wants of the task at a place, in their order, with the numbers of their jobs.
+    async fn wanted_keys(
+        &self,
+        (sweep, version): (i64, i64),
+        position: i64,
+        place: impl Fn(&str) -> Option<usize>,
+    ) -> Result<Vec<WantedKey>, StoreError> {
+        let sql = "SELECT job_id, score_key FROM wanted_scores
+                   WHERE sweep_id = $1 AND version = $2 AND task_position = $3";
+        let mut wanted = Vec::new();
+        self.scan(sql, &[sweep, version, position].map(Bound::Integer), |line| {
+            if let Some(at) = place(line.text(0)?) {
+                wanted.push((line.text(1)?.to_owned(), at));
+            }
+            Ok(())
+        })
+        .await?;
+        wanted.sort_unstable();
+        Ok(wanted)
+    }
+
+    /// All scores of a task and metric, in the order of their keys, beside the wanted ones.
+    async fn pick(
+        &self,
+        column: &ScoreColumn,
+        wanted: &[WantedKey],
+        mut take: impl FnMut(usize, BoardScore),
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT value, stderr, documents, score_key FROM task_scores
+                   WHERE task = $1 AND metric = $2 ORDER BY score_key";
+        let mut rest = wanted;
+        self.scan(sql, &[Bound::Text(&column.task), Bound::Text(column.metric.as_str())], |line| {
+            let key = line.text(3)?;
+            while let Some(((own, at), others)) =
+                rest.split_first().filter(|(first, _)| first.0.as_str() <= key)
+            {
+                if *own == key {
+                    take(*at, column.score(line)?);
+                }
+                rest = others;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// The scores of a column that a version wants of all its jobs or of some, each looked up by its key.
+    async fn look_up(
+        &self,
+        (sweep, version): (i64, i64),
+        column: &ScoreColumn,
+        jobs: Option<&[String]>,
+        place: impl Fn(&str) -> Option<usize>,
+        mut take: impl FnMut(usize, BoardScore),
+    ) -> Result<(), StoreError> {
+        let mut bound = vec![
+            Bound::Integer(sweep),
+            Bound::Integer(version),
+            Bound::Integer(column.position),
+            Bound::Text(&column.task),
+            Bound::Text(column.metric.as_str()),
+        ];
+        let named = match jobs {
+            None => String::new(),
+            Some(jobs) => {
+                let places = (0..jobs.len()).map(|at| format!("${}", bound.len() + at + 1));
+                let places: Vec<String> = places.collect();
+                bound.extend(jobs.iter().map(|job| Bound::Text(job)));
+                format!("AND w.job_id IN ({})", places.join(", "))
+            }
+        };
+        let sql = format!(
+            "SELECT c.value, c.stderr, c.documents, w.job_id FROM wanted_scores w
+             CROSS JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
+             WHERE w.sweep_id = $1 AND w.version = $2 AND w.task_position = $3 {named}"
+        );
+        self.scan(&sql, &bound, |line| {
+            if let Some(at) = place(line.text(3)?) {
+                take(at, column.score(line)?);
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
 /// Jobs that one statement names: SQLite takes 32,766 values.
 pub(super) const BOUND: usize = 10_000;
+/// From one job of so many on, a sweep is a good part of the database: reading a score in its place costs about a tenth of looking it up.
+const PART: i64 = 8;
 
-/// Between lines, and between the words of a line: signs that no name of a task has.
-pub(super) const LINE: char = '\u{1e}';
-pub(super) const WORD: char = '\u{1f}';
+/// A score's key as it is spelled, and the number of the job that wants it.
+type WantedKey = (String, usize);
 
-/// The scores of `wanted_scores w` and `task_scores c` as lines: job, task, metric, value, standard error, documents.
-const LINES: &str = "group_concat(w.job_id || char(31) || c.task || char(31) || c.metric || char(31) ||
-    iif(c.value IS NULL, 'NaN', printf('%!.17g', c.value)) || char(31) ||
-    iif(c.stderr IS NULL, '-', printf('%!.17g', c.stderr)) || char(31) || c.documents, char(30))";
+/// A metric of the task at a place of a version.
+#[derive(Debug)]
+pub(super) struct ScoreColumn {
+    pub(super) position: i64,
+    pub(super) task: String,
+    pub(super) metric: Metric,
+}
 
-fn read_line(line: &str) -> Option<(&str, BoardScore)> {
-    let mut words = line.split(WORD);
-    let (job, task, metric) = (words.next()?, words.next()?.to_owned(), Metric::named(words.next()?)?);
-    let (value, stderr, documents) =
-        (words.next()?.parse().ok()?, words.next()?.parse().ok(), words.next()?.parse().ok()?);
-    Some((job, BoardScore { task, metric, value, stderr, documents }))
+impl ScoreColumn {
+    /// The score whose value, standard error and documents are a row's first columns.
+    fn score(&self, line: &Line<'_>) -> Result<BoardScore, StoreError> {
+        Ok(BoardScore {
+            task: self.task.clone(),
+            metric: self.metric,
+            value: line.maybe_real(0)?.unwrap_or(f64::NAN),
+            stderr: line.maybe_real(1)?,
+            documents: line.integer(2)? as u64,
+        })
+    }
 }
 
 /// Adds what groups of tasks come to, where every task of a group has a score.
@@ -210,45 +298,6 @@ fn group_scores(groups: &[PlannedGroup], scores: &mut Vec<BoardScore>) {
                 let GroupValue { metric, value, stderr, documents, .. } = value;
                 scores.push(BoardScore { task: group.name.clone(), metric, value, stderr, documents });
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::passes::random::{Purpose, Stream};
-
-    #[test]
-    fn a_line_of_scores_reads_back_and_what_is_no_number_is_none() {
-        let line = |words: &[&str]| words.join("\u{1f}");
-        let own = line(&["ab12", "a task", "acc", "0.5", "0.25", "7"]);
-        let (job, score) = read_line(&own).unwrap();
-        assert_eq!((job, score.task.as_str(), score.metric), ("ab12", "a task", Metric::Acc));
-        assert_eq!((score.value, score.stderr, score.documents), (0.5, Some(0.25), 7));
-        let own = line(&["ab12", "t", "acc", "NaN", "-", "7"]);
-        let (_, score) = read_line(&own).unwrap();
-        assert!(score.value.is_nan() && score.stderr.is_none());
-        assert!(read_line("").is_none() && read_line(&line(&["ab12", "t", "acc"])).is_none());
-    }
-
-    #[tokio::test]
-    async fn seventeen_digits_are_enough_for_every_double() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("a.db")).await.unwrap();
-        let stream = Stream::new(1, Purpose::Test, 0);
-        let bits = (0..20_000).map(|n| f64::from_bits(stream.bits(n))).filter(|value| value.is_finite());
-        let parts = (0..20_000).map(|n| stream.uniform(n));
-        let values: Vec<f64> = bits.chain(parts).collect();
-        for chunk in values.chunks(500) {
-            let mut query = QueryBuilder::new("SELECT group_concat(printf('%!.17g', column1), ' ') FROM (");
-            query.push_values(chunk, |mut row, value| {
-                row.push_bind(*value);
-            });
-            query.push(")");
-            let row = query.build().fetch_one(&store.pool).await.unwrap();
-            let read: Vec<f64> = row.get::<&str, _>(0).split(' ').map(|word| word.parse().unwrap()).collect();
-            assert_eq!(read, chunk);
         }
     }
 }

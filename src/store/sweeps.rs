@@ -144,6 +144,7 @@ impl Store {
         let (sweep, version, _) = self.find_sweep(Some(name)).await?;
         let mut tx = self.begin().await?;
         insert_tasks(&mut tx, (sweep, version), plan).await?;
+        insert_samples(&mut tx, (sweep, version), plan).await?;
         Ok(tx.commit().await?)
     }
 
@@ -165,6 +166,7 @@ impl Store {
             None => insert_version(&mut tx, sweep, plan, origin).await?,
         };
         insert_tasks(&mut tx, (sweep, version), plan).await?;
+        insert_samples(&mut tx, (sweep, version), plan).await?;
         tx.commit().await?;
         Ok(version)
     }
@@ -287,6 +289,24 @@ async fn insert_tasks(
             .bind(json(&metrics))
             .execute(&mut **tx)
             .await?;
+    }
+    Ok(())
+}
+
+/// What a version asks its subjects, in its order.
+async fn insert_samples(
+    tx: &mut Transaction<'_, Sqlite>,
+    (sweep, version): (i64, i64),
+    plan: &Plan,
+) -> Result<(), StoreError> {
+    let delete = sqlx::query("DELETE FROM wanted_samples WHERE sweep_id = $1 AND version = $2");
+    delete.bind(sweep).bind(version).execute(&mut **tx).await?;
+    for (position, sample) in plan.samples.iter().enumerate() {
+        let insert = sqlx::query(
+            "INSERT INTO wanted_samples (sweep_id, version, position, sample_key) VALUES ($1, $2, $3, $4)",
+        );
+        let place = insert.bind(sweep).bind(version).bind(position as i64);
+        place.bind(sample.key.to_string()).execute(&mut **tx).await?;
     }
     Ok(())
 }

@@ -141,13 +141,14 @@ async fn database_of_version_4(path: &std::path::Path) {
     for (position, (job, kind, rank, score)) in
         [("base", "base", 0, 0.5), ("a", "train", 8, 0.5), ("b", "train", 16, 1.0)].into_iter().enumerate()
     {
+        let key = Digest::of(job.as_bytes());
         let settings = if rank == 0 { "{}".to_owned() } else { settings(rank) };
         statements.extend([
             format!("INSERT INTO jobs VALUES ('{job}', 'of-{job}', '{kind}', 'done', 1, NULL, 'm', 'fp32', '{settings}', 1, 0)"),
             format!("INSERT INTO sweep_jobs VALUES (1, 1, {position}, '{job}', 'r={rank} seed=1')"),
-            format!("INSERT INTO wanted_scores VALUES (1, 1, '{job}', 0, 'key-{job}')"),
-            format!("INSERT INTO scores VALUES ('key-{job}', 'acc', 'of-{job}', 't', {score}, 0.1, 2, 1)"),
-            format!("INSERT INTO documents VALUES ('key-{job}', 0, '[]', '[1.0]'), ('key-{job}', 1, '[]', '[{}]')", 2.0 * score - 1.0),
+            format!("INSERT INTO wanted_scores VALUES (1, 1, '{job}', 0, '{key}')"),
+            format!("INSERT INTO scores VALUES ('{key}', 'acc', 'of-{job}', 't', {score}, 0.1, 2, 1)"),
+            format!("INSERT INTO documents VALUES ('{key}', 0, '[]', '[1.0]'), ('{key}', 1, '[]', '[{}]')", 2.0 * score - 1.0),
             format!("INSERT INTO curves VALUES ('of-{job}', 1, 2.5, 0.1, 10, 1.0, NULL)"),
             format!("INSERT INTO attempts (job_id, attempt, owner, device, threads, token_budget, log, started_ms) VALUES ('{job}', 1, 'o', 'cpu', 1, 1, 'l', 0)"),
         ]);
@@ -156,6 +157,43 @@ async fn database_of_version_4(path: &std::path::Path) {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
     pool.close().await;
+}
+
+/// The first two rows, and the number of all.
+async fn first_two(store: &Store) -> (Leaderboard, usize) {
+    let metrics = |_: &Leaderboard| vec![("t".to_owned(), crate::task::Metric::Acc)];
+    store.first_rows(None, 2, metrics).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_sweep_reads_the_same_scores_whether_it_is_most_of_the_database_or_little_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    database_of_version_4(&path).await;
+    let store = Store::open(&path).await.unwrap();
+    let shown = |board: &Leaderboard| {
+        let job = |job: &BoardJob| format!("{} {:?} {:?}", job.id, job.settings, job.scores);
+        board.jobs.iter().map(job).collect::<Vec<_>>()
+    };
+    let (whole, first) = (store.leaderboard(None).await.unwrap(), first_two(&store).await);
+    assert!(whole.jobs.iter().all(|job| job.scores.len() == 1));
+    // A score of a job that the sweep does not want, and many jobs of nobody's.
+    let other = Digest::of(b"other").to_string();
+    let foreign = "INSERT INTO task_scores VALUES ('t', 'acc', $1, 'of-a', 0.9, 0.1, 50, 1)";
+    sqlx::query(foreign).bind(&other).execute(&store.pool).await.unwrap();
+    for number in 0..40 {
+        let insert = "INSERT INTO jobs (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms)
+                      VALUES ($1, $1, 'train', 'queued', 'm', 'fp32', '{}', 1, 0)";
+        sqlx::query(insert).bind(format!("other-{number}")).execute(&store.pool).await.unwrap();
+    }
+    let (again, first_again) = (store.leaderboard(None).await.unwrap(), first_two(&store).await);
+    assert_eq!(shown(&whole), shown(&again));
+    assert_eq!((shown(&first.0), first.1), (shown(&first_again.0), first_again.1));
+    let some = ScoresOf { metrics: Some(&[("t".to_owned(), crate::task::Metric::Acc)]), jobs: Some(&[2]) };
+    let mut board = store.board(None).await.unwrap();
+    store.read_scores(&mut board, some).await.unwrap();
+    assert_eq!(board.jobs.iter().map(|job| job.scores.len()).collect::<Vec<_>>(), [0, 0, 1]);
+    store.close().await;
 }
 
 #[tokio::test]
@@ -169,7 +207,7 @@ async fn a_database_of_before_is_brought_up_to_date_with_all_that_it_holds() {
     let scores: Vec<f64> =
         board.jobs.iter().map(|job| job.score("t", crate::task::Metric::Acc).unwrap().value).collect();
     assert_eq!(scores, [0.5, 0.5, 1.0]);
-    let (first, all) = store.first_rows(None, 2).await.unwrap().unwrap();
+    let (first, all) = first_two(&store).await;
     assert_eq!(
         (first.jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), all),
         (vec!["base", "b"], 3)
@@ -181,7 +219,10 @@ async fn a_database_of_before_is_brought_up_to_date_with_all_that_it_holds() {
     // Documents of before have no values beside them: they are read from what was said.
     let values = store.values_of_jobs(&board, ("t", crate::task::Metric::Acc), &[1, 2]).await.unwrap();
     assert_eq!(values[&JobId::from_store("a".into())], ByDocument::from([(0, 1.0), (1, 0.0)]));
-    assert_eq!(store.document_values(&JobId::from_store("b".into())).await.unwrap()[0].value, 1.0);
+    let id = JobId::from_store("b".into());
+    assert_eq!(store.document_values(&board, &id).await.unwrap()[0].value, 1.0);
+    let [one, other] = store.values_of_both(&id, &JobId::from_store("a".into())).await.unwrap();
+    assert_eq!((one[0].value, other[0].value), (1.0, 0.5));
     store.close().await;
     for (view, rows) in
         [("runs", 3), ("scores", 3), ("curves", 3), ("documents", 6), ("attempts", 3), ("samples", 0)]

@@ -10,8 +10,10 @@ use super::error::StoreError;
 use super::open::Store;
 use super::read::{read_json, read_metric};
 use super::scores::BOUND;
-use crate::job::JobId;
-use crate::task::{DocumentValue, Metric};
+use super::sweeps::read_digest;
+use crate::job::{JobId, ScoreKey};
+use crate::plan::PlannedGroup;
+use crate::task::{Aggregation, DocumentValue, Metric, column_of};
 
 /// A metric's value of each document, by the document's number.
 pub type ByDocument = BTreeMap<usize, f64>;
@@ -25,36 +27,115 @@ pub struct DocumentValues {
     pub metric: Metric,
     /// The task's value of it.
     pub value: f64,
-    /// Its value for each document.
-    pub documents: ByDocument,
+    /// Of these scores; none of a group's.
+    pub key: Option<ScoreKey>,
+    /// What it is made of; none where the documents are not there, or do not come to the value.
+    pub documents: Option<Documents>,
+}
+
+/// What a metric's value is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Documents {
+    /// It is their mean.
+    Mean(ByDocument),
+    /// It comes of them in another way.
+    Other(Aggregation, BTreeMap<usize, DocumentValue>),
 }
 
 impl Store {
-    /// A job's values by document, of each task and each metric whose value is a mean over documents. Where a task was scored on
-    /// several sets of documents, the largest counts.
-    pub async fn document_values(&self, job: &JobId) -> Result<Vec<DocumentValues>, StoreError> {
+    /// What two jobs said of documents, of each task and metric: in the newest version of a sweep that holds both, so that both were asked
+    /// in the same way. Of tasks that it does not score, and where no sweep holds both, each job's scores of the most documents.
+    pub async fn values_of_both(
+        &self,
+        first: &JobId,
+        second: &JobId,
+    ) -> Result<[Vec<DocumentValues>; 2], StoreError> {
+        let common = sqlx::query(
+            "SELECT v.sweep_id, v.version FROM sweep_versions v
+             JOIN sweep_jobs a ON a.sweep_id = v.sweep_id AND a.version = v.version AND a.job_id = $1
+             JOIN sweep_jobs b ON b.sweep_id = v.sweep_id AND b.version = v.version AND b.job_id = $2
+             ORDER BY v.created_ms DESC, v.sweep_id DESC, v.version DESC LIMIT 1",
+        );
+        let common = common.bind(first.as_str()).bind(second.as_str()).fetch_optional(&self.pool).await?;
+        let version = match common {
+            Some(row) => Some((row.try_get(0)?, row.try_get(1)?)),
+            None => None,
+        };
+        Ok([self.values_in(first, version).await?, self.values_in(second, version).await?])
+    }
+
+    /// What a job of a board said of documents, as the board's sweep wants it.
+    pub async fn document_values(
+        &self,
+        board: &Leaderboard,
+        job: &JobId,
+    ) -> Result<Vec<DocumentValues>, StoreError> {
+        let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
+        self.values_in(job, Some((sweep, board.version))).await
+    }
+
+    async fn values_in(
+        &self,
+        job: &JobId,
+        version: Option<(i64, i64)>,
+    ) -> Result<Vec<DocumentValues>, StoreError> {
         let query = sqlx::query(
             "SELECT c.score_key, c.task, c.metric, c.value, d.pairs FROM jobs j
              JOIN task_scores c ON c.subject = j.subject
              LEFT JOIN document_values d ON d.score_key = c.score_key AND d.metric = c.metric
-             WHERE j.id = $1 AND c.value IS NOT NULL ORDER BY c.task, c.metric, c.documents DESC",
+             LEFT JOIN sweep_tasks t ON t.sweep_id = $2 AND t.version = $3 AND t.task = c.task
+             LEFT JOIN wanted_scores w ON w.sweep_id = t.sweep_id AND w.version = t.version
+                 AND w.task_position = t.position AND w.job_id = j.id AND w.score_key = c.score_key
+             WHERE j.id = $1 AND c.value IS NOT NULL
+             ORDER BY c.task, c.metric, w.score_key IS NULL, c.documents DESC, c.score_key",
         );
+        let (sweep, version) = version.unzip();
         let mut found: Vec<DocumentValues> = Vec::new();
-        for row in query.bind(job.as_str()).fetch_all(&self.pool).await? {
+        for row in query.bind(job.as_str()).bind(sweep).bind(version).fetch_all(&self.pool).await? {
             let (task, metric): (String, Metric) = (row.try_get(1)?, read_metric(row.try_get(2)?)?);
             if found.last().is_some_and(|own| own.task == task && own.metric == metric) {
                 continue;
             }
-            let value: f64 = row.try_get(3)?;
-            if let Some(documents) = self.by_document(&row, value).await? {
-                found.push(DocumentValues { task, metric, value, documents });
-            }
+            let (key, value) = (ScoreKey(read_digest(&row, 0)?), row.try_get(3)?);
+            let documents = self.by_document(&row, metric, value).await?;
+            found.push(DocumentValues { task, metric, value, key: Some(key), documents });
+        }
+        if let (Some(sweep), Some(version)) = (sweep, version) {
+            let groups = self.groups_of(sweep, version).await?;
+            let of = groups.iter().flat_map(|group| group_values(group, &found)).collect::<Vec<_>>();
+            found.extend(of);
         }
         Ok(found)
     }
 
-    /// The values by document of some jobs of a board, by their places in it, of one task and metric.
+    async fn groups_of(&self, sweep: i64, version: i64) -> Result<Vec<PlannedGroup>, StoreError> {
+        let query =
+            sqlx::query("SELECT task_groups FROM sweep_versions WHERE sweep_id = $1 AND version = $2");
+        read_json(&query.bind(sweep).bind(version).fetch_one(&self.pool).await?, 0)
+    }
+
+    /// The values by document of some jobs of a board, by their places in it, of one task or group and metric. A group's documents are
+    /// those of its tasks, of jobs that have all of them.
     pub async fn values_of_jobs(
+        &self,
+        board: &Leaderboard,
+        (task, metric): (&str, Metric),
+        jobs: &[usize],
+    ) -> Result<HashMap<JobId, ByDocument>, StoreError> {
+        let group = board.groups.iter().find(|group| group.name == task);
+        let Some(group) = group else { return self.values_of_task(board, (task, metric), jobs).await };
+        let mut found: HashMap<JobId, Vec<ByDocument>> = HashMap::new();
+        for task in &group.tasks {
+            for (job, values) in self.values_of_task(board, (task, metric), jobs).await? {
+                found.entry(job).or_default().push(values);
+            }
+        }
+        found.retain(|_, of_tasks| of_tasks.len() == group.tasks.len());
+        let weighted = weighs(group, metric);
+        Ok(found.into_iter().map(|(job, own)| (job, together(&own, weighted))).collect())
+    }
+
+    async fn values_of_task(
         &self,
         board: &Leaderboard,
         (task, metric): (&str, Metric),
@@ -80,7 +161,7 @@ impl Store {
             query.push(")");
             for row in query.build().fetch_all(&self.pool).await? {
                 let value: f64 = row.try_get(2)?;
-                if let Some(values) = self.by_document(&row, value).await? {
+                if let Some(Documents::Mean(values)) = self.by_document(&row, metric, value).await? {
                     found.insert(JobId::from_store(row.try_get(1)?), values);
                 }
             }
@@ -88,11 +169,17 @@ impl Store {
         Ok(found)
     }
 
-    /// The values of a row's score: those in its last column, or, of scores from before these were kept, what its documents say.
-    async fn by_document(&self, row: &SqliteRow, value: f64) -> Result<Option<ByDocument>, StoreError> {
+    /// What a row's score is made of: the values in its last column, or, where these are not kept (the value is no mean, or from before
+    /// they were), what its documents say.
+    async fn by_document(
+        &self,
+        row: &SqliteRow,
+        metric: Metric,
+        value: f64,
+    ) -> Result<Option<Documents>, StoreError> {
         let pairs: Option<&[u8]> = row.try_get(row.len() - 1)?;
         if let Some(pairs) = pairs {
-            return Ok(Some(from_pairs(pairs)));
+            return Ok(Some(Documents::Mean(from_pairs(pairs))));
         }
         let query = sqlx::query(
             "SELECT document, metrics FROM scored_documents WHERE score_key = $1 ORDER BY document",
@@ -101,8 +188,60 @@ impl Store {
         let rows = query.bind(row.try_get::<&str, _>(0)?).fetch_all(&self.pool).await?;
         let documents: Vec<(usize, Vec<DocumentValue>)> =
             rows.iter().map(read).collect::<Result<_, StoreError>>()?;
-        Ok(column_of(&documents, value))
+        Ok(column_of(metric, &documents, value)
+            .map(|(column, aggregation)| of_column(documents, column, aggregation)))
     }
+}
+
+fn of_column(
+    documents: Vec<(usize, Vec<DocumentValue>)>,
+    column: usize,
+    aggregation: Aggregation,
+) -> Documents {
+    let own = documents.into_iter().map(|(document, mut values)| (document, values.swap_remove(column)));
+    match aggregation {
+        Aggregation::Mean => {
+            Documents::Mean(own.map(|(document, value)| (document, value.part(0))).collect())
+        }
+        other => Documents::Other(other, own.collect()),
+    }
+}
+
+/// Whether a group's tasks count by their documents.
+fn weighs(group: &PlannedGroup, metric: Metric) -> bool {
+    group.metrics.iter().any(|(own, weighted)| *own == metric && *weighted)
+}
+
+/// A group's metrics of which each of its tasks has the values by document.
+fn group_values(group: &PlannedGroup, found: &[DocumentValues]) -> Vec<DocumentValues> {
+    let of_task = |task: &String, metric: Metric| {
+        let own = found.iter().find(|own| own.task == *task && own.metric == metric)?;
+        match &own.documents {
+            Some(Documents::Mean(values)) => Some(values.clone()),
+            _ => None,
+        }
+    };
+    let of_metric = |(metric, weighted): &(Metric, bool)| {
+        let tasks: Vec<ByDocument> =
+            group.tasks.iter().map(|task| of_task(task, *metric)).collect::<Option<_>>()?;
+        let values = together(&tasks, *weighted);
+        let value = values.values().sum::<f64>() / values.len() as f64;
+        let documents = Some(Documents::Mean(values));
+        Some(DocumentValues { task: group.name.clone(), metric: *metric, value, key: None, documents })
+    };
+    group.metrics.iter().filter_map(of_metric).collect()
+}
+
+/// The documents of several tasks, numbered by task and document, with values whose mean is the group's value: as they are where every
+/// document counts alike; else those of a small task count for more.
+fn together(tasks: &[ByDocument], weighted: bool) -> ByDocument {
+    let all: usize = tasks.iter().map(BTreeMap::len).sum();
+    let of_task = |(number, own): (usize, &ByDocument)| {
+        let weight = if weighted { 1.0 } else { all as f64 / (tasks.len() * own.len()) as f64 };
+        let document = |(document, value): (&usize, &f64)| (number << 32 | document, weight * value);
+        own.iter().map(document).collect::<Vec<_>>()
+    };
+    tasks.iter().enumerate().flat_map(of_task).collect()
 }
 
 /// Values as they are stored: pairs of the document's number (u32) and its value (f64), little endian.
@@ -124,19 +263,6 @@ fn from_pairs(bytes: &[u8]) -> ByDocument {
     bytes.chunks_exact(12).filter_map(pair).collect()
 }
 
-/// Which of the documents' values have this mean: they are stored in the task's order of metrics, and scores by their names.
-fn column_of(documents: &[(usize, Vec<DocumentValue>)], value: f64) -> Option<ByDocument> {
-    let columns = documents.first()?.1.len();
-    (0..columns).find_map(|column| {
-        let number = |(document, own): &(usize, Vec<DocumentValue>)| match own.get(column) {
-            Some(DocumentValue::Number(number)) => Some((*document, *number)),
-            _ => None,
-        };
-        let values: ByDocument = documents.iter().map(number).collect::<Option<_>>()?;
-        mean_is(&values, value).then_some(values)
-    })
-}
-
 /// Whether values have this mean, up to rounding.
 pub(super) fn mean_is(values: &ByDocument, value: f64) -> bool {
     let mean = values.values().sum::<f64>() / values.len() as f64;
@@ -148,21 +274,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_the_column_whose_mean_it_is() {
-        let row = |document, first, second| {
-            (document, vec![DocumentValue::Number(first), DocumentValue::Number(second)])
-        };
-        let documents = [row(0, 1.0, 0.0), row(4, 0.0, 0.0), row(5, 1.0, 1.0)];
-        assert_eq!(column_of(&documents, 1.0 / 3.0).unwrap(), BTreeMap::from([(0, 0.0), (4, 0.0), (5, 1.0)]));
-        assert_eq!(column_of(&documents, 0.9), None);
-        assert_eq!(column_of(&[], 0.0), None);
-    }
-
-    #[test]
     fn pairs_read_back_to_the_bit_and_a_cut_pair_is_left_out() {
         let values = BTreeMap::from([(0, 0.1), (7, f64::MIN_POSITIVE), (70_000, -3.0)]);
         let pairs = to_pairs(&values);
         assert_eq!(from_pairs(&pairs), values);
         assert_eq!(from_pairs(&pairs[..pairs.len() - 1]).len(), 2);
+    }
+
+    #[test]
+    fn a_groups_documents_have_the_groups_value_as_their_mean() {
+        let tasks =
+            [ByDocument::from([(0, 1.0), (1, 0.0), (2, 0.0), (3, 0.0)]), ByDocument::from([(0, 1.0)])];
+        let mean = |own: &ByDocument| own.values().sum::<f64>() / own.len() as f64;
+        let (weighted, plain) = (together(&tasks, true), together(&tasks, false));
+        assert_eq!((weighted.len(), mean(&weighted)), (5, 0.4));
+        assert!((mean(&plain) - (0.25 + 1.0) / 2.0).abs() < 1e-15);
+        assert!(weighted.values().all(|value| *value == 0.0 || *value == 1.0), "right and wrong stay so");
     }
 }

@@ -69,7 +69,7 @@ fn standard_error(aggregation: Aggregation, values: &[DocumentValue], resamples:
     }
 }
 
-fn statistic(aggregation: Aggregation, values: &mut dyn Iterator<Item = &DocumentValue>) -> f64 {
+pub(super) fn statistic(aggregation: Aggregation, values: &mut dyn Iterator<Item = &DocumentValue>) -> f64 {
     use Aggregation::*;
     match aggregation {
         Mean => mean(&mut values.map(|value| value.part(0))),
@@ -101,7 +101,7 @@ fn weighted(values: &mut dyn Iterator<Item = &DocumentValue>) -> f64 {
 }
 
 /// Squared distance of probabilities from the truth: the right class, then the probability of each.
-fn brier(value: &DocumentValue) -> f64 {
+pub(super) fn brier(value: &DocumentValue) -> f64 {
     let DocumentValue::Parts(parts) = value else { return f64::NAN };
     let Some((gold, probabilities)) = parts.split_first() else { return f64::NAN };
     let truth = |class: usize| f64::from(u8::from(class as f64 == *gold));
@@ -109,7 +109,7 @@ fn brier(value: &DocumentValue) -> f64 {
 }
 
 /// How often each pair of right and chosen class is there.
-struct Classes {
+pub(super) struct Classes {
     pairs: BTreeMap<(i64, i64), f64>,
 }
 
@@ -120,6 +120,11 @@ impl Classes {
             *pairs.entry((value.part(0) as i64, value.part(1) as i64)).or_insert(0.0) += 1.0;
         }
         Self { pairs }
+    }
+
+    /// Pairs that were counted before; those that are not there are left out.
+    pub(super) fn counted(pairs: impl Iterator<Item = ((i64, i64), f64)>) -> Self {
+        Self { pairs: pairs.filter(|(_, count)| *count > 0.0).collect() }
     }
 
     fn count(&self, counts: impl Fn(&(i64, i64)) -> bool) -> f64 {
@@ -142,21 +147,21 @@ impl Classes {
         if right + chosen > 0.0 { 2.0 * both / (right + chosen) } else { 0.0 }
     }
 
-    fn binary_f1(&self) -> f64 {
+    pub(super) fn binary_f1(&self) -> f64 {
         if self.labels().iter().any(|label| !(0..2).contains(label)) {
             return f64::NAN;
         }
         self.f1(1)
     }
 
-    fn weighted_f1(&self) -> f64 {
+    pub(super) fn weighted_f1(&self) -> f64 {
         let all = self.count(|_| true);
         let part = |class: &i64| self.count(|(gold, _)| gold == class) / all * self.f1(*class);
         self.labels().iter().map(part).sum()
     }
 
     /// The multiclass form (Gorodkin 2004); 0 where one side has one class only.
-    fn correlation(&self) -> f64 {
+    pub(super) fn correlation(&self) -> f64 {
         let all = self.count(|_| true);
         let right = self.count(|(gold, chosen)| gold == chosen);
         let labels = self.labels();

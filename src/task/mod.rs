@@ -1,5 +1,6 @@
 //! Tasks in lm_eval's YAML: from a file to checked definitions, requests, scores of documents and their aggregate.
 
+mod additive;
 mod aggregate;
 mod build;
 mod catalogue;
@@ -24,6 +25,7 @@ mod synthetic;
 mod template;
 mod yaml;
 
+pub use additive::{Additive, column_of};
 pub use aggregate::{Aggregate, DocumentValue, aggregate};
 pub use catalogue::{Catalogue, Selection};
 pub use check::Check;

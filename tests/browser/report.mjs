@@ -49,8 +49,31 @@ async function look(file, options) {
   }
   const charts = await page.evaluate(() => [...document.querySelectorAll("svg")].map((svg) => svg.querySelector("desc")?.textContent ?? ""));
   check(charts.length > 0 && charts.every((words) => words.length > 20), `${name}: a chart without words`);
+  for (const told of await page.evaluate(drawn)) failures.push(`${name}: ${told}`);
+  for (const told of await page.evaluate(cut)) failures.push(`${name}: ${told}`);
   await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
   await context.close();
+}
+
+// Texts of charts that leave their chart, or are too small to read.
+function drawn() {
+  const told = [];
+  for (const svg of document.querySelectorAll("svg")) {
+    const box = svg.getBoundingClientRect();
+    for (const text of svg.querySelectorAll("text")) {
+      const own = text.getBoundingClientRect();
+      if (own.left < box.left - 1 || own.right > box.right + 1 || own.bottom > box.bottom + 1) told.push(`'${text.textContent}' leaves its chart`);
+      const size = Number.parseFloat(getComputedStyle(text).fontSize) * box.width / svg.viewBox.baseVal.width;
+      if (size < 7.5) told.push(`'${text.textContent}' is ${size.toFixed(1)} pixels high`);
+    }
+  }
+  return told.slice(0, 5);
+}
+
+// Headings of rows whose end nobody can see.
+function cut() {
+  const hidden = [...document.querySelectorAll("th[scope=row]")].filter((own) => getComputedStyle(own).overflowX === "hidden" && own.scrollWidth > own.clientWidth + 1);
+  return hidden.slice(0, 3).map((own) => `'${own.textContent.slice(0, 40)}' is cut`);
 }
 
 // Contrast (WCAG 2) of each kind of text with the paper.
@@ -99,6 +122,7 @@ async function sort(file) {
   check((await table.locator("th[aria-sort]").count()) === 1, `${name}: two headings say that they are sorted, or the keyboard does not sort`);
   check((await table.locator("tbody tr").count()) === before, `${name}: rows were lost`);
   await page.emulateMedia({ media: "print" });
-  await page.pdf({ path: join(folder, `${basename(file, ".html")}.pdf`), format: "A4" });
+  // As the page itself wants it.
+  await page.pdf({ path: join(folder, `${basename(file, ".html")}.pdf`), preferCSSPageSize: true });
   await context.close();
 }

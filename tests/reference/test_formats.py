@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import duckdb_extension_sqlite_scanner
 import pyarrow.parquet as pq
 
 folder = Path(sys.argv[1])
@@ -33,12 +34,13 @@ database = sqlite3.connect(f"file:{folder / 'loragrid.db'}?mode=ro", uri=True)
 task, metric = score.split(":")
 by_sqlite = database.execute("SELECT label, value FROM runs JOIN scores USING (job_id) WHERE task = ? AND metric = ? ORDER BY 1", (task, metric)).fetchall()
 assert by_duckdb == by_sqlite, (by_duckdb, by_sqlite)
-try:
-    duckdb.sql("INSTALL sqlite; LOAD sqlite")
-except Exception as error:
-    print(f"skipped: the database in DuckDB: its SQLite extension is not here ({type(error).__name__})")
-else:
-    duckdb.sql(f"ATTACH '{folder / 'loragrid.db'}' AS results (TYPE sqlite, READ_ONLY)")
-    found = duckdb.sql(f"SELECT r.label, s.value FROM results.runs r JOIN results.scores s USING (job_id) WHERE task = '{task}' AND metric = '{metric}' ORDER BY 1").fetchall()
-    assert found == by_sqlite, (found, by_sqlite)
+# The extension of this version of DuckDB, out of a package: the place where DuckDB looks for it itself may be out of reach.
+extension = next(Path(duckdb_extension_sqlite_scanner.__file__).parent.rglob("*.duckdb_extension"))
+duckdb.sql(f"LOAD '{extension}'")
+duckdb.sql(f"ATTACH '{folder / 'loragrid.db'}' AS results (TYPE sqlite, READ_ONLY)")
+found = duckdb.sql(f"SELECT r.label, s.value FROM results.runs r JOIN results.scores s USING (job_id) WHERE task = '{task}' AND metric = '{metric}' ORDER BY 1").fetchall()
+assert found == by_sqlite, (found, by_sqlite)
+for view in ["runs", "scores", "curves", "documents", "attempts", "samples"]:
+    both = [sorted(map(repr, rows)) for rows in (duckdb.sql(f"SELECT * FROM results.{view}").fetchall(), database.execute(f"SELECT * FROM {view}").fetchall())]
+    assert both[0] == both[1], (view, both[0][:2], both[1][:2])
 print(f"formats: {table.num_rows} rows of {len(table.column_names)} columns are the same in Parquet, CSV, DuckDB and SQLite")

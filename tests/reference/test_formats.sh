@@ -5,7 +5,8 @@ cd "$(dirname "$0")/../.."
 command -v pdflatex > /dev/null || { echo "test-latex: no pdflatex: install texlive-latex-recommended and texlive-pictures"; exit 1; }
 python=.deps/stats/bin/python
 [ -x "$python" ] || python3 -m venv .deps/stats
-"$python" -c 'import pyarrow, duckdb' 2> /dev/null || .deps/stats/bin/pip install -q pyarrow duckdb
+"$python" -c 'import pyarrow, duckdb, duckdb_extension_sqlite_scanner' 2> /dev/null ||
+    .deps/stats/bin/pip install -q pyarrow duckdb==1.5.5 duckdb-extension-sqlite-scanner==1.5.5
 out=.deps/formats
 rm -rf "$out"
 mkdir -p "$out"

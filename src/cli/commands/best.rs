@@ -1,5 +1,6 @@
 //! `loragrid best`: the winner by the objective, and its one look at the tasks that were kept for the end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -12,8 +13,8 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::result_arguments::BestArguments;
 use crate::cli::work::{carry_out, exit_code, stops};
-use crate::job::{Origin, Settings, SweepName, Value, find_key};
-use crate::report::{BoardRow, BoardView, RowKind, board_rows, mark_ties, metric_title};
+use crate::job::{Digest, JobState, Origin, Settings, SweepName, Value, find_key};
+use crate::report::{BoardRow, BoardView, Cell, RowKind, metric_title};
 use crate::spec::{Axis, FinalEval, SourceText, SweepSpec};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep, SweepOrigin};
 use crate::task::TaskIndex;
@@ -56,6 +57,8 @@ struct Winner {
     metric: String,
     ties: Vec<BoardRow>,
     next: Option<BoardRow>,
+    /// Jobs that may still come out better.
+    waiting: usize,
 }
 
 /// The best row. Errors: no objective, no row that has its score in every seed.
@@ -66,27 +69,23 @@ async fn winner(store: &Store, board: &Leaderboard) -> Result<Winner, Failure> {
     };
     let view = BoardView::of(board);
     let rank = view.rank.clone().ok_or_else(|| none(format!("sweep '{}' has no objective", board.sweep)))?;
-    let mut rows = board_rows(board);
-    let near: Vec<usize> = rows
-        .iter()
-        .filter(|row| row.kind() == RowKind::Cell)
-        .take(NEAR)
-        .flat_map(|row| &row.jobs)
-        .filter_map(|id| board.jobs.iter().position(|job| job.id.as_str() == id))
-        .collect();
-    let values = store.values_of_jobs(board, (&rank.task, rank.metric), &near).await?;
-    mark_ties(board, &mut rows, &rank, &values);
+    let rows = top::tested_rows(store, board, &view).await?;
     let best = rows.iter().find(|row| row.best).cloned();
+    let waiting = board
+        .jobs
+        .iter()
+        .filter(|job| {
+            job.is_cell() && matches!(job.state, JobState::Queued | JobState::Running | JobState::Paused)
+        })
+        .count();
     let missing = || none(format!("no run of sweep '{}' has its {} yet", board.sweep, metric_title(&rank)));
     let best = best.ok_or_else(missing)?;
     let ties = rows.iter().filter(|row| row.tied).cloned().collect();
-    let next =
-        rows.into_iter().find(|row| row.kind() == RowKind::Cell && !row.best && row.score(&rank).is_some());
-    Ok(Winner { best, metric: metric_title(&rank), ties, next })
+    let next = rows.into_iter().find(|row| {
+        row.kind() == RowKind::Cell && !row.best && row.score(&rank).is_some_and(|own| own.whole().is_some())
+    });
+    Ok(Winner { best, metric: metric_title(&rank), ties, next, waiting })
 }
-
-/// So many of the first rows are tested against the best.
-const NEAR: usize = 60;
 
 async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) -> Result<(), Failure> {
     let best = &found.best;
@@ -101,9 +100,12 @@ async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) ->
     let score = best.scores.iter().find(|score| score.value.is_some());
     let score = BoardView::of(board).rank.and_then(|rank| best.score(&rank).cloned()).or(score.cloned());
     let shown = score.and_then(|score| {
-        let error = score.error.map_or(String::new(), |error| format!(" ± {error:.3}"));
-        let base = score.difference.map_or(String::new(), |own| format!(", {own:+.3} to the base model"));
-        Some(format!("{:.3}{error}{base}", score.value?))
+        let value = match (score.value?, score.error) {
+            (value, Some(error)) => Cell::Uncertain(value, error, 3),
+            (value, None) => Cell::Number(value, 3),
+        };
+        let base = score.difference.map(|own| format!(", {} to the base model", Cell::Signed(own, 3).show()));
+        Some(format!("{}{}", value.show(), base.unwrap_or_default()))
     });
     write_line(&format!("{}: {} {}", best.label, found.metric, shown.unwrap_or_default()))?;
     write_line(&format!("jobs {}", best.jobs.join(", ")))?;
@@ -111,23 +113,38 @@ async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) ->
     if !ties.is_empty() {
         write_line(&format!("the data cannot tell it from {}", ties.join(", ")))?;
     }
-    write_line(&next_commands(board, found, &job, &store.sweep(&board.sweep).await?))?;
+    if found.waiting > 0 {
+        write_line(&format!("{} jobs of the sweep are still to end", found.waiting))?;
+    }
+    let db = (store.path() != Path::new(crate::cli::arguments::DATABASE)).then(|| store.path());
+    write_line(&next_commands(board, found, &job, (&store.sweep(&board.sweep).await?, db)))?;
     Ok(())
 }
 
-fn next_commands(board: &Leaderboard, found: &Winner, job: &StoredJob, sweep: &StoredSweep) -> String {
+/// Commands as a shell takes them; those that read the database name it where it is not the usual one.
+fn next_commands(
+    board: &Leaderboard,
+    found: &Winner,
+    job: &StoredJob,
+    (sweep, db): (&StoredSweep, Option<&Path>),
+) -> String {
+    let loragrid = match db {
+        Some(path) => format!("loragrid --db {}", word(&path.display().to_string())),
+        None => "loragrid".to_owned(),
+    };
     let named = job.settings.get("model").map_or_else(String::new, |(value, _)| value.to_string());
     // A path starts at the sweep file; a hub id is no path.
     let beside = sweep.origin.file.parent().map(|folder| folder.join(&named)).filter(|path| path.exists());
-    let model = beside.map_or(named, |path| path.display().to_string());
+    let model = word(&beside.map_or(named, |path| path.display().to_string()));
     let mut lines = vec!["\nNext:".to_owned()];
     if let Some(next) = &found.next {
         lines.push(format!(
-            "  loragrid compare {} {} --examples 5   against the next",
+            "  {loragrid} compare {} {} --examples 5   against the next",
             next.jobs[0], found.best.jobs[0]
         ));
     }
     if let Some(adapter) = job.adapter.as_ref().filter(|_| job.adapter_removed.is_none()) {
+        let adapter = word(adapter);
         lines.push(format!("  loragrid chat {model} --adapter {adapter}   talk with it"));
         lines.push(format!(
             "  loragrid merge {model} --adapter {adapter} --out merged   a Hugging Face folder"
@@ -135,7 +152,10 @@ fn next_commands(board: &Leaderboard, found: &Winner, job: &StoredJob, sweep: &S
     }
     let parsed = SweepSpec::parse(SourceText::new(&sweep.origin.file, &sweep.text));
     if parsed.is_ok_and(|spec| spec.final_eval.is_some()) {
-        lines.push(format!("  loragrid best {} --final   its one look at the tasks of [final]", board.sweep));
+        lines.push(format!(
+            "  {loragrid} best {} --final   its one look at the tasks of [final]",
+            board.sweep
+        ));
     }
     lines.join("\n")
 }
@@ -156,8 +176,7 @@ async fn prepare_final(
         let message = format!("sweep '{}' keeps no task for the end", board.sweep);
         return Err(Failure::new(ExitCode::SweepFile, message, help));
     };
-    let name = SweepName::new(&format!("{}-final", board.sweep));
-    let spec = spec_of(&sweep, name.unwrap_or_else(|_| sweep.name.clone()), jobs, eval)?;
+    let spec = spec_of(&sweep, final_name(&board.sweep)?, jobs, eval)?;
     let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
     let (known, mut digests) = (store.known().await?, store.digests().await?);
     let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
@@ -171,6 +190,27 @@ async fn prepare_final(
     Ok(Prepared { spec, plan, origin, store: Some(store), digests })
 }
 
+/// `NAME-final`; of a name that leaves no room for that its beginning and a digest, so that no other sweep is meant.
+fn final_name(sweep: &str) -> Result<SweepName, Failure> {
+    let short = || {
+        let digest = Digest::of(sweep.as_bytes()).to_string();
+        SweepName::new(&format!("{:.40}-{:.8}-final", sweep, digest))
+    };
+    SweepName::new(&format!("{sweep}-final")).or_else(|_| short()).map_err(|error| {
+        Failure::new(ExitCode::Usage, error.to_string(), "give the sweep a shorter name".to_owned())
+    })
+}
+
+/// A word of a command line, quoted where a shell would break it.
+fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=:,@+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
 /// A sweep of the winner's seeds with other tasks. Nothing in it decides the training, so nothing is trained.
 fn spec_of(
     sweep: &SweepSpec,
@@ -179,7 +219,12 @@ fn spec_of(
     eval: &[String],
 ) -> Result<SweepSpec, Failure> {
     let mut settings = Settings::new();
+    // Iterations that follow from epochs would be said twice.
+    let by_epochs = jobs[0].settings.contains_key("train.epochs");
     for (path, (value, origin)) in &jobs[0].settings {
+        if by_epochs && path == "train.iterations" {
+            continue;
+        }
         let set = origin != "default" && !origin.starts_with("profile ");
         let own = !["objective", "eval", "reference", "seed"].contains(&path.as_str());
         if let (true, true, Some(key)) = (set, own, find_key(path)) {

@@ -6,13 +6,13 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
 use crate::cli::stored::stored_plan;
-use crate::job::{Bytes, JobId, JobState, Seconds};
+use crate::job::{Bytes, JobState, Seconds};
 use crate::plan::Plan;
 use crate::report::{
-    CurveRow, TaskDifference, curve_rows, curves_table, render_terminal, setting_differences,
-    setting_differences_table, task_differences, task_differences_table, verdict,
+    CurveRow, TaskDifference, Untested, curve_rows, curves_table, setting_differences,
+    setting_differences_table, task_differences, task_differences_table, untested_line, verdict,
 };
 use crate::store::{CurvePoint, DocumentValues, Store, StoredDocument, StoredJob, StoredSample};
 use crate::task::{Document, Gold, RequestScore, Subset, build_documents};
@@ -27,11 +27,15 @@ struct Compared {
 
 impl Compared {
     /// Errors: no such job, nothing of it is scored.
-    async fn read(store: &Store, prefix: &str) -> Result<Self, Failure> {
-        let job = store.job(prefix).await?;
-        let values = store.document_values(&job.id).await?;
+    async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Self; 2], Failure> {
+        let (first, second) = (store.job(first).await?, store.job(second).await?);
+        let [of_first, of_second] = store.values_of_both(&first.id, &second.id).await?;
+        Ok([Self::read(store, first, of_first).await?, Self::read(store, second, of_second).await?])
+    }
+
+    async fn read(store: &Store, job: StoredJob, values: Vec<DocumentValues>) -> Result<Self, Failure> {
         if values.is_empty() {
-            let message = format!("job {} is {} and has no scored document yet", job.id, job.state.as_str());
+            let message = format!("job {} is {} and has no score yet", job.id, job.state.as_str());
             let help = format!("`loragrid explain {}` says why; compare it when it is scored", job.id);
             return Err(Failure::new(ExitCode::NotFound, message, help));
         }
@@ -43,7 +47,7 @@ impl Compared {
             ));
         }
         let curve = store.curves(std::slice::from_ref(&job.id)).await?.remove(&job.id).unwrap_or_default();
-        let samples = store.samples(&job.id).await?;
+        let samples = store.all_samples(&job.id).await?;
         Ok(Self { job, values, curve, samples })
     }
 }
@@ -54,24 +58,23 @@ pub(in crate::cli) fn run(
 ) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_to_read(&environment.db).await?;
-        let first = Compared::read(&store, &arguments.first).await?;
-        let second = Compared::read(&store, &arguments.second).await?;
-        let tasks = task_differences(&first.values, &second.values);
+        let [first, second] = Compared::read_both(&store, &arguments.first, &arguments.second).await?;
+        let (tasks, untested) = task_differences(&first.values, &second.values);
         let curves = curve_rows(&first.curve, &second.curve);
         if arguments.json {
-            write_json(&in_json(&first, &second, &tasks, &curves))?;
+            write_json(&in_json(&first, &second, (&tasks, &untested), &curves))?;
         } else {
             tell(&first, &second, &tasks, &curves)?;
             if arguments.examples > 0 {
-                let ids = [&first.job.id, &second.job.id];
-                let sweep = store.sweep_of(ids[0]).await?;
+                let sweep = store.sweep_of(&first.job.id).await?;
                 // Where the sweep cannot be planned any more, its documents are numbers.
                 let plan = stored_plan(&store, &sweep, environment).await.ok();
                 for task in &tasks {
-                    examples(&store, ids, task, plan.as_ref(), arguments.examples).await?;
+                    examples(&store, task, plan.as_ref(), arguments.examples).await?;
                 }
                 answers(&first.samples, &second.samples, arguments.examples)?;
             }
+            untested_line(&untested).iter().try_for_each(|line| write_line(line))?;
             write_line(&verdict(&tasks))?;
         }
         store.close().await;
@@ -82,7 +85,7 @@ pub(in crate::cli) fn run(
 fn in_json(
     first: &Compared,
     second: &Compared,
-    tasks: &[TaskDifference],
+    (tasks, untested): (&[TaskDifference], &[Untested]),
     curves: &[CurveRow],
 ) -> serde_json::Value {
     let side = |own: &Compared| {
@@ -93,7 +96,8 @@ fn in_json(
     };
     json!({
         "first": side(first), "second": side(second),
-        "settings": setting_differences(&first.job, &second.job), "tasks": tasks, "curves": curves,
+        "settings": setting_differences(&first.job, &second.job), "tasks": tasks, "not_compared": untested,
+        "curves": curves,
         "verdict": verdict(tasks),
     })
 }
@@ -111,14 +115,14 @@ fn tell(
     if settings.is_empty() {
         write_line("every key is the same")?;
     } else {
-        write_line(&render_terminal(&setting_differences_table(&settings), terminal_width()))?;
+        write_line(&show_table(&setting_differences_table(&settings)))?;
     }
     if !tasks.is_empty() {
-        write_line(&render_terminal(&task_differences_table(tasks), terminal_width()))?;
+        write_line(&show_table(&task_differences_table(tasks)))?;
     }
     if !curves.is_empty() {
         write_line("loss by the part of the training that is done")?;
-        write_line(&render_terminal(&curves_table(curves), terminal_width()))?;
+        write_line(&show_table(&curves_table(curves)))?;
     }
     Ok(())
 }
@@ -135,17 +139,18 @@ fn side_line(name: &str, job: &StoredJob) -> String {
 /// task's documents are here.
 async fn examples(
     store: &Store,
-    jobs: [&JobId; 2],
     task: &TaskDifference,
     plan: Option<&Plan>,
     most: usize,
 ) -> Result<(), Failure> {
+    // The documents of a group are shown with their tasks.
+    let Some(keys) = task.keys else { return Ok(()) };
     for (who, documents) in [("second", &task.gained), ("first", &task.lost)] {
         let Some(documents) = documents.as_ref().filter(|documents| !documents.is_empty()) else { continue };
         write_line(&format!("{}: {} documents only the {who} has right", task.task, documents.len()))?;
         let shown = &documents[..most.min(documents.len())];
-        let first = store.documents_of(jobs[0], &task.task, shown).await?;
-        let second = store.documents_of(jobs[1], &task.task, shown).await?;
+        let first = store.some_documents(keys.0, shown).await?;
+        let second = store.some_documents(keys.1, shown).await?;
         let planned = plan.and_then(|plan| plan.tasks.iter().find(|own| own.task.name == task.task));
         let texts = match planned {
             Some(planned) => {
@@ -194,12 +199,12 @@ fn document_lines(first: &StoredDocument, second: &StoredDocument, text: Option<
 
 /// What both answered to the same prompts.
 fn answers(first: &[StoredSample], second: &[StoredSample], most: usize) -> Result<(), Failure> {
-    let both =
-        first.iter().filter_map(|one| Some((one, second.iter().find(|other| other.prompt == one.prompt)?)));
+    let both = first.iter().filter_map(|one| Some((one, second.iter().find(|other| other.key == one.key)?)));
     for (one, other) in both.take(most) {
-        let quoted =
-            |text: &str| text.trim().lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n");
         write_line(&format!("prompt\n{}", quoted(&one.prompt)))?;
+        if let Some(wanted) = &one.wanted {
+            write_line(&format!("the row's own\n{}", quoted(wanted)))?;
+        }
         if one.answer == other.answer {
             write_line(&format!("both\n{}", quoted(&one.answer)))?;
         } else {

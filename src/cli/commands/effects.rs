@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::top::board_of;
+use super::top::say_sweep;
 use crate::cli::ExitCode;
 use crate::cli::arguments::EffectsArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
-use crate::report::{EffectsError, axis_effects, effects_table, levels_table, render_terminal};
-use crate::store::Store;
+use crate::cli::output::{show_table, write_json, write_line};
+use crate::report::{EffectsError, MetricName, axis_effects, effects_metric, effects_table, levels_table};
+use crate::store::{ScoresOf, Store};
 
 pub(in crate::cli) fn run(
     arguments: &EffectsArguments,
@@ -17,7 +17,13 @@ pub(in crate::cli) fn run(
 ) -> Result<ExitCode, Failure> {
     let board = block_on(async {
         let store = Store::open_to_read(&environment.db).await?;
-        let board = board_of(&store, arguments.sweep.as_deref()).await?;
+        let mut board = store.board(arguments.sweep.as_deref()).await?;
+        if arguments.sweep.is_none() {
+            say_sweep(&board);
+        }
+        let MetricName { task, metric } = effects_metric(&board, arguments.metric.as_deref())?;
+        let metrics = [(task, metric)];
+        store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
         store.close().await;
         Ok(board)
     })?;
@@ -34,12 +40,12 @@ pub(in crate::cli) fn run(
     }
     let (with, all) = effects.cells;
     write_line(&format!("{}:{}, {with} of {all} cells", effects.task, effects.metric.as_str()))?;
-    write_line(&render_terminal(&effects_table(&effects), terminal_width()))?;
-    write_line(&render_terminal(&levels_table(&effects), terminal_width()))?;
+    write_line(&show_table(&effects_table(&effects)))?;
+    write_line(&show_table(&levels_table(&effects)))?;
     write_line(if effects.complete {
         "importance: part of the variance of the cells' means (functional analysis of variance), seeds as replicates"
     } else {
-        "the grid has holes: importance is what a least-squares fit loses without the axis, and the parts need not add up"
+        "the grid has holes: importance is what a least-squares fit loses without the axis, means are the fit's, and the parts need not add up"
     })?;
     Ok(ExitCode::Success)
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{show_table, write_json, write_line};
 use crate::cli::queue_arguments::ExplainArguments;
-use crate::report::{Cell, Column, Table, render_terminal};
+use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, Standing, Store};
 
 pub(in crate::cli) fn run(
@@ -15,7 +15,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let (job, standing, attempts) = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let job = store.job(&arguments.job).await?;
         let standing = store.standing(&job).await?;
         let attempts = store.attempts(&job.id).await?;
@@ -30,7 +30,7 @@ pub(in crate::cli) fn run(
     }
     write_line(&format!("job {}: {}", job.id, words(&standing)))?;
     if !attempts.is_empty() {
-        write_line(&render_terminal(&table(&attempts), terminal_width()))?;
+        write_line(&show_table(&table(&attempts)))?;
     }
     Ok(ExitCode::Success)
 }

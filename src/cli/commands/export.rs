@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::top::board_of;
+use super::top::{board_of, tested_rows};
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_bytes, write_error, write_file};
 use crate::cli::result_arguments::{ExportArguments, ExportFormat, ExportWhat};
 use crate::report::{
-    BoardView, Table, board_rows, board_table, frame_csv, frame_json, frame_jsonl, frame_parquet,
-    frame_table, run_frame, score_frame, table_latex, table_markdown,
+    BoardView, Table, board_notes, board_table, escape_markdown, frame_csv, frame_json, frame_jsonl,
+    frame_parquet, frame_table, run_frame, score_frame, table_latex, table_markdown,
 };
 use crate::store::{Frame, Leaderboard, Store};
 
@@ -78,7 +78,7 @@ async fn content(
     let frame = match what {
         // A table for people is the leaderboard; every column of every run is for programs.
         ExportWhat::Runs if matches!(format, ExportFormat::Markdown | ExportFormat::Latex) => {
-            return Ok(text(&board_table(&BoardView::of(board), &board_rows(board)), format).into_bytes());
+            return leaderboard(store, board, format).await;
         }
         ExportWhat::Runs => run_frame(board),
         ExportWhat::Scores => score_frame(board),
@@ -86,6 +86,19 @@ async fn content(
         ExportWhat::Documents => store.document_rows(&board.sweep).await?,
     };
     of_frame(&frame, format)
+}
+
+/// The leaderboard with what its signs mean: below it, or as a comment of LaTeX, for a caption.
+async fn leaderboard(store: &Store, board: &Leaderboard, format: ExportFormat) -> Result<Vec<u8>, Failure> {
+    let view = BoardView::of(board);
+    let rows = tested_rows(store, board, &view).await?;
+    let (table, notes) = (text(&board_table(&view, &rows), format), board_notes(&view, &rows));
+    let below = match (format, notes.is_empty()) {
+        (_, true) => String::new(),
+        (ExportFormat::Latex, _) => notes.iter().map(|note| format!("% {note}\n")).collect(),
+        _ => format!("\n{}\n", notes.iter().map(|note| escape_markdown(note)).collect::<Vec<_>>().join("; ")),
+    };
+    Ok(format!("{table}{below}").into_bytes())
 }
 
 fn of_frame(frame: &Frame, format: ExportFormat) -> Result<Vec<u8>, Failure> {

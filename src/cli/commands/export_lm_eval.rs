@@ -7,6 +7,7 @@ use super::eval::write_files;
 use crate::cli::ExitCode;
 use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
+use crate::cli::output::write_error;
 use crate::cli::stored::stored_plan;
 use crate::job::JobState;
 use crate::plan::{Plan, PlannedJob};
@@ -27,7 +28,7 @@ pub(super) async fn write(
 ) -> Result<(), Failure> {
     let board = store.board(sweep).await?;
     let plan = stored_plan(store, &board.sweep, environment).await?;
-    let mut written = 0;
+    let (mut written, mut left_out) = (0, 0);
     for job in &plan.jobs {
         let state = board.jobs.iter().find(|own| own.id == job.id).map(|own| own.state);
         if state == Some(JobState::Done)
@@ -36,7 +37,15 @@ pub(super) async fn write(
             let value = results_json(&evaluation, true);
             write_files(&folder.join(job.id.as_str()), &evaluation, &value)?;
             written += 1;
+        } else {
+            left_out += 1;
         }
+    }
+    if written > 0 && left_out > 0 {
+        write_error(&format!(
+            "{left_out} of {} jobs are not done, or not scored on all documents: left out",
+            plan.jobs.len()
+        ));
     }
     if written == 0 {
         let message = format!("no job of sweep '{}' is done", board.sweep);

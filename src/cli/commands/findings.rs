@@ -8,12 +8,10 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{show_table, write_json, write_line};
 use crate::cli::result_arguments::FindingsArguments;
 use crate::job::JobId;
-use crate::report::{
-    Claims, Finding, finding_rows_table, findings_table, jobs_of, judge, not_run, render_terminal,
-};
+use crate::report::{Claims, Finding, finding_rows_table, findings_table, jobs_of, judge, not_run};
 use crate::store::{DocumentValues, Leaderboard, Store, StoreError};
 
 pub(in crate::cli) fn run(
@@ -33,8 +31,8 @@ pub(in crate::cli) fn run(
     if let Some(title) = title {
         write_line(&title)?;
     }
-    write_line(&render_terminal(&findings_table(&findings), terminal_width()))?;
-    write_line(&render_terminal(&finding_rows_table(&findings), terminal_width()))?;
+    write_line(&show_table(&findings_table(&findings)))?;
+    write_line(&show_table(&finding_rows_table(&findings)))?;
     Ok(ExitCode::Success)
 }
 
@@ -51,7 +49,8 @@ pub(super) async fn read_findings(
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     let Claims { title, claims } = Claims::parse(&text).map_err(|error| wrong(error.to_string()))?;
     let mut boards: HashMap<String, Option<Leaderboard>> = HashMap::new();
-    let mut values: HashMap<JobId, Vec<DocumentValues>> = HashMap::new();
+    // By sweep: two may ask the same job in different ways.
+    let mut values: HashMap<String, HashMap<JobId, Vec<DocumentValues>>> = HashMap::new();
     let mut findings = Vec::new();
     for claim in &claims {
         if !boards.contains_key(&claim.sweep) {
@@ -67,13 +66,14 @@ pub(super) async fn read_findings(
             continue;
         };
         let jobs: HashSet<usize> = jobs_of(board, claim).into_iter().flat_map(|(a, b)| [a, b]).collect();
+        let own = values.entry(claim.sweep.clone()).or_default();
         for at in jobs {
             let id = &board.jobs[at].id;
-            if !values.contains_key(id) {
-                values.insert(id.clone(), store.document_values(id).await?);
+            if !own.contains_key(id) {
+                own.insert(id.clone(), store.document_values(board, id).await?);
             }
         }
-        findings.push(judge(board, claim, &values)?);
+        findings.push(judge(board, claim, own)?);
     }
     Ok((title, findings))
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{show_table, write_json, write_line};
 use crate::cli::queue_arguments::{HistoryArguments, SweepCommand};
-use crate::report::{Cell, Column, Table, render_terminal};
+use crate::report::{Cell, Column, Table};
 use crate::store::{Store, SweepVersion};
 
 pub(in crate::cli) fn run(command: &SweepCommand, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(command: &SweepCommand, environment: &Environment) -> 
 
 fn history(arguments: &HistoryArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let versions = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let versions = store.history(&arguments.name).await?;
         store.close().await;
         Ok(versions)
@@ -41,6 +41,6 @@ fn history(arguments: &HistoryArguments, environment: &Environment) -> Result<Ex
         vec![count(version.version), Cell::Text(submitted), jobs, added, dropped]
     };
     let table = Table { columns, rows: versions.iter().map(row).collect() };
-    write_line(&render_terminal(&table, terminal_width()))?;
+    write_line(&show_table(&table))?;
     Ok(ExitCode::Success)
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::arguments::KeysArguments;
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{show_table, write_json, write_line};
 use crate::job::KEYS;
-use crate::report::{Cell, Column, Table, render_json_rows, render_terminal};
+use crate::report::{Cell, Column, Table, render_json_rows};
 
 pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure> {
     let columns =
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure
     if arguments.json {
         write_json(&json!({ "keys": render_json_rows(&table) }))?;
     } else {
-        write_line(&render_terminal(&table, terminal_width()))?;
+        write_line(&show_table(&table))?;
     }
     Ok(ExitCode::Success)
 }

@@ -13,7 +13,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
 pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let job = store.job(&arguments.job).await?.id;
         let mut from = 0;
         loop {

@@ -6,13 +6,13 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::cli::output::{show_table, write_error, write_json, write_line};
 use crate::device::{Inventory, cpu_slots, slots};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
 use crate::plan::{PackRules, Plan, PlannedJob, Throughput, makespan, packs};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
-    render_terminal, settings_table,
+    settings_table,
 };
 
 pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -34,7 +34,7 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     } else {
         let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
         let table = if long { folded_table(&plan) } else { plan_table(&plan) };
-        write_line(&render_terminal(&table, terminal_width()))?;
+        write_line(&show_table(&table))?;
         write_line(&summary(&plan, rules(arguments.pack)))?;
     }
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
@@ -74,9 +74,9 @@ fn packs_line(plan: &Plan, rules: PackRules) -> Option<String> {
 fn explain(plan: &Plan, wanted: &str) -> Result<(), Failure> {
     let job = find_job(plan, wanted)?;
     write_line(&format!("{}  {}", job.id, job.label))?;
-    write_line(&render_terminal(&settings_table(&job.settings), terminal_width()))?;
+    write_line(&show_table(&settings_table(&job.settings)))?;
     if let Some(memory) = memory_table(plan, job) {
-        write_line(&render_terminal(&memory, terminal_width()))?;
+        write_line(&show_table(&memory))?;
     }
     Ok(())
 }

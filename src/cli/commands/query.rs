@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_bytes, write_line, write_verbatim};
+use crate::cli::output::{show_table, write_bytes, write_line, write_verbatim};
 use crate::cli::result_arguments::QueryArguments;
-use crate::report::{frame_csv, frame_json, frame_table, render_terminal};
+use crate::report::{frame_csv, frame_json, frame_table};
 use crate::store::{QueryError, query};
 
 pub(in crate::cli) fn run(
@@ -21,7 +21,7 @@ pub(in crate::cli) fn run(
     } else if arguments.csv {
         write_bytes(&frame_csv(&found))?;
     } else {
-        write_line(&render_terminal(&frame_table(&found), terminal_width()))?;
+        write_line(&show_table(&frame_table(&found)))?;
         let rows = found.rows.len();
         write_line(&format!("{rows} {}", if rows == 1 { "row" } else { "rows" }))?;
     }
@@ -37,6 +37,10 @@ impl From<QueryError> for Failure {
             QueryError::Store(error) => error.into(),
             QueryError::NotAQuestion { .. } | QueryError::Several | QueryError::Failed(_) => {
                 Self::new(ExitCode::Usage, message, views)
+            }
+            QueryError::TooLarge { .. } => {
+                let help = "LIMIT asks for less; SQLite's own shell and DuckDB open the file too".to_owned();
+                Self::new(ExitCode::Database, message, help)
             }
             QueryError::TimeOut { .. } => {
                 let help = "--timeout SECONDS waits longer; `EXPLAIN QUERY PLAN SELECT …` says what is slow"

@@ -14,9 +14,9 @@ use crate::report::{
     BoardView, Document, ReportInput, SampleText, cells_of, document_html, document_latex, document_markdown,
     rank_cells, sweep_report,
 };
-use crate::store::{Store, StoredSample};
+use crate::store::{Leaderboard, Store};
 
-/// So many of the first rows show what they answered.
+/// So many of the best rows show what they answered, beside the untrained models.
 const ANSWERING: usize = 6;
 /// So many of the best rows get a loss curve and are tested against the best.
 const NEAR: usize = 60;
@@ -90,22 +90,47 @@ async fn input(store: &Store, name: Option<&str>) -> Result<ReportInput, Failure
         None => Default::default(),
     };
     let (sweep, curves) = (store.sweep(&board.sweep).await?, store.curves(&ids).await?);
-    let mut samples = Vec::new();
-    for cell in cells.iter().take(ANSWERING) {
-        let job = &board.jobs[cell[0]];
-        samples.extend(
-            store.samples(&job.id).await?.into_iter().map(|own| (own.position, job.label.clone(), own)),
-        );
-    }
-    // By prompt, the rows in the leaderboard's order.
-    samples.sort_by_key(|(position, ..)| *position);
-    let sample = |(_, label, own): (i64, String, StoredSample)| SampleText {
-        label,
-        prompt: own.prompt,
-        answer: own.answer,
-    };
-    let samples = samples.into_iter().map(sample).collect();
+    let samples = samples(store, &board, &cells).await?;
     Ok(ReportInput { board, sweep, curves, values, samples })
+}
+
+/// What the untrained models and the best rows answered, by prompt; of a row the first job that has answers.
+async fn samples(
+    store: &Store,
+    board: &Leaderboard,
+    cells: &[Vec<usize>],
+) -> Result<Vec<SampleText>, Failure> {
+    if !store.asks_for_samples(board).await? {
+        return Ok(Vec::new());
+    }
+    let mut samples = Vec::new();
+    let mut answering = 0;
+    for cell in cells {
+        let is_base = board.jobs[cell[0]].is_base;
+        if !is_base && answering == ANSWERING {
+            continue;
+        }
+        for job in cell.iter().map(|&at| &board.jobs[at]) {
+            let own = store.samples_of(board, &job.id).await?;
+            if !own.is_empty() {
+                answering += usize::from(!is_base);
+                samples.extend(own.into_iter().map(|own| (own.position, job.label.clone(), own)));
+                break;
+            }
+        }
+    }
+    // The rows stay in the leaderboard's order.
+    samples.sort_by_key(|(position, ..)| *position);
+    let mut found = Vec::new();
+    for (position, label, own) in samples {
+        let is_new = found.last().is_none_or(|(last, _)| *last != position);
+        if let (true, Some(wanted)) = (is_new, &own.wanted) {
+            let (label, prompt) = ("the row's own".to_owned(), own.prompt.clone());
+            found.push((position, SampleText { label, prompt, answer: wanted.clone() }));
+        }
+        found.push((position, SampleText { label, prompt: own.prompt, answer: own.answer }));
+    }
+    Ok(found.into_iter().map(|(_, own)| own).collect())
 }
 
 fn write(document: &Document, format: ReportFormat, output: Option<&Path>) -> Result<(), Failure> {

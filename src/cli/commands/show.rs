@@ -6,14 +6,14 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::ShowArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
 use crate::job::{Bytes, Seconds};
-use crate::report::{render_terminal, stored_scores_table, stored_settings_table};
+use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob, StoredSample};
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let (job, samples) = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let job = store.job(&arguments.job).await?;
         let samples = store.samples(&job.id).await?;
         store.close().await;
@@ -26,9 +26,9 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) 
         return Ok(ExitCode::Success);
     }
     write_line(&heading(&job))?;
-    write_line(&render_terminal(&stored_settings_table(&job), terminal_width()))?;
+    write_line(&show_table(&stored_settings_table(&job)))?;
     if !job.scores.is_empty() {
-        write_line(&render_terminal(&stored_scores_table(&job), terminal_width()))?;
+        write_line(&show_table(&stored_scores_table(&job)))?;
     }
     for sample in &samples {
         write_line(&sample_text(sample))?;
@@ -38,8 +38,6 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) 
 
 /// A prompt with its answer, each line of either set apart.
 fn sample_text(sample: &StoredSample) -> String {
-    let quoted =
-        |text: &str| text.trim().lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n");
     let mut parts = vec![format!("sample {}\n{}", sample.position + 1, quoted(&sample.prompt))];
     parts.push(format!("answer, {} tokens\n{}", sample.tokens, quoted(&sample.answer)));
     parts.extend(sample.wanted.as_ref().map(|wanted| format!("the row's own\n{}", quoted(wanted))));
@@ -50,7 +48,7 @@ fn heading(job: &StoredJob) -> String {
     let kind = if job.is_base { "untrained model" } else { "adapter" };
     let mut lines =
         vec![format!("job {}: {kind}, {}, {} attempts", job.id, job.state.as_str(), job.attempts)];
-    lines.extend(job.reason.as_ref().map(|reason| format!("reason: {reason}")));
+    lines.extend(job.reason.as_ref().map(|reason| format!("reason: {}", in_one_line(reason))));
     if let (Some(steps), Some(tokens), Some(seconds)) = (job.steps, job.tokens, job.seconds) {
         let memory = Bytes(job.peak_memory.unwrap_or_default().max(0) as u64);
         lines.push(format!(

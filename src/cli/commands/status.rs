@@ -6,8 +6,8 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::StatusArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
-use crate::report::{render_json_rows, render_terminal, status_table};
+use crate::cli::output::{show_table, write_json, write_line};
+use crate::report::{render_json_rows, status_table};
 use crate::store::Store;
 
 pub(in crate::cli) fn run(
@@ -15,7 +15,7 @@ pub(in crate::cli) fn run(
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     let sweeps = block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_to_read(&environment.db).await?;
         let sweeps = store.status().await?;
         store.close().await;
         Ok(sweeps)
@@ -24,7 +24,7 @@ pub(in crate::cli) fn run(
     if arguments.json {
         write_json(&json!({ "sweeps": render_json_rows(&table) }))?;
     } else {
-        write_line(&render_terminal(&table, terminal_width()))?;
+        write_line(&show_table(&table))?;
     }
     Ok(ExitCode::Success)
 }

@@ -10,9 +10,9 @@ use crate::cli::arguments::{TaskCheckArguments, TaskCommand, TaskListArguments, 
 use crate::cli::data_sets::bring;
 use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_json, write_line};
+use crate::cli::output::{show_table, write_json, write_line};
 use crate::job::PromptProfile;
-use crate::report::{Cell, Column, Table, render_terminal};
+use crate::report::{Cell, Column, Table};
 use crate::task::{Catalogue, Document, Gold, Subset, TaskIndex, build_documents};
 
 /// Reasons that are listed one by one for people.
@@ -62,7 +62,7 @@ fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
             .collect(),
     };
     if !table.rows.is_empty() {
-        write_line(&render_terminal(&table, terminal_width()))?;
+        write_line(&show_table(&table))?;
         let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         write_line(&format!("refused by kind: {}", kinds.join(", ")))?;
     }
@@ -82,7 +82,7 @@ fn list(arguments: &TaskListArguments) -> Result<ExitCode, Failure> {
         vec![Cell::Text(name.to_owned()), Cell::Text(kind.to_owned()), Cell::Text(from)]
     };
     let rows = index.names().map(row).collect();
-    write_line(&render_terminal(&Table { columns, rows }, terminal_width()))?;
+    write_line(&show_table(&Table { columns, rows }))?;
     Ok(ExitCode::Success)
 }
 

@@ -1,22 +1,27 @@
 //! `loragrid top`
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{terminal_width, write_error, write_json, write_line};
+use crate::cli::output::{in_one_line, show_table, terminal_width, write_error, write_json, write_line};
 use crate::cli::result_arguments::{ShownArguments, TopArguments};
-use crate::job::find_key;
+use crate::job::{JobId, find_key};
 use crate::report::{
-    BoardColumn, BoardRow, BoardView, FilterError, MetricName, Sort, UnknownMetric, board_notes, board_table,
-    cells_of, join_boards, keep_where, mark_ties, metric_title, pivot, pivot_table, rank_cells,
-    render_terminal, rows_of,
+    BoardColumn, BoardRow, BoardView, FilterError, MetricName, Sort, UnknownMetric, best_cell, board_notes,
+    board_table, cells_of, condition_keys, fitting_pivot, join_boards, keep_where, mark_ties, metric_title,
+    pivot, pivot_notes, rank_cells, rows_of,
 };
-use crate::store::{Leaderboard, ScoresOf, Store};
+use crate::store::{BoardJob, ByDocument, Leaderboard, ScoresOf, Store};
+use crate::task::Metric;
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
+/// So many of the first rows by the ranking metric are tested against the best.
+const NEAR: usize = 200;
 
 pub(in crate::cli) fn run(arguments: &TopArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     block_on(async {
@@ -35,23 +40,79 @@ pub(super) async fn show_sweep(store: &Store, sweep: &str, json: bool) -> Result
 
 async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure> {
     let first = match is_plain(arguments) {
-        true => store.first_rows(arguments.sweeps.first().map(String::as_str), most_rows(arguments)).await?,
+        true => {
+            let sweep = arguments.sweeps.first().map(String::as_str);
+            store
+                .first_rows(sweep, most_rows(arguments), |board| named(&BoardView::of(board).metrics))
+                .await?
+        }
         false => None,
     };
-    let (board, all) = match first {
-        Some((board, all)) => (board, Some(all)),
-        None => (read_board(store, arguments).await?, None),
+    let asked = match first {
+        Some((board, all)) => Asked { known: Some(all), ..Asked::of(vec![board]) },
+        None => read_boards(store, arguments).await?,
     };
+    let board = &asked.board;
     if arguments.sweeps.is_empty() {
-        say_sweep(&board);
+        say_sweep(board);
     }
     if board.jobs.is_empty() {
-        return Err(empty(&board));
+        return Err(empty(board));
+    }
+    if arguments.shown.condition.is_some() && !board.jobs.iter().any(BoardJob::is_cell) {
+        let help = "`loragrid top --all` without --where shows what there is".to_owned();
+        let message = format!("no run of sweep '{}' meets the condition", board.sweep);
+        return Err(Failure::new(ExitCode::NotFound, message, help));
     }
     match arguments.pivot.as_slice() {
-        [rows, columns] => show_pivot(store, board, (rows, columns), arguments).await,
-        _ => show(store, board, all, arguments).await,
+        [rows, columns] => show_pivot(store, asked, (rows, columns), arguments).await,
+        _ => show(store, asked, arguments).await,
     }
+}
+
+/// What is asked for.
+struct Asked {
+    /// One board of all sweeps.
+    board: Leaderboard,
+    /// The board of each sweep, where there are several; their jobs are those of the one.
+    sweeps: Vec<Leaderboard>,
+    /// The number of rows, where the board has only the first of them, with their scores.
+    known: Option<usize>,
+}
+
+impl Asked {
+    fn of(boards: Vec<Leaderboard>) -> Self {
+        let sweeps = if boards.len() > 1 { boards.clone() } else { Vec::new() };
+        let empty = || Leaderboard { sweep: String::new(), version: 0, ..Leaderboard::default() };
+        Self { board: join_boards(boards).unwrap_or_else(empty), sweeps, known: None }
+    }
+
+    /// The values by document of some of its jobs, as the sweep of each wants them.
+    async fn values(
+        &self,
+        store: &Store,
+        rank: &MetricName,
+        jobs: &[usize],
+    ) -> Result<HashMap<JobId, ByDocument>, Failure> {
+        let of = (rank.task.as_str(), rank.metric);
+        if self.sweeps.is_empty() {
+            return Ok(store.values_of_jobs(&self.board, of, jobs).await?);
+        }
+        let ids: HashSet<&JobId> = jobs.iter().map(|&at| &self.board.jobs[at].id).collect();
+        let mut found = HashMap::new();
+        // The first sweep that has a job wins, as it does for the job's scores.
+        for sweep in self.sweeps.iter().rev() {
+            let own: Vec<usize> =
+                (0..sweep.jobs.len()).filter(|&at| ids.contains(&sweep.jobs[at].id)).collect();
+            found.extend(store.values_of_jobs(sweep, of, &own).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// Metrics as the database knows them.
+fn named(metrics: &[MetricName]) -> Vec<(String, Metric)> {
+    metrics.iter().map(|own| (own.task.clone(), own.metric)).collect()
 }
 
 /// Whether the first rows by the objective are all that is asked for.
@@ -83,7 +144,7 @@ pub(super) async fn board_of(store: &Store, sweep: Option<&str>) -> Result<Leade
     if board.jobs.is_empty() { Err(empty(&board)) } else { Ok(board) }
 }
 
-fn say_sweep(board: &Leaderboard) {
+pub(super) fn say_sweep(board: &Leaderboard) {
     write_error(&format!("sweep {} (the last one submitted)", board.sweep));
 }
 
@@ -125,8 +186,8 @@ fn key(name: &str, flag: &str) -> Result<String, Failure> {
     Err(Failure::new(ExitCode::Usage, format!("{flag}: there is no key '{name}'"), help))
 }
 
-/// The boards that are asked for as one, with every setting where more than those of the axes are needed.
-async fn read_board(store: &Store, arguments: &TopArguments) -> Result<Leaderboard, Failure> {
+/// The boards that are asked for, with every setting where more than those of the axes are needed.
+async fn read_boards(store: &Store, arguments: &TopArguments) -> Result<Asked, Failure> {
     let mut boards = Vec::new();
     let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
         [] => vec![None],
@@ -135,26 +196,36 @@ async fn read_board(store: &Store, arguments: &TopArguments) -> Result<Leaderboa
     let several = names.len() > 1;
     for name in names {
         let mut board = store.board(name).await?;
-        if several || needs_settings(arguments, &board) {
-            store.read_settings(&mut board).await?;
+        if several {
+            store.read_settings(&mut board, None).await?;
+        } else if let Some(keys) = needed_settings(arguments, &board)? {
+            store.read_settings(&mut board, Some(&keys)).await?;
         }
         if several {
-            store.read_scores(&mut board, ScoresOf::All).await?;
+            store.read_scores(&mut board, ScoresOf::default()).await?;
         }
         boards.push(board);
     }
-    let mut board = join_boards(boards).ok_or_else(|| Failure::new(ExitCode::Internal, "no sweep", None))?;
+    let mut asked = Asked::of(boards);
     if let Some(condition) = &arguments.shown.condition {
-        keep_where(&mut board, condition)?;
+        keep_where(&mut asked.board, condition)?;
     }
-    Ok(board)
+    Ok(asked)
 }
 
-fn needs_settings(arguments: &TopArguments, board: &Leaderboard) -> bool {
+/// The keys that are asked for beside the axes; none where there is none. Error: a condition that is not understood.
+fn needed_settings(
+    arguments: &TopArguments,
+    board: &Leaderboard,
+) -> Result<Option<Vec<&'static str>>, Failure> {
     let ShownArguments { sort, columns, condition, group_by, .. } = &arguments.shown;
     let named = sort.iter().chain(columns).chain(group_by).chain(&arguments.pivot);
-    condition.is_some()
-        || named.filter(|name| find_key(name).is_some()).any(|name| !board.axes.contains(name))
+    let mut keys: Vec<&str> = named.filter_map(|name| find_key(name)).map(|key| key.path).collect();
+    if let Some(condition) = condition {
+        keys.extend(condition_keys(condition)?);
+    }
+    keys.retain(|key| !board.axes.iter().any(|axis| axis == key));
+    Ok((!keys.is_empty()).then_some(keys))
 }
 
 /// What is to be shown. Errors: a metric or key that there is not.
@@ -188,57 +259,82 @@ fn view_of(board: &Leaderboard, arguments: &TopArguments) -> Result<BoardView, F
         };
         view.columns = Some(shown.columns.iter().map(column).collect::<Result<Vec<_>, Failure>>()?);
     }
-    if arguments.all {
-        let usual = [BoardColumn::Difference, BoardColumn::Loss, BoardColumn::Time, BoardColumn::State];
-        view.columns.get_or_insert_with(|| usual.to_vec()).push(BoardColumn::Reason);
-    }
     Ok(view)
 }
 
-/// Ranks by one metric, reads the scores of the rows that are shown, and shows them. `known` is the number of rows where the board has
-/// only the first of them, with their scores.
-async fn show(
-    store: &Store,
-    mut board: Leaderboard,
-    known: Option<usize>,
-    arguments: &TopArguments,
-) -> Result<(), Failure> {
-    let view = view_of(&board, arguments)?;
+/// Ranks by one metric, reads the scores of the rows that are shown and of the best, and shows them.
+async fn show(store: &Store, mut asked: Asked, arguments: &TopArguments) -> Result<(), Failure> {
+    let view = view_of(&asked.board, arguments)?;
     // Of several sweeps everything was read.
-    let one = arguments.sweeps.len() < 2;
-    let lazily = one && known.is_none();
-    if let (true, Some(MetricName { task, metric })) = (lazily, &view.rank) {
-        store.read_scores(&mut board, ScoresOf::Metric(task, *metric)).await?;
+    let lazily = asked.sweeps.is_empty() && asked.known.is_none();
+    if let (true, Some(rank)) = (lazily, &view.rank) {
+        let metrics = named(std::slice::from_ref(rank));
+        store.read_scores(&mut asked.board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
     }
-    let mut cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
-    let all = known.unwrap_or(cells.len());
-    cells.truncate(most_rows(arguments));
+    let mut cells = rank_cells(&asked.board, &view, cells_of(&asked.board, &view.keys));
+    let all = asked.known.unwrap_or(cells.len());
+    let near = near_the_best(&asked.board, &view, &cells);
+    let shown = cells.len().min(most_rows(arguments));
+    // In another order the best row may be one that is not shown.
+    let best = best_cell(&asked.board, &view, &cells).filter(|best| !cells[..shown].contains(best)).cloned();
+    cells.truncate(shown);
+    cells.extend(best);
+    let needed: Vec<usize> = cells.iter().flatten().copied().collect();
     if lazily {
-        let shown: Vec<usize> = cells.iter().flatten().copied().collect();
-        let of = if cells.len() < all { ScoresOf::Jobs(&shown) } else { ScoresOf::All };
-        store.read_scores(&mut board, of).await?;
+        let jobs = (cells.len() < all).then_some(needed.as_slice());
+        let of = ScoresOf { metrics: Some(&named(&view.metrics)), jobs };
+        store.read_scores(&mut asked.board, of).await?;
     }
-    let mut rows = rows_of(&board, &view, &cells);
-    if let Some(rank) = view.rank.as_ref().filter(|_| one) {
-        let shown: Vec<usize> = cells.iter().take(ROWS).flatten().copied().collect();
-        let values = store.values_of_jobs(&board, (&rank.task, rank.metric), &shown).await?;
-        mark_ties(&board, &mut rows, rank, &values);
+    let mut rows = rows_of(&asked.board, &view, &cells);
+    if let Some(rank) = &view.rank {
+        let tested: Vec<usize> = needed.into_iter().filter(|at| near.contains(at)).collect();
+        let values = asked.values(store, rank, &tested).await?;
+        mark_ties(&asked.board, &mut rows, rank, &values);
     }
+    let hidden = rows.split_off(shown);
     if arguments.json {
-        return print_json(&board, &view, &rows, all);
+        return print_json(&asked.board, &view, &rows, all);
     }
-    write_line(&render_terminal(&board_table(&view, &rows), terminal_width()))?;
+    write_line(&show_table(&board_table(&view, &rows)))?;
     let mut notes = board_notes(&view, &rows);
+    notes.extend(hidden.first().map(|row| format!("the best, {}, is not among these rows", row.label)));
     if rows.len() < all {
         notes.push(format!("{} more rows: --all or --rows N", all - rows.len()));
     }
-    if !arguments.all && rows.iter().any(|row| !row.reasons.is_empty()) {
+    let doubted = rows.iter().filter(|row| !row.reasons.is_empty());
+    if !arguments.all && doubted.clone().next().is_some() {
         notes.push("--all says why".to_owned());
     }
     if !notes.is_empty() {
         write_line(&notes.join("; "))?;
     }
+    for row in doubted.filter(|_| arguments.all) {
+        write_line(&format!("{}: {}", row.label, in_one_line(&row.reasons.join("; "))))?;
+    }
     Ok(())
+}
+
+/// Every row of a board whose settings and scores were read, best first, with those marked that the data cannot tell from the best.
+pub(super) async fn tested_rows(
+    store: &Store,
+    board: &Leaderboard,
+    view: &BoardView,
+) -> Result<Vec<BoardRow>, Failure> {
+    let cells = rank_cells(board, view, cells_of(board, &view.keys));
+    let mut rows = rows_of(board, view, &cells);
+    if let Some(rank) = &view.rank {
+        let near: Vec<usize> = near_the_best(board, view, &cells).into_iter().collect();
+        let values = store.values_of_jobs(board, (&rank.task, rank.metric), &near).await?;
+        mark_ties(board, &mut rows, rank, &values);
+    }
+    Ok(rows)
+}
+
+/// The jobs of the first cells by the ranking metric: whatever the order, ties with the best are among them.
+fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> HashSet<usize> {
+    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
+    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
+    rank_cells(board, &by_rank, own).into_iter().take(NEAR).flatten().collect()
 }
 
 fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usize) -> Result<(), Failure> {
@@ -256,7 +352,7 @@ fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usi
 
 async fn show_pivot(
     store: &Store,
-    mut board: Leaderboard,
+    Asked { mut board, sweeps, .. }: Asked,
     (rows, columns): (&str, &str),
     arguments: &TopArguments,
 ) -> Result<(), Failure> {
@@ -266,11 +362,12 @@ async fn show_pivot(
         (None, Some((task, metric))) => MetricName::new(task, *metric),
         (None, None) => board.metric_named("")?,
     };
-    if arguments.sweeps.len() < 2 {
-        store.read_scores(&mut board, ScoresOf::Metric(&metric.task, metric.metric)).await?;
+    if sweeps.is_empty() {
+        let metrics = named(std::slice::from_ref(&metric));
+        store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
     }
     let found = pivot(&board, &rows, &columns, &metric);
-    if found.rows.is_empty() {
+    if found.cells.iter().flatten().flatten().next().is_none() {
         let message = format!("no job has {rows}, {columns} and a score of {metric}");
         return Err(Failure::new(
             ExitCode::NotFound,
@@ -283,12 +380,9 @@ async fn show_pivot(
         return Ok(());
     }
     write_line(&format!("{} by {rows} (down) and {columns} (across)", metric_title(&metric)))?;
-    write_line(&render_terminal(&pivot_table(&found), terminal_width()))?;
-    let mut notes = vec!["* best".to_owned()];
-    notes.extend(found.base.map(|base| format!("base model {base:.3}")));
-    if found.cells.iter().flatten().flatten().any(|cell| cell.runs > 1) {
-        notes.push("mean over the runs of a cell, ± standard deviation over them".to_owned());
-    }
+    let (table, mut notes) = fitting_pivot(&found, terminal_width());
+    write_line(&show_table(&table))?;
+    notes.splice(0..0, pivot_notes(&found));
     write_line(&notes.join("; "))?;
     Ok(())
 }

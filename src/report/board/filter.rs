@@ -27,14 +27,21 @@ pub enum FilterError {
 /// Keeps the jobs of the grid in which the condition holds; one that lacks a key of it does not count. Base models and imported
 /// results stay. The jobs' settings must have been read. Errors: see [`FilterError`].
 pub fn keep_where(board: &mut Leaderboard, condition: &str) -> Result<(), FilterError> {
-    let parsed = Expression::parse(condition);
-    let expression = parsed.map_err(|(error, span)| FilterError::Text { error, span })?;
-    if expression.value_type() != ValueType::Bool {
-        return Err(FilterError::NotBool);
-    }
+    let expression = parsed(condition)?;
     let keys = expression.keys();
     board.jobs.retain(|job| !job.is_cell() || expression.holds(&settings_of(job, &keys)).unwrap_or(false));
     Ok(())
+}
+
+/// The keys that a condition names. Errors: see [`FilterError`].
+pub fn condition_keys(condition: &str) -> Result<Vec<&'static str>, FilterError> {
+    Ok(parsed(condition)?.keys())
+}
+
+fn parsed(condition: &str) -> Result<Expression, FilterError> {
+    let expression =
+        Expression::parse(condition).map_err(|(error, span)| FilterError::Text { error, span })?;
+    if expression.value_type() == ValueType::Bool { Ok(expression) } else { Err(FilterError::NotBool) }
 }
 
 fn settings_of(job: &BoardJob, keys: &[&'static str]) -> Settings {

@@ -1,12 +1,12 @@
 //! Several sweeps in one leaderboard.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use crate::job::short_name;
-use crate::store::Leaderboard;
+use crate::job::{Decides, JobId, KEYS, Key, short_name};
+use crate::store::{BoardJob, BoardScore, Leaderboard};
 
-/// One board of several, whose jobs' settings have been read: each job once, named by every axis of any of them. The first one's
-/// objective ranks it. None of none.
+/// One board of several, whose jobs' settings and scores have been read: each job once, with the scores of all, named by every axis of
+/// any of them and by whatever else decides a training and is not the same in all. The first one's objective ranks it. None of none.
 pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
     let mut boards = boards.into_iter();
     let mut all = boards.next()?;
@@ -35,10 +35,11 @@ pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
         all.jobs.extend(board.jobs);
         all.objective = all.objective.or(board.objective);
     }
-    let mut seen = HashSet::new();
-    // Results of other programs are those of a sweep; ids of theirs may be equal in two.
-    all.jobs.retain(|job| seen.insert(job.id.clone()));
+    all.jobs = each_once(std::mem::take(&mut all.jobs));
     if several {
+        let more = differing(&all.jobs);
+        all.axes.extend(more.into_iter().filter(|key| !all.axes.contains(key)).collect::<Vec<_>>());
+        name_bases(&mut all.jobs);
         let axes = all.axes.clone();
         for job in all.jobs.iter_mut().filter(|job| job.is_cell()) {
             let part = |axis: &String| {
@@ -49,4 +50,51 @@ pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
         }
     }
     Some(all)
+}
+
+/// Each job in its first place, with the scores that any of its places has.
+fn each_once(jobs: Vec<BoardJob>) -> Vec<BoardJob> {
+    let mut places: HashMap<JobId, usize> = HashMap::new();
+    let mut found: Vec<BoardJob> = Vec::new();
+    for job in jobs {
+        let at = *places.entry(job.id.clone()).or_insert(found.len());
+        match found.get_mut(at) {
+            None => found.push(job),
+            Some(known) => {
+                let is_new = |score: &BoardScore| known.score(&score.task, score.metric).is_none();
+                let new: Vec<BoardScore> = job.scores.into_iter().filter(is_new).collect();
+                known.scores.extend(new);
+            }
+        }
+    }
+    found
+}
+
+/// The keys that decide a training and in which jobs differ: two sweeps may fix the same key at two values.
+fn differing(jobs: &[BoardJob]) -> Vec<String> {
+    let cells: Vec<&BoardJob> = jobs.iter().filter(|job| job.is_cell()).collect();
+    let Some((first, others)) = cells.split_first() else { return Vec::new() };
+    let one_model = others.iter().all(|job| job.model == first.model);
+    let decides = |key: &Key| match key.decides {
+        Decides::Training => true,
+        // A name of the same file may be another one.
+        Decides::Indirect => key.path != "model" || !one_model,
+        Decides::Scoring | Decides::Nothing => false,
+    };
+    let differs =
+        |key: &&Key| others.iter().any(|job| job.settings.get(key.path) != first.settings.get(key.path));
+    KEYS.iter().filter(|key| decides(key)).filter(differs).map(|key| key.path.to_owned()).collect()
+}
+
+/// Several untrained models are told apart by their names.
+fn name_bases(jobs: &mut [BoardJob]) {
+    let bases = jobs.iter().filter(|job| job.is_base);
+    let labels: Vec<String> = bases.map(|job| job.label.clone()).collect();
+    for job in jobs.iter_mut().filter(|job| job.is_base) {
+        if labels.iter().filter(|label| **label == job.label).count() > 1
+            && let Some(model) = job.settings.get("model")
+        {
+            job.label = format!("{} {model}", job.label);
+        }
+    }
 }

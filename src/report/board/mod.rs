@@ -10,11 +10,11 @@ mod tests;
 mod ties;
 mod view;
 
-pub use filter::{FilterError, keep_where};
+pub use filter::{FilterError, condition_keys, keep_where};
 pub use join::join_boards;
-pub use pivot::{Pivot, PivotCell, pivot, pivot_table};
+pub use pivot::{Pivot, PivotCell, fitting_pivot, pivot, pivot_notes, pivot_table};
 pub(super) use rows::value_order;
-pub use rows::{BoardRow, BoardScoreCell, ErrorKind, RowKind, cells_of, rank_cells, rows_of};
+pub use rows::{BoardRow, BoardScoreCell, ErrorKind, RowKind, best_cell, cells_of, rank_cells, rows_of};
 pub use table::{board_notes, board_table, metric_title};
 pub use ties::mark_ties;
 pub use view::{BoardColumn, BoardView, MetricName, Sort, UnknownMetric};

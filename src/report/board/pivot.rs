@@ -1,10 +1,13 @@
 //! Two keys against each other, as the study's tables of rank and alpha.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::Serialize;
 
 use super::rows::value_order;
 use super::view::MetricName;
 use crate::job::{Value, short_name};
+use crate::report::render::fitting;
 use crate::report::table::{Cell, Column, Mark, Table};
 use crate::stats::{mean, sample_deviation};
 use crate::store::Leaderboard;
@@ -22,8 +25,10 @@ pub struct Pivot {
     pub rows: Vec<Value>,
     /// Values of the columns' key.
     pub columns: Vec<Value>,
-    /// What the jobs with both values come to, by row and column.
+    /// What the jobs with both values come to, by row and column; none where no job has a score.
     pub cells: Vec<Vec<Option<PivotCell>>>,
+    /// The other axes in which the jobs of a cell differ: the mean is over them.
+    pub over: Vec<String>,
     /// The base model's value, where there is one base model.
     pub base: Option<f64>,
 }
@@ -35,20 +40,22 @@ pub struct PivotCell {
     pub value: f64,
     /// Standard deviation over jobs (n − 1).
     pub deviation: Option<f64>,
-    /// Jobs.
+    /// Jobs that have it.
     pub runs: usize,
-    /// The best cell.
+    /// Jobs of the cell, done or not.
+    pub jobs: usize,
+    /// The best cell of those whose every job has it.
     pub best: bool,
 }
 
-/// Jobs of the grid by two keys, whose settings and scores have been read; what has no finite score is left out.
+/// Jobs of the grid by two keys, whose settings and scores have been read; one without a finite score counts as missing.
 pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &MetricName) -> Pivot {
-    let mut found: Vec<(Value, Value, f64)> = Vec::new();
+    let mut found: Vec<(&Value, &Value, Option<f64>)> = Vec::new();
     for job in board.jobs.iter().filter(|job| job.is_cell()) {
         let values = job.settings.get(row_key).zip(job.settings.get(column_key));
-        let score = job.score(&metric.task, metric.metric).filter(|score| score.value.is_finite());
-        if let (Some((row, column)), Some(score)) = (values, score) {
-            found.push((row.clone(), column.clone(), score.value));
+        let score = job.score(&metric.task, metric.metric).map(|score| score.value);
+        if let Some((row, column)) = values {
+            found.push((row, column, score.filter(|value| value.is_finite())));
         }
     }
     let distinct = |values: Vec<&Value>| {
@@ -57,13 +64,19 @@ pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &Metr
         values.dedup();
         values
     };
-    let rows = distinct(found.iter().map(|(row, ..)| row).collect());
-    let columns = distinct(found.iter().map(|(_, column, _)| column).collect());
+    let rows = distinct(found.iter().map(|(row, ..)| *row).collect());
+    let columns = distinct(found.iter().map(|(_, column, _)| *column).collect());
     let cell = |row: &Value, column: &Value| {
-        let own: Vec<f64> =
-            found.iter().filter(|own| own.0 == *row && own.1 == *column).map(|own| own.2).collect();
+        let jobs = found.iter().filter(|own| own.0 == row && own.1 == column);
+        let own: Vec<f64> = jobs.clone().filter_map(|own| own.2).collect();
         let deviation = sample_deviation(&own);
-        mean(&own).map(|value| PivotCell { value, deviation, runs: own.len(), best: false })
+        mean(&own).map(|value| PivotCell {
+            value,
+            deviation,
+            runs: own.len(),
+            jobs: jobs.count(),
+            best: false,
+        })
     };
     let mut cells: Vec<Vec<Option<PivotCell>>> =
         rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
@@ -72,30 +85,90 @@ pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &Metr
         .iter()
         .flatten()
         .flatten()
+        .filter(|cell| cell.runs == cell.jobs)
         .map(|cell| cell.value)
         .reduce(|a, b| if better(b, a) { b } else { a });
     for cell in cells.iter_mut().flatten().flatten() {
-        cell.best = Some(cell.value) == best;
+        cell.best = cell.runs == cell.jobs && Some(cell.value) == best;
     }
     let mut bases = board.jobs.iter().filter(|job| job.is_base);
     let base = bases.next().filter(|_| bases.next().is_none());
     let base = base.and_then(|base| Some(base.score(&metric.task, metric.metric)?.value));
+    let over = averaged(board, row_key, column_key);
     let (row_key, column_key) = (row_key.to_owned(), column_key.to_owned());
-    Pivot { row_key, column_key, metric: metric.clone(), rows, columns, cells, base }
+    Pivot { row_key, column_key, metric: metric.clone(), rows, columns, cells, over, base }
+}
+
+/// The axes in which jobs with the same two values differ.
+fn averaged(board: &Leaderboard, row_key: &str, column_key: &str) -> Vec<String> {
+    let cells: Vec<_> = board.jobs.iter().filter(|job| job.is_cell()).map(|job| &job.settings).collect();
+    let mut firsts: HashMap<String, &BTreeMap<String, Value>> = HashMap::new();
+    let mut over: Vec<String> = Vec::new();
+    for settings in cells {
+        let place = format!("{:?} {:?}", settings.get(row_key), settings.get(column_key));
+        let first = *firsts.entry(place).or_insert(settings);
+        let differs = |axis: &&String| first.get(*axis) != settings.get(*axis) && !over.contains(axis);
+        let new: Vec<String> = board.axes.iter().filter(differs).cloned().collect();
+        over.extend(new);
+    }
+    over
+}
+
+/// What the signs of a pivot mean.
+pub fn pivot_notes(pivot: &Pivot) -> Vec<String> {
+    let cells = || pivot.cells.iter().flatten().flatten();
+    let mut notes = Vec::new();
+    if cells().any(|cell| cell.best) {
+        notes.push(format!("{} best", Mark::Best.sign()));
+    }
+    notes.extend(pivot.base.map(|base| format!("base model {}", Cell::Number(base, 3).show())));
+    if cells().any(|cell| cell.runs > 1) {
+        let over = if pivot.over.is_empty() { "runs".to_owned() } else { pivot.over.join(", ") };
+        notes.push(format!("mean over {over}, ± standard deviation"));
+    }
+    if cells().any(|cell| cell.runs < cell.jobs) {
+        notes.push("(n of m): only so many of a cell's runs have a score".to_owned());
+    }
+    notes
+}
+
+/// A pivot as a table for so many columns of text, and what was left out for want of room: deviations first.
+pub fn fitting_pivot(pivot: &Pivot, width: Option<u16>) -> (Table, Vec<String>) {
+    let whole = table(pivot, true);
+    let has_room = width.is_none_or(|width| fitting(&whole, width.into()).len() == whole.columns.len());
+    if has_room || pivot.cells.iter().flatten().flatten().all(|cell| cell.deviation.is_none()) {
+        return (whole, Vec::new());
+    }
+    (table(pivot, false), vec!["no room for the deviations: --json has them".to_owned()])
 }
 
 /// A pivot as a table; the best cell has a star.
 pub fn pivot_table(pivot: &Pivot) -> Table {
+    table(pivot, true)
+}
+
+fn table(pivot: &Pivot, with_deviations: bool) -> Table {
     let corner = format!("{} \\ {}", short_name(&pivot.row_key), short_name(&pivot.column_key));
     let mut columns = vec![Column::text(corner)];
-    columns.extend(pivot.columns.iter().map(|value| Column::number(value.to_string(), None)));
+    // Where there is no room for all, the last ones go first.
+    let weight = |at: usize| 200u8.saturating_sub(u8::try_from(at).unwrap_or(u8::MAX)).max(1);
+    columns.extend(
+        pivot
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, value)| Column::number(value.to_string(), None).weighing(weight(at))),
+    );
     let show = |cell: &Option<PivotCell>| match cell {
         None => Cell::Missing,
         Some(cell) => {
-            let own = match cell.deviation {
+            let own = match cell.deviation.filter(|_| with_deviations) {
                 Some(deviation) => Cell::Uncertain(cell.value, deviation, 3),
                 None => Cell::Number(cell.value, 3),
             };
+            if cell.runs < cell.jobs {
+                return Cell::Text(format!("{} ({} of {})", own.show(), cell.runs, cell.jobs));
+            }
             if cell.best { own.marked(Mark::Best) } else { own }
         }
     };

@@ -26,8 +26,8 @@ pub struct BoardRow {
     pub state: JobState,
     /// Value of each key in which its jobs agree, of those that were read.
     pub settings: BTreeMap<String, Value>,
-    /// Parameters of the adapter.
-    pub trainable: u64,
+    /// Parameters of the adapter; none where its jobs differ.
+    pub trainable: Option<u64>,
     /// A score for each column.
     pub scores: Vec<BoardScoreCell>,
     /// Mean seconds of training.
@@ -86,7 +86,7 @@ pub struct BoardScoreCell {
     pub error_kind: ErrorKind,
     /// Standard deviation over seeds (n − 1) where there are several, else the task's standard error.
     pub error: Option<f64>,
-    /// The value less the base model's.
+    /// The value less the base model's on as many documents, the mean over its jobs; none of a base model.
     pub difference: Option<f64>,
     /// Seeds.
     pub seeds: usize,
@@ -205,13 +205,35 @@ fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
         Sort::Time => of(&|job| job.seconds),
         Sort::Memory => of(&|job| job.peak_memory.map(|bytes| bytes as f64)),
         Sort::Trainable => of(&|job| Some(job.trainable as f64)),
-        Sort::Key(key) => Place::Value(board.jobs[cell[0]].settings.get(key).cloned()),
+        Sort::Key(key) => {
+            // Of a row whose jobs differ there is no value.
+            let value = board.jobs[cell[0]].settings.get(key);
+            let agree = cell.iter().all(|&at| board.jobs[at].settings.get(key) == value);
+            Place::Value(value.filter(|_| agree).cloned())
+        }
     }
+}
+
+/// The best cell by the ranking metric among all: a cell of the grid whose every seed has it.
+pub fn best_cell<'a>(
+    board: &Leaderboard,
+    view: &BoardView,
+    cells: &'a [Vec<usize>],
+) -> Option<&'a Vec<usize>> {
+    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
+    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell());
+    let placed = own.filter_map(|cell| match place(board, &by_rank, cell) {
+        Place::Number(0, value) if view.rank.is_some() => Some((value, cell)),
+        _ => None,
+    });
+    // The first of equal ones.
+    placed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, cell)| cell)
 }
 
 /// The rows of ranked cells, with the best one marked.
 pub fn rows_of(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<BoardRow> {
-    let mut rows: Vec<BoardRow> = cells.iter().map(|cell| row_of(board, view, cell)).collect();
+    let bases: Vec<&BoardJob> = board.jobs.iter().filter(|job| job.is_base).collect();
+    let mut rows: Vec<BoardRow> = cells.iter().map(|cell| row_of(board, view, cell, &bases)).collect();
     let Some(rank) = &view.rank else { return rows };
     let value = |row: &BoardRow| {
         let value = row.score(rank)?.whole()?;
@@ -227,10 +249,9 @@ pub fn rows_of(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> V
 }
 
 /// The row of a cell.
-pub(in crate::report) fn row_of(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> BoardRow {
+fn row_of(board: &Leaderboard, view: &BoardView, cell: &[usize], bases: &[&BoardJob]) -> BoardRow {
     let jobs: Vec<&BoardJob> = cell.iter().map(|&at| &board.jobs[at]).collect();
     let first = jobs[0];
-    let base = board.jobs.iter().find(|job| job.is_base && job.model == first.model && !first.imported);
     let losses: Vec<f64> = jobs.iter().filter_map(|job| job.losses.map(|(_, last)| last)).collect();
     let seconds: Vec<f64> = jobs.iter().filter_map(|job| job.seconds).collect();
     let memory: Vec<f64> = jobs.iter().filter_map(|job| job.peak_memory.map(|bytes| bytes as f64)).collect();
@@ -242,8 +263,8 @@ pub(in crate::report) fn row_of(board: &Leaderboard, view: &BoardView, cell: &[u
         jobs: jobs.iter().map(|job| job.id.to_string()).collect(),
         state: state.unwrap_or(JobState::Queued),
         settings: common_settings(&jobs),
-        trainable: first.trainable,
-        scores: view.metrics.iter().map(|name| score_cell(&jobs, name, view.grouped, base)).collect(),
+        trainable: jobs.iter().all(|job| job.trainable == first.trainable).then_some(first.trainable),
+        scores: view.metrics.iter().map(|name| score_cell(&jobs, name, view.grouped, bases)).collect(),
         seconds: mean(&seconds),
         peak_memory: mean(&memory),
         last_loss: mean(&losses),
@@ -299,12 +320,13 @@ fn gravity(state: JobState) -> u8 {
     }
 }
 
-fn score_cell(
-    jobs: &[&BoardJob],
-    name: &MetricName,
-    grouped: bool,
-    base: Option<&BoardJob>,
-) -> BoardScoreCell {
+/// The untrained model of a job of the grid: that of its dtype, where there are several.
+fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> Option<&'a BoardJob> {
+    let own = || bases.iter().filter(|base| base.model == job.model && job.is_cell());
+    own().find(|base| base.dtype == job.dtype).or_else(|| own().next()).copied()
+}
+
+fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&BoardJob]) -> BoardScoreCell {
     let MetricName { task, metric } = name;
     let scores: Vec<&BoardScore> = jobs.iter().filter_map(|job| job.score(task, *metric)).collect();
     let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
@@ -314,14 +336,18 @@ fn score_cell(
         (_, true) => (ErrorKind::Runs, sample_deviation(&values)),
     };
     let value = mean(&values);
-    let of_base = base.filter(|base| base.id != jobs[0].id).and_then(|base| base.score(task, *metric));
+    let to_base = |job: &&BoardJob| {
+        let (own, base) = (job.score(task, *metric)?, base_of(job, bases)?.score(task, *metric)?);
+        (own.documents == base.documents).then_some(own.value - base.value)
+    };
+    let differences: Vec<f64> = jobs.iter().filter_map(to_base).collect();
     BoardScoreCell {
         task: task.clone(),
         metric: *metric,
         value,
         error_kind,
         error,
-        difference: value.zip(of_base).map(|(value, base)| value - base.value),
+        difference: mean(&differences).filter(|_| differences.len() == scores.len()),
         seeds: jobs.len(),
         scored: scores.len(),
         documents: scores.first().map(|score| score.documents),

@@ -83,8 +83,9 @@ fn cell(column: &BoardColumn, row: &BoardRow, view: &BoardView) -> Cell {
         BoardColumn::Key(key) => {
             row.settings.get(key).map_or(Cell::Missing, |value| Cell::Text(value.to_string()))
         }
-        BoardColumn::Trainable if row.kind() == RowKind::Cell => Cell::Count(row.trainable),
-        BoardColumn::Trainable => Cell::Missing,
+        BoardColumn::Trainable => {
+            row.trainable.filter(|_| row.kind() == RowKind::Cell).map_or(Cell::Missing, Cell::Count)
+        }
         BoardColumn::Difference => Cell::maybe_signed(ranked().and_then(|score| score.difference), 3),
         BoardColumn::Loss => Cell::maybe_number(row.last_loss, 3),
         BoardColumn::Time => Cell::maybe_number(row.seconds, 1),

@@ -20,6 +20,7 @@ fn job(label: &str, rank: i64, seed: i64, value: Option<f64>) -> BoardJob {
         imported: false,
         label: label.into(),
         model: "m".into(),
+        dtype: "fp32".into(),
         state: if value.is_some() { JobState::Done } else { JobState::Failed },
         reason: value.is_none().then(|| "it broke".to_owned()),
         settings: [("lora.rank".to_owned(), Value::Integer(rank)), ("seed".to_owned(), Value::Integer(seed))]
@@ -197,6 +198,83 @@ fn two_keys_make_a_table_with_its_best_cell_marked() {
 }
 
 #[test]
+fn a_cell_that_lacks_a_run_is_not_the_best_and_what_finds_no_room_is_said() {
+    let board = board(vec![
+        job("a", 8, 1, Some(0.2)),
+        job("b", 8, 2, Some(0.3)),
+        job("c", 16, 1, Some(0.9)),
+        job("d", 16, 2, None),
+        job("e", 32, 1, None),
+    ]);
+    // The second key is the same for all: seeds are averaged over.
+    let mut board = board;
+    board.jobs.iter_mut().for_each(|job| {
+        job.settings.insert("lora.alpha".into(), Value::Integer(16));
+    });
+    let found = pivot(&board, "lora.rank", "lora.alpha", &board.metric_named("t").unwrap());
+    assert_eq!(found.rows, [8, 16, 32].map(Value::Integer), "a value whose every run failed keeps its row");
+    assert_eq!(found.over, ["seed"]);
+    let best: Vec<bool> = found.cells.iter().flatten().flatten().map(|cell| cell.best).collect();
+    assert_eq!(best, [true, false]);
+    let (table, left) = fitting_pivot(&found, Some(80));
+    let text = format!("{}\n{}", render_terminal(&table, Some(80)), pivot_notes(&found).join("; "));
+    assert!(left.is_empty());
+    insta::assert_snapshot!(text);
+    let (narrow, left) = fitting_pivot(&found, Some(20));
+    assert!(left[0].contains("no room for the deviations"), "{left:?}");
+    assert!(!render_terminal(&narrow, Some(40)).contains('±'));
+}
+
+#[test]
+fn in_any_order_the_best_row_is_known() {
+    let board = board(vec![
+        job("r=8 seed=1", 8, 1, Some(0.2)),
+        job("r=16 seed=1", 16, 1, Some(0.9)),
+        job("r=32 seed=1", 32, 1, Some(0.4)),
+        job("r=64 seed=1", 64, 1, Some(f64::NAN)),
+        job("r=64 seed=2", 64, 2, Some(0.99)),
+        job("base", 0, 0, Some(1.0)),
+    ]);
+    let view = BoardView { sort: Sort::Key("lora.rank".into()), ..BoardView::of(&board) };
+    let cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
+    let best = best_cell(&board, &view, &cells).unwrap();
+    assert_eq!(board.jobs[best[0]].label, "r=16 seed=1", "one without a number in a seed is not it");
+}
+
+#[test]
+fn an_objective_within_a_group_has_a_column_and_a_best_row() {
+    let mut board = board(vec![job("r=8 seed=1", 8, 1, Some(0.2)), job("r=16 seed=1", 16, 1, Some(0.4))]);
+    board.tasks = vec!["group".into()];
+    let rows = board_rows(&board);
+    assert!(rows[0].best && rows[0].label == "r=16");
+}
+
+#[test]
+fn a_job_is_compared_with_the_base_of_its_own_dtype_on_as_many_documents() {
+    let of = |label: &str, dtype: &str, value: f64| BoardJob {
+        id: JobId::from_store(format!("{label}{dtype}")),
+        dtype: dtype.into(),
+        ..job(label, 8, 1, Some(value))
+    };
+    let mut board = board(vec![
+        of("base", "bf16", 0.3),
+        of("base", "fp32", 0.1),
+        of("r=8", "fp32", 0.5),
+        of("r=9", "bf16", 0.5),
+    ]);
+    board.jobs[3].settings.insert("lora.rank".into(), Value::Integer(9));
+    let difference = |board: &Leaderboard, label: &str| {
+        let rows = board_rows(board);
+        rows.iter().filter(|row| row.label == label).map(|row| row.scores[0].difference).collect::<Vec<_>>()
+    };
+    assert_eq!(difference(&board, "r=8"), [Some(0.4)]);
+    assert_eq!(difference(&board, "r=9"), [Some(0.2)]);
+    assert_eq!(difference(&board, "base"), [None, None]);
+    board.jobs[1].scores[0].documents = 7;
+    assert_eq!(difference(&board, "r=8"), [None]);
+}
+
+#[test]
 fn several_sweeps_are_one_board_with_each_job_once() {
     let one = board(vec![job("base", 0, 0, Some(0.1)), job("r=8 seed=1", 8, 1, Some(0.2))]);
     let mut other = board(vec![job("base", 0, 0, Some(0.1)), job("x", 8, 2, Some(0.3))]);
@@ -206,6 +284,40 @@ fn several_sweeps_are_one_board_with_each_job_once() {
     assert_eq!(all.jobs.len(), 3);
     assert_eq!(all.axes, ["lora.rank", "seed", "train.learning_rate"]);
     assert_eq!(labels(&board_rows(&all)), ["base", "r=8 lr=0.5", "r=8"]);
+}
+
+#[test]
+fn sweeps_that_fix_a_key_at_two_values_are_not_seeds_of_each_other() {
+    let with = |rate: f64, id: &str, value: f64| {
+        let mut own =
+            BoardJob { id: JobId::from_store(id.to_owned()), ..job("r=8 seed=1", 8, 1, Some(value)) };
+        own.settings.insert("train.learning_rate".into(), Value::Float(rate));
+        own
+    };
+    let base = |task: &str| {
+        let mut own = job("base", 0, 0, Some(0.1));
+        own.scores[0].task = task.to_owned();
+        own
+    };
+    let one = board(vec![base("t"), with(0.1, "a", 0.2)]);
+    let mut other = board(vec![base("u"), with(0.2, "b", 0.3)]);
+    other.tasks = vec!["u".into()];
+    other.metrics = vec![("u".into(), vec![Metric::Acc])];
+    let all = join_boards(vec![one, other]).unwrap();
+    assert_eq!(labels(&board_rows(&all)), ["base", "r=8 lr=0.2", "r=8 lr=0.1"]);
+    let tasks: Vec<&str> = all.jobs[0].scores.iter().map(|score| score.task.as_str()).collect();
+    assert_eq!(tasks, ["t", "u"], "the base has the scores of both");
+    let second = board(vec![BoardJob {
+        id: JobId::from_store("second".into()),
+        model: "n".into(),
+        ..job("base", 0, 0, Some(0.5))
+    }]);
+    let mut named = board(vec![job("base", 0, 0, Some(0.1))]);
+    named.jobs[0].settings.insert("model".into(), Value::from("first.gguf"));
+    let mut second = second;
+    second.jobs[0].settings.insert("model".into(), Value::from("second.gguf"));
+    let all = join_boards(vec![named, second]).unwrap();
+    assert_eq!(labels(&board_rows(&all)), ["base second.gguf", "base first.gguf"]);
 }
 
 #[test]

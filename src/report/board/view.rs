@@ -134,15 +134,21 @@ impl BoardView {
     /// The view where nothing is asked for: cells, the first metric of each task, ranked by the objective.
     pub fn of(board: &Leaderboard) -> Self {
         let rank = board.objective.as_ref().map(|(task, metric)| MetricName::new(task, *metric));
+        let mut metrics: Vec<MetricName> = Vec::new();
         let shown = |task: &String| {
             let (_, metrics) = board.metrics.iter().find(|(known, _)| known == task)?;
             let wanted = rank.as_ref().filter(|name| name.task == *task).map(|name| name.metric);
             Some(MetricName::new(task, wanted.or(metrics.first().copied())?))
         };
+        metrics.extend(board.tasks.iter().filter_map(shown));
+        // A task within a group that is shown as a whole may be the objective.
+        if let Some(rank) = rank.as_ref().filter(|rank| !metrics.contains(rank)) {
+            metrics.insert(0, rank.clone());
+        }
         Self {
             keys: board.axes.iter().filter(|axis| *axis != "seed").cloned().collect(),
             grouped: false,
-            metrics: board.tasks.iter().filter_map(shown).collect(),
+            metrics,
             metrics_named: false,
             rank,
             sort: Sort::Rank,

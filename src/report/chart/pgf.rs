@@ -5,6 +5,11 @@ use std::fmt::Write;
 use super::Chart;
 use crate::report::render::escape_latex;
 
+/// Series differ in more than their colour.
+const LINES: [&str; 7] =
+    ["solid", "dashed", "dotted", "dashdotted", "densely dashed", "densely dotted", "loosely dashed"];
+const MARKS: [&str; 4] = ["*", "square*", "triangle*", "diamond*"];
+
 /// A chart as a `tikzpicture`; needs `\usepackage{pgfplots}`.
 pub(in crate::report) fn chart_pgf(chart: &Chart) -> String {
     let mut out =
@@ -21,9 +26,13 @@ pub(in crate::report) fn chart_pgf(chart: &Chart) -> String {
         escape_latex(&chart.x_label),
         escape_latex(&chart.y_label)
     );
-    for series in &chart.series {
-        let marks =
-            if series.marked { "mark=*, error bars/.cd, y dir=both, y explicit" } else { "mark=none" };
+    for (at, series) in chart.series.iter().enumerate() {
+        let (line, mark) = (LINES[at % LINES.len()], MARKS[at % MARKS.len()]);
+        let marks = if series.marked {
+            format!("{line}, mark={mark}, mark options={{solid}}, error bars/.cd, y dir=both, y explicit")
+        } else {
+            format!("{line}, mark=none")
+        };
         let _ = write!(out, "\\addplot+[{marks}] coordinates {{");
         for point in &series.points {
             let _ = write!(out, "({}, {})", point.x, point.y);

@@ -6,15 +6,20 @@ use super::{Chart, Series, ticks};
 use crate::report::render::escape_html;
 
 const WIDTH: f64 = 720.0;
+/// Without the key below.
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 64.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
-/// Room for names at the right.
-const RIGHT: f64 = 190.0;
-/// Series that have a colour of their own.
+const RIGHT: f64 = 20.0;
+/// Series that have a colour and a dash of their own.
 const COLOURS: usize = 8;
-const DASHES: [&str; 4] = ["", "7 3", "2 3", "9 3 2 3"];
+const DASHES: [&str; COLOURS] = ["", "7 3", "2 3", "9 3 2 3", "14 4", "1 4", "6 2 2 2 2 2", "12 3 4 3"];
+/// A line of the key.
+const LINE: f64 = 18.0;
+/// Characters of a name that fit into half the width and into all of it.
+const HALF: usize = 46;
+const WHOLE: usize = 104;
 
 /// The colours of charts, light and dark: Okabe and Ito's, which people of all kinds of colour vision tell apart.
 pub(in crate::report) const CHART_STYLE: &str = include_str!("chart.css");
@@ -58,11 +63,13 @@ fn draw(chart: &Chart, id: &str, style: &str) -> String {
     let y_marks = ticks::covering(y_low, y_high);
     let ends = |marks: &[f64]| (marks[0], marks[marks.len() - 1]);
     let plane = Plane { x: ends(&x_marks), y: ends(&y_marks), doubling };
+    let key = Key::of(chart);
+    let height = HEIGHT + key.height();
     let mut out = String::new();
     // A string takes every write.
     let _ = write!(
         out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
          aria-labelledby=\"{id}-title {id}-words\">{style}<title id=\"{id}-title\">{}</title><desc id=\"{id}-words\">{}</desc>",
         escape_html(&chart.title),
         escape_html(&chart.words())
@@ -81,7 +88,7 @@ fn draw(chart: &Chart, id: &str, style: &str) -> String {
         );
     }
     for (at, series) in chart.series.iter().enumerate() {
-        draw_series(&mut out, series, at, &plane);
+        draw_series(&mut out, series, at, &plane, &key);
     }
     out.push_str("</svg>");
     out
@@ -124,8 +131,32 @@ fn axes(out: &mut String, chart: &Chart, plane: &Plane, x_marks: &[f64], y_marks
     );
 }
 
-fn draw_series(out: &mut String, series: &Series, at: usize, plane: &Plane) {
-    let (colour, dash) = (at % COLOURS, DASHES[at / COLOURS % DASHES.len()]);
+/// Where the names of the series are: below the chart, in two columns where all are short.
+struct Key {
+    columns: usize,
+    lines: usize,
+}
+
+impl Key {
+    fn of(chart: &Chart) -> Self {
+        let short = chart.series.iter().all(|own| own.name.chars().count() <= HALF);
+        let columns = if short { 2 } else { 1 };
+        Self { columns, lines: chart.series.len().div_ceil(columns) }
+    }
+
+    fn height(&self) -> f64 {
+        8.0 + LINE * self.lines as f64
+    }
+
+    /// The place of a name's line.
+    fn place(&self, at: usize) -> (f64, f64) {
+        let width = (WIDTH - LEFT) / self.columns as f64;
+        (LEFT + width * (at % self.columns) as f64, HEIGHT + 8.0 + LINE * (at / self.columns) as f64)
+    }
+}
+
+fn draw_series(out: &mut String, series: &Series, at: usize, plane: &Plane, key: &Key) {
+    let (colour, dash) = (at % COLOURS, DASHES[at % COLOURS]);
     let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
     let places: Vec<(f64, f64)> =
         series.points.iter().map(|point| (plane.x(point.x), plane.y(point.y))).collect();
@@ -143,16 +174,15 @@ fn draw_series(out: &mut String, series: &Series, at: usize, plane: &Plane) {
         }
         out.push_str(&mark(*x, *y, at));
     }
-    // The key at the right.
-    let (x, y) = (WIDTH - RIGHT + 14.0, TOP + 10.0 + 17.0 * at as f64);
-    let _ = write!(out, "<polyline points=\"{x:.1},{y:.1} {:.1},{y:.1}\"{dash}/>", x + 22.0);
+    let (x, y) = key.place(at);
+    let _ = write!(out, "<polyline points=\"{x:.1},{y:.1} {:.1},{y:.1}\"{dash}/>", x + 30.0);
     if series.marked {
-        out.push_str(&mark(x + 11.0, y, at));
+        out.push_str(&mark(x + 15.0, y, at));
     }
     let _ = write!(
         out,
         "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">{}</text></g>",
-        x + 28.0,
+        x + 38.0,
         y + 4.0,
         escape_html(&shortened(&series.name))
     );
@@ -170,10 +200,9 @@ fn mark(x: f64, y: f64, at: usize) -> String {
 
 /// As much of a name as there is room for.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 24;
-    if name.chars().count() <= MOST {
+    if name.chars().count() <= WHOLE {
         name.to_owned()
     } else {
-        name.chars().take(MOST - 1).chain(['…']).collect()
+        name.chars().take(WHOLE - 1).chain(['…']).collect()
     }
 }

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use rustc_hash::FxHashSet;
+
 use crate::job::Value;
 use crate::store::{BoardJob, Datum, Frame, Leaderboard};
 
 /// A row for each job: what it is, every key, what training took, and for each metric its value and standard error.
 pub fn run_frame(board: &Leaderboard) -> Frame {
-    let keys: BTreeSet<&String> = board.jobs.iter().flat_map(|job| job.settings.keys()).collect();
+    // Told apart before they are sorted: nearly every job has the same.
+    let keys: FxHashSet<&String> = board.jobs.iter().flat_map(|job| job.settings.keys()).collect();
+    let keys: BTreeSet<&String> = keys.into_iter().collect();
     let metrics = board.metric_names();
     let mut columns: Vec<String> =
         ["sweep", "job_id", "label", "kind", "state", "reason"].map(str::to_owned).into();

@@ -28,8 +28,9 @@ enum Kind {
 }
 
 impl Kind {
-    /// The narrowest kind that holds every value of a column; a column of nothing is of texts.
+    /// The narrowest kind that holds every value of a column; a column of nothing is of numbers, but for that of reasons.
     fn of(frame: &Frame, at: usize) -> Self {
+        let empty = if frame.columns[at] == "reason" { Self::Text } else { Self::Real };
         let kind = |value: &Datum| match value {
             Datum::Null => None,
             Datum::Bool(_) => Some(Self::Bool),
@@ -42,7 +43,7 @@ impl Kind {
             (Self::Integer, Self::Real) | (Self::Real, Self::Integer) => Self::Real,
             _ => Self::Text,
         };
-        frame.rows.iter().filter_map(|row| kind(&row[at])).reduce(both).unwrap_or(Self::Text)
+        frame.rows.iter().filter_map(|row| kind(&row[at])).reduce(both).unwrap_or(empty)
     }
 
     fn column(self, name: &str) -> Result<TypePtr, Broken> {

@@ -34,6 +34,12 @@ pub struct Claim {
     pub metrics: Vec<String>,
     /// What is said.
     pub expect: Expect,
+    /// Of how many pairs it is said.
+    #[serde(default)]
+    pub pairs: OfPairs,
+    /// Whether a direction is said of every metric, not of one at least.
+    #[serde(default)]
+    pub everywhere: bool,
     /// How far a score may be off and still count as equal.
     #[serde(default = "default_within")]
     pub within: f64,
@@ -83,6 +89,17 @@ impl Side {
     }
 }
 
+/// Of how many pairs of jobs something is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfPairs {
+    /// Of each.
+    #[default]
+    Every,
+    /// Of one at least.
+    Any,
+}
+
 /// How the second jobs are said to stand to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,9 +123,25 @@ pub enum Expect {
 #[error("{0}")]
 pub struct ClaimsError(String);
 
+impl Claim {
+    fn check(&self) -> Result<(), ClaimsError> {
+        let wrong = |what: &str| Err(ClaimsError(format!("the claim '{}': {what}", self.text)));
+        if !self.within.is_finite() || self.within < 0.0 {
+            return wrong("within is a number from 0 on");
+        }
+        if !self.factor.is_finite() || self.factor < 1.0 {
+            return wrong("factor is a number from 1 on");
+        }
+        Ok(())
+    }
+}
+
 impl Claims {
-    /// Reads a file's text. Error: what is wrong, with its line.
+    /// Reads a file's text. Error: what is wrong, with its line or its claim.
     pub fn parse(text: &str) -> Result<Self, ClaimsError> {
-        toml::from_str(text).map_err(|error| ClaimsError(error.to_string().trim_end().to_owned()))
+        let own: Self =
+            toml::from_str(text).map_err(|error| ClaimsError(error.to_string().trim_end().to_owned()))?;
+        own.claims.iter().try_for_each(Claim::check)?;
+        Ok(own)
     }
 }

@@ -1,9 +1,15 @@
 //! Claims about sweeps, and whether the results bear them out.
 
 mod claim;
+mod finding;
 mod judge;
+mod measured;
+mod pairs;
+mod scored;
 mod table;
 
 pub use claim::{Claim, Claims, ClaimsError, Expect, Side};
-pub use judge::{Finding, FindingRow, Outcome, jobs_of, judge, not_run};
+pub use finding::{Finding, FindingRow, Outcome, not_run};
+pub use judge::judge;
+pub use pairs::jobs_of;
 pub use table::{finding_rows_table, findings_table};

@@ -1,6 +1,6 @@
 //! Findings as tables.
 
-use super::judge::Finding;
+use super::finding::{Finding, FindingRow};
 use crate::report::table::{Cell, Column, Table};
 
 /// A row for each claim.
@@ -24,6 +24,15 @@ pub fn findings_table(findings: &[Finding]) -> Table {
     Table { columns, rows: findings.iter().map(row).collect() }
 }
 
+/// A time and a memory with their units, anything else as a score.
+fn shown(metric: &str, value: f64) -> Cell {
+    match metric {
+        "time" => Cell::Text(format!("{} s", Cell::Number(value, 1).show())),
+        "memory" => Cell::Text(format!("{} GB", Cell::Number(value / 1e9, 3).show())),
+        _ => Cell::Number(value, 3),
+    }
+}
+
 /// A row for each metric of each claim.
 pub fn finding_rows_table(findings: &[Finding]) -> Table {
     let columns = vec![
@@ -37,18 +46,23 @@ pub fn finding_rows_table(findings: &[Finding]) -> Table {
         Column::text("outcome"),
     ];
     let of = |finding: &Finding| {
-        let row = |own: &super::judge::FindingRow| {
-            // Bytes and seconds are large, scores are not.
-            let decimals = if own.first.abs() >= 1e6 { 0 } else { 3 };
+        let row = |own: &FindingRow| {
+            let number = |value: Option<f64>| value.map_or(Cell::Missing, |value| shown(&own.metric, value));
             let interval = own.interval.map_or(Cell::Missing, |(low, high)| {
                 Cell::Text(format!("{} to {}", Cell::Number(low, 3).show(), Cell::Number(high, 3).show()))
             });
             vec![
                 Cell::Text(finding.text.clone()),
                 Cell::Text(own.metric.clone()),
-                Cell::Number(own.first, decimals),
-                Cell::Number(own.second, decimals),
-                Cell::Signed(own.difference, decimals),
+                number(own.first),
+                number(own.second),
+                match (own.metric.as_str(), own.difference) {
+                    ("time" | "memory", Some(value)) if value > 0.0 => {
+                        Cell::Text(format!("+{}", shown(&own.metric, value).show()))
+                    }
+                    ("time" | "memory", difference) => number(difference),
+                    (_, difference) => Cell::maybe_signed(difference, 3),
+                },
                 interval,
                 own.p.map_or(Cell::Missing, |p| Cell::Text(crate::report::comparison::show_p(p))),
                 Cell::Text(own.outcome.as_str().to_owned()),

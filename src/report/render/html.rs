@@ -26,6 +26,8 @@ fn push_escaped(out: &mut String, text: &str) {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(c),
+            // Half of the line ends of other systems.
+            '\r' => {}
             // Also the signs that turn the direction of what follows.
             c if c.is_control()
                 || ('\u{202a}'..='\u{202e}').contains(&c)
@@ -40,9 +42,10 @@ fn push_escaped(out: &mut String, text: &str) {
 
 /// A table whose columns sort when their headings are pressed.
 pub fn table_html(caption: &str, table: &Table) -> String {
-    let mut out = String::from("<div class=\"wide\" tabindex=\"0\"><table class=\"sorts\"><caption>");
-    push_escaped(&mut out, caption);
-    out.push_str("</caption><thead><tr>");
+    let caption = escape_html(caption);
+    let mut out = format!(
+        "<div class=\"wide\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\"><table class=\"sorts\"><caption><span>{caption}</span></caption><thead><tr>"
+    );
     for column in &table.columns {
         out.push_str(if column.align == Align::Right {
             "<th class=\"n\" scope=\"col\""
@@ -94,19 +97,36 @@ pub fn document_html(document: &Document) -> String {
          <title>{title}</title>\n<style>\n{STYLE}{CHART_STYLE}</style>\n</head>\n<body>\n<header><h1>{title}</h1><p>{}</p></header>\n",
         escape_html(&document.lead)
     );
-    out.push_str("<nav aria-label=\"Sections\"><ul>");
-    for (at, section) in document.sections.iter().enumerate() {
-        out.push_str(&format!("<li><a href=\"#s{at}\">{}</a></li>", escape_html(&section.title)));
-    }
-    out.push_str("</ul></nav>\n<main>\n");
+    let beginnings = document.beginnings();
+    push_navigation(&mut out, document, &beginnings);
+    out.push_str("<main>\n");
     let mut charts = 0;
-    for (at, section) in document.sections.iter().enumerate() {
-        out.push_str(&format!("<section id=\"s{at}\"><h2>{}</h2>\n", escape_html(&section.title)));
+    for (at, (section, beginning)) in document.sections.iter().zip(&beginnings).enumerate() {
+        if let Some(part) = beginning {
+            out.push_str(&format!("<h2 class=\"part\" id=\"p{at}\">{}</h2>\n", escape_html(part)));
+        }
+        let level = if section.part.is_some() { "h3" } else { "h2" };
+        let title = escape_html(&section.title);
+        out.push_str(&format!("<section id=\"s{at}\"><{level}>{title}</{level}>\n"));
         section.blocks.iter().for_each(|block| push_block(&mut out, block, &mut charts));
         out.push_str("</section>\n");
     }
     out.push_str(&format!("</main>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
     out
+}
+
+/// Links to the sections, or, of a report in parts, to each part.
+fn push_navigation(out: &mut String, document: &Document, beginnings: &[Option<&str>]) {
+    out.push_str("<nav aria-label=\"Sections\"><ul>");
+    for (at, (section, beginning)) in document.sections.iter().zip(beginnings).enumerate() {
+        let (letter, title) = match (beginning, &section.part) {
+            (Some(part), _) => ('p', *part),
+            (None, None) => ('s', section.title.as_str()),
+            (None, Some(_)) => continue,
+        };
+        out.push_str(&format!("<li><a href=\"#{letter}{at}\">{}</a></li>", escape_html(title)));
+    }
+    out.push_str("</ul></nav>\n");
 }
 
 fn push_block(out: &mut String, block: &Block, charts: &mut usize) {
@@ -120,9 +140,10 @@ fn push_block(out: &mut String, block: &Block, charts: &mut usize) {
         Block::Chart(chart) => {
             *charts += 1;
             let drawn = chart_svg(chart, &format!("chart{charts}"));
+            let title = escape_html(&chart.title);
             out.push_str(&format!(
-                "<figure><figcaption>{}</figcaption>{drawn}</figure>\n",
-                escape_html(&chart.title)
+                "<figure><figcaption>{title}</figcaption><div class=\"plot\" role=\"region\" aria-label=\"{title}\" \
+                 tabindex=\"0\">{drawn}</div></figure>\n"
             ));
         }
         Block::Code(caption, text) => {

@@ -15,15 +15,20 @@ const MOST: usize = 200;
 /// A text as it is: nothing in it is a command.
 pub(in crate::report) fn escape_latex(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
     for c in text.chars() {
         match c {
+            // Two of them would be a dash.
+            '-' if before == '-' => out.push_str("{}-"),
+            '`' => out.push_str("\\textasciigrave{}"),
+            '\'' => out.push_str("\\textquotesingle{}"),
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', c]),
             '\\' => out.push_str("\\textbackslash{}"),
             '~' => out.push_str("\\textasciitilde{}"),
             '^' => out.push_str("\\textasciicircum{}"),
             '<' => out.push_str("\\textless{}"),
             '>' => out.push_str("\\textgreater{}"),
-            '"' => out.push_str("\\textquotedbl{}"),
+            '"' => out.push_str("\\symbol{34}"),
             '±' => out.push_str("$\\pm$"),
             '×' => out.push_str("$\\times$"),
             '−' => out.push_str("$-$"),
@@ -37,6 +42,7 @@ pub(in crate::report) fn escape_latex(text: &str) -> String {
             c if c.is_ascii() || ('\u{a1}'..='\u{ff}').contains(&c) => out.push(c),
             c => out.push_str(&format!("\\texttt{{[U+{:04X}]}}", c as u32)),
         }
+        before = c;
     }
     out
 }
@@ -69,7 +75,18 @@ fn alignment(table: &Table, kept: &[usize]) -> String {
 fn lines(table: &Table, kept: &[usize]) -> (String, Vec<String>) {
     let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
     let head = line(kept.iter().map(|&at| escape_latex(&table.columns[at].heading())).collect());
-    let rows = table.rows.iter().map(|row| line(kept.iter().map(|&at| cell(&row[at])).collect()));
+    // After the end of a row a bracket would be its distance, and a star a rule of its own.
+    let first = |text: String| if text.starts_with(['[', '*']) { format!("{{}}{text}") } else { text };
+    let cells = |row: &Vec<Cell>| {
+        kept.iter()
+            .enumerate()
+            .map(|(place, &at)| {
+                let own = cell(&row[at]);
+                if place == 0 { first(own) } else { own }
+            })
+            .collect()
+    };
+    let rows = table.rows.iter().map(|row| line(cells(row)));
     (head, rows.collect())
 }
 
@@ -90,7 +107,10 @@ pub fn document_latex(document: &Document) -> String {
         escape_latex(&document.title),
         escape_latex(&document.lead)
     );
-    for section in &document.sections {
+    for (section, beginning) in document.sections.iter().zip(document.beginnings()) {
+        if let Some(part) = beginning {
+            out.push_str(&format!("\n\\section*{{{}}}\n", escape_latex(part)));
+        }
         out.push_str(&format!("\n\\subsection*{{{}}}\n", escape_latex(&section.title)));
         for block in &section.blocks {
             out.push_str(&match block {
@@ -161,5 +181,11 @@ fn verbatim(text: &str) -> String {
         c if c.is_ascii() && !c.is_control() => c,
         _ => '?',
     };
-    text.trim_end().chars().map(plain).collect::<String>().replace("\\end{Verbatim}", "\\end {Verbatim}")
+    text.trim_end()
+        .replace('\r', "")
+        .replace('\t', "    ")
+        .chars()
+        .map(plain)
+        .collect::<String>()
+        .replace("\\end{Verbatim}", "\\end {Verbatim}")
 }

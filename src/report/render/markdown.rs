@@ -14,7 +14,7 @@ pub struct ChartFile {
 }
 
 /// A text as it is: nothing in it is markup, and it is one line.
-pub(in crate::report) fn escape_markdown(text: &str) -> String {
+pub fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -53,8 +53,12 @@ pub fn table_markdown(table: &Table) -> String {
 pub fn document_markdown(document: &Document, charts: Option<&str>) -> (String, Vec<ChartFile>) {
     let mut out = format!("# {}\n\n{}\n", escape_markdown(&document.title), escape_markdown(&document.lead));
     let mut files = Vec::new();
-    for section in &document.sections {
-        out.push_str(&format!("\n## {}\n", escape_markdown(&section.title)));
+    for (section, beginning) in document.sections.iter().zip(document.beginnings()) {
+        if let Some(part) = beginning {
+            out.push_str(&format!("\n## {}\n", escape_markdown(part)));
+        }
+        let level = if section.part.is_some() { "###" } else { "##" };
+        out.push_str(&format!("\n{level} {}\n", escape_markdown(&section.title)));
         for block in &section.blocks {
             out.push('\n');
             out.push_str(&match block {
@@ -87,7 +91,7 @@ pub fn document_markdown(document: &Document, charts: Option<&str>) -> (String, 
 fn fenced(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);
-    format!("{fence}\n{}\n{fence}\n", text.trim_end())
+    format!("{fence}\n{}\n{fence}\n", text.trim_end().replace('\r', ""))
 }
 
 #[cfg(test)]

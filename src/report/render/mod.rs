@@ -11,5 +11,6 @@ pub use html::{document_html, table_html};
 pub use json::render_json_rows;
 pub(super) use latex::escape_latex;
 pub use latex::{document_latex, table_latex};
-pub use markdown::{ChartFile, document_markdown, table_markdown};
-pub use terminal::render_terminal;
+pub use markdown::{ChartFile, document_markdown, escape_markdown, table_markdown};
+pub(super) use terminal::fitting;
+pub use terminal::{plain, render_terminal};

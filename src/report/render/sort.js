@@ -27,3 +27,5 @@ for (const table of document.querySelectorAll("table.sorts")) {
     body.append(...rows.map((own) => own.row));
   }));
 }
+// What is folded on the screen is printed.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((own) => { own.open = true; }));

@@ -24,7 +24,7 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     if let Some(width) = width {
         text.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
-    text.set_header(kept.iter().map(|&at| table.columns[at].heading()));
+    text.set_header(kept.iter().map(|&at| plain(table.columns[at].heading())));
     for row in &table.rows {
         text.add_row(kept.iter().map(|&at| plain(row[at].show())));
     }
@@ -42,12 +42,19 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     }
 }
 
+/// A text that is not in the first column needs no more than this.
+const BROKEN: usize = 28;
+
 /// The columns that fit into `width`, the lightest left out first.
-pub(super) fn fitting(table: &Table, width: usize) -> Vec<usize> {
+pub(in crate::report) fn fitting(table: &Table, width: usize) -> Vec<usize> {
     // Each column has a space at both sides and one between it and the next.
     let natural = |at: usize| {
         let cells = table.rows.iter().map(|row| row[at].show().chars().count());
-        cells.chain([table.columns[at].heading().chars().count()]).max().unwrap_or_default() + 3
+        let longest = cells.max().unwrap_or_default();
+        // A text that is not the first is broken into lines.
+        let broken = at > 0 && table.columns[at].align == Align::Left;
+        let longest = if broken { longest.min(BROKEN) } else { longest };
+        longest.max(table.columns[at].heading().chars().count()) + 3
     };
     let widths: Vec<usize> = (0..table.columns.len()).map(natural).collect();
     let mut kept: Vec<usize> = (0..table.columns.len()).collect();
@@ -76,7 +83,7 @@ fn left_out(names: &[&str], width: usize) -> String {
 }
 
 /// A text without signs that would move the cursor or change colours.
-fn plain(text: String) -> String {
+pub fn plain(text: String) -> String {
     if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
 }
 

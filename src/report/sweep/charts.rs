@@ -40,7 +40,7 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
         let others = view.keys.iter().filter(|other| *other != axis);
         let second = others
             .map(|other| (other, values_of(board, other)))
-            .find(|(_, own)| (2..=SERIES).contains(&own.len()));
+            .find(|(other, own)| (2..=SERIES).contains(&own.len()) && !follows(board, other, axis));
         let series = match &second {
             None => vec![series(board, axis, rank, metric_title(rank), &|_| true)],
             Some((other, own)) => own
@@ -68,6 +68,20 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// Whether an axis has one value for each value of another, as in a zip.
+fn follows(board: &Leaderboard, axis: &str, other: &str) -> bool {
+    let mut known: Vec<(&Value, &Value)> = Vec::new();
+    let pairs = board.jobs.iter().filter_map(|job| job.settings.get(other).zip(job.settings.get(axis)));
+    for (own, value) in pairs {
+        match known.iter().find(|(first, _)| *first == own) {
+            Some((_, first)) if *first != value => return false,
+            Some(_) => {}
+            None => known.push((own, value)),
+        }
+    }
+    true
 }
 
 fn series_of_all(board: &Leaderboard, axis: &str, name: &MetricName) -> Series {
@@ -140,17 +154,31 @@ pub(super) fn losses(input: &ReportInput, cells: &[Vec<usize>]) -> Vec<Block> {
     };
     let mut blocks = Vec::new();
     for (validation, title) in [(false, "Loss of each window"), (true, "Loss on the validation rows")] {
-        let series: Vec<Series> = jobs.iter().filter_map(|job| of(job, validation)).take(SERIES).collect();
-        blocks.extend(chart(
-            format!("{title}, the best {} runs that have one", series.len()),
-            "step",
-            "loss".to_owned(),
-            false,
-            series,
-            None,
-        ));
+        let mut series: Vec<Series> =
+            jobs.iter().filter_map(|job| of(job, validation)).take(SERIES).collect();
+        name_by_difference(&mut series);
+        let which = match series.len() {
+            1 => "the best run that has one".to_owned(),
+            count => format!("the best {count} runs that have one"),
+        };
+        blocks.extend(chart(format!("{title}, {which}"), "step", "loss".to_owned(), false, series, None));
     }
     blocks
+}
+
+/// Names without the seed, and without what all have in common.
+fn name_by_difference(series: &mut [Series]) {
+    let parts: Vec<Vec<String>> = series
+        .iter()
+        .map(|own| own.name.split(' ').filter(|part| !part.starts_with("seed=")).map(str::to_owned).collect())
+        .collect();
+    for (own, names) in series.iter_mut().zip(&parts) {
+        let is_common = |part: &&String| parts.len() > 1 && parts.iter().all(|others| others.contains(part));
+        let kept: Vec<&str> = names.iter().filter(|part| !is_common(part)).map(String::as_str).collect();
+        if !kept.is_empty() {
+            own.name = kept.join(" ");
+        }
+    }
 }
 
 /// Every n-th point, and the last one.

@@ -18,9 +18,10 @@ pub(super) fn costs(board: &Leaderboard) -> Vec<Block> {
     let seconds: f64 = trained.iter().filter_map(|job| job.seconds).sum();
     let tokens: i64 = trained.iter().filter_map(|job| job.work.tokens).sum();
     let text = format!(
-        "{} trainings of {} tokens took {} all together, as each counts its own time; runs of a pack share theirs. Peak memory is that \
+        "{} {} of {} tokens took {} all together, as each counts its own time; runs of a pack share theirs. Peak memory is that \
          of the process that trained.",
         trained.len(),
+        if trained.len() == 1 { "training" } else { "trainings" },
         Cell::Count(tokens.max(0) as u64).show(),
         Seconds(seconds)
     );

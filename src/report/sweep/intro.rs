@@ -15,13 +15,20 @@ const VALUES: usize = 24;
 
 /// The first sentence of a report.
 pub(super) fn lead(inputs: &[ReportInput]) -> String {
-    let jobs: usize = inputs.iter().map(|input| input.board.jobs.len()).sum();
+    // Sweeps may share runs.
+    let ids: BTreeSet<&str> =
+        inputs.iter().flat_map(|input| &input.board.jobs).map(|job| job.id.as_str()).collect();
+    let jobs = ids.len();
     let names: Vec<&str> = inputs.iter().map(|input| input.board.sweep.as_str()).collect();
     let (word, shown) = match names.as_slice() {
         [one] => ("Sweep", (*one).to_owned()),
         many => ("Sweeps", many.join(", ")),
     };
-    format!("{word} {shown}: {jobs} runs. Made by loragrid {}.", env!("CARGO_PKG_VERSION"))
+    format!(
+        "{word} {shown}: {jobs} {}. Made by loragrid {}.",
+        if jobs == 1 { "run" } else { "runs" },
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 pub(super) fn swept(input: &ReportInput) -> Vec<Block> {

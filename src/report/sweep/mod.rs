@@ -14,7 +14,7 @@ use super::board::{
     pivot, pivot_table, rank_cells, rows_of,
 };
 use super::document::{Block, Document, Section};
-use super::effects::{axis_effects, effects_table, levels_table};
+use super::effects::{Effects, axis_effects, effects_table, levels_table};
 use super::findings::{Finding, Outcome, finding_rows_table, findings_table};
 use super::table::{Cell, Column, Table};
 use crate::store::Leaderboard;
@@ -32,9 +32,7 @@ pub fn sweep_report(title: &str, inputs: &[ReportInput], findings: &[Finding]) -
     let several = inputs.len() > 1;
     for input in inputs {
         for mut section in sections_of(input) {
-            if several {
-                section.title = format!("{}: {}", input.board.sweep, section.title);
-            }
+            section.part = several.then(|| input.board.sweep.clone());
             sections.push(section);
         }
     }
@@ -48,8 +46,10 @@ fn finding_blocks(findings: &[Finding]) -> Vec<Block> {
     let count = |outcome: Outcome| findings.iter().filter(|own| own.outcome == outcome).count();
     let text = format!(
         "{} {}: {} confirmed, {} refuted, {} undecided. Scores are compared document by document between runs that are equal in \
-         everything that the claim does not name (exact McNemar or sign-flip test, Holm over a claim's metrics, 5 %), and every \
-         pair of runs must differ in the same direction; times and memory by what was measured.",
+         everything that the claim does not name. A direction needs a difference that chance does not explain (exact McNemar or \
+         sign-flip test, Holm over a claim's metrics, 5 %) and the same sign in every pair of runs; that scores are equal, or not \
+         better, needs the 95 % interval of every pair within the claim's bound. Times, memory and convergence are compared as they \
+         were measured, without a test.",
         findings.len(),
         if findings.len() == 1 { "claim" } else { "claims" },
         count(Outcome::Confirmed),
@@ -144,13 +144,17 @@ fn effects(board: &Leaderboard) -> Vec<Block> {
             format!("Importance for {}:{}", found.task, found.metric.as_str()),
             effects_table(&found),
         ),
-        Block::Table("Mean of the cells at each value".to_owned(), levels_table(&found)),
+        Block::Table(levels_caption(&found).to_owned(), levels_table(&found)),
     ]
+}
+
+fn levels_caption(found: &Effects) -> &'static str {
+    if found.complete { "Mean of the cells at each value" } else { "Mean at each value, as the fit has it" }
 }
 
 fn failures(rows: &[BoardRow]) -> Vec<Block> {
     let told: Vec<&BoardRow> =
-        rows.iter().filter(|row| row.kind() == RowKind::Cell && !row.reasons.is_empty()).collect();
+        rows.iter().filter(|row| row.kind() != RowKind::Imported && !row.reasons.is_empty()).collect();
     if told.is_empty() {
         return vec![Block::Text("No run failed, diverged or counts as not converged.".to_owned())];
     }
@@ -172,8 +176,13 @@ fn samples(input: &ReportInput) -> Vec<Block> {
         [&own.prompt, &own.label, &own.answer].map(|text| Cell::Text(text.trim().to_owned())).into()
     };
     let rows = input.samples.iter().take(SAMPLES).map(row).collect();
-    vec![Block::Table(
-        "Answers of greedy decoding, the base model's first".to_owned(),
-        Table { columns, rows },
-    )]
+    let caption = "Answers of greedy decoding, the base model's first".to_owned();
+    let mut blocks = vec![Block::Table(caption, Table { columns, rows })];
+    if input.samples.len() > SAMPLES {
+        blocks.push(Block::Text(format!(
+            "{} more answers are in the database.",
+            input.samples.len() - SAMPLES
+        )));
+    }
+    blocks
 }

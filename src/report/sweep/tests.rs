@@ -34,6 +34,7 @@ fn job(label: &str, rank: i64, alpha: i64, scores: Option<[f64; 2]>) -> BoardJob
         imported: false,
         label: label.into(),
         model: "3f2a".into(),
+        dtype: "fp32".into(),
         state: if scores.is_some() { JobState::Done } else { JobState::Failed },
         reason: scores.is_none().then(|| HOSTILE.to_owned()),
         settings,
@@ -91,7 +92,12 @@ fn input() -> ReportInput {
         },
         curves,
         values: HashMap::new(),
-        samples: vec![sample("base", "4"), sample("r=64 alpha=16", HOSTILE)],
+        samples: vec![
+            sample("base", "4"),
+            sample("r=64 alpha=16", HOSTILE),
+            // At the start of a row LaTeX would read a distance.
+            SampleText { prompt: "[INST] `x' --set".to_owned(), ..sample("base", "*") },
+        ],
     }
 }
 

@@ -106,7 +106,7 @@ fn binary(operator: Operator, left: &Node, right: &Node, settings: &Settings) ->
             truth(items.iter().any(|item| *item == wanted || numbers_equal(item, &wanted)))
         }
         Less | LessOrEqual | Greater | GreaterOrEqual => {
-            let order = left.number(settings)?.compare(right.number(settings)?).ok_or(EvalError::Overflow)?;
+            let order = left.number(settings)?.compare(right.number(settings)?);
             truth(match operator {
                 Less => order == Ordering::Less,
                 LessOrEqual => order != Ordering::Greater,

@@ -1,5 +1,7 @@
 //! Exact numbers: fractions of two whole numbers, so that 0.1 + 0.2 is 0.3.
 
+use std::cmp::Ordering;
+
 use crate::job::Value;
 
 /// A reduced fraction with a positive denominator.
@@ -97,9 +99,20 @@ impl Exact {
         self.numerator == 0
     }
 
-    pub(super) fn compare(self, other: Self) -> Option<std::cmp::Ordering> {
-        let difference = self.add(other.negate()?)?;
-        Some(difference.numerator.cmp(&0))
+    /// By the whole parts, then by what is left turned upside down, as Euclid does: nothing grows, so nothing is too large.
+    pub(super) fn compare(self, other: Self) -> Ordering {
+        let (mut a, mut b) = ((self.numerator, self.denominator), (other.numerator, other.denominator));
+        loop {
+            let (whole, rest) =
+                (a.0.div_euclid(a.1).cmp(&b.0.div_euclid(b.1)), (a.0.rem_euclid(a.1), b.0.rem_euclid(b.1)));
+            match (whole, rest) {
+                (Ordering::Equal, (0, 0)) => return Ordering::Equal,
+                (Ordering::Equal, (0, _)) => return Ordering::Less,
+                (Ordering::Equal, (_, 0)) => return Ordering::Greater,
+                (Ordering::Equal, (left, right)) => (a, b) = ((b.1, right), (a.1, left)),
+                (decided, _) => return decided,
+            }
+        }
     }
 }
 
@@ -119,6 +132,24 @@ mod tests {
     fn a_tenth_and_two_tenths_are_three_tenths() {
         let sum = Exact::parse("0.1").unwrap().add(Exact::parse("0.2").unwrap()).unwrap();
         assert_eq!(sum.to_value(), Some(Value::Float(0.3)));
+    }
+
+    #[test]
+    fn numbers_of_many_digits_are_compared_exactly() {
+        let of = |text: &str| Exact::parse(text).unwrap();
+        let (rate, twin) = (of("6.812920690579613e-5"), of("6.812920690579614e-5"));
+        assert_eq!(
+            (rate.compare(twin), twin.compare(rate), rate.compare(rate)),
+            (Ordering::Less, Ordering::Greater, Ordering::Equal)
+        );
+        let (third, below) = (of("1").divide(of("3")).unwrap(), of("0.3333333333333333"));
+        assert_eq!((third.compare(below), below.compare(third)), (Ordering::Greater, Ordering::Less));
+        let minus = |own: Exact| own.negate().unwrap();
+        assert_eq!(
+            (minus(rate).compare(minus(twin)), minus(rate).compare(twin)),
+            (Ordering::Greater, Ordering::Less)
+        );
+        assert_eq!(of("0.5").compare(of("5e-1")), Ordering::Equal);
     }
 
     #[test]

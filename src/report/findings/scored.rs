@@ -1,0 +1,163 @@
+//! Claims about scores: over documents by the paired test, over pairs of runs by what they have in common.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::claim::{Claim, Expect, OfPairs};
+use super::finding::{FindingRow, Outcome};
+use crate::job::JobId;
+use crate::report::board::MetricName;
+use crate::report::comparison::{TaskDifference, task_difference};
+use crate::stats::{Paired, mean, paired};
+use crate::store::{DocumentValues, Documents, Leaderboard};
+use crate::task::Metric;
+
+/// Probability below which a difference is believed, after the correction for several tasks.
+pub(super) const LEVEL: f64 = 0.05;
+
+/// A metric of all pairs that have it.
+#[derive(Debug)]
+pub(super) struct Scored {
+    /// What is shown of it; its outcome is still open.
+    pub(super) row: FindingRow,
+    metric: Metric,
+    /// Each pair's difference in the direction of better, and where it lies.
+    pairs: Vec<(f64, (f64, f64))>,
+}
+
+/// A metric over the pairs, each by itself, and over the documents that all of them have, each document's value the mean over the pairs.
+pub(super) fn scored(
+    pairs: &[(usize, usize)],
+    board: &Leaderboard,
+    name: &MetricName,
+    values: &HashMap<JobId, Vec<DocumentValues>>,
+) -> Scored {
+    let of = |at: usize| {
+        values.get(&board.jobs[at].id)?.iter().find(|own| own.task == name.task && own.metric == name.metric)
+    };
+    let both = pairs.iter().filter_map(|&(a, b)| of(a).zip(of(b)));
+    let found: Vec<(&DocumentValues, &DocumentValues, TaskDifference)> =
+        both.filter_map(|(a, b)| Some((a, b, task_difference(a, b).ok()?))).collect();
+    let mut row =
+        FindingRow { missing: pairs.len() - found.len(), ..FindingRow::empty(&name.to_string(), 0) };
+    let sign = if name.metric.higher_is_better() { 1.0 } else { -1.0 };
+    let towards_better = |own: &TaskDifference| {
+        let (low, high) = at_least_of_three(own).unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        (sign * own.difference, if sign > 0.0 { (low, high) } else { (-high, -low) })
+    };
+    let of_pairs: Vec<_> = found.iter().map(|(.., own)| towards_better(own)).collect();
+    let means = |of: &dyn Fn(&TaskDifference) -> f64| {
+        mean(&found.iter().map(|(.., own)| of(own)).collect::<Vec<_>>())
+    };
+    (row.first, row.second) = (means(&|own| own.first), means(&|own| own.second));
+    row.difference = row.second.zip(row.first).map(|(second, first)| second - first);
+    if let [(.., own)] = found.as_slice() {
+        (row.interval, row.p) = (own.interval, Some(own.p));
+    } else if let Some(whole) = over_all(&found) {
+        (row.interval, row.p) = (whole.interval, Some(whole.p));
+        row.difference = Some(whole.difference);
+    } else if !found.is_empty() {
+        // Values that are no means have no mean over pairs: the least certain pair speaks for them.
+        row.p = found.iter().map(|(.., own)| own.p).reduce(f64::max);
+    }
+    Scored { row, metric: name.metric, pairs: of_pairs }
+}
+
+/// A difference's interval; of right and wrong answers at least as wide as what nothing among so many documents leaves open, three of
+/// their number (Hanley and Lippman-Hand 1983): without a flip the documents' deviation is 0, however few they are.
+fn at_least_of_three(own: &TaskDifference) -> Option<(f64, f64)> {
+    let (low, high) = own.interval?;
+    let rest = if own.gained.is_some() { 3.0 / own.documents as f64 } else { 0.0 };
+    Some((low.min(own.difference - rest), high.max(own.difference + rest)))
+}
+
+/// The paired test on each document's mean over the pairs, of the documents that all pairs have.
+fn over_all(found: &[(&DocumentValues, &DocumentValues, TaskDifference)]) -> Option<Paired> {
+    let mut sums: BTreeMap<usize, (f64, f64, usize)> = BTreeMap::new();
+    for (first, second, _) in found {
+        let (Some(Documents::Mean(first)), Some(Documents::Mean(second))) =
+            (&first.documents, &second.documents)
+        else {
+            return None;
+        };
+        for (document, a) in first {
+            if let Some(b) = second.get(document) {
+                let sum = sums.entry(*document).or_default();
+                *sum = (sum.0 + a, sum.1 + b, sum.2 + 1);
+            }
+        }
+    }
+    let whole = sums.values().filter(|(.., pairs)| *pairs == found.len());
+    let count = found.len() as f64;
+    let (first, second): (Vec<f64>, Vec<f64>) = whole.map(|(a, b, _)| (a / count, b / count)).unzip();
+    paired(&first, &second)
+}
+
+impl Scored {
+    /// Judges the metric, with p as it is after the correction.
+    pub(super) fn judge(mut self, claim: &Claim) -> FindingRow {
+        self.row.outcome = match (self.pairs.is_empty(), claim.expect) {
+            (true, _) => Outcome::Undecided,
+            (_, Expect::Equal | Expect::NotBetter) => self.bounded(claim),
+            _ => self.directed(claim),
+        };
+        if matches!(claim.expect, Expect::Equal | Expect::NotBetter) {
+            self.row.interval = self.hull();
+        }
+        self.row
+    }
+
+    /// A difference that the documents make certain, and that every pair of runs has in the same direction: documents tell two models
+    /// apart, only other runs tell two settings apart.
+    fn directed(&self, claim: &Claim) -> Outcome {
+        let Some(difference) = self.row.difference else { return Outcome::Undecided };
+        let sign = if self.metric.higher_is_better() { 1.0 } else { -1.0 };
+        let better = sign * difference;
+        let certain = self.row.p.is_some_and(|p| p < LEVEL)
+            && difference != 0.0
+            && self.pairs.iter().all(|(own, _)| own * better > 0.0);
+        let expected = match claim.expect {
+            Expect::Higher => difference > 0.0,
+            Expect::Lower => difference < 0.0,
+            Expect::Better => better > 0.0,
+            _ => better < 0.0,
+        };
+        match (certain, expected) {
+            (true, true) => Outcome::Confirmed,
+            (true, false) => Outcome::Refuted,
+            _ => Outcome::Undecided,
+        }
+    }
+
+    /// Whether each pair's interval lies within the bound. One that lies wholly beyond it says otherwise.
+    fn bounded(&self, claim: &Claim) -> Outcome {
+        let within = claim.within;
+        let holds = |(_, (low, high)): &(f64, (f64, f64))| match claim.expect {
+            Expect::NotBetter => *high <= within,
+            _ => *low >= -within && *high <= within,
+        };
+        let fails = |(_, (low, high)): &(f64, (f64, f64))| match claim.expect {
+            Expect::NotBetter => *low > within,
+            _ => *low > within || *high < -within,
+        };
+        let (held, failed) = (
+            self.pairs.iter().filter(|own| holds(own)).count(),
+            self.pairs.iter().filter(|own| fails(own)).count(),
+        );
+        let all = self.pairs.len();
+        match claim.pairs {
+            OfPairs::Every if failed > 0 => Outcome::Refuted,
+            OfPairs::Every if held == all && self.row.missing == 0 => Outcome::Confirmed,
+            OfPairs::Any if held > 0 => Outcome::Confirmed,
+            OfPairs::Any if failed == all && self.row.missing == 0 => Outcome::Refuted,
+            _ => Outcome::Undecided,
+        }
+    }
+
+    /// From the lowest end of a pair's interval to the highest, in the metric's own direction.
+    fn hull(&self) -> Option<(f64, f64)> {
+        let low = self.pairs.iter().map(|(_, (low, _))| *low).reduce(f64::min)?;
+        let high = self.pairs.iter().map(|(_, (_, high))| *high).reduce(f64::max)?;
+        let own = if self.metric.higher_is_better() { (low, high) } else { (-high, -low) };
+        (own.0.is_finite() && own.1.is_finite()).then_some(own)
+    }
+}

@@ -1,0 +1,151 @@
+//! Two systems on the same documents, where the value is no mean of documents: perplexity, F1, correlation.
+
+use super::paired::{DRAWS, EXACT, Paired, PairedTest, around};
+use crate::passes::random::{Purpose, Stream};
+
+/// Compares two systems of whose documents the sums of some numbers make the value: each document is exchanged between the systems or
+/// not, and the difference of the two values counted (approximate randomisation). The interval is Student's, around the difference, by
+/// the jackknife over documents. None of no documents, of unequal numbers, or where a value is not finite.
+pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64]) -> f64) -> Option<Paired> {
+    let width = first.first()?.len();
+    if first.len() != second.len() || first.iter().chain(second).any(|own| own.len() != width) {
+        return None;
+    }
+    let sums = |own: &[Vec<f64>]| -> Vec<f64> {
+        (0..width).map(|at| own.iter().map(|parts| parts[at]).sum()).collect()
+    };
+    let (a, b) = (sums(first), sums(second));
+    let difference = value(&b) - value(&a);
+    if !difference.is_finite() {
+        return None;
+    }
+    // What a document brings over from the first system to the second; one that is the same in both brings nothing.
+    let moved: Vec<Vec<f64>> = first
+        .iter()
+        .zip(second)
+        .map(|(one, other)| other.iter().zip(one).map(|(b, a)| b - a).collect::<Vec<f64>>())
+        .filter(|own| own.iter().any(|part| *part != 0.0))
+        .collect();
+    let exchange = |is_moved: &dyn Fn(usize) -> bool| -> f64 {
+        let (mut one, mut other) = (a.clone(), b.clone());
+        for (_, own) in moved.iter().enumerate().filter(|(at, _)| is_moved(*at)) {
+            for (at, part) in own.iter().enumerate() {
+                one[at] += part;
+                other[at] -= part;
+            }
+        }
+        value(&other) - value(&one)
+    };
+    // Sums in another order differ in their last digits.
+    let least = difference.abs() - 1e-12 * (value(&a).abs() + value(&b).abs());
+    let is_as_large = |found: f64| found.abs() >= least;
+    let exact = moved.len() <= EXACT;
+    let p = if exact {
+        let all = 1u64 << moved.len();
+        let extreme = (0..all).filter(|choice| is_as_large(exchange(&|at| choice >> at & 1 == 1))).count();
+        extreme as f64 / all as f64
+    } else {
+        let stream = Stream::new(0, Purpose::Test, 1);
+        let words = moved.len().div_ceil(64) as u64;
+        let extreme = (0..DRAWS)
+            .filter(|draw| {
+                let bits: Vec<u64> = (0..words).map(|word| stream.bits(draw * words + word)).collect();
+                is_as_large(exchange(&|at| bits[at / 64] >> (at % 64) & 1 == 1))
+            })
+            .count();
+        (extreme + 1) as f64 / (DRAWS + 1) as f64
+    };
+    Some(Paired {
+        documents: first.len(),
+        difference,
+        interval: jackknife(first, second, (&a, &b), &value)
+            .and_then(|error| around(difference, error, first.len())),
+        p,
+        test: PairedTest::Exchange { exact },
+        flips: None,
+    })
+}
+
+/// The standard error of the difference, by leaving out one document at a time (Tukey 1958). None of one document, or where the value
+/// of the others is none.
+fn jackknife(
+    first: &[Vec<f64>],
+    second: &[Vec<f64>],
+    (a, b): (&[f64], &[f64]),
+    value: &impl Fn(&[f64]) -> f64,
+) -> Option<f64> {
+    let n = first.len() as f64;
+    let without = |sums: &[f64], own: &[f64]| {
+        value(&sums.iter().zip(own).map(|(sum, part)| sum - part).collect::<Vec<_>>())
+    };
+    let left: Vec<f64> =
+        first.iter().zip(second).map(|(one, other)| without(b, other) - without(a, one)).collect();
+    let mean = left.iter().sum::<f64>() / n;
+    let squares: f64 = left.iter().map(|own| (own - mean).powi(2)).sum();
+    (first.len() > 1 && squares.is_finite()).then(|| ((n - 1.0) / n * squares).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PairedTest, paired};
+    use super::*;
+
+    fn ratio(sums: &[f64]) -> f64 {
+        sums[0] / sums[1]
+    }
+
+    fn with_one(values: &[f64]) -> Vec<Vec<f64>> {
+        values.iter().map(|value| vec![*value, 1.0]).collect()
+    }
+
+    #[test]
+    fn of_means_it_is_the_sign_flip_test() {
+        let stream = Stream::new(7, Purpose::Test, 0);
+        for n in [1u64, 2, 9, 16, 200] {
+            let first: Vec<f64> = (0..n).map(|at| stream.uniform(at)).collect();
+            let second: Vec<f64> = (0..n).map(|at| stream.uniform(1000 + at) + 0.08).collect();
+            let (flipped, own) = (
+                paired(&first, &second).unwrap(),
+                exchanged(&with_one(&first), &with_one(&second), ratio).unwrap(),
+            );
+            assert!((own.difference - flipped.difference).abs() < 1e-12);
+            let same = |a: Option<(f64, f64)>, b: Option<(f64, f64)>| match (a, b) {
+                (Some(a), Some(b)) => (a.0 - b.0).abs() < 1e-9 && (a.1 - b.1).abs() < 1e-9,
+                (a, b) => a == b,
+            };
+            assert!(same(own.interval, flipped.interval), "{own:?} is not {flipped:?}");
+            // Drawn choices are other ones.
+            let allowed = if n > 16 { 0.02 } else { 1e-12 };
+            assert!((own.p - flipped.p).abs() <= allowed, "{own:?} is not {flipped:?}");
+        }
+    }
+
+    #[test]
+    fn a_system_against_itself_a_constant_difference_and_nothing_are_defined() {
+        let own = with_one(&[0.5, 0.25, 0.75]);
+        let same = exchanged(&own, &own, ratio).unwrap();
+        assert_eq!((same.difference, same.p, same.interval), (0.0, 1.0, Some((0.0, 0.0))));
+        let (low, high) = (with_one(&[0.5; 100]), with_one(&[0.75; 100]));
+        let apart = exchanged(&low, &high, ratio).unwrap();
+        assert!(apart.p > 0.0 && apart.p <= 1e-3 && apart.difference == 0.25, "{apart:?}");
+        assert_eq!(apart.test, PairedTest::Exchange { exact: false });
+        assert!(exchanged(&[], &[], ratio).is_none() && exchanged(&own, &own[..2], ratio).is_none());
+        let one = exchanged(&own[..1], &low[..1], ratio).unwrap();
+        assert_eq!((one.interval, one.p), (None, 1.0));
+    }
+
+    #[test]
+    fn perplexities_that_are_clearly_apart_are_told_apart() {
+        // Log-likelihoods and lengths of 40 texts; the second model is better on each.
+        let first: Vec<Vec<f64>> = (0..40).map(|n| vec![-3.0 * f64::from(n + 5), f64::from(n + 5)]).collect();
+        let second: Vec<Vec<f64>> =
+            (0..40).map(|n| vec![-2.5 * f64::from(n + 5) - f64::from(n % 3), f64::from(n + 5)]).collect();
+        let perplexity = |sums: &[f64]| (-sums[0] / sums[1]).exp();
+        let found = exchanged(&first, &second, perplexity).unwrap();
+        let (low, high) = found.interval.unwrap();
+        assert!(
+            found.difference < -7.0 && found.p < 0.001 && low < found.difference && high < -6.0,
+            "{found:?}"
+        );
+    }
+}

@@ -50,23 +50,35 @@ pub(super) fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes a file beside its place and renames it, so that nobody sees half of it; it keeps the rights of the one in its place. Its
-/// folder is made. A link's target is written, a device or a pipe is written to, and `-` is standard output. Error: the system's.
+/// folder is made. A link's target is written, and a device or a pipe is written to. Error: the system's.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if path == Path::new("-") {
-        return write_bytes(bytes);
-    }
     let there = std::fs::metadata(path).ok();
     if there.as_ref().is_some_and(|own| !own.is_file() && !own.is_dir()) {
         return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
-    let target = if there.is_some() { path.canonicalize()? } else { path.to_owned() };
-    let (path, mode) = (target.as_path(), there.map_or(0o644, |own| own.permissions().mode() & 0o777));
+    let target = match path.read_link() {
+        _ if there.is_some() => path.canonicalize()?,
+        // A link to what is not there yet.
+        Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+        Err(_) => path.to_owned(),
+    };
+    let (path, mode) =
+        (target.as_path(), there.as_ref().map_or(0o644, |own| own.permissions().mode() & 0o777));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
     file.write_all(bytes)?;
+    // The mask of the process took some away.
+    if there.is_some() {
+        file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    }
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// Where a result goes: none is standard output, as is `-`.
+pub(super) fn output_file(named: Option<&Path>) -> Option<&Path> {
+    named.filter(|path| *path != Path::new("-"))
 }
 
 /// Whether the locale is said to be the plain one, which knows ASCII only.
@@ -151,6 +163,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"333");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(link.is_symlink());
+        let later = folder.path().join("later");
+        std::os::unix::fs::symlink("not there yet", &later).unwrap();
+        write_file(&later, b"5").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("not there yet")).unwrap(), b"5");
         write_file(Path::new("/dev/null"), b"4").unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }

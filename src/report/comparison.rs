@@ -50,7 +50,9 @@ pub struct TaskDifference {
     /// The scores' keys; none of a group.
     #[serde(skip)]
     pub keys: Option<(ScoreKey, ScoreKey)>,
-    /// Documents that only the second has right, where values are right or wrong.
+    /// How many documents only the second has right, and only the first, where values are right or wrong.
+    pub flips: Option<(usize, usize)>,
+    /// Documents that only the second has right; none of a group, whose documents are its tasks'.
     pub gained: Option<Vec<usize>>,
     /// Documents that only the first has right.
     pub lost: Option<Vec<usize>>,
@@ -179,7 +181,7 @@ pub(super) fn task_difference(
     let (Some(found), Some((a, b))) = (found, values) else {
         return Err("they have no documents in common, or no number");
     };
-    let flips = flips.filter(|_| found.flips.is_some());
+    let flips = flips.filter(|_| found.flips.is_some() && first.key.is_some());
     Ok(TaskDifference {
         task: first.task.clone(),
         metric: first.metric,
@@ -198,6 +200,7 @@ pub(super) fn task_difference(
         p: found.p,
         p_holm: found.p,
         keys: first.key.zip(second.key),
+        flips: found.flips,
         gained: flips.as_ref().map(|(gained, _)| gained.clone()),
         lost: flips.map(|(_, lost)| lost),
     })
@@ -241,10 +244,8 @@ pub fn task_differences_table(rows: &[TaskDifference]) -> Table {
         let interval = own.interval.map_or(Cell::Missing, |(low, high)| {
             Cell::Text(format!("{} to {}", Cell::Number(low, 3).show(), Cell::Number(high, 3).show()))
         });
-        let flips = match (&own.gained, &own.lost) {
-            (Some(gained), Some(lost)) => Cell::Text(format!("+{} −{}", gained.len(), lost.len())),
-            _ => Cell::Missing,
-        };
+        let flips =
+            own.flips.map_or(Cell::Missing, |(gained, lost)| Cell::Text(format!("+{gained} −{lost}")));
         vec![
             Cell::Text(name),
             Cell::Count(own.documents as u64),

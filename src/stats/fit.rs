@@ -1,64 +1,86 @@
 //! Least squares on the levels of axes.
 
+use std::collections::HashMap;
+
 /// A level and the levels of some axes, fitted to the cells by least squares.
 pub(super) struct Fit {
-    /// The columns that are not made up of those before: the axis and level of each, none for the mean; and its coefficient.
-    terms: Vec<(Option<(usize, usize)>, f64)>,
+    /// The coefficient of each level of each axis that is not made up of those before; the first level of an axis has none.
+    coefficients: HashMap<(usize, usize), f64>,
     /// The squares that are left.
     pub(super) residual: f64,
+    /// Whether every level has its own coefficient.
+    pub(super) is_whole: bool,
 }
 
 impl Fit {
-    /// The columns are made orthogonal one after another (modified Gram and Schmidt); one that the others make up adds nothing.
+    /// By the normal equations: their entries are counts of cells, so that even many levels make a small system. Values should have a
+    /// mean near 0.
     pub(super) fn of(levels: &[Vec<usize>], axes: &[usize], values: &[f64]) -> Self {
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-        let (mut basis, mut upper, mut terms): (Vec<Vec<f64>>, Vec<Vec<f64>>, Vec<_>) = Default::default();
-        let mut rest = values.to_vec();
-        let mut along_rest = Vec::new();
-        for term in terms_of(levels, axes) {
-            let mut column: Vec<f64> = levels
-                .iter()
-                .map(|cell| f64::from(u8::from(term.is_none_or(|(axis, level)| cell[axis] == level))))
-                .collect();
-            let before = dot(&column, &column);
-            let mut along = Vec::new();
-            for own in &basis {
-                let part = dot(own, &column);
-                column.iter_mut().zip(own).for_each(|(x, b)| *x -= part * b);
-                along.push(part);
+        let terms = terms_of(levels, axes);
+        let place: HashMap<(usize, usize), usize> =
+            terms.iter().enumerate().filter_map(|(at, term)| Some(((*term)?, at))).collect();
+        let columns_of = |cell: &Vec<usize>| -> Vec<usize> {
+            let own = axes.iter().filter_map(|&axis| place.get(&(axis, cell[axis])).copied());
+            std::iter::once(0).chain(own).collect()
+        };
+        let mut products = vec![vec![0.0; terms.len()]; terms.len()];
+        let mut sums = vec![0.0; terms.len()];
+        for (cell, value) in levels.iter().zip(values) {
+            let columns = columns_of(cell);
+            for &a in &columns {
+                sums[a] += value;
+                columns.iter().for_each(|&b| products[a][b] += 1.0);
             }
-            let size = dot(&column, &column);
-            if size <= 1e-10 * before {
-                continue;
-            }
-            along.push(size.sqrt());
-            column.iter_mut().for_each(|x| *x /= size.sqrt());
-            let part = dot(&column, &rest);
-            rest.iter_mut().zip(&column).for_each(|(x, b)| *x -= part * b);
-            along_rest.push(part);
-            basis.push(column);
-            upper.push(along);
-            terms.push(term);
         }
-        // The coefficients, the last one first.
-        let mut coefficients = along_rest;
-        for at in (0..terms.len()).rev() {
-            let later: f64 = (at + 1..terms.len()).map(|later| upper[later][at] * coefficients[later]).sum();
-            coefficients[at] = (coefficients[at] - later) / upper[at][at];
+        let solved = solve(&products, &sums);
+        let residual = levels.iter().zip(values).map(|(cell, value)| {
+            let fitted: f64 = columns_of(cell).into_iter().filter_map(|at| solved[at]).sum();
+            (value - fitted).powi(2)
+        });
+        let coefficients = terms.iter().zip(&solved).filter_map(|(term, own)| Some(((*term)?, (*own)?)));
+        Self {
+            residual: residual.sum(),
+            is_whole: solved.iter().all(Option::is_some),
+            coefficients: coefficients.collect(),
         }
-        Self { terms: terms.into_iter().zip(coefficients).collect(), residual: dot(&rest, &rest) }
     }
 
-    /// What the fit adds to each cell for its levels of these axes.
-    pub(super) fn added(&self, levels: &[Vec<usize>], axes: &[usize]) -> Vec<f64> {
-        let of_cell = |cell: &Vec<usize>| {
-            let own = self.terms.iter().filter(|(term, _)| {
-                term.is_some_and(|(axis, level)| axes.contains(&axis) && cell[axis] == level)
-            });
-            own.map(|(_, coefficient)| coefficient).sum()
-        };
+    /// What the fit adds to each cell for its level of an axis.
+    pub(super) fn added(&self, levels: &[Vec<usize>], axis: usize) -> Vec<f64> {
+        let of_cell =
+            |cell: &Vec<usize>| self.coefficients.get(&(axis, cell[axis])).copied().unwrap_or_default();
         levels.iter().map(of_cell).collect()
     }
+}
+
+/// Solves a symmetric system by Cholesky's decomposition. An unknown whose column those before make up leaves nothing on the diagonal:
+/// it has no value.
+fn solve(products: &[Vec<f64>], sums: &[f64]) -> Vec<Option<f64>> {
+    let size = sums.len();
+    // Rows of the upper triangle, each with its place and its right side.
+    let mut rows: Vec<(usize, Vec<f64>, f64)> = Vec::new();
+    for at in 0..size {
+        let mut own = products[at].clone();
+        let mut right = sums[at];
+        for (_, row, side) in &rows {
+            let factor = row[at];
+            if factor != 0.0 {
+                own.iter_mut().zip(row).skip(at).for_each(|(x, y)| *x -= factor * y);
+                right -= factor * side;
+            }
+        }
+        if own[at] > 1e-9 * products[at][at] {
+            let root = own[at].sqrt();
+            own.iter_mut().for_each(|x| *x /= root);
+            rows.push((at, own, right / root));
+        }
+    }
+    let mut solved = vec![None; size];
+    for (at, row, side) in rows.iter().rev() {
+        let later: f64 = (at + 1..size).filter_map(|other| Some(row[other] * solved[other]?)).sum();
+        solved[*at] = Some((side - later) / row[*at]);
+    }
+    solved
 }
 
 /// The mean, and each level but the first of each axis.
@@ -71,9 +93,4 @@ fn terms_of(levels: &[Vec<usize>], axes: &[usize]) -> Vec<Option<(usize, usize)>
         terms.extend(own.into_iter().skip(1).map(|level| Some((axis, level))));
     }
     terms
-}
-
-/// How many columns a mean and these axes' levels come to.
-pub(super) fn rank(levels: &[Vec<usize>], axes: &[usize]) -> usize {
-    Fit::of(levels, axes, &vec![0.0; levels.len()]).terms.len()
 }

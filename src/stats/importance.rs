@@ -1,8 +1,8 @@
 //! Which axis of a grid mattered, and how much.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::fit::{Fit, rank};
+use super::fit::Fit;
 use super::mean;
 
 /// The cells of a grid: the level of each axis, and the mean of the cell's seeds.
@@ -17,7 +17,7 @@ pub struct Factorial {
 /// What an axis does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisEffect {
-    /// Its name; several where they vary together, wholly or in part, so that nobody can tell them apart.
+    /// Its name; several where one says what the others are, so that nobody can tell them apart.
     pub axes: Vec<String>,
     /// Part of the variance of the cells' means that it explains, from 0 to 1.
     pub importance: f64,
@@ -64,7 +64,7 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
     let mut found = if is_complete(&levels, &varied) {
         complete(&levels, &values, &varied)
     } else {
-        fitted(grid, &groups, &levels, &values)
+        fitted(&levels, &values, &varied)
     };
     let name = |g: usize| groups[g].iter().map(|&axis| grid.axes[axis].clone()).collect::<Vec<_>>();
     let mut axes: Vec<AxisEffect> = (0..groups.len())
@@ -123,39 +123,41 @@ fn nothing(values: &[f64]) -> f64 {
     values.len() as f64 * (1e-12 * largest).powi(2)
 }
 
-/// Axes by what they vary with. Two are one where they cut the cells alike, or where fitting both takes fewer columns than each has on
-/// its own (one within the other, as in a zip of two lists of which one repeats a value); and so are all that are still not told apart
-/// by the rest.
+/// Axes by what they vary with. Two are one where one of them says what the other is: they cut the cells alike, or one lies within the
+/// other, as in a zip of two lists of which one repeats a value.
 fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
     let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(own, _)| own.clone()).collect();
-    let mut groups: Vec<Vec<usize>> = (0..grid.axes.len()).map(|axis| vec![axis]).collect();
-    let freedom = |axes: &[usize]| rank(&levels, axes) - 1;
+    let combinations = |axes: &[usize]| {
+        let own: HashSet<Vec<usize>> =
+            levels.iter().map(|cell| axes.iter().map(|&axis| cell[axis]).collect()).collect();
+        own.len()
+    };
+    let mut groups: Vec<(Vec<usize>, usize)> =
+        (0..grid.axes.len()).map(|axis| (vec![axis], combinations(&[axis]))).collect();
     let mut at = 0;
     while at < groups.len() {
-        let shares = |other: &Vec<usize>| {
-            let both = [groups[at].as_slice(), other].concat();
-            freedom(&both) < freedom(&groups[at]) + freedom(other)
+        let says = |(other, count): &(Vec<usize>, usize)| {
+            let (own, own_count) = &groups[at];
+            // What does not vary is beside everything.
+            *count > 1
+                && *own_count > 1
+                && combinations(&[own.as_slice(), other].concat()) == *count.max(own_count)
         };
-        match (at + 1..groups.len()).find(|&other| shares(&groups[other])) {
+        match (at + 1..groups.len()).find(|&other| says(&groups[other])) {
             Some(other) => {
-                let own = groups.remove(other);
-                groups[at].extend(own);
+                let (own, count) = groups.remove(other);
+                groups[at].0.extend(own);
+                groups[at].1 = groups[at].1.max(count);
+                // The larger one may say what one before is.
+                at = 0;
             }
             None => at += 1,
         }
     }
-    let all: Vec<usize> = groups.concat();
-    let is_told = |group: &Vec<usize>| {
-        let others: Vec<usize> = all.iter().copied().filter(|axis| !group.contains(axis)).collect();
-        freedom(&all) - freedom(&others) == freedom(group)
-    };
-    let (mut told, mixed): (Vec<Vec<usize>>, Vec<Vec<usize>>) = groups.into_iter().partition(is_told);
-    if !mixed.is_empty() {
-        told.push(mixed.concat());
-    }
-    told.iter_mut().for_each(|group| group.sort_unstable());
-    told.sort();
-    told
+    let mut groups: Vec<Vec<usize>> = groups.into_iter().map(|(axes, _)| axes).collect();
+    groups.iter_mut().for_each(|group| group.sort_unstable());
+    groups.sort();
+    groups
 }
 
 /// For each cell the number of the combination that it has of each group's levels.
@@ -240,22 +242,25 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     Parts { complete: true, main, pairs, rest, adjusted: HashMap::new() }
 }
 
-/// Least squares: a group's part is what the fit loses without its axes.
-fn fitted(grid: &Factorial, groups: &[Vec<usize>], combined: &[Vec<usize>], values: &[f64]) -> Parts {
-    let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(own, _)| own.clone()).collect();
-    let axes: Vec<usize> = groups.concat();
-    let (mean_alone, all) = (Fit::of(&levels, &[], values), Fit::of(&levels, &axes, values));
-    let total = mean_alone.residual;
+/// Least squares: an axis' part is what the fit loses without it. Where the cells fall apart into blocks that have no level in common,
+/// what one block is above another cannot be told from the axes, and no mean is adjusted.
+fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
+    let centre = mean(values).unwrap_or_default();
+    let centred: Vec<f64> = values.iter().map(|value| value - centre).collect();
+    let all = Fit::of(levels, varied, &centred);
+    let total = Fit::of(levels, &[], &centred).residual;
     let is_something = total > nothing(values);
     let share = |part: f64| if is_something { (part / total).clamp(0.0, 1.0) } else { 0.0 };
     let (mut main, mut adjusted) = (HashMap::new(), HashMap::new());
-    for (g, group) in groups.iter().enumerate().filter(|(g, _)| distinct(combined, *g) > 1) {
-        let others: Vec<usize> = axes.iter().copied().filter(|axis| !group.contains(axis)).collect();
-        main.insert(g, share(Fit::of(&levels, &others, values).residual - all.residual));
-        // What the group adds to each cell, around what it adds on average.
-        let added = all.added(&levels, group);
-        let (centre, average) = (mean(values).unwrap_or_default(), mean(&added).unwrap_or_default());
-        adjusted.insert(g, added.iter().map(|own| centre + own - average).collect());
+    for &axis in varied {
+        let others: Vec<usize> = varied.iter().copied().filter(|other| *other != axis).collect();
+        main.insert(axis, share(Fit::of(levels, &others, &centred).residual - all.residual));
+        if all.is_whole {
+            // What the axis adds to each cell, around what it adds on average.
+            let added = all.added(levels, axis);
+            let average = mean(&added).unwrap_or_default();
+            adjusted.insert(axis, added.iter().map(|own| centre + own - average).collect());
+        }
     }
     Parts { complete: false, main, pairs: Vec::new(), rest: share(all.residual), adjusted }
 }
@@ -327,12 +332,14 @@ mod tests {
         assert!(found.complete && of(&found, "rate") > 0.9 && found.rest < 1e-9, "{found:?}");
         let levels: Vec<&[usize]> = found.axes[0].levels.iter().map(|own| own.levels.as_slice()).collect();
         assert_eq!(levels, [&[0, 0][..], &[0, 1], &[1, 2]]);
-        // Three axes of which each two are told apart and the third follows from them.
-        let parity: Vec<(Vec<usize>, f64)> =
-            (0..4).map(|n| (vec![n & 1, n >> 1, (n & 1) ^ (n >> 1)], n as f64)).collect();
-        let axes = ["a", "b", "c"].map(str::to_owned).into();
-        let found = importance(&Factorial { axes, cells: parity }).unwrap();
-        assert_eq!(found.axes.len(), 3, "main effects of a half fraction are told apart");
+        // An axis that never varies is nobody's alias, and blocks without a common level are a grid with holes.
+        let found = importance(&grid(&["fixed", "a"], &[(&[0, 0], 0.1), (&[0, 1], 0.2)])).unwrap();
+        assert_eq!(found.axes.len(), 2);
+        let blocks: [(&[usize], f64); 5] =
+            [(&[0, 0], 0.1), (&[0, 1], 0.3), (&[1, 0], 0.2), (&[1, 1], 0.5), (&[2, 2], 0.9)];
+        let found = importance(&grid(&["a", "b"], &blocks)).unwrap();
+        assert!(!found.complete && found.axes.len() == 2, "{found:?}");
+        assert_eq!(found.axes[0].levels[2].mean, 0.9, "the cells' own");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Factorial, PairedTest, holm, importance, paired, welch};
+use super::{Factorial, PairedTest, exchanged, holm, importance, paired, welch};
 
 fn cases(name: &str) -> Vec<Json> {
     let all: Json = serde_json::from_str(include_str!("../../tests/reference/stats.json")).unwrap();
@@ -56,6 +56,21 @@ fn many_signs_are_drawn_and_come_close_to_the_normal_approximation() {
 }
 
 #[test]
+fn documents_are_exchanged_as_scipy_exchanges_them() {
+    let parts = |side: &Json| side.as_array().unwrap().iter().map(numbers).collect::<Vec<Vec<f64>>>();
+    for case in cases("exchange") {
+        let perplexity = |sums: &[f64]| (-sums[0] / sums[1]).exp();
+        let found = exchanged(&parts(&case["first"]), &parts(&case["second"]), perplexity).unwrap();
+        assert_eq!(found.test, PairedTest::Exchange { exact: true });
+        close(found.difference, case["difference"].as_f64().unwrap(), 1e-12);
+        close(found.p, case["p"].as_f64().unwrap(), 1e-12);
+        let (ends, own) = (numbers(&case["interval"]), found.interval.unwrap());
+        close(own.0, ends[0], 1e-9);
+        close(own.1, ends[1], 1e-9);
+    }
+}
+
+#[test]
 fn welchs_test_is_that_of_scipy() {
     for case in cases("welch") {
         let found = welch(&numbers(&case["first"]), &numbers(&case["second"])).unwrap();
@@ -88,6 +103,13 @@ fn importance_is_the_share_of_the_squares_that_statsmodels_finds() {
         for (axis, share) in case["importance"].as_object().unwrap() {
             let own = found.axes.iter().find(|own| own.axes == [axis.as_str()]).unwrap();
             close(own.importance, share.as_f64().unwrap(), 1e-9);
+        }
+        for (axis, added) in case["added"].as_object().into_iter().flatten() {
+            let own = found.axes.iter().find(|own| own.axes == [axis.as_str()]).unwrap();
+            assert_eq!(own.levels.len(), added.as_array().unwrap().len());
+            for (level, wanted) in own.levels.iter().zip(numbers(added)) {
+                close(level.mean - own.levels[0].mean, wanted, 1e-9);
+            }
         }
         for (pair, share) in case["pairs"].as_object().into_iter().flatten() {
             let own = found

@@ -159,7 +159,7 @@ impl Store {
     ) -> Result<Vec<BoardJob>, StoreError> {
         let (mut named, mut bound) = (String::new(), vec![Bound::Integer(sweep), Bound::Integer(version)]);
         if let Some(jobs) = jobs {
-            let places: Vec<String> = (0..jobs.len()).map(|at| format!("${}", at + 3)).collect();
+            let places: Vec<String> = (0..jobs.len()).map(|at| format!("?{}", at + 3)).collect();
             named = format!("AND s.job_id IN ({})", places.join(", "));
             bound.extend(jobs.iter().map(|job| Bound::Text(job.as_str())));
         }
@@ -168,7 +168,7 @@ impl Store {
                     t.first_loss, t.last_loss, t.last_losses, j.model_identity, t.peak_memory, t.steps, t.tokens,
                     t.validation_loss, j.dtype
              FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id LEFT JOIN trainings t ON t.subject = j.subject
-             WHERE s.sweep_id = $1 AND s.version = $2 {named} ORDER BY s.position"
+             WHERE s.sweep_id = ?1 AND s.version = ?2 {named} ORDER BY s.position"
         );
         let mut found = Vec::new();
         self.scan(&sql, &bound, |line| {
@@ -221,7 +221,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let sql = "SELECT s.job_id, j.settings FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
-                   WHERE s.sweep_id = $1 AND s.version = $2";
+                   WHERE s.sweep_id = ?1 AND s.version = ?2";
         let places = places(&board.jobs);
         self.scan(sql, &[sweep, board.version].map(Bound::Integer), |line| {
             let Some(&at) = places.get(line.text(0)?) else { return Ok(()) };

@@ -53,7 +53,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             // Moving the log into the file takes a while: at 16 MB it is less than one end of a job in a hundred that waits.
             .pragma("wal_autocheckpoint", "4000")
-            // A leaderboard reads tens of thousands of rows: with a small buffer the threads wait for each other at every few of them.
+            // Exports read many rows: with a small buffer the threads wait for each other at every few of them.
             .row_buffer_size(ROWS)
             .pragma("cache_size", "-32000")
             .pragma("mmap_size", if reads { MAPPED } else { "0" })

@@ -48,9 +48,11 @@ impl Store {
         objective: ScoreColumn,
     ) -> Result<Vec<RankedCell>, StoreError> {
         // In the order of the cells, so that those of one follow each other.
-        let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = $1 AND version = $2 ORDER BY cell";
+        let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = ?1 AND version = ?2 ORDER BY cell";
         let (mut cells, mut last): (Vec<RankedCell>, String) = (Vec::new(), String::new());
         let mut places: FxHashMap<String, usize> = FxHashMap::default();
+        // Of each job its cell and its place in the plan.
+        let mut owners: Vec<(usize, i64)> = Vec::new();
         self.scan(jobs, &[version.0, version.1].map(Bound::Integer), |line| {
             let (cell, job, position) = (line.text(0)?, line.text(1)?, line.integer(2)?);
             if cells.is_empty() || cell != last {
@@ -58,7 +60,8 @@ impl Store {
                 cells.push(RankedCell { is_base: !cell.starts_with('{'), position, ..RankedCell::default() });
             }
             let at = cells.len() - 1;
-            places.insert(job.to_owned(), at);
+            places.insert(job.to_owned(), owners.len());
+            owners.push((at, position));
             cells[at].position = cells[at].position.min(position);
             cells[at].jobs.push(JobId::from_store(job.to_owned()));
             Ok(())
@@ -66,10 +69,15 @@ impl Store {
         .await?;
         let higher_is_better = objective.metric.higher_is_better();
         let place = |job: &str| places.get(job).copied();
-        self.scan_columns(version, &[objective], place, |at, score| {
-            cells[at].values.extend(Some(score.value).filter(|value| value.is_finite()));
+        self.scan_columns(version, &[objective], place, |job, score| {
+            let (cell, position) = owners[job];
+            if score.value.is_finite() {
+                cells[cell].values.push((position, score.value));
+            }
         })
         .await?;
+        // In the plan's order, in which the leaderboard sums them: sums in two orders differ in their last digits.
+        cells.iter_mut().for_each(|cell| cell.values.sort_by_key(|(position, _)| *position));
         cells.sort_by(|a, b| a.order(b, higher_is_better));
         Ok(cells)
     }
@@ -97,8 +105,8 @@ struct RankedCell {
     jobs: Vec<JobId>,
     /// An untrained model, which is a row alone.
     is_base: bool,
-    /// The finite scores of its jobs.
-    values: Vec<f64>,
+    /// The finite scores of its jobs, with the jobs' places in the plan.
+    values: Vec<(i64, f64)>,
     /// Place of its first job in the plan.
     position: i64,
 }
@@ -117,6 +125,6 @@ impl RankedCell {
     }
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+fn mean(values: &[(i64, f64)]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64)
 }

@@ -49,7 +49,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// A job's answers to what the newest sweep that holds it and asks for samples asks for, in that order.
+    /// A job's answers to what the newest sweep that holds it and asks for samples asks for, in that order; where none does, all.
     pub async fn samples(&self, job: &JobId) -> Result<Vec<StoredSample>, StoreError> {
         let query = sqlx::query(
             "SELECT v.sweep_id, v.version FROM sweep_versions v
@@ -59,7 +59,8 @@ impl Store {
         );
         match query.bind(job.as_str()).fetch_optional(&self.pool).await? {
             Some(row) => self.samples_in(job, (row.try_get(0)?, row.try_get(1)?)).await,
-            None => Ok(Vec::new()),
+            // Of before sweeps said what they ask for.
+            None => self.all_samples(job).await,
         }
     }
 

@@ -2,17 +2,18 @@
 //! find it: a leaderboard of ten thousand runs is read by SQLite's own cursor, on the thread that asks. The one place with `unsafe` in
 //! this room.
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use libsqlite3_sys as sqlite;
 use serde::de::DeserializeOwned;
+use sqlx::sqlite::LockedSqliteHandle;
 
 use super::error::StoreError;
 use super::open::Store;
 
-/// A value for one of a statement's places, `$1` first.
+/// A value for one of a statement's places, `?1` first.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bound<'a> {
     Integer(i64),
@@ -29,7 +30,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut locked = connection.lock_handle().await?;
-        let mut cursor = Cursor::open(locked.as_raw_handle(), sql, bound)?;
+        let mut cursor = Cursor::open(&mut locked, sql, bound)?;
         while let Some(line) = cursor.next()? {
             take(&line)?;
         }
@@ -41,15 +42,18 @@ impl Store {
 struct Cursor<'c> {
     connection: NonNull<sqlite::sqlite3>,
     statement: NonNull<sqlite::sqlite3_stmt>,
-    bound: PhantomData<&'c str>,
+    lives: PhantomData<&'c str>,
 }
 
 impl<'c> Cursor<'c> {
     fn open(
-        connection: NonNull<sqlite::sqlite3>,
+        locked: &'c mut LockedSqliteHandle<'_>,
         sql: &str,
         bound: &'c [Bound<'c>],
     ) -> Result<Self, StoreError> {
+        // To SQLite `$1` is a name, whose place is where it stands first.
+        debug_assert!(!sql.contains('$'), "a place is written ?1: {sql}");
+        let connection = locked.as_raw_handle();
         let mut statement = std::ptr::null_mut();
         // SAFETY: the connection is open and locked for this thread, and the text is as long as it is said to be.
         let code = unsafe {
@@ -65,9 +69,14 @@ impl<'c> Cursor<'c> {
         let Some(statement) = NonNull::new(statement).filter(|_| code == sqlite::SQLITE_OK) else {
             return Err(failed(connection));
         };
-        let cursor = Self { connection, statement, bound: PhantomData };
-        for (value, number) in bound.iter().zip(1..) {
-            let place = cursor.place(number)?;
+        let cursor = Self { connection, statement, lives: PhantomData };
+        // SAFETY: the statement is prepared.
+        let places = unsafe { sqlite::sqlite3_bind_parameter_count(statement.as_ptr()) };
+        if usize::try_from(places).ok() != Some(bound.len()) {
+            let message = format!("{places} places for {} values", bound.len());
+            return Err(sqlx::Error::Protocol(message).into());
+        }
+        for (value, place) in bound.iter().zip(1..) {
             // SAFETY: a text is borrowed for longer than the cursor lives, so SQLite need not copy it.
             let code = unsafe {
                 match value {
@@ -86,16 +95,6 @@ impl<'c> Cursor<'c> {
             }
         }
         Ok(cursor)
-    }
-
-    /// Where `$number` is: to SQLite such a name has its place by where it stands first, not by its digits.
-    fn place(&self, number: usize) -> Result<c_int, StoreError> {
-        let name = CString::new(format!("${number}")).unwrap_or_default();
-        // SAFETY: the statement is prepared, and the name ends with a zero.
-        match unsafe { sqlite::sqlite3_bind_parameter_index(self.statement.as_ptr(), name.as_ptr()) } {
-            0 => Err(sqlx::Error::Protocol(format!("the statement has no ${number}")).into()),
-            place => Ok(place),
-        }
     }
 
     /// The next row, until there is none.
@@ -217,8 +216,8 @@ mod tests {
     #[tokio::test]
     async fn rows_come_as_they_are_stored_and_values_are_bound() {
         let (_folder, store) = store().await;
-        let sql = "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < $2)
-                   SELECT x, x / 8.0, 'é' || $1 || x, NULL, json_array(x) FROM n";
+        let sql = "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?2)
+                   SELECT x, x / 8.0, 'é' || ?1 || x, NULL, json_array(x) FROM n";
         let mut found = Vec::new();
         let bound = [Bound::Text("a'b"), Bound::Integer(3)];
         store
@@ -243,8 +242,8 @@ mod tests {
         assert!(matches!(wrong, Err(StoreError::Value { .. })), "{wrong:?}");
         let missing = store.scan("SELECT nonsense FROM runs", &[], |_| Ok(())).await.unwrap_err();
         assert!(missing.to_string().contains("no such column: nonsense"), "{missing}");
-        let unnamed = store.scan("SELECT $1", &[Bound::Integer(1), Bound::Integer(2)], |_| Ok(())).await;
-        assert!(unnamed.unwrap_err().to_string().contains("no $2"));
+        let unnamed = store.scan("SELECT ?1", &[Bound::Integer(1), Bound::Integer(2)], |_| Ok(())).await;
+        assert!(unnamed.unwrap_err().to_string().contains("1 places for 2 values"));
         let nothing = store.scan("", &[], |_| Ok(())).await;
         assert!(nothing.is_err());
         let mut rows = 0;

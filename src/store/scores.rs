@@ -173,7 +173,7 @@ impl Store {
         place: impl Fn(&str) -> Option<usize>,
     ) -> Result<Vec<WantedKey>, StoreError> {
         let sql = "SELECT job_id, score_key FROM wanted_scores
-                   WHERE sweep_id = $1 AND version = $2 AND task_position = $3";
+                   WHERE sweep_id = ?1 AND version = ?2 AND task_position = ?3";
         let mut wanted = Vec::new();
         self.scan(sql, &[sweep, version, position].map(Bound::Integer), |line| {
             if let Some(at) = place(line.text(0)?) {
@@ -194,7 +194,7 @@ impl Store {
         mut take: impl FnMut(usize, BoardScore),
     ) -> Result<(), StoreError> {
         let sql = "SELECT value, stderr, documents, score_key FROM task_scores
-                   WHERE task = $1 AND metric = $2 ORDER BY score_key";
+                   WHERE task = ?1 AND metric = ?2 ORDER BY score_key";
         let mut rest = wanted;
         self.scan(sql, &[Bound::Text(&column.task), Bound::Text(column.metric.as_str())], |line| {
             let key = line.text(3)?;
@@ -230,7 +230,7 @@ impl Store {
         let named = match jobs {
             None => String::new(),
             Some(jobs) => {
-                let places = (0..jobs.len()).map(|at| format!("${}", bound.len() + at + 1));
+                let places = (0..jobs.len()).map(|at| format!("?{}", bound.len() + at + 1));
                 let places: Vec<String> = places.collect();
                 bound.extend(jobs.iter().map(|job| Bound::Text(job)));
                 format!("AND w.job_id IN ({})", places.join(", "))
@@ -238,8 +238,8 @@ impl Store {
         };
         let sql = format!(
             "SELECT c.value, c.stderr, c.documents, w.job_id FROM wanted_scores w
-             CROSS JOIN task_scores c ON c.task = $4 AND c.metric = $5 AND c.score_key = w.score_key
-             WHERE w.sweep_id = $1 AND w.version = $2 AND w.task_position = $3 {named}"
+             CROSS JOIN task_scores c ON c.task = ?4 AND c.metric = ?5 AND c.score_key = w.score_key
+             WHERE w.sweep_id = ?1 AND w.version = ?2 AND w.task_position = ?3 {named}"
         );
         self.scan(&sql, &bound, |line| {
             if let Some(at) = place(line.text(3)?) {

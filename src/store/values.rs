@@ -86,8 +86,8 @@ impl Store {
              LEFT JOIN sweep_tasks t ON t.sweep_id = $2 AND t.version = $3 AND t.task = c.task
              LEFT JOIN wanted_scores w ON w.sweep_id = t.sweep_id AND w.version = t.version
                  AND w.task_position = t.position AND w.job_id = j.id AND w.score_key = c.score_key
-             WHERE j.id = $1 AND c.value IS NOT NULL
-             ORDER BY c.task, c.metric, w.score_key IS NULL, c.documents DESC, c.score_key",
+             WHERE j.id = $1 AND c.value IS NOT NULL AND (t.task IS NULL OR w.score_key IS NOT NULL)
+             ORDER BY c.task, c.metric, c.documents DESC, c.score_key",
         );
         let (sweep, version) = version.unzip();
         let mut found: Vec<DocumentValues> = Vec::new();

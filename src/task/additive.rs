@@ -94,7 +94,16 @@ pub fn column_of(
     let others = Aggregation::ALL.into_iter().filter(|how| how.fits(metric) && *how != natural);
     let ways = std::iter::once(natural).chain(others);
     let mut places = ways.flat_map(|how| (0..columns).map(move |column| (column, how)));
+    let has_shape = |column: usize, how: Aggregation| {
+        documents.iter().all(|(_, values)| match &values[column] {
+            DocumentValue::Number(_) => how.is_of_numbers(),
+            DocumentValue::Parts(_) => !how.is_of_numbers(),
+        })
+    };
     places.find(|(column, how)| {
+        if !has_shape(*column, *how) {
+            return false;
+        }
         let own = statistic(*how, &mut documents.iter().map(|(_, values)| &values[*column]));
         (own - value).abs() <= 1e-9 * value.abs().max(1.0)
     })
@@ -156,6 +165,13 @@ mod tests {
         assert_eq!(column_of(Metric::Acc, &documents, 0.5), Some((1, Aggregation::Mean)));
         assert_eq!(column_of(Metric::Perplexity, &documents, 2f64.exp()), Some((0, Aggregation::Perplexity)));
         assert_eq!(column_of(Metric::Acc, &documents, 0.9), None);
+        // Of right answers F1 would be 0 too.
+        let never = [
+            (0, vec![DocumentValue::Number(1.0), parts(&[1.0, 0.0])]),
+            (1, vec![DocumentValue::Number(0.0), parts(&[0.0, 0.0])]),
+        ];
+        assert_eq!(column_of(Metric::F1, &never, 0.0), Some((1, Aggregation::F1)));
+        assert_eq!(column_of(Metric::Acc, &never, 0.5), Some((0, Aggregation::Mean)));
         assert_eq!(column_of(Metric::Acc, &[], 0.0), None);
     }
 }

@@ -191,13 +191,21 @@ impl Aggregation {
 
     /// Whether it can be made of a metric's values.
     pub fn fits(self, metric: Metric) -> bool {
-        let shape = match self {
+        self.shape() == metric.shape()
+    }
+
+    /// Whether a document's value is a single number.
+    pub(super) fn is_of_numbers(self) -> bool {
+        self.shape() == Shape::Number
+    }
+
+    fn shape(self) -> Shape {
+        match self {
             Self::Mean | Self::Nanmean | Self::Median | Self::Perplexity => Shape::Number,
             Self::WeightedPerplexity | Self::BitsPerByte => Shape::Weighted,
             Self::F1 | Self::WeightedF1 | Self::MatthewsCorrcoef => Shape::Classes,
             Self::BrierScore => Shape::Probabilities,
-        };
-        shape == metric.shape()
+        }
     }
 }
 

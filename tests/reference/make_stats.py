@@ -96,9 +96,35 @@ def anova_cases():
                 table = sm.stats.anova_lm(ols("y ~ " + " + ".join(terms + pairs), frame).fit(), typ=1)
             case["pairs"] = {pair.replace("C(", "").replace(")", ""): float(table.sum_sq[pair]) / total for pair in pairs}
         else:
-            table = sm.stats.anova_lm(ols("y ~ " + " + ".join(terms), frame).fit(), typ=2)
+            fit = ols("y ~ " + " + ".join(terms), frame).fit()
+            table = sm.stats.anova_lm(fit, typ=2)
+            # What each level adds to the first one.
+            case["added"] = {name: [float(fit.params.get(f"C({name})[T.{level}]", 0.0)) for level in sorted(frame[name].unique())] for name in names}
         case["importance"] = {name: float(table.sum_sq[term]) / total for name, term in zip(names, terms)}
         yield case
+
+
+def exchange_cases():
+    """Perplexities by words: texts exchanged between the two, each choice counted, and the jackknife's interval."""
+    for documents, shift in [(4, 0.3), (9, 0.0), (12, 0.1)]:
+        words = RANDOM.integers(5, 60, size=documents)
+        sums = [-words * RANDOM.uniform(2.0, 4.0, size=documents) for _ in range(2)]
+        sums[1] += words * shift
+        all_sums, all_words = np.concatenate(sums), np.concatenate([words, words])
+
+        def perplexity(places):
+            return np.exp(-all_sums[places].sum(axis=-1) / all_words[places].sum(axis=-1))
+
+        def difference(second, first, axis):
+            return perplexity(np.moveaxis(second, axis, -1)) - perplexity(np.moveaxis(first, axis, -1))
+
+        places = np.arange(documents)
+        found = stats.permutation_test((places + documents, places), difference, permutation_type="samples", vectorized=True, n_resamples=np.inf)
+        left = np.array([difference(np.delete(places, n) + documents, np.delete(places, n), -1) for n in places])
+        error = np.sqrt((documents - 1) / documents * ((left - left.mean()) ** 2).sum())
+        half = stats.t.ppf(0.975, documents - 1) * error
+        parts = [np.stack([own, words], axis=1).astype(float).tolist() for own in sums]
+        yield {"first": parts[0], "second": parts[1], "difference": float(found.statistic), "p": float(found.pvalue), "interval": [float(found.statistic - half), float(found.statistic + half)]}
 
 
 def main():
@@ -106,6 +132,7 @@ def main():
         "made_by": f"scipy {scipy.__version__}, statsmodels {statsmodels.__version__}",
         "mcnemar": list(mcnemar_cases()), "sign_flip": list(sign_flip_cases()), "sign_flip_drawn": list(sampled_cases()),
         "welch": list(welch_cases()), "holm": list(holm_cases()), "anova": list(anova_cases()),
+        "exchange": list(exchange_cases()),
     }
     OUT.write_text(json.dumps(cases, separators=(",", ":")) + "\n")
 

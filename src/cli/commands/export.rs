@@ -6,7 +6,7 @@ use super::top::{board_of, tested_rows};
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_bytes, write_error, write_file};
+use crate::cli::output::{output_file, write_bytes, write_error, write_file};
 use crate::cli::result_arguments::{ExportArguments, ExportFormat, ExportWhat};
 use crate::report::{
     BoardView, Table, board_notes, board_table, escape_markdown, frame_csv, frame_json, frame_jsonl,
@@ -33,7 +33,7 @@ pub(in crate::cli) fn run(
         let board = board_of(&store, arguments.sweep.as_deref()).await?;
         let bytes = content(&store, &board, arguments.what, format).await?;
         store.close().await;
-        match &arguments.output {
+        match output_file(arguments.output.as_deref()) {
             None => Ok(write_bytes(&bytes)?),
             Some(path) => {
                 write_file(path, &bytes)?;
@@ -60,7 +60,7 @@ fn format_of(arguments: &ExportArguments) -> Result<ExportFormat, Failure> {
         "tex" => Some(ExportFormat::Latex),
         _ => None,
     };
-    match (arguments.format, &arguments.output) {
+    match (arguments.format, output_file(arguments.output.as_deref())) {
         (Some(format), _) => Ok(format),
         (None, None) => Ok(ExportFormat::Csv),
         (None, Some(path)) => by_name(path).ok_or_else(|| {

@@ -7,7 +7,7 @@ use super::top::board_of;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_bytes, write_error, write_file};
+use crate::cli::output::{output_file, write_bytes, write_error, write_file};
 use crate::cli::result_arguments::{ReportArguments, ReportFormat};
 use crate::job::JobId;
 use crate::report::{
@@ -45,7 +45,7 @@ pub(in crate::cli) fn run(
         let title = arguments.title.clone().unwrap_or_else(|| format!("Results of {}", sweeps.join(", ")));
         Ok(sweep_report(&title, &inputs, &findings))
     })?;
-    write(&document, format, arguments.output.as_deref())?;
+    write(&document, format, output_file(arguments.output.as_deref()))?;
     Ok(ExitCode::Success)
 }
 
@@ -56,7 +56,7 @@ fn format_of(arguments: &ReportArguments) -> Result<ReportFormat, Failure> {
         "tex" => Some(ReportFormat::Latex),
         _ => None,
     };
-    match (arguments.format, &arguments.output) {
+    match (arguments.format, output_file(arguments.output.as_deref())) {
         (Some(format), _) => Ok(format),
         (None, None) => Ok(ReportFormat::Markdown),
         (None, Some(path)) => named(path).ok_or_else(|| {

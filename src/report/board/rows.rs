@@ -321,7 +321,7 @@ fn gravity(state: JobState) -> u8 {
 }
 
 /// The untrained model of a job of the grid: that of its dtype, where there are several.
-fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> Option<&'a BoardJob> {
+pub(in crate::report) fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> Option<&'a BoardJob> {
     let own = || bases.iter().filter(|base| base.model == job.model && job.is_cell());
     own().find(|base| base.dtype == job.dtype).or_else(|| own().next()).copied()
 }

@@ -263,6 +263,14 @@ mod tests {
     }
 
     #[test]
+    fn where_one_pair_is_enough_it_must_be_certain_among_all() {
+        let any = format!("{RANKS}expect = 'worse'\npairs = 'any'");
+        assert_eq!(outcome([0.1, 0.5, 0.5, 0.8, 0.2], &any), Outcome::Confirmed);
+        assert_eq!(outcome([0.1, 0.5, 0.5, 0.8, 0.5], &any), Outcome::Undecided);
+        assert_eq!(outcome([0.1, 0.5, 0.5, 0.8, 0.8], &any), Outcome::Refuted);
+    }
+
+    #[test]
     fn a_bound_is_broken_only_by_what_lies_wholly_beyond_it() {
         let by = |part: f64| {
             outcome([0.1, 0.3, 0.3, part, part], &format!("{RANKS}expect = 'not_better'\nwithin = 0.1"))

@@ -2,6 +2,7 @@
 
 use super::claim::{Claim, Side};
 use crate::job::{Origin, Settings, find_key};
+use crate::report::board::base_of;
 use crate::store::{BoardJob, Leaderboard};
 
 /// The pairs of jobs that a claim compares, by their places in the board: equal in every axis that the claim does not name; an untrained
@@ -10,9 +11,14 @@ pub fn jobs_of(board: &Leaderboard, claim: &Claim) -> Vec<(usize, usize)> {
     let named: Vec<&str> = [claim.first.keys(), claim.second.keys()].concat();
     let axes: Vec<&String> = board.axes.iter().filter(|axis| !named.contains(&axis.as_str())).collect();
     let (first, second) = (side(board, &claim.first), side(board, &claim.second));
+    let bases: Vec<&BoardJob> = board.jobs.iter().filter(|job| job.is_base).collect();
+    let is_base_of =
+        |base: &BoardJob, job: &BoardJob| base_of(job, &bases).is_some_and(|own| own.id == base.id);
     let alike = |a: &BoardJob, b: &BoardJob| match (a.is_cell(), b.is_cell()) {
         (true, true) => axes.iter().all(|axis| a.settings.get(*axis) == b.settings.get(*axis)),
-        _ => a.model == b.model,
+        (false, true) => is_base_of(a, b),
+        (true, false) => is_base_of(b, a),
+        (false, false) => false,
     };
     let is_turned = |a: usize, b: usize| a > b && first.contains(&b) && second.contains(&a);
     let of = |&b: &usize| {

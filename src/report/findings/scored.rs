@@ -7,7 +7,7 @@ use super::finding::{FindingRow, Outcome};
 use crate::job::JobId;
 use crate::report::board::MetricName;
 use crate::report::comparison::{TaskDifference, task_difference};
-use crate::stats::{Paired, mean, paired};
+use crate::stats::{Paired, holm, mean, paired};
 use crate::store::{DocumentValues, Documents, Leaderboard};
 use crate::task::Metric;
 
@@ -20,8 +20,18 @@ pub(super) struct Scored {
     /// What is shown of it; its outcome is still open.
     pub(super) row: FindingRow,
     metric: Metric,
-    /// Each pair's difference in the direction of better, and where it lies.
-    pairs: Vec<(f64, (f64, f64))>,
+    pairs: Vec<ScoredPair>,
+}
+
+/// A pair of runs.
+#[derive(Debug, Clone, Copy)]
+struct ScoredPair {
+    /// Its difference in the direction of better.
+    better: f64,
+    /// Where that lies.
+    interval: (f64, f64),
+    /// Probability by chance.
+    p: f64,
 }
 
 /// A metric over the pairs, each by itself, and over the documents that all of them have, each document's value the mean over the pairs.
@@ -42,7 +52,8 @@ pub(super) fn scored(
     let sign = if name.metric.higher_is_better() { 1.0 } else { -1.0 };
     let towards_better = |own: &TaskDifference| {
         let (low, high) = at_least_of_three(own).unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-        (sign * own.difference, if sign > 0.0 { (low, high) } else { (-high, -low) })
+        let interval = if sign > 0.0 { (low, high) } else { (-high, -low) };
+        ScoredPair { better: sign * own.difference, interval, p: own.p }
     };
     let of_pairs: Vec<_> = found.iter().map(|(.., own)| towards_better(own)).collect();
     let means = |of: &dyn Fn(&TaskDifference) -> f64| {
@@ -66,7 +77,7 @@ pub(super) fn scored(
 /// their number (Hanley and Lippman-Hand 1983): without a flip the documents' deviation is 0, however few they are.
 fn at_least_of_three(own: &TaskDifference) -> Option<(f64, f64)> {
     let (low, high) = own.interval?;
-    let rest = if own.gained.is_some() { 3.0 / own.documents as f64 } else { 0.0 };
+    let rest = if own.flips.is_some() { 3.0 / own.documents as f64 } else { 0.0 };
     Some((low.min(own.difference - rest), high.max(own.difference + rest)))
 }
 
@@ -107,21 +118,36 @@ impl Scored {
     }
 
     /// A difference that the documents make certain, and that every pair of runs has in the same direction: documents tell two models
-    /// apart, only other runs tell two settings apart.
+    /// apart, only other runs tell two settings apart. Where one pair is enough, one that the documents make certain among all pairs.
     fn directed(&self, claim: &Claim) -> Outcome {
-        let Some(difference) = self.row.difference else { return Outcome::Undecided };
         let sign = if self.metric.higher_is_better() { 1.0 } else { -1.0 };
-        let better = sign * difference;
-        let certain = self.row.p.is_some_and(|p| p < LEVEL)
-            && difference != 0.0
-            && self.pairs.iter().all(|(own, _)| own * better > 0.0);
-        let expected = match claim.expect {
-            Expect::Higher => difference > 0.0,
-            Expect::Lower => difference < 0.0,
+        let is_expected = |better: f64| match claim.expect {
+            Expect::Higher => sign * better > 0.0,
+            Expect::Lower => sign * better < 0.0,
             Expect::Better => better > 0.0,
             _ => better < 0.0,
         };
-        match (certain, expected) {
+        if claim.pairs == OfPairs::Any {
+            let p = holm(&self.pairs.iter().map(|own| own.p).collect::<Vec<_>>());
+            let told: Vec<bool> = self
+                .pairs
+                .iter()
+                .zip(p)
+                .filter(|(own, p)| *p < LEVEL && own.better != 0.0)
+                .map(|(own, _)| is_expected(own.better))
+                .collect();
+            return match (told.contains(&true), told.len() == self.pairs.len() && self.row.missing == 0) {
+                (true, _) => Outcome::Confirmed,
+                (false, true) => Outcome::Refuted,
+                (false, false) => Outcome::Undecided,
+            };
+        }
+        let Some(difference) = self.row.difference else { return Outcome::Undecided };
+        let better = sign * difference;
+        let certain = self.row.p.is_some_and(|p| p < LEVEL)
+            && difference != 0.0
+            && self.pairs.iter().all(|own| own.better * better > 0.0);
+        match (certain, is_expected(better)) {
             (true, true) => Outcome::Confirmed,
             (true, false) => Outcome::Refuted,
             _ => Outcome::Undecided,
@@ -131,17 +157,12 @@ impl Scored {
     /// Whether each pair's interval lies within the bound. One that lies wholly beyond it says otherwise.
     fn bounded(&self, claim: &Claim) -> Outcome {
         let within = claim.within;
-        let holds = |(_, (low, high)): &(f64, (f64, f64))| match claim.expect {
-            Expect::NotBetter => *high <= within,
-            _ => *low >= -within && *high <= within,
-        };
-        let fails = |(_, (low, high)): &(f64, (f64, f64))| match claim.expect {
-            Expect::NotBetter => *low > within,
-            _ => *low > within || *high < -within,
-        };
+        let is_not_better_only = claim.expect == Expect::NotBetter;
+        let holds = |(low, high): (f64, f64)| high <= within && (is_not_better_only || low >= -within);
+        let fails = |(low, high): (f64, f64)| low > within || (!is_not_better_only && high < -within);
         let (held, failed) = (
-            self.pairs.iter().filter(|own| holds(own)).count(),
-            self.pairs.iter().filter(|own| fails(own)).count(),
+            self.pairs.iter().filter(|own| holds(own.interval)).count(),
+            self.pairs.iter().filter(|own| fails(own.interval)).count(),
         );
         let all = self.pairs.len();
         match claim.pairs {
@@ -155,8 +176,8 @@ impl Scored {
 
     /// From the lowest end of a pair's interval to the highest, in the metric's own direction.
     fn hull(&self) -> Option<(f64, f64)> {
-        let low = self.pairs.iter().map(|(_, (low, _))| *low).reduce(f64::min)?;
-        let high = self.pairs.iter().map(|(_, (_, high))| *high).reduce(f64::max)?;
+        let low = self.pairs.iter().map(|own| own.interval.0).reduce(f64::min)?;
+        let high = self.pairs.iter().map(|own| own.interval.1).reduce(f64::max)?;
         let own = if self.metric.higher_is_better() { (low, high) } else { (-high, -low) };
         (own.0.is_finite() && own.1.is_finite()).then_some(own)
     }

@@ -1,22 +1,25 @@
 //! `loragrid top`
 
-use std::collections::{HashMap, HashSet};
+mod asked;
+mod pivot;
+
+use std::collections::HashSet;
 
 use serde_json::json;
 
+use self::asked::{Asked, key, named, read_boards};
+use self::pivot::show_pivot;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{in_one_line, show_table, terminal_width, write_error, write_json, write_line};
+use crate::cli::output::{in_one_line, show_table, write_error, write_json, write_line};
 use crate::cli::result_arguments::{ShownArguments, TopArguments};
-use crate::job::{JobId, find_key};
+use crate::job::find_key;
 use crate::report::{
-    BoardColumn, BoardRow, BoardView, FilterError, MetricName, Sort, UnknownMetric, best_cell, board_notes,
-    board_table, cells_of, condition_keys, fitting_pivot, join_boards, keep_where, mark_ties, metric_title,
-    pivot, pivot_notes, rank_cells, rows_of,
+    BoardColumn, BoardRow, BoardView, FilterError, Sort, UnknownMetric, best_cell, board_notes, board_table,
+    cells_of, mark_ties, rank_cells, rows_of,
 };
-use crate::store::{BoardJob, ByDocument, Leaderboard, ScoresOf, Store};
-use crate::task::Metric;
+use crate::store::{BoardJob, Leaderboard, ScoresOf, Store};
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
@@ -68,51 +71,6 @@ async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure
         [rows, columns] => show_pivot(store, asked, (rows, columns), arguments).await,
         _ => show(store, asked, arguments).await,
     }
-}
-
-/// What is asked for.
-struct Asked {
-    /// One board of all sweeps.
-    board: Leaderboard,
-    /// The board of each sweep, where there are several; their jobs are those of the one.
-    sweeps: Vec<Leaderboard>,
-    /// The number of rows, where the board has only the first of them, with their scores.
-    known: Option<usize>,
-}
-
-impl Asked {
-    fn of(boards: Vec<Leaderboard>) -> Self {
-        let sweeps = if boards.len() > 1 { boards.clone() } else { Vec::new() };
-        let empty = || Leaderboard { sweep: String::new(), version: 0, ..Leaderboard::default() };
-        Self { board: join_boards(boards).unwrap_or_else(empty), sweeps, known: None }
-    }
-
-    /// The values by document of some of its jobs, as the sweep of each wants them.
-    async fn values(
-        &self,
-        store: &Store,
-        rank: &MetricName,
-        jobs: &[usize],
-    ) -> Result<HashMap<JobId, ByDocument>, Failure> {
-        let of = (rank.task.as_str(), rank.metric);
-        if self.sweeps.is_empty() {
-            return Ok(store.values_of_jobs(&self.board, of, jobs).await?);
-        }
-        let ids: HashSet<&JobId> = jobs.iter().map(|&at| &self.board.jobs[at].id).collect();
-        let mut found = HashMap::new();
-        // The first sweep that has a job wins, as it does for the job's scores.
-        for sweep in self.sweeps.iter().rev() {
-            let own: Vec<usize> =
-                (0..sweep.jobs.len()).filter(|&at| ids.contains(&sweep.jobs[at].id)).collect();
-            found.extend(store.values_of_jobs(sweep, of, &own).await?);
-        }
-        Ok(found)
-    }
-}
-
-/// Metrics as the database knows them.
-fn named(metrics: &[MetricName]) -> Vec<(String, Metric)> {
-    metrics.iter().map(|own| (own.task.clone(), own.metric)).collect()
 }
 
 /// Whether the first rows by the objective are all that is asked for.
@@ -174,58 +132,6 @@ impl From<FilterError> for Failure {
         };
         Self::new(ExitCode::Usage, format!("--where{place}: {error}"), help)
     }
-}
-
-/// A key of the sweep file. Error: there is none of this name.
-fn key(name: &str, flag: &str) -> Result<String, Failure> {
-    if find_key(name).is_some() {
-        return Ok(name.to_owned());
-    }
-    let near = crate::job::nearest_key(name).map(|near| format!("did you mean {near}?"));
-    let help = near.unwrap_or_else(|| "`loragrid keys` lists the keys".to_owned());
-    Err(Failure::new(ExitCode::Usage, format!("{flag}: there is no key '{name}'"), help))
-}
-
-/// The boards that are asked for, with every setting where more than those of the axes are needed.
-async fn read_boards(store: &Store, arguments: &TopArguments) -> Result<Asked, Failure> {
-    let mut boards = Vec::new();
-    let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
-        [] => vec![None],
-        names => names.iter().map(|name| Some(name.as_str())).collect(),
-    };
-    let several = names.len() > 1;
-    for name in names {
-        let mut board = store.board(name).await?;
-        if several {
-            store.read_settings(&mut board, None).await?;
-        } else if let Some(keys) = needed_settings(arguments, &board)? {
-            store.read_settings(&mut board, Some(&keys)).await?;
-        }
-        if several {
-            store.read_scores(&mut board, ScoresOf::default()).await?;
-        }
-        boards.push(board);
-    }
-    let mut asked = Asked::of(boards);
-    if let Some(condition) = &arguments.shown.condition {
-        keep_where(&mut asked.board, condition)?;
-    }
-    Ok(asked)
-}
-
-/// The keys that are asked for beside the axes; none where there is none. Error: a condition that is not understood.
-fn needed_settings(
-    arguments: &TopArguments,
-    board: &Leaderboard,
-) -> Result<Option<Vec<&'static str>>, Failure> {
-    let ShownArguments { sort, columns, condition, group_by, .. } = &arguments.shown;
-    let named = sort.iter().chain(columns).chain(group_by).chain(&arguments.pivot);
-    let mut keys: Vec<&str> = named.filter_map(|name| find_key(name)).map(|key| key.path).collect();
-    if let Some(condition) = condition {
-        keys.extend(condition_keys(condition)?);
-    }
-    keys.retain(|key| !board.axes.iter().any(|axis| axis == key));
-    Ok((!keys.is_empty()).then_some(keys))
 }
 
 /// What is to be shown. Errors: a metric or key that there is not.
@@ -347,42 +253,5 @@ fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usi
         "all_rows": all,
         "rows": rows,
     }))?;
-    Ok(())
-}
-
-async fn show_pivot(
-    store: &Store,
-    Asked { mut board, sweeps, .. }: Asked,
-    (rows, columns): (&str, &str),
-    arguments: &TopArguments,
-) -> Result<(), Failure> {
-    let (rows, columns) = (key(rows, "--pivot")?, key(columns, "--pivot")?);
-    let metric = match (&arguments.metric, &board.objective) {
-        (Some(name), _) => board.metric_named(name)?,
-        (None, Some((task, metric))) => MetricName::new(task, *metric),
-        (None, None) => board.metric_named("")?,
-    };
-    if sweeps.is_empty() {
-        let metrics = named(std::slice::from_ref(&metric));
-        store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
-    }
-    let found = pivot(&board, &rows, &columns, &metric);
-    if found.cells.iter().flatten().flatten().next().is_none() {
-        let message = format!("no job has {rows}, {columns} and a score of {metric}");
-        return Err(Failure::new(
-            ExitCode::NotFound,
-            message,
-            "wait until more of the sweep is done".to_owned(),
-        ));
-    }
-    if arguments.json {
-        write_json(&json!(found))?;
-        return Ok(());
-    }
-    write_line(&format!("{} by {rows} (down) and {columns} (across)", metric_title(&metric)))?;
-    let (table, mut notes) = fitting_pivot(&found, terminal_width());
-    write_line(&show_table(&table))?;
-    notes.splice(0..0, pivot_notes(&found));
-    write_line(&notes.join("; "))?;
     Ok(())
 }

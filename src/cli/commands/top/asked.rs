@@ -1,0 +1,108 @@
+//! What a leaderboard is asked for: boards of sweeps as one, with what of them must be read.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::cli::ExitCode;
+use crate::cli::failure::Failure;
+use crate::cli::result_arguments::{ShownArguments, TopArguments};
+use crate::job::{JobId, find_key};
+use crate::report::{MetricName, condition_keys, join_boards, keep_where};
+use crate::store::{ByDocument, Leaderboard, ScoresOf, Store};
+use crate::task::Metric;
+
+/// What is asked for.
+pub(super) struct Asked {
+    /// One board of all sweeps.
+    pub(super) board: Leaderboard,
+    /// The board of each sweep, where there are several; their jobs are those of the one.
+    pub(super) sweeps: Vec<Leaderboard>,
+    /// The number of rows, where the board has only the first of them, with their scores.
+    pub(super) known: Option<usize>,
+}
+
+impl Asked {
+    pub(super) fn of(boards: Vec<Leaderboard>) -> Self {
+        let sweeps = if boards.len() > 1 { boards.clone() } else { Vec::new() };
+        let empty = || Leaderboard { sweep: String::new(), version: 0, ..Leaderboard::default() };
+        Self { board: join_boards(boards).unwrap_or_else(empty), sweeps, known: None }
+    }
+
+    /// The values by document of some of its jobs, as the sweep of each wants them.
+    pub(super) async fn values(
+        &self,
+        store: &Store,
+        rank: &MetricName,
+        jobs: &[usize],
+    ) -> Result<HashMap<JobId, ByDocument>, Failure> {
+        let of = (rank.task.as_str(), rank.metric);
+        if self.sweeps.is_empty() {
+            return Ok(store.values_of_jobs(&self.board, of, jobs).await?);
+        }
+        let ids: HashSet<&JobId> = jobs.iter().map(|&at| &self.board.jobs[at].id).collect();
+        let mut found = HashMap::new();
+        // The first sweep that has a job wins, as it does for the job's scores.
+        for sweep in self.sweeps.iter().rev() {
+            let own: Vec<usize> =
+                (0..sweep.jobs.len()).filter(|&at| ids.contains(&sweep.jobs[at].id)).collect();
+            found.extend(store.values_of_jobs(sweep, of, &own).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// Metrics as the database knows them.
+pub(super) fn named(metrics: &[MetricName]) -> Vec<(String, Metric)> {
+    metrics.iter().map(|own| (own.task.clone(), own.metric)).collect()
+}
+
+/// The boards that are asked for, with every setting where more than those of the axes are needed.
+pub(super) async fn read_boards(store: &Store, arguments: &TopArguments) -> Result<Asked, Failure> {
+    let mut boards = Vec::new();
+    let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let several = names.len() > 1;
+    for name in names {
+        let mut board = store.board(name).await?;
+        if several {
+            store.read_settings(&mut board, None).await?;
+        } else if let Some(keys) = needed_settings(arguments, &board)? {
+            store.read_settings(&mut board, Some(&keys)).await?;
+        }
+        if several {
+            store.read_scores(&mut board, ScoresOf::default()).await?;
+        }
+        boards.push(board);
+    }
+    let mut asked = Asked::of(boards);
+    if let Some(condition) = &arguments.shown.condition {
+        keep_where(&mut asked.board, condition)?;
+    }
+    Ok(asked)
+}
+
+/// The keys that are asked for beside the axes; none where there is none. Error: a condition that is not understood.
+fn needed_settings(
+    arguments: &TopArguments,
+    board: &Leaderboard,
+) -> Result<Option<Vec<&'static str>>, Failure> {
+    let ShownArguments { sort, columns, condition, group_by, .. } = &arguments.shown;
+    let named = sort.iter().chain(columns).chain(group_by).chain(&arguments.pivot);
+    let mut keys: Vec<&str> = named.filter_map(|name| find_key(name)).map(|key| key.path).collect();
+    if let Some(condition) = condition {
+        keys.extend(condition_keys(condition)?);
+    }
+    keys.retain(|key| !board.axes.iter().any(|axis| axis == key));
+    Ok((!keys.is_empty()).then_some(keys))
+}
+
+/// A key of the sweep file. Error: there is none of this name.
+pub(super) fn key(name: &str, flag: &str) -> Result<String, Failure> {
+    if find_key(name).is_some() {
+        return Ok(name.to_owned());
+    }
+    let near = crate::job::nearest_key(name).map(|near| format!("did you mean {near}?"));
+    let help = near.unwrap_or_else(|| "`loragrid keys` lists the keys".to_owned());
+    Err(Failure::new(ExitCode::Usage, format!("{flag}: there is no key '{name}'"), help))
+}

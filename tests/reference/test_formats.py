@@ -41,6 +41,8 @@ duckdb.sql(f"ATTACH '{folder / 'loragrid.db'}' AS results (TYPE sqlite, READ_ONL
 found = duckdb.sql(f"SELECT r.label, s.value FROM results.runs r JOIN results.scores s USING (job_id) WHERE task = '{task}' AND metric = '{metric}' ORDER BY 1").fetchall()
 assert found == by_sqlite, (found, by_sqlite)
 for view in ["runs", "scores", "curves", "documents", "attempts", "samples"]:
-    both = [sorted(map(repr, rows)) for rows in (duckdb.sql(f"SELECT * FROM results.{view}").fetchall(), database.execute(f"SELECT * FROM {view}").fetchall())]
+    # DuckDB takes a comparison for a boolean where SQLite has 0 and 1.
+    plain = lambda row: repr([int(value) if isinstance(value, bool) else value for value in row])
+    both = [sorted(map(plain, rows)) for rows in (duckdb.sql(f"SELECT * FROM results.{view}").fetchall(), database.execute(f"SELECT * FROM {view}").fetchall())]
     assert both[0] == both[1], (view, both[0][:2], both[1][:2])
 print(f"formats: {table.num_rows} rows of {len(table.column_names)} columns are the same in Parquet, CSV, DuckDB and SQLite")

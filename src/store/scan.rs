@@ -52,7 +52,9 @@ impl<'c> Cursor<'c> {
         bound: &'c [Bound<'c>],
     ) -> Result<Self, StoreError> {
         // To SQLite `$1` is a name, whose place is where it stands first.
-        debug_assert!(!sql.contains('$'), "a place is written ?1: {sql}");
+        if sql.contains('$') {
+            return Err(sqlx::Error::Protocol(format!("a place is written ?1: {sql}")).into());
+        }
         let connection = locked.as_raw_handle();
         let mut statement = std::ptr::null_mut();
         // SAFETY: the connection is open and locked for this thread, and the text is as long as it is said to be.
@@ -244,6 +246,8 @@ mod tests {
         assert!(missing.to_string().contains("no such column: nonsense"), "{missing}");
         let unnamed = store.scan("SELECT ?1", &[Bound::Integer(1), Bound::Integer(2)], |_| Ok(())).await;
         assert!(unnamed.unwrap_err().to_string().contains("1 places for 2 values"));
+        let named = store.scan("SELECT $1", &[Bound::Integer(1)], |_| Ok(())).await;
+        assert!(named.unwrap_err().to_string().contains("a place is written ?1"));
         let nothing = store.scan("", &[], |_| Ok(())).await;
         assert!(nothing.is_err());
         let mut rows = 0;

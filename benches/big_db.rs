@@ -5,7 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use loragrid::device::cpu_slots;
-use loragrid::job::{Bytes, Digest, JobId, JobState, Seconds, Tokens};
+use loragrid::job::{Bytes, Digest, JobState, Seconds, Tokens};
 use loragrid::passes::random::{Purpose, Stream};
 use loragrid::protocol::{DocumentScore, StepReport, Trained};
 use loragrid::store::{AttemptEnd, Harvest, Leaderboard, Owner, ScoreRecord, Store, TrainingRecord, Wanted};
@@ -47,9 +47,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .iter()
             .flat_map(|own| own.records.iter().map(|record| (own.subject, record.clone())))
             .collect();
-        store.record_scores(&records).await?;
+        store.record_scores(None, &records).await?;
         for own in made.iter().filter(|_| number == 0).take(WHOLE) {
-            store.record_documents(own.documents.iter().map(|(key, document)| (*key, document))).await?;
+            store
+                .record_documents(None, own.documents.iter().map(|(key, document)| (*key, document)))
+                .await?;
         }
         let mut writing = store.write().await?;
         for (attempt, own) in attempts.iter().zip(&made) {
@@ -102,12 +104,12 @@ impl Made {
             }));
             records.push(ScoreRecord { key: own.key, task: own.task.clone(), aggregates, documents: values });
         }
-        let harvest = if job.is_base { Harvest::default() } else { training(&job.id, at as u64) };
+        let harvest = if job.is_base { Harvest::default() } else { training(at as u64) };
         Self { subject, harvest, records, documents }
     }
 }
 
-fn training(job: &JobId, at: u64) -> Harvest {
+fn training(at: u64) -> Harvest {
     let noise = Stream::new(at, Purpose::Test, 1000);
     let loss = |step: u64| 1.2 + 1.5 * (-(step as f64) / 6.0).exp() + 0.1 * noise.uniform(step);
     let steps: Vec<StepReport> = (1..=STEPS)
@@ -129,8 +131,8 @@ fn training(job: &JobId, at: u64) -> Harvest {
         validation_loss: None,
         trainable: 0,
         peak_memory: Bytes(2_000_000_000 + at),
+        adapter: None,
     };
     let losses = Some((loss(1), loss(STEPS)));
-    let adapter = PathBuf::from("adapters").join(job.as_str());
-    Harvest { steps, training: Some(TrainingRecord { adapter, trained, losses }) }
+    Harvest { steps, training: Some(TrainingRecord { trained, losses }) }
 }

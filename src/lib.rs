@@ -7,9 +7,11 @@
 pub mod checkpoint;
 pub mod data;
 pub mod hub;
+pub mod jinja;
 pub mod job;
 pub mod passes;
 pub mod protocol;
+pub mod python;
 pub mod quant;
 pub mod task;
 

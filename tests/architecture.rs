@@ -7,6 +7,8 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// The rooms from the floor up: a room may use the ones before it.
 const ORDER: &[&str] = &[
+    "python",
+    "jinja",
     "job",
     "passes",
     "quant",
@@ -27,7 +29,8 @@ const ORDER: &[&str] = &[
     "cli",
 ];
 /// What the engine may use of the library.
-const FLOOR: &[&str] = &["job", "passes", "quant", "checkpoint", "hub", "data", "task", "protocol"];
+const FLOOR: &[&str] =
+    &["python", "jinja", "job", "passes", "quant", "checkpoint", "hub", "data", "task", "protocol"];
 /// Rooms that may use less than the order allows.
 const NARROW: &[(&str, &[&str])] =
     &[("scheduler", &["job"]), ("stats", &["passes"]), ("worker", &["protocol"]), ("spec", &["job"])];

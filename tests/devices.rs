@@ -110,7 +110,7 @@ fn a_card_whose_jobs_all_die_is_left_alone() {
     let mut run = command(&lab, &[]);
     run.env("LORAGRID_FAKE", "die@cuda:2");
     let told = succeeded(&run.output().unwrap());
-    assert!(told.contains("cuda:2 is left alone"), "{told}");
+    assert!(told.contains("quarantined cuda:2"), "{told}");
     assert!(lab.is_done());
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE device = 'cuda:2'"), 3);
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'failed'"), 0);

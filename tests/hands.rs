@@ -1,5 +1,7 @@
 //! Users' hands on the queue: submit, work, pause, resume, cancel, retry, logs, explain, gc, history.
 
+use std::time::{Duration, SystemTime};
+
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -21,7 +23,10 @@ fn what_is_submitted_is_run_by_a_worker() {
     assert_eq!(states(&lab), ["queued 5"]);
     let explained =
         lab.0.json(&["explain", &lab.ask::<String>("SELECT id FROM jobs ORDER BY rowid")[2], "--json"]);
-    assert_eq!(explained["standing"], json!({ "state": "queued", "before": 2, "attempts": 0, "running": 0 }));
+    assert_eq!(
+        explained["standing"],
+        json!({ "state": "queued", "reason": null, "before": 2, "attempts": 0, "running": 0 })
+    );
     let told = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert!(told.contains("sweep tiny: 5 of 5 jobs to run") && told.contains("5 done in"), "{told}");
     assert!(lab.is_done());
@@ -152,15 +157,27 @@ fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
     succeeded(&lab.run(None, &[]));
     let results = lab.0.path().join("results");
     let subject = lab.ask::<String>("SELECT subject FROM jobs WHERE kind = 'train'")[0].clone();
-    for folder in ["checkpoints/gone", "adapters/unknown", &format!("checkpoints/{subject}")] {
+    let partial = format!("adapters/{subject}.partial");
+    let strangers = ["checkpoints/gone", "adapters/unknown", &format!("adapters/{}", "0".repeat(64))];
+    let garbage = [format!("checkpoints/{subject}"), partial];
+    let old = SystemTime::now() - Duration::from_secs(3600);
+    for folder in strangers.iter().copied().chain(garbage.iter().map(String::as_str)) {
         std::fs::create_dir_all(results.join(folder)).unwrap();
         std::fs::write(results.join(folder).join("file"), "12345").unwrap();
+        std::fs::File::open(results.join(folder)).unwrap().set_modified(old).unwrap();
     }
     let told = lab.0.json(&["gc", "--dry-run", "--json"]);
-    assert_eq!((&told["bytes"], told["folders"].as_array().unwrap().len()), (&json!(15), 3));
-    assert!(results.join("adapters/unknown").is_dir());
-    succeeded(&lab.0.run(&["gc"]));
-    assert!(!results.join("adapters/unknown").exists() && results.join("adapters").join(&subject).is_dir());
+    assert_eq!((&told["bytes"], told["folders"].as_array().unwrap().len()), (&json!(10), 2), "{told}");
+    let refused = lab.0.run(&["gc"]);
+    assert_eq!(refused.status.code(), Some(loragrid::cli::ExitCode::Usage as i32), "nobody can be asked");
+    assert!(garbage.iter().all(|folder| results.join(folder).is_dir()));
+    succeeded(&lab.0.run(&["gc", "--yes"]));
+    assert!(garbage.iter().all(|folder| !results.join(folder).exists()));
+    assert!(
+        strangers.iter().all(|folder| results.join(folder).is_dir()),
+        "what is not loragrid's is not touched"
+    );
+    assert!(results.join("adapters").join(&subject).is_dir());
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn on_disk(lab: &Lab) -> Vec<String> {
          JOIN sweep_jobs s ON s.job_id = j.id WHERE s.version = (SELECT MAX(version) FROM sweep_versions) ORDER BY s.position",
     );
     let here = labels.iter().filter_map(|line| line.split_once('|'));
-    here.filter(|(_, folder)| std::path::Path::new(folder).is_dir())
+    here.filter(|(_, folder)| lab.0.path().join("results").join(folder).is_dir())
         .map(|(label, _)| label.to_owned())
         .collect()
 }

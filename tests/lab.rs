@@ -117,7 +117,7 @@ impl Lab {
         runtime.block_on(async {
             use sqlx::{Connection, Row};
             let mut connection = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
-            let rows = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
+            let rows = sqlx::query(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
             rows.iter().map(|row| row.get(0)).collect()
         })
     }

@@ -144,14 +144,13 @@ fn encoded_rows_that_were_cut_anywhere_are_written_again() {
 }
 
 #[test]
-fn want_of_memory_halves_the_passes_and_keeps_the_steps() {
-    let (lab, reasons) = with_fault("oom@pass:4");
-    assert!(
-        reasons.iter().all(|reason| reason.contains("next with passes of")) && !reasons.is_empty(),
-        "{reasons:?}"
-    );
+fn out_of_memory_gradient_checkpointing_is_tried_and_then_the_budget_is_halved() {
+    let (lab, reasons) = with_fault("oom@pass:3");
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
+    assert!(reasons[0].contains("next with gradient checkpointing"), "{reasons:?}");
+    assert!(reasons[1].contains("next with passes of"), "{reasons:?}");
     let budgets = lab.ask::<i64>("SELECT token_budget FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt");
-    assert_eq!(budgets, [1024, 512]);
+    assert_eq!(budgets, [1024, 1024, 512]);
     assert_eq!(lab.count("SELECT COUNT(*) FROM curve_points"), 6);
 }
 

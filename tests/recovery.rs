@@ -58,7 +58,7 @@ fn the_engine_of_a_killed_orchestrator_dies_and_its_job_runs_again() {
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());
     let reasons = lab.ask::<String>("SELECT reason FROM attempts WHERE outcome = 'requeued'");
-    assert_eq!(reasons, ["the process that ran it is gone"]);
+    assert_eq!(reasons, ["the process that ran it exited"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_slot_whose_jobs_all_die_is_left_alone_and_its_jobs_are_done_elsewhere() {
     let mut command = lab.command(None, &["--devices", "cpu:2"]);
     command.env("LORAGRID_FAKE", "die@cpu:1");
     let told = succeeded(&command.output().unwrap());
-    assert!(told.contains("cpu:1 is left alone"), "{told}");
+    assert!(told.contains("quarantined cpu:1"), "{told}");
     assert!(lab.is_done());
     let on = |outcome: &str| {
         lab.ask::<String>(&format!("SELECT DISTINCT device FROM attempts WHERE outcome = '{outcome}'"))
@@ -143,7 +143,7 @@ fn an_orchestrator_that_was_stopped_loses_its_job_and_overwrites_nothing() {
     second.env("LORAGRID_LEASE", "1");
     succeeded(&second.output().unwrap());
     let attempts = "SELECT outcome || ' ' || COALESCE(a.reason, '') FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt";
-    let seen = ["requeued the process that ran it has stopped saying that it lives", "finished "];
+    let seen = ["requeued the process that ran it stopped sending heartbeats", "finished "];
     assert_eq!(lab.ask::<String>(attempts), seen);
     // It wakes up, and finds that the job is another's and done.
     first.signal(Signal::SIGCONT);

@@ -23,6 +23,17 @@ pub struct StoredFourBit {
     pub data: FourBit,
     /// The magnitudes as they are stored, where they are codes.
     pub nested: Option<NestedAbsmax>,
+    /// What the values are rounded to.
+    pub dtype: StoredDType,
+}
+
+/// The dtype of a matrix before it was quantised: bitsandbytes rounds its values to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum StoredDType {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +43,42 @@ struct QuantState {
     shape: Vec<u64>,
     nested_blocksize: Option<usize>,
     nested_offset: Option<f32>,
+    dtype: String,
+    #[serde(default)]
+    nested_dtype: Option<String>,
+}
+
+impl QuantState {
+    fn dtype(&self) -> Option<StoredDType> {
+        // The nested magnitudes are in single precision in every file that bitsandbytes writes.
+        let nested = self.nested_dtype.as_deref().is_none_or(|dtype| dtype == "float32");
+        match self.dtype.as_str() {
+            "float32" if nested => Some(StoredDType::F32),
+            "float16" if nested => Some(StoredDType::F16),
+            "bfloat16" if nested => Some(StoredDType::Bf16),
+            _ => None,
+        }
+    }
+}
+
+/// Endings of the tensors beside a weight.
+const COMPANIONS: [&str; 4] = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
+
+/// The weight that a tensor is a companion of.
+pub(super) fn weight_of(tensor: &str) -> Option<&str> {
+    let state = || tensor.split_once(".quant_state.bitsandbytes__").map(|(weight, _)| weight);
+    COMPANIONS.iter().find_map(|ending| tensor.strip_suffix(ending)).or_else(state)
+}
+
+/// Checks what a header shows of a weight: every tensor beside it is there. Errors: one is missing, a form that is not read.
+pub(super) fn check(file: &SafetensorsFile, weight: &str) -> Result<(), CheckpointError> {
+    let (state, _) = state(file, weight)?;
+    let wanted = if state.nested_offset.is_some() { &COMPANIONS[..] } else { &COMPANIONS[..2] };
+    let missing = wanted.iter().map(|ending| format!("{weight}{ending}")).find(|name| !file.contains(name));
+    match missing {
+        Some(name) => Err(CheckpointError::NoTensor { path: file.path().to_owned(), name }),
+        None => Ok(()),
+    }
 }
 
 const KINDS: [(&str, Code); 2] = [("nf4", Code::Nf4), ("fp4", Code::Fp4)];
@@ -40,15 +87,19 @@ fn state_name(weight: &str, kind: &str) -> String {
     format!("{weight}.quant_state.bitsandbytes__{kind}")
 }
 
-/// Whether a weight is stored so.
+/// Whether a weight is stored so: any tensor beside it says it, so that one that lacks another is not taken for numbers.
 pub(super) fn is_four_bit(file: &SafetensorsFile, weight: &str) -> bool {
     KINDS.iter().any(|(kind, _)| file.contains(&state_name(weight, kind)))
+        || COMPANIONS.iter().any(|ending| file.contains(&format!("{weight}{ending}")))
 }
 
 fn state(file: &SafetensorsFile, weight: &str) -> Result<(QuantState, Code), CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed { path: file.path().to_owned(), reason };
     let found = KINDS.iter().find(|(kind, _)| file.contains(&state_name(weight, kind)));
-    let (kind, code) = found.ok_or_else(|| malformed(format!("'{weight}' has no quantisation state")))?;
+    let (kind, code) = found.ok_or_else(|| CheckpointError::NoTensor {
+        path: file.path().to_owned(),
+        name: state_name(weight, "nf4"),
+    })?;
     let (_, text) = file.read_bytes(&state_name(weight, kind))?;
     let state: QuantState = serde_json::from_slice(text)
         .map_err(|e| malformed(format!("'{weight}': quantisation state: {e}")))?;
@@ -56,6 +107,10 @@ fn state(file: &SafetensorsFile, weight: &str) -> Result<(QuantState, Code), Che
     if blocks != (BLOCK, NESTED_BLOCK) || state.quant_type != *kind {
         let name = format!("{} in blocks of {} and {}", state.quant_type, blocks.0, blocks.1);
         return Err(CheckpointError::Unsupported { path: file.path().to_owned(), what: "4-bit form", name });
+    }
+    if state.dtype().is_none() {
+        let name = state.dtype;
+        return Err(CheckpointError::Unsupported { path: file.path().to_owned(), what: "4-bit dtype", name });
     }
     Ok((state, *code))
 }
@@ -79,7 +134,10 @@ pub(super) fn read(
     };
     let (state, code) = state(file, weight)?;
     let elements = shape.iter().product::<u64>() as usize;
-    let (_, packed) = file.read_bytes(weight)?;
+    // The bytes are codes whatever type they are stored as: FSDP needs that of the other tensors.
+    let packed = file.raw(weight)?;
+    check(file, weight)?;
+    let dtype = state.dtype().unwrap_or(StoredDType::F32);
     if state.shape != shape || packed.len() != elements.div_ceil(2) {
         return Err(malformed("its codes do not fit its shape"));
     }
@@ -112,13 +170,14 @@ pub(super) fn read(
         return Err(malformed("it has another number of blocks than of magnitudes"));
     }
     let data = FourBit { packed: packed.to_vec(), absmax };
-    Ok(StoredFourBit { shape: shape.to_vec(), code, data, nested })
+    Ok(StoredFourBit { shape: shape.to_vec(), code, data, nested, dtype })
 }
 
 impl StoredFourBit {
     /// Some of the rows. Error: rows that do not end with a block.
     pub(super) fn rows(self, rows: &[Range<u64>], path: &Path) -> Result<Self, CheckpointError> {
         let width = self.shape[1];
+        // Magnitudes that were codes are what they stand for from here on.
         if !(width as usize).is_multiple_of(BLOCK) {
             let name = format!("shared by layers, with rows of {width}");
             return Err(CheckpointError::Unsupported { path: path.to_owned(), what: "4-bit matrix", name });
@@ -131,6 +190,6 @@ impl StoredFourBit {
             data.absmax.extend_from_slice(&self.data.absmax[blocks(range.start)..blocks(range.end)]);
         }
         let count = rows.iter().map(|range| range.end - range.start).sum();
-        Ok(Self { shape: vec![count, width], data, nested: None, code: self.code })
+        Ok(Self { shape: vec![count, width], data, nested: None, code: self.code, dtype: self.dtype })
     }
 }

@@ -59,6 +59,36 @@ pub enum CheckpointError {
         /// The tensor's name.
         name: String,
     },
+    /// A tensor that nothing would be computed with.
+    #[error("{} has the tensor '{name}', which its architecture has no place for", path.display())]
+    UnusedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+    },
+    /// One file of a model that was split into several.
+    #[error("{} is part {part} of {parts} of a split GGUF{}", path.display(), missing_parts(missing))]
+    Split {
+        /// The file.
+        path: PathBuf,
+        /// Its place, counted from 1.
+        part: u64,
+        /// How many there are.
+        parts: u64,
+        /// Files of other parts that are not beside it.
+        missing: Vec<String>,
+    },
+    /// A tensor in a type that is not read.
+    #[error("{}: tensor '{name}' is stored as {stored_as}", path.display())]
+    TensorType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
+        /// The file's word for its type.
+        stored_as: String,
+    },
     /// A tensor has another shape than the configuration says.
     #[error("{}: tensor '{name}' has shape {found:?}, expected {expected:?}", path.display())]
     Shape {
@@ -73,6 +103,10 @@ pub enum CheckpointError {
     },
 }
 
+fn missing_parts(missing: &[String]) -> String {
+    if missing.is_empty() { String::new() } else { format!("; {} not found", missing.join(", ")) }
+}
+
 impl CheckpointError {
     /// The file or folder that the error is about.
     pub fn path(&self) -> &std::path::Path {
@@ -83,6 +117,9 @@ impl CheckpointError {
             | Self::Malformed { path, .. }
             | Self::Unsupported { path, .. }
             | Self::NoTensor { path, .. }
+            | Self::UnusedTensor { path, .. }
+            | Self::Split { path, .. }
+            | Self::TensorType { path, .. }
             | Self::Shape { path, .. } => path,
         }
     }
@@ -97,7 +134,12 @@ impl CheckpointError {
             Self::Truncated { .. } => "the download or copy was cut off: fetch the file again",
             Self::Malformed { .. } => "fetch the checkpoint again, or name another file",
             Self::Unsupported { .. } => {
-                "use a checkpoint in safetensors, or a GGUF of type F32, F16, BF16, Q4_0, Q4_1 or Q8_0, of a Llama-style model"
+                "supported: safetensors folders, and GGUF files of llama, qwen2, qwen3 and gemma3 in F32, F16, BF16, Q4_0 to Q8_0, Q4_K, Q5_K and Q6_K"
+            }
+            Self::UnusedTensor { .. } => "convert the original checkpoint again, or use it as safetensors",
+            Self::Split { .. } => "merge the parts with: llama-gguf-split --merge FIRST_PART MERGED.gguf",
+            Self::TensorType { .. } => {
+                "supported tensor types are F32, F16 and BF16, and 4-bit tensors of bitsandbytes"
             }
             Self::NoTensor { .. } | Self::Shape { .. } => {
                 "the files do not belong to the configuration beside them"

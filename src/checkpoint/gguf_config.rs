@@ -7,6 +7,9 @@ use super::error::CheckpointError;
 use super::gguf::{Gguf, MetaValue};
 use super::names::{LayerName, NormPlace, Part, Projection};
 
+/// The tensor of divisors of rotary frequencies.
+pub(super) const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
+
 /// The configuration that a GGUF file's metadata states. Errors: another architecture, a missing key, numbers that
 /// contradict each other.
 pub(super) fn gguf_config(gguf: &Gguf) -> Result<ModelConfig, CheckpointError> {
@@ -107,8 +110,8 @@ impl Keys<'_> {
 
     /// Divisors of the frequencies as a tensor, or a factor in the metadata.
     fn scaling(&self) -> Result<RopeScaling, CheckpointError> {
-        if self.gguf.tensors().contains_key("rope_freqs.weight") {
-            let (_, divisors) = self.gguf.dequantise("rope_freqs.weight")?;
+        if self.gguf.tensors().contains_key(ROPE_FREQUENCIES) {
+            let (_, divisors) = self.gguf.dequantise(ROPE_FREQUENCIES)?;
             return Ok(RopeScaling::Divisors { divisors });
         }
         let factor = self.float("rope.scaling.factor").or(self.float("rope.scale_linear"));

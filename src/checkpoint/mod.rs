@@ -15,6 +15,7 @@ mod parameters;
 mod place;
 mod safetensors_file;
 mod stamp;
+mod sync;
 mod tensor;
 mod tokenizer;
 mod writer;
@@ -23,7 +24,7 @@ pub use architecture::{
     Activation, Biases, BlockForm, Family, LayerForm, LlamaSizes, ModelConfig, Norm, QkvRows, QueryKeyNorm,
     Rope, RopeScaling,
 };
-pub use bnb::StoredFourBit;
+pub use bnb::{StoredDType, StoredFourBit};
 pub use catalogue::{KnownModel, find_known};
 pub use config_json::read_config;
 pub use error::CheckpointError;
@@ -33,6 +34,7 @@ pub use parameters::trainable_parameters;
 pub use place::Place;
 pub use safetensors_file::{SafetensorsFile, write_safetensors};
 pub use stamp::FileStamp;
+pub use sync::{sync_folder, sync_parent};
 pub use tensor::{Elements, TensorData, TensorInfo};
 pub use tokenizer::{ModelTokenizer, TokenizerError};
 pub use writer::{FolderWriter, write_model_files};

@@ -1,8 +1,7 @@
 //! One door to both kinds of checkpoint.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-use half::bf16;
 
 use super::architecture::ModelConfig;
 use super::bnb::{self, StoredFourBit};
@@ -10,11 +9,12 @@ use super::config_json::read_config;
 use super::error::CheckpointError;
 use super::folder;
 use super::gguf::Gguf;
-use super::gguf_config::{as_hugging_face, gguf_config, gguf_name};
+use super::gguf_config::{ROPE_FREQUENCIES, as_hugging_face, gguf_config, gguf_name};
 use super::names::{LayerName, Part};
 use super::safetensors_file::SafetensorsFile;
 use super::stamp::FileStamp;
 use super::tensor::{Elements, TensorData, TensorInfo};
+use super::tokenizer::{ModelTokenizer, TOKENIZER_FILES};
 use crate::job::{Digest, ModelIdentity, canonical_json};
 
 /// An open checkpoint with a configuration that its tensors obey.
@@ -23,6 +23,7 @@ pub struct Checkpoint {
     path: PathBuf,
     config: ModelConfig,
     source: Source,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -47,24 +48,35 @@ pub trait FileDigests {
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file or a Hugging Face folder and checks that every tensor is there in its shape. Nothing of
-    /// the weights is read. Errors: see [`CheckpointError`].
+    /// Opens a `.gguf` file or a Hugging Face folder and checks that every tensor is there in its shape and in a type that is
+    /// read, and that every other tensor is known to be of no use. Nothing of the weights is read, but for a head and an
+    /// embedding that are said to be one and are stored twice. Errors: see [`CheckpointError`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let (config, source) = if path.is_dir() {
-            (read_config(path)?, Source::Folder(folder::open_files(path)?))
+        let (config, mut notes, source) = if path.is_dir() {
+            let (config, notes) = read_config(path)?;
+            (config, notes, Source::Folder(folder::open_files(path)?))
         } else if path.is_file() {
             if path.extension().is_some_and(|e| e == "bin" || e == "pt" || e == "pth" || e == "ckpt") {
                 let name = "pickle".to_owned();
                 return Err(CheckpointError::Unsupported { path: path.to_owned(), what: "format", name });
             }
             let gguf = Gguf::open(path)?;
-            (gguf_config(&gguf)?, Source::Gguf(gguf))
+            gguf.check_whole()?;
+            (gguf_config(&gguf)?, Vec::new(), Source::Gguf(gguf))
         } else {
             return Err(CheckpointError::Missing { path: path.to_owned() });
         };
-        let checkpoint = Self { path: path.to_owned(), config, source };
-        checkpoint.check_shapes()?;
+        notes.sort();
+        let mut checkpoint = Self { path: path.to_owned(), config, source, notes };
+        checkpoint.settle_head()?;
+        checkpoint.check_tensors()?;
+        checkpoint.account_for_tensors()?;
         Ok(checkpoint)
+    }
+
+    /// What a user should know of the files: keys and tensors that are not used, a flag that is wrong.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The path it was opened at.
@@ -104,8 +116,7 @@ impl Checkpoint {
     }
 
     /// A tensor of the model as it is stored; a layer that shares its matrix with others has its own rows. Elements of
-    /// a GGUF file are dequantised in f32 and rounded once to bf16, which is the checkpoint that transformers would
-    /// write from it. Errors: absent, of a type that is not read.
+    /// a GGUF file are dequantised in f32 and not rounded. Errors: absent, of a type that is not read.
     pub fn read(&self, name: LayerName, part: Part) -> Result<Stored, CheckpointError> {
         match &self.source {
             Source::Gguf(gguf) => {
@@ -114,32 +125,54 @@ impl Checkpoint {
                     Part::Weight => as_hugging_face(&self.config, name, values),
                     Part::Bias => values,
                 };
-                let elements = Elements::Bf16(values.into_iter().map(bf16::from_f32).collect());
-                Ok(Stored::Dense(TensorData { shape: tensor.shape, elements }))
+                Ok(Stored::Dense(TensorData { shape: tensor.shape, elements: Elements::F32(values) }))
             }
             Source::Folder(_) => {
                 let (file, tensor) = self.find(name, part)?;
                 let place = self.config.place(name);
-                if part == Part::Weight && bnb::is_four_bit(file, &tensor) {
-                    let whole = bnb::read(file, &tensor, &self.module_shape(name))?;
-                    return Ok(Stored::FourBit(match &place.rows {
-                        Some(rows) => whole.rows(rows, file.path())?,
-                        None => whole,
-                    }));
+                match (self.read_module(file, name, part, &tensor)?, &place.rows) {
+                    (Stored::FourBit(whole), Some(rows)) => {
+                        Ok(Stored::FourBit(whole.rows(rows, file.path())?))
+                    }
+                    (Stored::Dense(whole), Some(rows)) => Ok(Stored::Dense(whole.rows(rows))),
+                    (whole, None) => Ok(whole),
                 }
-                let whole = file.read(&tensor)?;
-                file.release(&tensor);
-                Ok(Stored::Dense(match &place.rows {
-                    Some(rows) => whole.rows(rows),
-                    None => whole,
-                }))
             }
         }
     }
 
-    /// What the model is, to the bit: its configuration, its tensors' names, shapes and types, and its files'
-    /// content. Error: a file that cannot be read.
-    pub fn identity(&self, digests: &mut dyn FileDigests) -> Result<ModelIdentity, CheckpointError> {
+    /// The whole matrix of the module that holds a layer, where it holds others too: what bitsandbytes quantises. None: the
+    /// layer has a matrix of its own. Errors: as [`Self::read`].
+    pub fn read_shared(&self, name: LayerName) -> Result<Option<Stored>, CheckpointError> {
+        if self.gguf().is_some() || self.config.place(name).rows.is_none() {
+            return Ok(None);
+        }
+        let (file, tensor) = self.find(name, Part::Weight)?;
+        self.read_module(file, name, Part::Weight, &tensor).map(Some)
+    }
+
+    fn read_module(
+        &self,
+        file: &SafetensorsFile,
+        name: LayerName,
+        part: Part,
+        tensor: &str,
+    ) -> Result<Stored, CheckpointError> {
+        if part == Part::Weight && bnb::is_four_bit(file, tensor) {
+            return bnb::read(file, tensor, &self.module_shape(name)).map(Stored::FourBit);
+        }
+        let whole = file.read(tensor)?;
+        file.release(tensor);
+        Ok(Stored::Dense(whole))
+    }
+
+    /// What the model is, to the bit: its configuration, its tensors' names, shapes and types, its files' content, and what
+    /// its tokenizer is made of beside its own file. Error: a file that cannot be read.
+    pub fn identity(
+        &self,
+        tokenizer: &ModelTokenizer,
+        digests: &mut dyn FileDigests,
+    ) -> Result<ModelIdentity, CheckpointError> {
         let mut files = Vec::new();
         for path in self.files() {
             let io = |source| CheckpointError::Io { path: path.clone(), source };
@@ -148,7 +181,7 @@ impl Checkpoint {
         }
         let tensors: Vec<_> =
             self.tensors()?.into_iter().map(|info| (info.name, info.shape, info.stored_as)).collect();
-        let text = canonical_json(&(&self.config, tensors, files));
+        let text = canonical_json(&(&self.config, tensors, files, tokenizer.facts()));
         Ok(ModelIdentity(Digest::of(text.as_bytes())))
     }
 
@@ -156,8 +189,8 @@ impl Checkpoint {
     pub fn stamps(&self) -> std::io::Result<Vec<(PathBuf, FileStamp)>> {
         let mut files = self.files();
         if let Source::Folder(_) = &self.source {
-            let beside = ["config.json", "tokenizer_config.json"].map(|name| self.path.join(name));
-            files.extend(beside.into_iter().filter(|path| path.is_file()));
+            let beside = TOKENIZER_FILES.iter().map(|name| self.path.join(name));
+            files.extend(beside.filter(|path| path.is_file()));
         }
         files.into_iter().map(|path| Ok((path.clone(), FileStamp::of(&path)?))).collect()
     }
@@ -220,7 +253,28 @@ impl Checkpoint {
         }
     }
 
-    fn check_shapes(&self) -> Result<(), CheckpointError> {
+    /// Whether the head is the embedding: what the configuration says, unless a head is stored that is another matrix.
+    fn settle_head(&mut self) -> Result<(), CheckpointError> {
+        let Source::Folder(files) = &self.source else { return Ok(()) };
+        let stored = |name| {
+            let tensor = format!("{}.weight", self.config.place(name).module);
+            files.iter().find(|file| file.contains(&tensor)).map(|file| (file, tensor))
+        };
+        let (true, Some((file, head))) = (self.config.tied_head, stored(LayerName::Head)) else {
+            return Ok(());
+        };
+        let Some((other, embedding)) = stored(LayerName::Embedding) else { return Ok(()) };
+        if !bnb::is_four_bit(file, &head) && file.equals(&head, other, &embedding)? {
+            return Ok(());
+        }
+        self.config.tied_head = false;
+        self.notes.push(format!(
+            "tie_word_embeddings is true and '{head}' is not the embedding; the stored head is used"
+        ));
+        Ok(())
+    }
+
+    fn check_tensors(&self) -> Result<(), CheckpointError> {
         for (name, part) in self.config.tensors() {
             let mut expected = match self.source {
                 Source::Gguf(_) => self.config.shape(name),
@@ -229,13 +283,76 @@ impl Checkpoint {
             if part == Part::Bias {
                 expected.truncate(1);
             }
-            let TensorInfo { name, shape: found, .. } = self.info(name, part)?;
+            let TensorInfo { name: tensor, shape: found, .. } = self.info(name, part)?;
             if found != expected {
-                return Err(CheckpointError::Shape { path: self.path.clone(), name, found, expected });
+                return Err(CheckpointError::Shape {
+                    path: self.path.clone(),
+                    name: tensor,
+                    found,
+                    expected,
+                });
+            }
+            if let Source::Folder(_) = self.source {
+                let (file, tensor) = self.find(name, part)?;
+                if part == Part::Weight && bnb::is_four_bit(file, &tensor) {
+                    bnb::check(file, &tensor)?;
+                } else {
+                    file.check_readable(&tensor)?;
+                }
             }
         }
         Ok(())
     }
+
+    /// Every tensor is used, known to be of no use, or named. In a GGUF file one that is not used is an error: such files have
+    /// nothing that their model does not compute with.
+    fn account_for_tensors(&mut self) -> Result<(), CheckpointError> {
+        let used: BTreeSet<String> = self
+            .config
+            .tensors()
+            .into_iter()
+            .map(|(name, part)| match &self.source {
+                Source::Gguf(_) => gguf_name(name, part),
+                Source::Folder(_) => format!("{}.{}", self.config.place(name).module, part.suffix()),
+            })
+            .collect();
+        let files = match &self.source {
+            Source::Gguf(gguf) => {
+                let stray =
+                    gguf.tensors().keys().find(|name| !used.contains(*name) && *name != ROPE_FREQUENCIES);
+                return stray.map_or(Ok(()), |name| {
+                    Err(CheckpointError::UnusedTensor { path: self.path.clone(), name: name.clone() })
+                });
+            }
+            Source::Folder(files) => files,
+        };
+        let head = format!("{}.weight", self.config.place(LayerName::Head).module);
+        let names = files.iter().flat_map(SafetensorsFile::names);
+        let mut stray: Vec<String> = names
+            .filter(|name| !used.contains(name) && *name != head && !is_idle(name))
+            .filter(|name| !bnb::weight_of(name).is_some_and(|weight| used.contains(weight)))
+            .collect();
+        stray.sort();
+        if let Some(first) = stray.first() {
+            let others =
+                if stray.len() > 1 { format!(" and {} more", stray.len() - 1) } else { String::new() };
+            self.notes.push(format!("tensors that the model does not use: '{first}'{others}"));
+        }
+        Ok(())
+    }
+}
+
+/// Tensors that follow from the configuration.
+fn is_idle(name: &str) -> bool {
+    const BUFFERS: [&str; 6] = [
+        "rotary_emb.inv_freq",
+        "rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+        "attention.bias",
+        "attention.masked_bias",
+        "attn.masked_bias",
+    ];
+    BUFFERS.iter().any(|buffer| name.ends_with(buffer))
 }
 
 #[cfg(test)]

@@ -58,6 +58,24 @@ impl SafetensorsFile {
         infos
     }
 
+    /// The names of all tensors.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// Whether two tensors have the same type, shape and bytes. Error: absent.
+    pub(super) fn equals(&self, name: &str, other: &Self, other_name: &str) -> Result<bool, CheckpointError> {
+        Ok(self.bytes(name)? == other.bytes(other_name)?)
+    }
+
+    /// Error: absent, or of a type that is not read as numbers.
+    pub(super) fn check_readable(&self, name: &str) -> Result<(), CheckpointError> {
+        match self.bytes(name)? {
+            (_, Dtype::F32 | Dtype::F16 | Dtype::BF16, _) => Ok(()),
+            (_, other, _) => Err(self.unsupported(name, other)),
+        }
+    }
+
     /// Whether the file has this tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.metadata.info(name).is_some()
@@ -74,7 +92,7 @@ impl SafetensorsFile {
         let (shape, dtype, bytes) = self.bytes(name)?;
         match dtype {
             Dtype::U8 => Ok((shape, bytes)),
-            other => Err(self.unsupported(other)),
+            other => Err(self.unsupported(name, other)),
         }
     }
 
@@ -94,7 +112,7 @@ impl SafetensorsFile {
             Dtype::F32 => Elements::F32(elements(bytes, f32::from_le_bytes)),
             Dtype::F16 => Elements::F16(elements(bytes, f16::from_le_bytes)),
             Dtype::BF16 => Elements::Bf16(elements(bytes, bf16::from_le_bytes)),
-            other => return Err(self.unsupported(other)),
+            other => return Err(self.unsupported(name, other)),
         };
         Ok(TensorData { shape, elements })
     }
@@ -104,7 +122,7 @@ impl SafetensorsFile {
         let (shape, dtype, bytes) = self.bytes(name)?;
         match dtype {
             Dtype::I64 => Ok((shape, elements(bytes, i64::from_le_bytes))),
-            other => Err(self.unsupported(other)),
+            other => Err(self.unsupported(name, other)),
         }
     }
 
@@ -118,11 +136,16 @@ impl SafetensorsFile {
         Ok((shape, info.dtype, &self.map[self.data + start..self.data + end]))
     }
 
-    fn unsupported(&self, dtype: Dtype) -> CheckpointError {
-        CheckpointError::Unsupported {
+    /// A tensor's bytes, whatever their type. Error: absent.
+    pub(super) fn raw(&self, name: &str) -> Result<&[u8], CheckpointError> {
+        Ok(self.bytes(name)?.2)
+    }
+
+    fn unsupported(&self, name: &str, dtype: Dtype) -> CheckpointError {
+        CheckpointError::TensorType {
             path: self.path.clone(),
-            what: "tensor type",
-            name: format!("{dtype:?}"),
+            name: name.to_owned(),
+            stored_as: format!("{dtype:?}"),
         }
     }
 }
@@ -181,7 +204,12 @@ pub(super) fn write_tensors(
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(std::io::Error::other)?;
     let beside = path.with_extension("partial");
-    safetensors::serialize_to_file(views, Some(metadata), &beside).map_err(std::io::Error::other)?;
+    safetensors::serialize_to_file(views, Some(metadata), &beside).map_err(|error| match error {
+        // A full disk must be told from a broken tensor.
+        safetensors::SafeTensorError::IoError(error) => error,
+        other => std::io::Error::other(other),
+    })?;
     File::open(&beside)?.sync_all()?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&beside, path)?;
+    crate::checkpoint::sync_parent(path)
 }

@@ -119,7 +119,12 @@ pub fn write_model_files(checkpoint: &Checkpoint, folder: &Path, tied: bool) -> 
     };
     config["tie_word_embeddings"] = json!(tied);
     if config.as_object_mut().and_then(|map| map.remove("quantization_config")).is_some() {
-        config["torch_dtype"] = json!("bfloat16");
+        // Both spellings of the dtype speak of the weights that are written.
+        for key in ["torch_dtype", "dtype"] {
+            if key == "torch_dtype" || config.get(key).is_some() {
+                config[key] = json!("bfloat16");
+            }
+        }
     }
     let path = folder.join("config.json");
     std::fs::write(&path, format!("{config:#}")).map_err(io(&path))?;
@@ -143,7 +148,7 @@ fn write_tokenizer(checkpoint: &Checkpoint, folder: &Path) -> Result<(), Checkpo
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": token(tokenizer.bos()),
         "eos_token": token(tokenizer.eos()),
-        "chat_template": tokenizer.chat_template(),
+        "chat_template": tokenizer.chat_template(false),
         "clean_up_tokenization_spaces": false,
     });
     let text = tokenizer.to_json().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 pub(super) use super::model_arguments::*;
 
 use super::queue_arguments::{
-    CloneArguments, DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments,
+    CloneArguments, DbCommand, DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments,
     RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
 };
 pub(super) use super::result_arguments::*;
@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     version,
     max_term_width = 100,
-    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n  loragrid report -o report.html         tables and charts, to show\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 13 disk full, 130 stopped by the user."
+    after_help = "A first sweep:\n  loragrid init                          a commented sweep file\n  loragrid plan sweeps/quickstart.toml   what would run; nothing does\n  loragrid run  sweeps/quickstart.toml   run it; ends with the leaderboard\n  loragrid top                           the leaderboard again\n  loragrid report -o report.html         tables and charts, to show\n\nExit codes: 0 done, 1 internal error, 2 wrong usage, 3 sweep file, 4 model, 5 data, 6 task,\n7 no engine, 8 some jobs failed, 9 database, 10 not found, 11 engine, 12 models apart, 13 disk full, 14 jobs left that cannot run here, 130 stopped by the user."
 )]
 pub(super) struct Arguments {
     /// The results database
@@ -62,8 +62,11 @@ pub(super) enum Command {
     /// Look at the versions of a sweep
     #[command(subcommand)]
     Sweep(SweepCommand),
-    /// Remove checkpoints, caches and adapters that nothing needs
+    /// Remove checkpoints and adapters that no job needs
     Gc(GcArguments),
+    /// Look after the database file
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Check what a night needs: engine, database, disk, memory
     Doctor(DoctorArguments),
     /// Show the leaderboard of a sweep
@@ -132,6 +135,7 @@ impl Command {
             Self::Explain(command) => command.json,
             Self::Sweep(SweepCommand::History(command)) => command.json,
             Self::Gc(command) => command.json,
+            Self::Db(DbCommand::Upgrade(command)) => command.json,
             Self::Doctor(command) => command.json,
             Self::Top(command) => command.json,
             Self::Status(command) => command.json,

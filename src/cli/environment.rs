@@ -75,9 +75,10 @@ impl Environment {
     }
 }
 
-/// Runs the asynchronous part of a command on this thread.
+/// Runs the asynchronous part of a command on this thread. Signals and engines are heard on another, so that they are while
+/// this one plans.
 pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::new(super::ExitCode::Internal, format!("the runtime does not start: {error}"), None)
     })?;

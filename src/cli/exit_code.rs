@@ -32,6 +32,8 @@ pub enum ExitCode {
     Apart = 12,
     /// There is no disk left for the sweep.
     Disk = 13,
+    /// Jobs are left that cannot run here now: something that they need is missing or away.
+    Blocked = 14,
     /// The user stopped it.
     Interrupted = 130,
 }
@@ -54,6 +56,7 @@ impl ExitCode {
             Self::Engine => "engine",
             Self::Apart => "apart",
             Self::Disk => "disk",
+            Self::Blocked => "blocked",
             Self::Interrupted => "interrupted",
         }
     }

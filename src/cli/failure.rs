@@ -260,7 +260,7 @@ impl From<StoreError> for Failure {
                 (ExitCode::NotFound, format!("sweeps there: {}", known.join(", ")))
             }
             StoreError::NoJob { .. } => {
-                (ExitCode::NotFound, "`loragrid top --json` lists the jobs of a sweep".into())
+                (ExitCode::NotFound, "`loragrid top --columns jobs` shows the ids of a sweep's jobs".into())
             }
             StoreError::Empty | StoreError::NoDatabase { .. } => (
                 ExitCode::NotFound,
@@ -277,6 +277,27 @@ impl From<StoreError> for Failure {
                 ExitCode::Database,
                 "what engines had written down is kept; the same command goes on with the file that is there now"
                     .into(),
+            ),
+            StoreError::OldSchema { path } => (
+                ExitCode::Database,
+                format!("`loragrid --db {} db upgrade` upgrades it, after a copy", path.display()),
+            ),
+            StoreError::NewerSchema { .. } => {
+                (ExitCode::Database, "use the newer loragrid, or another database with --db".into())
+            }
+            StoreError::NoTables { .. } => (
+                ExitCode::Database,
+                "copy the -wal file too, or start anew with `loragrid run SWEEP.toml` and another --db".into(),
+            ),
+            StoreError::Busy { .. } => {
+                (ExitCode::Database, "stop it first, or wait until it ends".into())
+            }
+            StoreError::ForeignFolder { marker, .. } => (
+                ExitCode::Database,
+                format!(
+                    "name a database in a folder of its own with --db; if the other one is gone, remove {} to use its folder",
+                    marker.display()
+                ),
             ),
             StoreError::Open { .. } | StoreError::Migrate { .. } => {
                 (ExitCode::Database, "check the path and its permissions, or name another with --db".into())

@@ -48,6 +48,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Explain(command) => commands::explain::run(command, &environment),
         Command::Sweep(command) => commands::history::run(command, &environment),
         Command::Gc(command) => commands::gc::run(command, &environment),
+        Command::Db(command) => commands::db::run(command, &environment),
         Command::Doctor(command) => commands::doctor::run(command, &environment),
         Command::Clone(command) => commands::clone::run(command, &environment),
         Command::Retry(command) => commands::hands::retry(command, &environment),

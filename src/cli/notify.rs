@@ -41,6 +41,7 @@ pub(super) fn tell_end(notify: Option<&Notify>, sweep: &str, outcome: &RunSummar
         Stopped::Time => "time",
         Stopped::Failures => "failures",
         Stopped::Disk => "disk",
+        Stopped::Environment => "environment",
     });
     let facts = json!({
         "event": event,

@@ -138,6 +138,12 @@ pub(super) fn terminal_width() -> Option<u16> {
     width.filter(|width| *width >= MIN_WIDTH)
 }
 
+/// A point in time in the local zone, from milliseconds since 1970.
+pub(super) fn local_time(milliseconds: i64, format: &str) -> String {
+    let time = jiff::Timestamp::from_millisecond(milliseconds).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -73,10 +73,11 @@ impl Display {
                 let wait = if jobs == 1 { "job waits" } else { "jobs wait" };
                 self.line(&format!("{jobs} {wait} for memory that other programs hold on the cards"));
             }
+            Progress::Waiting { reason, pause } => {
+                self.line(&format!("waiting {} s: {reason}", pause.as_secs().max(1)));
+            }
             Progress::Quarantined { device, reason } => {
-                self.line(&format!(
-                    "{device} is left alone: engines die there at once; the last one: {reason}"
-                ));
+                self.line(&format!("quarantined {device}: engines crash on start; last error: {reason}"));
             }
             Progress::Ended { job, label, end } => {
                 self.labels.remove(&job);
@@ -85,7 +86,7 @@ impl Display {
                     AttemptEnd::Finished => "done".to_owned(),
                     AttemptEnd::Failed(reason) => format!("failed: {reason}"),
                     AttemptEnd::Diverged(reason) => format!("diverged: {reason}"),
-                    AttemptEnd::Requeued(reason) => format!("goes back: {reason}"),
+                    AttemptEnd::Requeued(reason) => format!("requeued: {reason}"),
                 };
                 self.line(&format!("[{}/{}] {label} {word}", self.done, self.total));
             }

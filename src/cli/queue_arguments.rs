@@ -92,9 +92,25 @@ pub(crate) struct ExplainArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct GcArguments {
-    /// Only say what would go
+    /// List what would be removed, and remove nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Remove without asking
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Upgrade the database of an earlier release, after a copy of the file
+    Upgrade(DbUpgradeArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DbUpgradeArguments {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -88,6 +88,7 @@ impl Session {
                 let code = match failure.kind {
                     FailureKind::BadInput => ExitCode::Model,
                     FailureKind::Diverged
+                    | FailureKind::Environment
                     | FailureKind::Internal
                     | FailureKind::OutOfMemory
                     | FailureKind::DiskFull => ExitCode::Engine,

@@ -15,7 +15,7 @@ pub(super) async fn stored_plan(
     sweep: &str,
     environment: &Environment,
 ) -> Result<Plan, Failure> {
-    let StoredSweep { text, origin } = store.sweep(sweep).await?;
+    let StoredSweep { text, origin, .. } = store.sweep(sweep).await?;
     let mut spec = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
     for (key, value) in &origin.overrides {
         spec.set(key, value).map_err(|problem| Failure::of_override(&problem))?;

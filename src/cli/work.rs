@@ -82,11 +82,11 @@ impl WorkingArguments {
         let mut limits = Limits { max_failures: self.max_failures, ..Limits::from_environment() };
         if let Some(text) = &self.budget {
             let time = duration(text).ok_or_else(|| wrong(text, "write 8h, 90m or 45s"))?;
-            limits.until = Some(now + time);
+            limits.until = Some(now.checked_add(time).ok_or_else(|| wrong(text, "write 8h, 90m or 45s"))?);
         }
         if let Some(text) = &self.until {
-            let local = chrono::Local::now().naive_local();
-            let wait = until(text, local).ok_or_else(|| wrong(text, "write a time of day such as 07:00"))?;
+            let wait = until(text, &jiff::Zoned::now())
+                .ok_or_else(|| wrong(text, "write a time of day such as 07:00"))?;
             let at = now + wait;
             limits.until = Some(limits.until.map_or(at, |earlier| earlier.min(at)));
         }
@@ -105,15 +105,17 @@ fn duration(text: &str) -> Option<std::time::Duration> {
         _ => return None,
     };
     let seconds = number.parse::<f64>().ok()? * factor;
-    (seconds.is_finite() && seconds > 0.0).then(|| std::time::Duration::from_secs_f64(seconds))
+    std::time::Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
 }
 
 /// From a local time to the next time of day that a text names.
-fn until(text: &str, now: chrono::NaiveDateTime) -> Option<std::time::Duration> {
-    let time = chrono::NaiveTime::parse_from_str(text, "%H:%M").ok()?;
-    let today = now.date().and_time(time);
-    let at = if today > now { today } else { today + chrono::Duration::days(1) };
-    (at - now).to_std().ok()
+fn until(text: &str, now: &jiff::Zoned) -> Option<std::time::Duration> {
+    let time = jiff::civil::Time::strptime("%H:%M", text).ok()?;
+    let on = |date: jiff::civil::Date| date.to_datetime(time).to_zoned(now.time_zone().clone()).ok();
+    let today = on(now.date())?;
+    let at = if today > *now { today } else { on(now.date().tomorrow().ok()?)? };
+    // The clock of the zone may be changed in between: what passes is what counts.
+    at.timestamp().duration_since(now.timestamp()).try_into().ok()
 }
 
 /// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP, and the patience for a database that is locked or away:
@@ -122,14 +124,21 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
     let (sender, receiver) = mpsc::channel(4);
     let patience = Patience::endless();
     let waiting = patience.clone();
+    let ignores_hangup = ignores(nix::libc::SIGHUP);
     tokio::spawn(async move {
-        let streams = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-        let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = streams else { return };
+        let streams = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        let [Ok(mut interrupt), Ok(mut terminate)] = streams else { return };
+        // A hangup that was ignored when the program started (nohup) stays ignored.
+        let mut hangup = if ignores_hangup { None } else { signal(SignalKind::hangup()).ok() };
+        let mut hung_up = async || match &mut hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        };
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+                () = hung_up() => {}
             }
             waiting.lose();
             if sender.send(()).await.is_err() {
@@ -138,6 +147,14 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
         }
     });
     (receiver, patience)
+}
+
+/// Whether this process ignores a signal.
+fn ignores(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask >> (signal - 1) & 1 == 1
 }
 
 /// Runs what a plan is missing, and tells how it ended. Error: the run's.
@@ -179,6 +196,10 @@ fn tell(outcome: &RunSummary, results: &Path) {
         Some(Stopped::Disk) => write_error(
             "stopped, the sweep holds more than [keep] max_disk allows and nothing of it may go; raise it, or lower adapters",
         ),
+        Some(Stopped::Environment) => write_error(&format!(
+            "stopped: {}; the jobs stay queued, and the same command continues them",
+            outcome.trouble
+        )),
         None => {}
     }
     if !outcome.failed.is_empty() {
@@ -199,6 +220,8 @@ pub(super) fn exit_code(outcome: &RunSummary) -> ExitCode {
         ExitCode::Interrupted
     } else if outcome.stopped == Some(Stopped::Disk) {
         ExitCode::Disk
+    } else if outcome.stopped == Some(Stopped::Environment) {
+        ExitCode::Blocked
     } else if !outcome.failed.is_empty() || !outcome.diverged.is_empty() {
         ExitCode::JobsFailed
     } else {
@@ -216,16 +239,22 @@ mod tests {
     fn times_are_read_with_their_unit() {
         assert_eq!(duration("8h"), Some(Duration::from_secs(28_800)));
         assert_eq!(duration("0.5m"), Some(Duration::from_secs(30)));
-        for text in ["8", "h", "", "-1h", "8d", "é"] {
+        for text in ["8", "h", "", "-1h", "8d", "é", "1e30h", "infs", "nanh", "0h"] {
             assert_eq!(duration(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_time_of_day_that_is_past_is_tomorrows() {
-        let now = chrono::NaiveDate::from_ymd_opt(2026, 1, 2).unwrap().and_hms_opt(22, 30, 0).unwrap();
-        assert_eq!(until("23:00", now), Some(Duration::from_secs(1800)));
-        assert_eq!(until("07:00", now), Some(Duration::from_secs(8 * 3600 + 1800)));
-        assert_eq!(until("25:00", now), None);
+        let now: jiff::Zoned = "2026-01-02T22:30:00+01:00[Europe/Berlin]".parse().unwrap();
+        assert_eq!(until("23:00", &now), Some(Duration::from_secs(1800)));
+        assert_eq!(until("07:00", &now), Some(Duration::from_secs(8 * 3600 + 1800)));
+        assert_eq!(until("25:00", &now), None);
+    }
+
+    #[test]
+    fn a_time_of_day_after_the_clocks_are_changed_is_as_far_as_time_passes() {
+        let now: jiff::Zoned = "2026-03-28T22:00:00+01:00[Europe/Berlin]".parse().unwrap();
+        assert_eq!(until("07:00", &now), Some(Duration::from_secs(8 * 3600)));
     }
 }

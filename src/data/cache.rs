@@ -1,6 +1,6 @@
 //! Encoded rows on disk: made once for each data set, template, tokenizer and way of encoding.
 //!
-//! Layout, little endian: `LGTOK1\0\0`, rows u64, truncated u64, dropped u64; for each row its length u32, its tokens as
+//! Layout, little endian: `LGTOK2\0\0`, length of the notes u64, the notes as JSON, rows u64, truncated u64, dropped u64; for each row its length u32, its tokens as
 //! u32, one byte a token that is 1 where it is scored; at the end the SHA-256 of all before it as hexadecimal text.
 
 use std::path::Path;
@@ -8,13 +8,16 @@ use std::path::Path;
 use super::example::{Encoded, Example};
 use crate::job::Digest;
 
-const MAGIC: &[u8; 8] = b"LGTOK1\0\0";
+const MAGIC: &[u8; 8] = b"LGTOK2\0\0";
 /// Length of the digest at the end.
 const TAIL: usize = 64;
 
 /// Writes encoded rows; the file appears whole or not at all. Error: the system's.
 pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
     let mut bytes = MAGIC.to_vec();
+    let notes = serde_json::to_vec(&encoded.notes).map_err(std::io::Error::other)?;
+    bytes.extend((notes.len() as u64).to_le_bytes());
+    bytes.extend(notes);
     for number in [encoded.examples.len() as u64, encoded.truncated, encoded.dropped] {
         bytes.extend(number.to_le_bytes());
     }
@@ -25,7 +28,9 @@ pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
     }
     bytes.extend(Digest::of(&bytes).to_string().as_bytes());
     let beside = path.with_extension(format!("partial-{}", std::process::id()));
-    std::fs::write(&beside, bytes)?;
+    let mut file = std::fs::File::create(&beside)?;
+    std::io::Write::write_all(&mut file, &bytes)?;
+    file.sync_all()?;
     std::fs::rename(&beside, path)
 }
 
@@ -37,9 +42,17 @@ pub fn read_encoded(path: &Path) -> Option<Encoded> {
         return None;
     }
     let mut rest = body.strip_prefix(MAGIC)?;
+    let length = usize::try_from(take_u64(&mut rest)?).ok()?;
+    let (notes, after) = rest.split_at_checked(length)?;
+    rest = after;
+    let notes = serde_json::from_slice(notes).ok()?;
     let rows = take_u64(&mut rest)?;
-    let mut encoded =
-        Encoded { examples: Vec::new(), truncated: take_u64(&mut rest)?, dropped: take_u64(&mut rest)? };
+    let mut encoded = Encoded {
+        examples: Vec::new(),
+        truncated: take_u64(&mut rest)?,
+        dropped: take_u64(&mut rest)?,
+        notes,
+    };
     for _ in 0..rows {
         let length = u32::from_le_bytes(*take::<4>(&mut rest)?) as usize;
         let (tokens, after) = rest.split_at_checked(length.checked_mul(4)?)?;
@@ -73,7 +86,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.tokens");
         let example = |n: u32| Example { tokens: vec![n, n + 1], scored: vec![false, true] };
-        let encoded = Encoded { examples: vec![example(1), example(7)], truncated: 3, dropped: 1 };
+        let encoded = Encoded {
+            examples: vec![example(1), example(7)],
+            truncated: 3,
+            dropped: 1,
+            notes: [("a note".to_owned(), 2)].into(),
+        };
         write_encoded(&path, &encoded).unwrap();
         assert_eq!(read_encoded(&path), Some(encoded));
         let bytes = std::fs::read(&path).unwrap();

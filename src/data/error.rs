@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::preset::PRESETS;
+use super::template::RenderError;
 use crate::checkpoint::TokenizerError;
 
 /// A data set that cannot be used, and why.
@@ -82,13 +83,37 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
-    /// A template that is none.
-    #[error("the template '{name}' is not known")]
+    /// A row that is not what the template needs.
+    #[error("row {row} of '{name}': {reason}")]
+    Row {
+        /// The data set.
+        name: String,
+        /// The row, counted from 1.
+        row: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A template that cannot be used.
+    #[error("the template '{}' cannot be used: {reason}", shown(name))]
     NoTemplate {
         /// As written.
         name: String,
         /// Why.
-        reason: &'static str,
+        reason: String,
+    },
+    /// A token beyond the model's embedding.
+    #[error("row {row} of '{name}': token {token} ('{text}') is not in the model's embedding of {rows} rows")]
+    NoEmbedding {
+        /// The data set.
+        name: String,
+        /// The row, counted from 1.
+        row: usize,
+        /// The token.
+        token: u32,
+        /// Its text.
+        text: String,
+        /// Rows of the embedding.
+        rows: u64,
     },
     /// A row of which nothing would be learned.
     #[error("row {row} of '{name}' has no trainable token")]
@@ -115,7 +140,22 @@ pub enum DataError {
     Tokenizer(#[from] TokenizerError),
 }
 
+/// A template's name; of a template's own text the first line.
+fn shown(name: &str) -> &str {
+    name.lines().next().unwrap_or_default()
+}
+
 impl DataError {
+    /// What is wrong with a row, counted from 1.
+    pub(super) fn of_row(error: RenderError, name: &str, row: usize) -> Self {
+        let name = name.to_owned();
+        match error {
+            RenderError::Column(column) => Self::Column { name, row, column },
+            RenderError::Row(reason) => Self::Row { name, row, reason },
+            RenderError::Template(reason) => Self::Template { name, row, reason },
+        }
+    }
+
     /// What the user can do about it.
     pub fn help(&self) -> String {
         match self {
@@ -137,6 +177,10 @@ impl DataError {
             Self::Empty { .. } => "add rows to the file".into(),
             Self::Column { .. } => "choose a template that fits the file's columns with `template`".into(),
             Self::Template { .. } => "the row does not fit the template: correct the row or the template".into(),
+            Self::Row { .. } => "correct the row, or remove it".into(),
+            Self::NoEmbedding { .. } => {
+                "the tokenizer has tokens that the checkpoint has no rows for: use the tokenizer that belongs to it".into()
+            }
             Self::NoTemplate { .. } => "write auto, alpaca, question-answer, chat, a .jinja file or a Jinja text".into(),
             Self::NoTrainableToken { .. } => {
                 "the response is empty or was cut off: remove the row, raise train.max_seq_length, or score all labels".into()

@@ -1,8 +1,10 @@
 //! Tokens and labels of rows.
 
+use std::collections::BTreeMap;
+
 use super::error::DataError;
 use super::rows::Row;
-use super::template::{Part, RenderError, Template};
+use super::template::{Part, Rendered, Template};
 use crate::checkpoint::ModelTokenizer;
 use crate::job::{Labels, Overlong};
 
@@ -31,6 +33,8 @@ pub struct Encoded {
     pub truncated: u64,
     /// Rows that were left out.
     pub dropped: u64,
+    /// What rows have and is not used, or should be known of them: words → number of rows.
+    pub notes: BTreeMap<String, u64>,
 }
 
 impl Encoded {
@@ -45,14 +49,16 @@ impl Encoded {
 pub struct Encoding {
     /// Which tokens are scored.
     pub labels: Labels,
+    /// Rows of the model's embedding.
+    pub vocabulary: u64,
     /// Longest row in tokens.
     pub max_tokens: usize,
     /// What happens to a longer one.
     pub overlong: Overlong,
 }
 
-/// Encodes every row. Errors: no rows, a missing column, a template that fails, a row without a trainable token, a row
-/// that is too long where that is refused; each with the row's number.
+/// Encodes every row. Errors: no rows, a missing column, a template that fails, a row without a trainable token, a token
+/// that the model has no embedding of, a row that is too long where that is refused; each with the row's number.
 pub fn encode_rows(
     name: &str,
     rows: &[Row],
@@ -62,12 +68,19 @@ pub fn encode_rows(
 ) -> Result<Encoded, DataError> {
     let mut encoded = Encoded::default();
     for (index, row) in rows.iter().enumerate() {
-        let (name, row_number) = (|| name.to_owned(), index + 1);
-        let parts = template.render(row).map_err(|error| match error {
-            RenderError::Column(column) => DataError::Column { name: name(), row: row_number, column },
-            RenderError::Template(reason) => DataError::Template { name: name(), row: row_number, reason },
-        })?;
+        let at = |error| DataError::of_row(error, name, index + 1);
+        let Rendered { parts, notes } = template.render(row).map_err(at)?;
         let mut example = encode_parts(&parts, template, tokenizer, encoding.labels)?;
+        let (name, row_number) = (|| name.to_owned(), index + 1);
+        if let Some(token) = example.tokens.iter().find(|token| u64::from(**token) >= encoding.vocabulary) {
+            return Err(DataError::NoEmbedding {
+                name: name(),
+                row: row_number,
+                token: *token,
+                text: tokenizer.token(*token).unwrap_or_default(),
+                rows: encoding.vocabulary,
+            });
+        }
         let (tokens, max) = (example.tokens.len(), encoding.max_tokens);
         if tokens > max {
             match encoding.overlong {
@@ -89,6 +102,9 @@ pub fn encode_rows(
         if silent || example.scored_tokens() == 0 {
             return Err(DataError::NoTrainableToken { name: name(), row: row_number });
         }
+        for note in notes.into_iter().collect::<std::collections::BTreeSet<_>>() {
+            *encoded.notes.entry(note).or_default() += 1;
+        }
         encoded.examples.push(example);
     }
     if encoded.examples.is_empty() {
@@ -108,52 +124,67 @@ fn says_nothing(parts: &[Part], labels: Labels) -> bool {
 }
 
 /// Encodes the whole text at once and ends it with one end-of-sequence token. A part starts where the encoding of the
-/// text before it ends. A turn is scored up to its own end-of-sequence token: what a template puts behind it is not the
-/// model's to say.
+/// text before it ends. A turn of a chat is scored up to the end-of-sequence token behind its own text: what a template puts
+/// behind that is not the model's to say.
 fn encode_parts(
     parts: &[Part],
     template: &Template,
     tokenizer: &ModelTokenizer,
     labels: Labels,
 ) -> Result<Example, DataError> {
-    let special = !template.has_special_tokens();
+    let chat = template.has_special_tokens();
     let text: String = parts.iter().map(|part| part.text.as_str()).collect();
-    let mut tokens = tokenizer.encode(&text, special)?;
+    let (first, last) = if chat { (&[][..], &[][..]) } else { tokenizer.added() };
+    let mut tokens = [first, &tokenizer.encode(&text, false)?].concat();
+    // A longer text can have fewer tokens where the seam merges: a part is then empty, never negative.
+    let length = |before: &str| -> Result<usize, DataError> {
+        Ok((first.len() + tokenizer.encode(before, false)?.len()).min(tokens.len()))
+    };
+    let is_end = |token: &u32| tokenizer.eos() == Some(*token);
     let last_turn = parts.iter().rposition(|part| part.assistant);
-    let ends_itself = |tokens: &[u32]| tokenizer.eos().is_some_and(|eos| tokens.contains(&eos));
     let mut scored = vec![labels == Labels::All; tokens.len()];
     let (mut before, mut end) = (String::new(), 0);
-    let mut turn_ends = false;
+    let mut ends_itself = false;
     for (number, part) in parts.iter().enumerate() {
         let start = end;
-        before.push_str(&part.text);
-        end = if number + 1 == parts.len() {
-            tokens.len()
-        } else {
-            // A longer text can have fewer tokens where the seam merges: a part is then empty, never negative.
-            tokenizer.encode(&before, special)?.len().clamp(start, tokens.len())
+        let content = match part.assistant && chat {
+            true => length(&format!("{before}{}", &part.text[..part.content_end]))?.max(start),
+            false => start,
         };
+        before.push_str(&part.text);
+        end = if number + 1 == parts.len() { tokens.len() } else { length(&before)?.max(start) };
         let wanted = match labels {
             Labels::All => false,
-            Labels::Response => Some(number) == last_turn,
-            Labels::Assistant => part.assistant,
+            Labels::Response => part.trained && Some(number) == last_turn,
+            Labels::Assistant => part.trained && part.assistant,
         };
-        let turn = &tokens[start..end];
-        let own_end = tokenizer.eos().and_then(|eos| turn.iter().position(|token| *token == eos));
+        let own_end = tokens[content.min(end)..end].iter().position(is_end).map(|at| content + at + 1);
+        // A template with generation tags says itself how far a turn goes.
+        let whole = part.content_end == part.text.len();
         if part.assistant {
-            turn_ends = own_end.is_some();
+            ends_itself = own_end.is_some() || whole && tokens[start..end].last().is_some_and(is_end);
         }
         if wanted {
-            let last = own_end.map_or(end, |at| start + at + 1);
-            scored[start..last].fill(true);
+            scored[start..own_end.filter(|_| chat && !whole).unwrap_or(end)].fill(true);
         }
     }
-    if let Some(eos) = tokenizer.eos()
-        && !turn_ends
-        && !(special && ends_itself(&tokens[tokens.len().saturating_sub(1)..]))
-    {
+    if chat {
+        // After a turn that is not the assistant's nothing is to be said.
+        let open =
+            last_turn.is_some_and(|turn| parts[turn + 1..].iter().all(|part| part.text.trim().is_empty()));
+        ends_itself |= !open;
+    } else {
+        ends_itself = tokens.last().is_some_and(is_end);
+        if !ends_itself && last.first().is_some_and(is_end) {
+            tokens.push(last[0]);
+            scored.push(true);
+            ends_itself = true;
+        }
+    }
+    if let Some(eos) = tokenizer.eos().filter(|_| !ends_itself) {
         tokens.push(eos);
-        scored.push(true);
+        let trained = last_turn.is_none_or(|turn| parts[turn].trained);
+        scored.push(labels == Labels::All || trained);
     }
     if let Some(first) = scored.first_mut() {
         *first = false;

@@ -12,7 +12,7 @@ mod source;
 mod template;
 
 pub use cache::{read_encoded, write_encoded};
-pub use chat::{ChatTemplate, Message};
+pub use chat::{Chat, ChatSource, ChatTemplate, Message};
 pub use error::DataError;
 pub use example::{Encoded, Encoding, Example, encode_rows};
 pub use generated::{Arithmetic, Split};
@@ -20,4 +20,4 @@ pub use place::{PARQUET_REVISION, Place};
 pub use preset::{PRESETS, Preset, PresetOrigin, find_preset};
 pub use rows::{Row, read_rows};
 pub use source::{DataRoots, DataSource};
-pub use template::{Part, RenderError, Template};
+pub use template::{Part, RenderError, Rendered, Template};

@@ -1,17 +1,43 @@
 //! How a row becomes a prompt and a response: fixed forms, or a Jinja chat template.
 
-use super::chat::{ChatTemplate, Message};
+use super::chat::{Chat, ChatTemplate, Message, chat_of};
 use super::rows::Row;
 use crate::checkpoint::ModelTokenizer;
 use crate::data::DataError;
+use crate::jinja::TemplateDate;
 
-/// A part of a rendered row, and whether it is a turn of the assistant.
+/// A part of a rendered row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The text.
     pub text: String,
     /// Whether the assistant says it.
     pub assistant: bool,
+    /// Whether the row lets the loss score it.
+    pub trained: bool,
+    /// Where the answer's own text ends, in bytes of `text`: the turn's end token is looked for behind it.
+    pub content_end: usize,
+}
+
+impl Part {
+    /// A part that is not the assistant's.
+    pub(super) fn prompt(text: impl Into<String>) -> Self {
+        Self { text: text.into(), assistant: false, trained: false, content_end: 0 }
+    }
+
+    /// An answer that is all text.
+    fn answer(text: String) -> Self {
+        Self { content_end: text.len(), text, assistant: true, trained: true }
+    }
+}
+
+/// A row as text, and what a reader should know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// One after another the whole text.
+    pub parts: Vec<Part>,
+    /// What the row has and is not used, in words that are counted over rows.
+    pub notes: Vec<String>,
 }
 
 /// A template.
@@ -29,67 +55,103 @@ pub enum Template {
 /// Why a row cannot be rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenderError {
-    /// This column is missing or is no text.
+    /// This column is missing or is not a string.
     Column(&'static str),
+    /// The row is not what the template needs.
+    Row(String),
     /// The template fails.
     Template(String),
 }
 
+/// Columns that say something about a row and nothing that a model is to read.
+const ABOUT_ROWS: [&str; 17] = [
+    "id",
+    "_id",
+    "idx",
+    "index",
+    "uid",
+    "uuid",
+    "source",
+    "dataset",
+    "category",
+    "split",
+    "lang",
+    "language",
+    "license",
+    "metadata",
+    "url",
+    "timestamp",
+    "__index_level_0__",
+];
+const ALPACA_COLUMNS: [&str; 5] = ["instruction", "input", "context", "output", "response"];
+const CHAT_COLUMNS: [&str; 5] = ["messages", "conversations", "system", "tools", "documents"];
+const PAIR_COLUMNS: [&str; 8] =
+    ["history", "instruction", "question", "input", "context", "output", "response", "answer"];
+
 impl Template {
-    /// The template that a sweep file names: `auto` looks at the columns of a row, `chat` takes the tokenizer's own, a
-    /// text with Jinja in it or a `.jinja` file (relative to `folder`) is a chat template itself. Errors: unknown, a
-    /// template that does not compile, `chat` for a tokenizer without one.
+    /// The template that a sweep file names: `auto` looks at the columns of a row, `chat` takes the tokenizer's own (`chat:NAME`
+    /// one of several), a text with Jinja in it or a `.jinja` file (relative to `folder`) is a chat template itself. Errors:
+    /// unknown, a template that does not compile, `chat` for a tokenizer without one.
     pub fn resolve(
         name: &str,
         first: Option<&Row>,
         tokenizer: &ModelTokenizer,
+        date: TemplateDate,
         folder: &std::path::Path,
     ) -> Result<Self, DataError> {
-        let none = |reason| DataError::NoTemplate { name: name.to_owned(), reason };
+        let fail = |reason: String| DataError::NoTemplate { name: name.to_owned(), reason };
+        let compile = |source: &str| {
+            let chat = ChatTemplate::of(source, tokenizer, date).map_err(fail)?;
+            Ok(Self::Chat(Box::new(chat)))
+        };
+        let has_tools = first.is_some_and(|row| row.get("tools").is_some_and(|tools| !tools.is_null()));
         match name {
-            "auto" => Ok(first.map_or(Self::Alpaca, |row| Self::guess(row, tokenizer))),
+            "auto" => {
+                match first.filter(|row| row.contains_key("messages") || row.contains_key("conversations")) {
+                    Some(_) => match tokenizer.chat_template(has_tools) {
+                        Some(source) => compile(source),
+                        None => Err(fail(
+                            "the rows are chats, and the model's tokenizer has no chat template".to_owned(),
+                        )),
+                    },
+                    None => Ok(first.map_or(Self::Alpaca, Self::guess)),
+                }
+            }
             "alpaca" => Ok(Self::Alpaca),
             "question-answer" => Ok(Self::QuestionAnswer),
-            "chat" => {
-                let source = tokenizer
-                    .chat_template()
-                    .ok_or_else(|| none("the model's tokenizer has no chat template"))?;
-                Self::chat(source, tokenizer)
-                    .ok_or_else(|| none("the tokenizer's chat template does not compile"))
-            }
-            text if text.contains("{%") || text.contains("{{") => {
-                Self::chat(text, tokenizer).ok_or_else(|| none("it does not compile"))
-            }
+            "chat" => match tokenizer.chat_template(has_tools) {
+                Some(source) => compile(source),
+                None => Err(fail(tokenizer.no_chat_template())),
+            },
+            text if text.contains("{%") || text.contains("{{") => compile(text),
             file if file.ends_with(".jinja") => {
                 let path = folder.join(file);
                 let source =
                     std::fs::read_to_string(&path).map_err(|source| DataError::Io { path, source })?;
-                Self::chat(&source, tokenizer).ok_or_else(|| none("it does not compile"))
+                compile(&source)
             }
-            _ => Err(none("it is none of the known ones")),
+            named => match named.strip_prefix("chat:").map(|name| tokenizer.named_chat_template(name)) {
+                Some(Some(source)) => compile(source),
+                Some(None) => Err(fail(tokenizer.no_chat_template())),
+                None => Err(fail("it is not one of the known templates".to_owned())),
+            },
         }
     }
 
-    fn chat(source: &str, tokenizer: &ModelTokenizer) -> Option<Self> {
-        ChatTemplate::of(source, tokenizer).ok().map(|chat| Self::Chat(Box::new(chat)))
-    }
-
-    /// The template that fits a row's columns.
-    fn guess(row: &Row, tokenizer: &ModelTokenizer) -> Self {
+    /// The fixed form that fits a row's columns.
+    fn guess(row: &Row) -> Self {
         if row.contains_key("question") && row.contains_key("answer") {
             return Self::QuestionAnswer;
         }
-        let chat = row.contains_key("messages") || row.contains_key("conversations");
-        let template = chat.then(|| tokenizer.chat_template()).flatten();
-        template.and_then(|source| Self::chat(source, tokenizer)).unwrap_or(Self::Alpaca)
+        Self::Alpaca
     }
 
     /// What stands for the template in a training key: a name, or the chat template's text.
-    pub fn identity(&self) -> &str {
+    pub fn identity(&self) -> String {
         match self {
-            Self::Alpaca => "alpaca",
-            Self::QuestionAnswer => "question-answer",
-            Self::Chat(chat) => chat.source(),
+            Self::Alpaca => "alpaca".to_owned(),
+            Self::QuestionAnswer => "question-answer".to_owned(),
+            Self::Chat(chat) => chat.identity(),
         }
     }
 
@@ -102,42 +164,70 @@ impl Template {
     /// last message of the user. Error: a template that fails.
     pub fn prompt(&self, messages: &[(String, String)]) -> Result<String, RenderError> {
         if let Self::Chat(chat) = self {
-            let message =
-                |(role, content): &(String, String)| Message { role: role.clone(), content: content.clone() };
-            return chat.text(&messages.iter().map(message).collect::<Vec<_>>(), true);
+            let messages = messages.iter().map(|(role, content)| Message::new(role, content.as_str()));
+            return chat.text(&Chat::of(messages), true);
         }
         let asked = messages.iter().rev().find(|(role, _)| role == "user");
         let asked = asked.map(|(_, content)| content.clone()).ok_or(RenderError::Column("messages"))?;
         let name = if matches!(self, Self::Alpaca) { "instruction" } else { "question" };
         let row = [(name, asked), ("output", String::new()), ("answer", String::new())];
         let row: Row = row.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
-        let parts = self.render(&row)?;
+        let parts = self.render(&row)?.parts;
         Ok(parts.into_iter().filter(|part| !part.assistant).map(|part| part.text).collect())
     }
 
-    /// The parts of a row, one after another the whole text. Error: a missing column, a template that fails.
-    pub fn render(&self, row: &Row) -> Result<Vec<Part>, RenderError> {
-        let pair = |prompt: String, response: &str| {
-            vec![Part { text: prompt, assistant: false }, Part { text: response.to_owned(), assistant: true }]
-        };
+    /// A row's text. Error: a missing column, a template that fails.
+    pub fn render(&self, row: &Row) -> Result<Rendered, RenderError> {
+        let pair = |prompt: String, response: String| vec![Part::prompt(prompt), Part::answer(response)];
         match self {
             Self::QuestionAnswer => {
                 let (question, answer) = (column(row, &["question"])?, column(row, &["answer"])?);
-                Ok(pair(format!("Question: {question}\nAnswer:"), &format!(" {answer}")))
+                let parts = pair(format!("Question: {question}\nAnswer:"), format!(" {answer}"));
+                Ok(Rendered { parts, notes: unused(row, &["question", "answer"]) })
             }
             Self::Alpaca => {
                 let output = column(row, &["output", "response"])?;
-                Ok(pair(alpaca_prompt(row)?, output))
+                let parts = pair(alpaca_prompt(row)?, output.to_owned());
+                Ok(Rendered { parts, notes: unused(row, &ALPACA_COLUMNS) })
             }
-            Self::Chat(chat) => chat.render(&messages(row)?),
+            Self::Chat(template) => {
+                let (chat, mut notes) = chat_of(row)?;
+                let parts = template.render(&chat)?;
+                let ignored = template.ignored_keys(&chat)?.into_iter();
+                notes.extend(ignored.map(|key| format!("the chat template does not print '{key}'")));
+                let listed = ["messages", "conversations"].iter().any(|name| row.contains_key(*name));
+                let mut known = CHAT_COLUMNS.to_vec();
+                if !listed {
+                    known.extend(PAIR_COLUMNS);
+                }
+                notes.extend(unused(row, &known));
+                Ok(Rendered { parts, notes })
+            }
         }
     }
 }
 
-/// The text of the first of these columns that is there. Error: the first name.
-fn column<'a>(row: &'a Row, names: &[&'static str]) -> Result<&'a str, RenderError> {
-    let found = names.iter().find_map(|name| row.get(*name)?.as_str());
-    found.ok_or(RenderError::Column(names[0]))
+/// Columns with something in them that a template does not read.
+fn unused(row: &Row, known: &[&str]) -> Vec<String> {
+    let is_empty = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => true,
+        serde_json::Value::String(text) => text.is_empty(),
+        serde_json::Value::Array(items) => items.is_empty(),
+        _ => false,
+    };
+    let read = |name: &str| known.contains(&name) || ABOUT_ROWS.contains(&name);
+    let unused = row.iter().filter(|(name, value)| !read(name) && !is_empty(value));
+    unused.map(|(name, _)| format!("the column '{name}' is not used")).collect()
+}
+
+/// The string of the first of these columns that is there. Error: the first name.
+pub(super) fn column<'a>(row: &'a Row, names: &[&'static str]) -> Result<&'a str, RenderError> {
+    optional(row, names).ok_or(RenderError::Column(names[0]))
+}
+
+/// The string of the first of these columns that has one.
+pub(super) fn optional<'a>(row: &'a Row, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| row.get(*name)?.as_str())
 }
 
 fn alpaca_prompt(row: &Row) -> Result<String, RenderError> {
@@ -155,47 +245,9 @@ fn alpaca_prompt(row: &Row) -> Result<String, RenderError> {
     })
 }
 
-/// The chat of a row: `messages` with role and content, `conversations` with from and value, or instruction and output
-/// (question and answer) after the pairs of `history`.
-fn messages(row: &Row) -> Result<Vec<Message>, RenderError> {
-    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-    for (name, role_name, content_name) in
-        [("messages", "role", "content"), ("conversations", "from", "value")]
-    {
-        let Some(list) = row.get(name) else { continue };
-        let read = |item: &serde_json::Value| {
-            let role = match item[role_name].as_str()? {
-                "human" => "user",
-                "gpt" => "assistant",
-                other => other,
-            };
-            Some(message(role, item[content_name].as_str()?))
-        };
-        let list = list.as_array().and_then(|items| items.iter().map(read).collect::<Option<Vec<_>>>());
-        let missing = if name == "messages" { "messages" } else { "conversations" };
-        return list.filter(|list| !list.is_empty()).ok_or(RenderError::Column(missing));
-    }
-    let mut chat = Vec::new();
-    for pair in row.get("history").and_then(|history| history.as_array()).into_iter().flatten() {
-        let (Some(user), Some(assistant)) = (pair[0].as_str(), pair[1].as_str()) else {
-            return Err(RenderError::Column("history"));
-        };
-        chat.extend([message("user", user), message("assistant", assistant)]);
-    }
-    let question = column(row, &["instruction", "question"])?;
-    let user = match column(row, &["input", "context"]).unwrap_or_default() {
-        "" => question.to_owned(),
-        input => format!("{question}\n\n{input}"),
-    };
-    chat.extend([
-        message("user", &user),
-        message("assistant", column(row, &["output", "response", "answer"])?),
-    ]);
-    Ok(chat)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::chat::tests::{CHATML, template as chat};
     use super::*;
 
     fn row(json: &str) -> Row {
@@ -203,7 +255,7 @@ mod tests {
     }
 
     fn texts(template: &Template, json: &str) -> Vec<String> {
-        template.render(&row(json)).unwrap().into_iter().map(|part| part.text).collect()
+        template.render(&row(json)).unwrap().parts.into_iter().map(|part| part.text).collect()
     }
 
     #[test]
@@ -226,19 +278,20 @@ mod tests {
         assert_eq!(missing, Err(RenderError::Column("answer")));
     }
 
-    fn chat(source: &str) -> ChatTemplate {
-        ChatTemplate::new(source, "<s>", "</s>").unwrap()
+    #[test]
+    fn a_column_that_is_not_read_is_named_and_one_about_the_row_is_not() {
+        let json = r#"{"id":1,"question":"Q","answer":"A","system":"S","tools":[],"history":null}"#;
+        let rendered = Template::QuestionAnswer.render(&row(json)).unwrap();
+        assert_eq!(rendered.notes, ["the column 'system' is not used"]);
     }
-
-    const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
     #[test]
     fn a_chat_is_cut_at_the_turns_of_the_assistant() {
         let template = Template::Chat(Box::new(chat(CHATML)));
-        let parts =
+        let rendered =
             template.render(&row(r#"{"history":[["a","b"]],"instruction":"c","output":"d"}"#)).unwrap();
         let shown: Vec<(&str, bool)> =
-            parts.iter().map(|part| (part.text.as_str(), part.assistant)).collect();
+            rendered.parts.iter().map(|part| (part.text.as_str(), part.assistant)).collect();
         assert_eq!(
             shown,
             [
@@ -248,6 +301,7 @@ mod tests {
                 ("d<end>\n", true)
             ]
         );
+        assert_eq!(rendered.notes, Vec::<String>::new());
     }
 
     #[test]
@@ -258,12 +312,5 @@ mod tests {
             r#"{"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}"#,
         );
         assert_eq!(parts.concat(), "<user>a<end>\n<assistant>b<end>\n");
-    }
-
-    #[test]
-    fn a_template_that_rewrites_earlier_turns_is_refused() {
-        let template = chat("{{ messages|length }}{% for m in messages %}{{m.content}}{% endfor %}");
-        let messages = messages(&row(r#"{"instruction":"c","output":"d"}"#)).unwrap();
-        assert!(matches!(template.render(&messages), Err(RenderError::Template(_))));
     }
 }

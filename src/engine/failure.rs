@@ -25,6 +25,10 @@ pub(crate) enum EngineError {
     NoModel,
     #[error("the loss is {loss} at step {step}")]
     LossNotFinite { step: u64, loss: f64 },
+    #[error("the gradient's norm is {norm} at step {step}")]
+    GradientNotFinite { step: u64, norm: f64 },
+    #[error("the adapter holds a number that is not finite after step {step}")]
+    AdapterNotFinite { step: u64 },
     #[error("task '{task}', document {document}: a log-likelihood is {value}")]
     LikelihoodNotFinite { task: String, document: usize, value: f64 },
     #[error("a pass of at most {budget} tokens needs more memory than there is: {reason}")]
@@ -41,29 +45,83 @@ pub(crate) enum EngineError {
     Events(#[from] loragrid::protocol::FrameError),
 }
 
+/// Errors of the system that say that no space is left, on the disk or in the user's quota.
+const FULL: [i32; 2] = [nix::libc::ENOSPC, nix::libc::EDQUOT];
+/// Errors of the system that say that a file cannot be reached now: a disk or a share is away, or its mode was changed.
+const AWAY: [i32; 12] = [
+    nix::libc::EACCES,
+    nix::libc::EHOSTDOWN,
+    nix::libc::EIO,
+    nix::libc::EMFILE,
+    nix::libc::ENFILE,
+    nix::libc::ENODEV,
+    nix::libc::ENOENT,
+    nix::libc::ENOTCONN,
+    nix::libc::EPERM,
+    nix::libc::EROFS,
+    nix::libc::ESTALE,
+    nix::libc::ETIMEDOUT,
+];
+
 impl EngineError {
+    /// The system's error behind it.
+    fn system(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Io { source, .. } | Self::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+
     /// The event's content.
     pub(crate) fn report(&self) -> EngineFailure {
-        let full =
-            matches!(self, Self::Io { source, .. } if source.raw_os_error() == Some(nix::libc::ENOSPC));
+        let system = self.system().and_then(std::io::Error::raw_os_error);
         let kind = match self {
-            _ if full => FailureKind::DiskFull,
+            _ if system.is_some_and(|code| FULL.contains(&code)) => FailureKind::DiskFull,
+            _ if system.is_some_and(|code| AWAY.contains(&code)) => FailureKind::Environment,
+            // Rows and weights that are not there come back, or are written anew.
+            Self::NoRows { .. } | Self::Checkpoint(CheckpointError::Missing { .. }) => {
+                FailureKind::Environment
+            }
             Self::OutOfMemory { .. } => FailureKind::OutOfMemory,
             Self::Checkpoint(_)
             | Self::Tokenizer(_)
             | Self::Data(_)
             | Self::Task(_)
             | Self::Adapter { .. } => FailureKind::BadInput,
-            Self::LossNotFinite { .. } | Self::LikelihoodNotFinite { .. } | Self::LogitsNotFinite => {
-                FailureKind::Diverged
+            Self::LossNotFinite { .. }
+            | Self::GradientNotFinite { .. }
+            | Self::AdapterNotFinite { .. }
+            | Self::LikelihoodNotFinite { .. }
+            | Self::LogitsNotFinite => FailureKind::Diverged,
+            Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) | Self::Stopped => {
+                FailureKind::Internal
             }
-            Self::NoRows { .. }
-            | Self::NoModel
-            | Self::Torch(_)
-            | Self::Io { .. }
-            | Self::Events(_)
-            | Self::Stopped => FailureKind::Internal,
         };
         EngineFailure { kind, message: self.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(code: i32) -> FailureKind {
+        let source = std::io::Error::from_raw_os_error(code);
+        EngineError::Io { what: "writing".to_owned(), source }.report().kind
+    }
+
+    #[test]
+    fn a_full_disk_and_a_file_that_is_away_are_no_faults_of_a_job() {
+        assert_eq!(kind(nix::libc::ENOSPC), FailureKind::DiskFull);
+        assert_eq!(kind(nix::libc::EDQUOT), FailureKind::DiskFull);
+        for code in [nix::libc::EIO, nix::libc::EROFS, nix::libc::ENOENT, nix::libc::EACCES] {
+            assert_eq!(kind(code), FailureKind::Environment);
+        }
+        assert_eq!(kind(nix::libc::EINVAL), FailureKind::Internal);
+        let path = std::path::PathBuf::from("model");
+        let missing = EngineError::Checkpoint(CheckpointError::Missing { path: path.clone() });
+        assert_eq!(missing.report().kind, FailureKind::Environment);
+        let broken = CheckpointError::Malformed { path, reason: String::new() };
+        assert_eq!(EngineError::Checkpoint(broken).report().kind, FailureKind::BadInput);
     }
 }

@@ -44,6 +44,10 @@ pub(crate) fn generate(
 
 /// The token after logits `[vocab]`; `place` counts the tokens before it.
 fn choose(logits: &Tensor, sampling: Sampling, place: u64) -> Result<u32, EngineError> {
+    // A NaN anywhere makes the largest one NaN.
+    if !logits.max().double_value(&[]).is_finite() {
+        return Err(EngineError::LogitsNotFinite);
+    }
     if sampling.temperature == 0.0 {
         return Ok(logits.argmax(None, false).int64_value(&[]) as u32);
     }
@@ -108,7 +112,8 @@ mod tests {
 
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
-        let logits = Tensor::from_slice(&[f32::NAN, 1.0]);
-        assert!(choose(&logits, SAMPLING, 0).is_err());
+        let logits = Tensor::from_slice(&[1.0, f32::NAN, 0.5]);
+        let greedy = Sampling { temperature: 0.0, ..SAMPLING };
+        assert!(choose(&logits, SAMPLING, 0).is_err() && choose(&logits, greedy, 0).is_err());
     }
 }

@@ -49,7 +49,14 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 const KEPT_MILLISECONDS: std::ffi::c_long = 10_000;
 
 /// What libtorch's allocators say when there is no memory.
-const NO_MEMORY: [&str; 3] = ["not enough memory", "out of memory", "can't allocate memory"];
+const NO_MEMORY: [&str; 6] = [
+    "not enough memory",
+    "out of memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "std::bad_alloc",
+];
 
 /// Computes within a budget of tokens; libtorch's want of memory becomes an error, and any other panic goes on. What is
 /// computed must leave no half of itself behind.

@@ -122,7 +122,11 @@ impl Merger<'_> {
         let stored = if tied_head { LayerName::Embedding } else { layer };
         let (mut weight, kind) = match self.checkpoint.read(stored, part)? {
             Stored::Dense(data) => {
-                let kind = StoredKind::of(&data);
+                // A quantized GGUF has no dtype of its own: it is written in bf16, rounded once.
+                let kind = match self.checkpoint.gguf() {
+                    Some(_) => StoredKind::Bf16,
+                    None => StoredKind::of(&data),
+                };
                 (from_stored(&data, Kind::Float, self.model.device()), kind)
             }
             // What the loaded model holds is what these codes stand for.

@@ -24,7 +24,9 @@ impl Optimizer {
     pub(crate) fn new(parameters: &Tensor, train: &TrainConfig, rates: Option<Tensor>) -> Self {
         let rule = match train.optimizer {
             job::Optimizer::Adamw => Rule::AdamW(AdamW::new(parameters, train)),
-            job::Optimizer::Sgd => Rule::Sgd(Sgd { velocity: None, momentum: train.momentum }),
+            job::Optimizer::Sgd => {
+                Rule::Sgd(Sgd { velocity: None, momentum: train.momentum, device: parameters.device() })
+            }
         };
         Self { rule, weight_decay: train.weight_decay, rates }
     }
@@ -41,14 +43,19 @@ impl Optimizer {
     pub(crate) fn restore(&mut self, tensors: &[(String, Tensor)]) -> bool {
         let find =
             |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, own)| own.shallow_clone());
-        match &mut self.rule {
+        // The state stays where it was made: what was read from a file is on the CPU.
+        tch::no_grad(|| match &mut self.rule {
             Rule::AdamW(adamw) => {
                 let (Some(first), Some(second)) = (find("first"), find("second")) else { return false };
-                (adamw.first, adamw.second) = (first, second);
+                adamw.first.copy_(&first);
+                adamw.second.copy_(&second);
+                true
             }
-            Rule::Sgd(sgd) => sgd.velocity = find("velocity"),
-        }
-        true
+            Rule::Sgd(sgd) => {
+                sgd.velocity = find("velocity").map(|velocity| velocity.to_device(sgd.device));
+                true
+            }
+        })
     }
 
     /// Steps that its correction counts.
@@ -94,15 +101,15 @@ impl Rate<'_> {
     }
 }
 
-/// Scales a gradient down to the given norm, as torch's `clip_grad_norm_`; 0: not at all.
-pub(crate) fn clip(gradient: &mut Tensor, norm: f64) {
-    if norm > 0.0 {
-        let own = gradient.norm().to_kind(Kind::Double).double_value(&[]);
-        let factor = norm / (own + 1e-6);
-        if factor < 1.0 {
-            let _ = gradient.g_mul_scalar_(factor);
-        }
+/// Scales a gradient down to the given norm, as torch's `clip_grad_norm_`; 0: not at all. Returns its own norm, which is
+/// not finite where a number of it is not.
+pub(crate) fn clip(gradient: &mut Tensor, norm: f64) -> f64 {
+    let own = gradient.norm().to_kind(Kind::Double).double_value(&[]);
+    let factor = norm / (own + 1e-6);
+    if norm > 0.0 && factor < 1.0 {
+        let _ = gradient.g_mul_scalar_(factor);
     }
+    own
 }
 
 /// Stochastic gradient descent with momentum, in the order of operations of torch's own: weight decay is part of the
@@ -110,6 +117,8 @@ pub(crate) fn clip(gradient: &mut Tensor, norm: f64) {
 struct Sgd {
     velocity: Option<Tensor>,
     momentum: f64,
+    /// Where the parameters are.
+    device: Device,
 }
 
 impl Sgd {
@@ -173,5 +182,40 @@ impl AdamW {
         parameters.copy_(&(decayed - &first / denominator * (rate / correction1)));
         self.first.copy_(&first);
         self.second.copy_(&second);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(words: &str) -> TrainConfig {
+        let mut settings = job::Settings::new();
+        settings.set(job::find_key("model").unwrap(), "m".into(), job::Origin::Axis);
+        settings.set(job::find_key("train.optimizer").unwrap(), words.into(), job::Origin::Axis);
+        settings.fill_defaults(job::Profile::Peft);
+        job::JobConfig::from_settings(&settings, job::DType::Fp32).unwrap().train
+    }
+
+    #[test]
+    fn a_state_that_is_read_goes_where_the_parameters_are() {
+        let parameters = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+        let mut optimizer = Optimizer::new(&parameters, &train("adamw"), None);
+        let before = optimizer.state()[0].1.data_ptr();
+        let read = Tensor::from_slice(&[1.0f32, 2.0, 3.0]);
+        let tensors = ["first", "second"].map(|name| (name.to_owned(), read.shallow_clone()));
+        assert!(optimizer.restore(&tensors));
+        assert_eq!(optimizer.state()[0].1.data_ptr(), before, "a tensor of a file is not the optimizer's");
+        assert!(optimizer.state()[1].1.equal(&read));
+        assert!(!optimizer.restore(&tensors[..1]));
+    }
+
+    #[test]
+    fn a_gradient_with_an_infinite_number_is_seen() {
+        for norm in [0.0, 1.0] {
+            let mut gradient = Tensor::from_slice(&[1.0f32, f32::INFINITY]);
+            assert!(!clip(&mut gradient, norm).is_finite());
+            assert!(clip(&mut Tensor::from_slice(&[3.0f32, 4.0]), norm) == 5.0);
+        }
     }
 }

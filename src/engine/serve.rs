@@ -11,7 +11,7 @@ use loragrid::data::{Encoded, read_encoded};
 use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use loragrid::protocol::{
     self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, PackOrder,
-    ProbeOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, read_frame,
+    ProbeOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
     write_frame,
 };
 use tch::{Device, Kind};
@@ -118,7 +118,10 @@ impl Engine {
         let checkpoint = Checkpoint::open(&order.model)?;
         // Merging and comparing need none; scoring says that it is missing.
         let tokenizer = ModelTokenizer::open(&checkpoint).ok();
-        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), self.device)?;
+        let events = &mut self.events;
+        let mut signs = LifeSigns::new();
+        let mut sign = || signs.beat(&mut || Ok(write_frame(events, &Event::Pass)?));
+        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), self.device, &mut sign)?;
         let parameters = model.config.parameters();
         let peak = peak_memory();
         let model_name = order.model.display();
@@ -312,7 +315,8 @@ fn tell(
         }
         Told::Trained(adapter, trained, reports) => {
             fault::at("adapter");
-            write_adapter(&order.adapter, adapter, model, &order.lora, &order.base_name)?;
+            let digest = write_adapter(&order.adapter, adapter, model, &order.lora, &order.base_name)?;
+            let trained = Trained { adapter: Some(digest), ..trained };
             let end = Finished { key: order.key, reports: reports.to_vec(), trained: trained.clone() };
             finish(&order.checkpoints, &end)?;
             fault::at("finished");

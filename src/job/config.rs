@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::*;
 use super::settings::Settings;
 use super::value::Value;
+use crate::jinja::TemplateDate;
 
 /// The resolved `[train]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct TrainConfig {
     pub dtype: DType,
     /// Micro-batches to train on.
     pub iterations: u64,
+    /// Passes over the rows, where the length is given so.
+    #[serde(default)]
+    pub epochs: Option<f64>,
     /// Rows of one optimizer step; a multiple of `micro_batch_size`.
     pub batch_size: u64,
     /// Rows of one iteration.
@@ -120,6 +124,16 @@ impl TrainConfig {
             LastWindow::Drop => self.iterations / self.window(),
         }
     }
+
+    /// Rows that a run goes through whose data set has so many to train on: whole epochs end with their last row, so that the
+    /// last micro-batch may be short; everything else is in whole micro-batches.
+    pub fn rows(&self, rows: u64) -> u64 {
+        let whole = self.iterations.saturating_mul(self.micro_batch_size);
+        match self.epochs {
+            Some(epochs) => whole.min(((epochs * rows as f64).ceil() as u64).max(1)),
+            None => whole,
+        }
+    }
 }
 
 /// The resolved `[lora]` section (Hu et al. 2021).
@@ -216,6 +230,8 @@ pub struct JobConfig {
     pub data: String,
     /// The template as the sweep file names it.
     pub template: String,
+    /// The day that chat templates are given.
+    pub template_date: TemplateDate,
     /// Seed of initialisation, row order and dropout.
     pub seed: u64,
     /// How long it trains; `train.iterations` is 0 until the number of rows is known.
@@ -243,6 +259,7 @@ impl JobConfig {
             // A sweep that only evaluates needs no data.
             data: settings.value("data").and_then(Value::as_text).unwrap_or_default().to_owned(),
             template: read.text("template")?.to_owned(),
+            template_date: read.word("template_date", TemplateDate::parse)?,
             seed: read.integer("seed")?,
             length,
             train: read.train(auto, length)?,
@@ -295,6 +312,7 @@ impl<'a> Reader<'a> {
             dequantise: self.word("train.dequantise", Dequantise::parse)?,
             dtype: DType::parse(dtype).unwrap_or(auto),
             iterations: if let Length::Iterations(iterations) = length { iterations } else { 0 },
+            epochs: if let Length::Epochs(epochs) = length { Some(epochs) } else { None },
             batch_size: self.integer("train.batch_size")?,
             micro_batch_size: self.integer("train.micro_batch_size")?,
             learning_rate: self.number("train.learning_rate")?,

@@ -12,9 +12,10 @@ use sha2::{Digest as _, Sha256};
 use super::choices::{DType, PromptProfile, Softmax};
 use super::settings::{Decides, Settings};
 
-/// Raised when the engine's arithmetic changes in a way that changes results, so that old adapters are not taken
-/// for new ones.
-const NUMERICS_VERSION: u32 = 1;
+/// Raised when a training gives other adapters than before, by more than rounding: old adapters are not taken for new ones.
+pub const TRAINING_VERSION: u32 = 2;
+/// Raised when a subject gets other scores than before, by more than rounding.
+pub const SCORING_VERSION: u32 = 2;
 
 /// A SHA-256; spelled as 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +34,18 @@ impl Digest {
     /// The digest of bytes.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of all that a reader gives. Error: the reader's.
+    pub fn of_reader(reader: &mut impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Self::from_hasher(hasher)),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
     }
 
     /// The digest that a finished hasher holds.
@@ -104,6 +117,8 @@ pub struct TrainingFacts<'a> {
     pub dtype: DType,
     /// Micro-batches, epochs resolved.
     pub iterations: u64,
+    /// Rows of all micro-batches: the last one of an epoch may be short.
+    pub rows: u64,
 }
 
 impl TrainingKey {
@@ -111,11 +126,12 @@ impl TrainingKey {
     /// key of the table that decides the training, with its value in one exact spelling.
     pub fn of(settings: &Settings, facts: &TrainingFacts<'_>) -> Self {
         let mut text = format!(
-            "numerics={NUMERICS_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\n",
+            "numerics={TRAINING_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\nrows={}\n",
             facts.model.0,
             facts.data,
             facts.dtype.as_str(),
             facts.iterations,
+            facts.rows,
         );
         for (key, setting) in settings.iter().filter(|(key, _)| key.decides == Decides::Training) {
             for part in [key.path, "=", setting.spelled(), "\n"] {
@@ -140,7 +156,7 @@ pub enum SubjectKey {
 impl SubjectKey {
     /// The untrained model computed in `dtype`.
     pub fn base(model: ModelIdentity, dtype: DType) -> Self {
-        Self::Base(digest_json(&("base", NUMERICS_VERSION, model, dtype)))
+        Self::Base(digest_json(&("base", 1, model, dtype)))
     }
 
     /// The digest that stands for the subject.
@@ -176,6 +192,7 @@ impl ScoreKey {
     pub fn of(subject: SubjectKey, task_version: Digest, facts: ScoreFacts) -> Self {
         let mut hasher = Sha256::new_with_prefix(subject.digest().0);
         hasher.update(task_version.0);
+        hasher.update(SCORING_VERSION.to_le_bytes());
         // Absent and 0 are two things: a task may ask for examples itself.
         for number in [facts.limit, facts.num_fewshot] {
             hasher.update(number.map_or(u64::MAX, |number| number.min(u64::MAX - 1)).to_le_bytes());
@@ -217,6 +234,7 @@ mod tests {
             template: "alpaca",
             dtype: DType::Bf16,
             iterations: 50_000,
+            rows: 50_000,
         };
         TrainingKey::of(settings, &facts)
     }
@@ -226,6 +244,7 @@ mod tests {
         let list = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
         match path {
             "model" | "revision" | "data" | "template" | "objective" => "other".into(),
+            "template_date" => "2024-07-26".into(),
             "eval" | "reference" => list(&["b"]),
             "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),
             "softmax" => "model".into(),
@@ -272,7 +291,8 @@ mod tests {
     fn what_names_stand_for_changes_the_training_key() {
         let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
         let (model, other) = (ModelIdentity(a), ModelIdentity(b));
-        let facts = TrainingFacts { model, data: a, template: "t", dtype: DType::Bf16, iterations: 1 };
+        let dtype = DType::Bf16;
+        let facts = TrainingFacts { model, data: a, template: "t", dtype, iterations: 1, rows: 1 };
         let all = [
             facts,
             TrainingFacts { model: other, ..facts },
@@ -280,6 +300,7 @@ mod tests {
             TrainingFacts { template: "u", ..facts },
             TrainingFacts { dtype: DType::Fp32, ..facts },
             TrainingFacts { iterations: 2, ..facts },
+            TrainingFacts { rows: 2, ..facts },
         ];
         let keys: std::collections::BTreeSet<TrainingKey> =
             all.iter().map(|facts| TrainingKey::of(&settings(), facts)).collect();

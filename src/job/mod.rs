@@ -17,7 +17,8 @@ pub use choices::{
 pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig, short_name};
 pub use ids::{AttemptNumber, IdError, JobId, SweepName};
 pub use key::{
-    Digest, ModelIdentity, ScoreFacts, ScoreKey, SubjectKey, TrainingFacts, TrainingKey, canonical_json,
+    Digest, ModelIdentity, SCORING_VERSION, ScoreFacts, ScoreKey, SubjectKey, TRAINING_VERSION,
+    TrainingFacts, TrainingKey, canonical_json,
 };
 pub use settings::{
     Decides, KEYS, Key, KeyKind, Origin, Setting, Settings, ValueType, find_key, nearest_key,

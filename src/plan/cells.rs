@@ -133,7 +133,15 @@ impl Builder<'_> {
         config.train.iterations = config.length.iterations(rows, config.train.micro_batch_size);
         let (dtype, iterations) = (config.train.dtype, config.train.iterations);
         let (identity, template) = (model.identity, data.template.as_str());
-        let facts = TrainingFacts { model: identity, data: data.identity, template, dtype, iterations };
+        let trained_rows = config.train.rows(rows);
+        let facts = TrainingFacts {
+            model: identity,
+            data: data.identity,
+            template,
+            dtype,
+            iterations,
+            rows: trained_rows,
+        };
         let subject = SubjectKey::Trained(TrainingKey::of(&settings, &facts));
         resolved(&mut settings, "train.dtype", "auto", dtype.as_str().into());
         if settings.get("train.epochs").is_some()
@@ -152,7 +160,7 @@ impl Builder<'_> {
             settings,
             label,
             trainable: trainable_parameters(shape, &config.lora),
-            tokens: (data.mean_tokens * (iterations * config.train.micro_batch_size) as f64) as u64,
+            tokens: (data.mean_tokens * trained_rows as f64) as u64,
             memory: Some(MemoryEstimate::of(shape, &config.train, &config.lora, MemoryDevice::Cpu)),
             work: Work::Train { data: places.data, config: Box::new(config) },
         };

@@ -55,14 +55,21 @@ impl PlannedData {
             return Ok((Self { identity, ..Self::published(config) }, Vec::new()));
         };
         let rows = source.rows()?;
-        let template = Template::resolve(&config.template, rows.first(), &local.tokenizer, folder)?;
+        let template = Template::resolve(
+            &config.template,
+            rows.first(),
+            &local.tokenizer,
+            config.template_date,
+            folder,
+        )?;
         let longest = model.config.max_positions;
         let encoding = Encoding {
             labels: config.train.labels,
+            vocabulary: model.config.vocab_size,
             max_tokens: config.train.max_seq_length.min(longest) as usize,
             overlong: config.train.overlong,
         };
-        let key = format!("{identity} {} {} {encoding:?} v1", model.identity.0, template.identity());
+        let key = format!("{identity} {} {} {encoding:?} v2", model.identity.0, template.identity());
         let cache_name = format!("{}.tokens", Digest::of(key.as_bytes()).prefix(32));
         let file = context.cache.as_ref().map(|folder| folder.join(&cache_name));
         let cached = file.as_ref().and_then(|file| read_encoded(file));
@@ -77,7 +84,7 @@ impl PlannedData {
         let data = Self {
             name: config.data.clone(),
             identity,
-            template: template.identity().to_owned(),
+            template: template.identity(),
             rows: encoded.examples.len() as u64,
             mean_tokens: encoded.tokens() as f64 / encoded.examples.len() as f64,
             encoded: Some(Arc::new(encoded)),

@@ -11,11 +11,12 @@ use super::error::PlanError;
 use super::models::PlannedModel;
 use super::samples::PlannedSample;
 use super::tasks::{PlannedGroup, PlannedTask, score_facts};
+use crate::jinja::TemplateDate;
 use crate::job::{EvalConfig, JobConfig};
 use crate::task::{Catalogue, Member, Prompting, Selection};
 
 /// The way in which a job reads its data: one encoding for each.
-pub(super) type DataWay = (String, String, usize, u64, &'static str, &'static str);
+pub(super) type DataWay = (String, String, TemplateDate, usize, u64, &'static str, &'static str);
 
 /// Where a cell finds its model, its data and its tasks in the plan.
 #[derive(Debug, Clone)]
@@ -27,8 +28,8 @@ pub(super) struct Places {
 
 /// Whether two cells have model, data and tasks in common.
 fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
-    (&a.model, &a.revision, &a.data, &a.template, &a.eval)
-        == (&b.model, &b.revision, &b.data, &b.template, &b.eval)
+    (&a.model, &a.revision, &a.data, &a.template, &a.template_date, &a.eval)
+        == (&b.model, &b.revision, &b.data, &b.template, &b.template_date, &b.eval)
         && (a.train.max_seq_length, a.train.labels, a.train.overlong)
             == (b.train.max_seq_length, b.train.labels, b.train.overlong)
 }
@@ -161,8 +162,8 @@ impl Builder<'_> {
     ) -> Result<usize, PlanError> {
         let train = &config.train;
         let (data, template) = (config.data.clone(), config.template.clone());
-        let way =
-            (data, template, model, train.max_seq_length, train.labels.as_str(), train.overlong.as_str());
+        let (labels, overlong) = (train.labels.as_str(), train.overlong.as_str());
+        let way = (data, template, config.template_date, model, train.max_seq_length, labels, overlong);
         if let Some(place) = self.by_way.get(&way) {
             return Ok(*place);
         }

@@ -24,7 +24,7 @@ pub use error::PlanError;
 pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput, weight_bytes};
 pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
-pub use models::{LocalModel, PlannedModel, hub_models};
+pub use models::{LocalModel, ModelFiles, PlannedModel, hub_models};
 pub use packs::{PACK_MOST, Pack, PackRules, makespan, packs};
 pub use samples::PlannedSample;
 pub use tasks::{PlannedGroup, PlannedTask};

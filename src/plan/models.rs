@@ -1,5 +1,6 @@
 //! The models of a sweep.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use super::context::PlanContext;
 use super::error::PlanError;
 use super::expand::expand;
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, FileStamp, ModelConfig, ModelTokenizer, find_known, read_config,
+    Checkpoint, CheckpointError, FileDigests, FileStamp, ModelConfig, ModelTokenizer, find_known, read_config,
 };
 use crate::hub::RepositoryId;
 use crate::job::{Digest, ModelIdentity, Value, canonical_json};
@@ -26,6 +27,8 @@ pub struct PlannedModel {
     pub identity: ModelIdentity,
     /// Its files, if they are here.
     pub local: Option<LocalModel>,
+    /// What should be known of its files.
+    pub notes: Vec<String>,
 }
 
 /// A model on this machine.
@@ -35,15 +38,67 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// Its tokenizer.
     pub tokenizer: ModelTokenizer,
-    /// Its files as they were when it was planned.
-    files: Vec<(PathBuf, FileStamp)>,
+    /// What it was when it was planned.
+    identity: ModelIdentity,
+    /// Its files as they were then, or when they were found to be the same again.
+    files: RefCell<Vec<(PathBuf, FileStamp)>>,
+}
+
+/// A model's files against what was planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// They are what was planned.
+    Same,
+    /// They cannot be read at this moment.
+    Away(PathBuf),
+    /// Their content is another.
+    Changed(PathBuf),
 }
 
 impl LocalModel {
-    /// A file of it that is no longer what was planned.
-    pub fn changed_file(&self) -> Option<&Path> {
-        let changed = |(path, stamp): &&(PathBuf, FileStamp)| FileStamp::of(path).ok() != Some(*stamp);
-        self.files.iter().find(changed).map(|(path, _)| path.as_path())
+    /// Whether its files are still what was planned. Files that were touched, or copied anew, are read again: only what is in
+    /// them counts.
+    pub fn check_files(&self) -> ModelFiles {
+        let changed = self.files.borrow().iter().find_map(|(path, stamp)| match FileStamp::of(path) {
+            Ok(now) if now == *stamp => None,
+            Ok(_) => Some((path.clone(), true)),
+            Err(_) => Some((path.clone(), false)),
+        });
+        match changed {
+            None => ModelFiles::Same,
+            Some((path, false)) => ModelFiles::Away(path),
+            Some((path, true)) => match self.read_again() {
+                Ok((identity, files)) if identity == self.identity => {
+                    *self.files.borrow_mut() = files;
+                    ModelFiles::Same
+                }
+                Ok(_) => ModelFiles::Changed(path),
+                Err(CheckpointError::Io { path, .. } | CheckpointError::Missing { path }) => {
+                    ModelFiles::Away(path)
+                }
+                Err(_) => ModelFiles::Changed(path),
+            },
+        }
+    }
+
+    fn read_again(&self) -> Result<(ModelIdentity, Vec<(PathBuf, FileStamp)>), CheckpointError> {
+        let checkpoint = Checkpoint::open(&self.path)?;
+        let io = |source| CheckpointError::Io { path: self.path.clone(), source };
+        let files = checkpoint.stamps().map_err(io)?;
+        let tokenizer = ModelTokenizer::open(&checkpoint).map_err(|error| CheckpointError::Malformed {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok((checkpoint.identity(&tokenizer, &mut Content)?, files))
+    }
+}
+
+/// Digests of what files hold now.
+struct Content;
+
+impl FileDigests for Content {
+    fn digest(&mut self, path: &Path) -> std::io::Result<Digest> {
+        Digest::of_reader(&mut std::fs::File::open(path)?)
     }
 }
 
@@ -66,7 +121,7 @@ impl PlannedModel {
             path = snapshot;
         }
         if path.join("config.json").is_file() && !has_weights(&path) {
-            let config = read_config(&path)?;
+            let (config, notes) = read_config(&path)?;
             let identity = Digest::of(format!("shape {}", canonical_json(&config)).as_bytes());
             return Ok(Self {
                 name: name.to_owned(),
@@ -74,6 +129,7 @@ impl PlannedModel {
                 config,
                 identity: ModelIdentity(identity),
                 local: None,
+                notes,
             });
         }
         if path.exists() {
@@ -81,12 +137,15 @@ impl PlannedModel {
             let io = |source| CheckpointError::Io { path: path.clone(), source };
             // Before the content is looked at, so that no change after it is overlooked.
             let files = checkpoint.stamps().map_err(io)?;
+            let tokenizer = ModelTokenizer::open(&checkpoint)?;
+            let identity = checkpoint.identity(&tokenizer, context.digests)?;
             return Ok(Self {
                 name: name.to_owned(),
                 parameters: checkpoint.config().parameters(),
-                identity: checkpoint.identity(context.digests)?,
+                identity,
                 config: checkpoint.config().clone(),
-                local: Some(LocalModel { tokenizer: ModelTokenizer::open(&checkpoint)?, path, files }),
+                notes: [checkpoint.notes(), tokenizer.notes()].concat(),
+                local: Some(LocalModel { tokenizer, path, identity, files: RefCell::new(files) }),
             });
         }
         let known = find_known(name).ok_or_else(|| match id {
@@ -100,6 +159,7 @@ impl PlannedModel {
             config: known.config,
             identity: ModelIdentity(identity),
             local: None,
+            notes: Vec::new(),
         })
     }
 

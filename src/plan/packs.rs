@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::build::Plan;
 use super::job::{PlannedJob, Work};
-use crate::job::{BaseForm, Bytes, Seconds};
+use crate::job::{BaseForm, Bytes, Seconds, Variant};
 
 /// Jobs of a pack where nothing says otherwise: with more, one that dies takes too many with it.
 pub const PACK_MOST: usize = 8;
@@ -42,6 +42,8 @@ struct Kind {
     form: BaseForm,
     trains: bool,
     checkpointing: bool,
+    /// DoRA and whole heads take slower operations, and one member that does takes all of its pass there.
+    slow: bool,
     /// A job that must be the same at every run, to the bit, has passes of its own.
     alone: Option<usize>,
 }
@@ -96,15 +98,17 @@ pub fn makespan(times: impl IntoIterator<Item = Seconds>, slots: usize) -> Secon
 }
 
 fn kind(at: usize, job: &PlannedJob) -> Kind {
-    let train = match &job.work {
-        Work::Train { config, .. } if job.train_missing => Some(&config.train),
+    let config = match &job.work {
+        Work::Train { config, .. } if job.train_missing => Some(config),
         _ => None,
     };
+    let train = config.map(|config| &config.train);
     Kind {
         model: job.model,
         form: job.base_form(),
         trains: train.is_some(),
         checkpointing: train.is_some_and(|train| train.gradient_checkpointing),
+        slow: config.is_some_and(|config| config.lora.variant == Variant::Dora),
         alone: train.filter(|train| train.strict).map(|_| at),
     }
 }

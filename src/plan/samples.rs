@@ -47,6 +47,7 @@ impl PlannedSample {
         let failed = |error: RenderError| PlanError::Samples {
             reason: match error {
                 RenderError::Column(column) => format!("a row has no text in the column '{column}'"),
+                RenderError::Row(reason) => reason,
                 RenderError::Template(reason) => format!("the chat template fails: {reason}"),
             },
         };
@@ -67,7 +68,7 @@ impl PlannedSample {
             return Err(PlanError::Samples { reason });
         }
         for &at in split_rows(kept.len(), validation).1.iter().take(spec.rows as usize) {
-            let parts = template.render(kept[at]).map_err(failed)?;
+            let parts = template.render(kept[at]).map_err(failed)?.parts;
             // Of a chat the first turn: what stands before the assistant's first words.
             let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
             let first = parts.iter().position(|part| part.assistant).unwrap_or(parts.len());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{Bytes, Seconds, Tokens};
+use crate::job::{Bytes, Digest, Seconds, Tokens};
 use crate::task::{DocumentValue, RequestScore};
 
 /// Something that happened in the engine.
@@ -158,6 +158,9 @@ pub struct Trained {
     pub trainable: u64,
     /// Largest resident memory of the process so far.
     pub peak_memory: Bytes,
+    /// SHA-256 of the adapter's weights, once they are on disk.
+    #[serde(default)]
+    pub adapter: Option<Digest>,
 }
 
 /// The scores of one document.
@@ -209,6 +212,8 @@ pub enum FailureKind {
     OutOfMemory,
     /// The disk is full.
     DiskFull,
+    /// A file cannot be reached at this moment: no fault of the order.
+    Environment,
     /// Anything else, a bug or the system.
     Internal,
 }

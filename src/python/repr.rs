@@ -20,21 +20,27 @@ pub fn python_repr(value: &Value) -> String {
             Some(float) => python_float(float),
             None => number.to_string(),
         },
-        Value::String(text) => quoted(text),
+        Value::String(text) => python_quoted(text),
         Value::Array(items) => {
             let items: Vec<String> = items.iter().map(python_repr).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Object(map) => {
-            let items: Vec<String> =
-                map.iter().map(|(key, value)| format!("{}: {}", quoted(key), python_repr(value))).collect();
+            let items: Vec<String> = map
+                .iter()
+                .map(|(key, value)| format!("{}: {}", python_quoted(key), python_repr(value)))
+                .collect();
             format!("{{{}}}", items.join(", "))
         }
     }
 }
 
 /// The shortest digits that read back, with an exponent outside 1e-4 … 1e16 as Python has it.
-pub(super) fn python_float(float: f64) -> String {
+pub fn python_float(float: f64) -> String {
+    if !float.is_finite() {
+        let sign = if float < 0.0 { "-" } else { "" };
+        return if float.is_nan() { "nan".to_owned() } else { format!("{sign}inf") };
+    }
     let magnitude = float.abs();
     if magnitude != 0.0 && !(1e-4..1e16).contains(&magnitude) {
         let text = format!("{float:e}");
@@ -48,8 +54,8 @@ pub(super) fn python_float(float: f64) -> String {
     if float == float.trunc() { format!("{float:.1}") } else { float.to_string() }
 }
 
-/// Single quotes, unless the text has some and no double ones.
-fn quoted(text: &str) -> String {
+/// `repr` of a string: single quotes, unless the text has some and no double ones.
+pub fn python_quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);
     for c in text.chars() {

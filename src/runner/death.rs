@@ -1,6 +1,6 @@
 //! Engines that die: whose fault it was, and what becomes of their jobs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::error::RunError;
@@ -40,23 +40,68 @@ impl Deaths {
     }
 }
 
-/// What follows from want of memory: the jobs go back and have half as much computed at once. Where that is little, a pack's
-/// jobs go on alone, and one that is alone fails.
-pub(super) fn halve(budgets: &mut HashMap<JobId, usize>, pack: &mut RunningPack<'_>, reason: &str) {
-    let half = pack.token_budget / 2;
-    let end = if half >= LEAST_BUDGET {
-        budgets.extend(pack.jobs().into_iter().map(|job| (job, half)));
-        AttemptEnd::Requeued(format!("{reason}; next with passes of {half} tokens"))
-    } else if pack.is_single() {
-        AttemptEnd::Failed(reason.to_owned())
+/// What is changed for jobs that ran out of memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Relief {
+    /// Blocks are computed again in backward.
+    KeepLess,
+    /// Passes of so many tokens.
+    Budget(usize),
+    /// Each goes on alone.
+    Apart,
+    /// Nothing helps any more.
+    None,
+}
+
+/// What to try next: first what changes no number and costs a third of the time, then half the budget as long as that makes
+/// passes smaller, which the longest row is.
+pub(super) fn relief(could_keep_less: bool, budget: usize, longest_row: usize, single: bool) -> Relief {
+    let half = budget / 2;
+    if could_keep_less {
+        Relief::KeepLess
+    } else if half >= LEAST_BUDGET && budget > longest_row {
+        Relief::Budget(half.max(longest_row))
+    } else if !single {
+        Relief::Apart
     } else {
-        // Alone they need less.
-        for job in pack.jobs() {
-            budgets.remove(&job);
+        Relief::None
+    }
+}
+
+/// What follows from want of memory: the jobs go back and keep or compute less at once; a pack's jobs go on alone where that is
+/// not enough, and one that is alone fails. `true`: they go on alone.
+pub(super) fn relieve(
+    budgets: &mut HashMap<JobId, usize>,
+    keep_less: &mut HashSet<JobId>,
+    pack: &mut RunningPack<'_>,
+    reason: &str,
+) -> bool {
+    let could = pack.members.iter().any(super::job::RunningJob::could_keep_less);
+    let longest = pack.longest_row();
+    let relief = relief(could, pack.token_budget, longest, pack.is_single());
+    let end = match relief {
+        Relief::KeepLess => {
+            keep_less.extend(pack.jobs());
+            AttemptEnd::Requeued(format!("{reason}; next with gradient checkpointing"))
         }
-        AttemptEnd::Requeued(format!("{reason}; next alone"))
+        Relief::Budget(budget) => {
+            budgets.extend(pack.jobs().into_iter().map(|job| (job, budget)));
+            AttemptEnd::Requeued(format!("{reason}; next with passes of {budget} tokens"))
+        }
+        Relief::Apart => {
+            // Alone they need less.
+            for job in pack.jobs() {
+                budgets.remove(&job);
+            }
+            AttemptEnd::Requeued(format!("{reason}; next alone"))
+        }
+        Relief::None if longest >= pack.token_budget => AttemptEnd::Failed(format!(
+            "{reason}; the longest row has {longest} tokens: lower train.max_seq_length"
+        )),
+        Relief::None => AttemptEnd::Failed(reason.to_owned()),
     };
     pack.leave(&Leaving::End(end));
+    relief == Relief::Apart
 }
 
 impl Running<'_, '_> {
@@ -70,7 +115,8 @@ impl Running<'_, '_> {
             None => death.to_string(),
         };
         let Some(pack) = self.working.get_mut(&slot) else {
-            self.last_death = reason;
+            let without_cuda = self.without_cuda.remove(&slot);
+            self.last_death = if without_cuda { RunError::NoCuda.to_string() } else { reason };
             let effects = self.scheduler.on(Event::SlotLost { slot, back: Vec::new(), quick: true });
             return self.carry_out(effects).await;
         };
@@ -79,11 +125,12 @@ impl Running<'_, '_> {
         // Neighbours of one that was paused or taken away go back together.
         let mut end = AttemptEnd::Requeued("a job of the same pack was taken away".to_owned());
         let mut apart = false;
-        if !was_leaving && death.wants_memory() && pack.is_loading() {
+        // The kernel's killer of processes leaves no last words.
+        let wants_memory = death.wants_memory() || death.oom_killed;
+        if !was_leaving && wants_memory && pack.is_loading() {
             end = AttemptEnd::Failed(format!("the model needs more memory than there is: {death}"));
-        } else if !was_leaving && death.wants_memory() {
-            halve(&mut self.budgets, pack, &death.to_string());
-            apart = pack.token_budget / 2 < LEAST_BUDGET;
+        } else if !was_leaving && wants_memory {
+            apart = relieve(&mut self.budgets, &mut self.keep_less, pack, &death.to_string());
         } else if !was_leaving {
             self.last_death.clone_from(&reason);
             // Whoever sends SIGKILL is not the device.
@@ -100,8 +147,8 @@ impl Running<'_, '_> {
                 }
             }
         } else {
-            // Want of memory that cannot be halved any more.
-            apart = pack.token_budget / 2 < LEAST_BUDGET;
+            // Out of memory, and nothing but to go on alone is left.
+            apart = std::mem::take(&mut self.go_apart);
         }
         let goes_back = |leaving: &Option<Leaving>| match leaving {
             Some(Leaving::End(end)) => matches!(end, AttemptEnd::Requeued(_)),
@@ -123,6 +170,17 @@ impl Running<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn out_of_memory_first_keeps_less_then_halves_down_to_the_longest_row() {
+        assert_eq!(relief(true, 4096, 512, true), Relief::KeepLess);
+        assert_eq!(relief(false, 4096, 512, true), Relief::Budget(2048));
+        assert_eq!(relief(false, 1000, 700, true), Relief::Budget(700));
+        assert_eq!(relief(false, 700, 700, false), Relief::Apart);
+        assert_eq!(relief(false, 700, 700, true), Relief::None);
+        assert_eq!(relief(false, 8192, 9000, true), Relief::None, "smaller passes cannot hold the row");
+        assert_eq!(relief(false, LEAST_BUDGET, 0, true), Relief::None);
+    }
 
     #[test]
     fn deaths_without_progress_are_enough_and_somebody_elses_kills_count_for_less() {

@@ -170,6 +170,7 @@ impl<'a> Running<'a, '_> {
             Stopped::Time => "stopped: the time was up",
             Stopped::Failures => "stopped: too many jobs failed",
             Stopped::Disk => "stopped: the sweep holds as much disk as [keep] lets it",
+            Stopped::Environment => "stopped: files that jobs need cannot be read",
         };
         for (slot, pack) in &mut self.working {
             pack.leave(&Leaving::End(AttemptEnd::Requeued(reason.to_owned())));
@@ -177,14 +178,14 @@ impl<'a> Running<'a, '_> {
                 engine.handle.terminate();
             }
         }
-        let last = Instant::now() + GOODBYE;
+        let last = Instant::now() + self.goodbye();
         while !self.working.is_empty() {
             tokio::select! {
                 biased;
                 _ = stops.recv() => break,
                 () = tokio::time::sleep_until(last.into()) => break,
                 message = receiver.recv() => match message {
-                    Some((slot, SlotMessage::Event(event))) => {
+                    Some((slot, SlotMessage::Event(event, _))) => {
                         if let Some(pack) = self.working.get_mut(&slot) {
                             // Jobs that end by themselves now have ended; the others only tell what they have done.
                             if let Next::Ends(ends) = pack.on(event, self.runner.store, self.watch).await? {

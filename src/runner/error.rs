@@ -30,13 +30,15 @@ pub enum RunError {
         wanted: u32,
     },
     /// An engine without CUDA on a card.
-    #[error("the engine computes on the processor only: run it with --devices cpu")]
+    #[error(
+        "the engine found no GPU: it was built without CUDA, or the driver lost the GPU; run it with --devices cpu"
+    )]
     NoCuda,
     /// Cards that cannot be asked.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// Engines that die at once, on every slot.
-    #[error("no device is left: engines die on each of them; the last one: {0}")]
+    #[error("no device is left, engines crash on each of them; last error: {0}")]
     NoDevice(String),
     /// Nothing can be written any more.
     #[error("the disk is full: {0}")]

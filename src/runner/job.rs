@@ -26,6 +26,8 @@ pub(super) struct RunningJob<'a> {
     adapter: PathBuf,
     checkpoints: PathBuf,
     tokens: PathBuf,
+    /// Whether blocks are computed again in backward although the configuration does not ask for it: memory was short.
+    keeps_less: bool,
     /// Whether its adapter is still to be trained.
     trains: bool,
     /// Whether tasks are still to be scored.
@@ -65,12 +67,22 @@ pub(super) struct JobFiles {
     pub(super) tokens: PathBuf,
     /// Folder of its checkpoints.
     pub(super) checkpoints: PathBuf,
+    /// Whether memory was short before.
+    pub(super) keeps_less: bool,
+}
+
+/// A job that is another's by now takes nothing in; its attempt is let go as soon as that is noticed.
+fn unfenced(written: Result<(), StoreError>) -> Result<(), StoreError> {
+    match written {
+        Err(StoreError::Fenced { .. }) => Ok(()),
+        written => written,
+    }
 }
 
 impl<'a> RunningJob<'a> {
     /// An attempt that has not begun.
     pub(super) fn new(plan: &'a Plan, job: &'a PlannedJob, attempt: Attempt, files: JobFiles) -> Self {
-        let JobFiles { adapter, tokens, checkpoints } = files;
+        let JobFiles { adapter, tokens, checkpoints, keeps_less } = files;
         Self {
             plan,
             job,
@@ -78,6 +90,7 @@ impl<'a> RunningJob<'a> {
             adapter,
             tokens,
             checkpoints,
+            keeps_less,
             trains: job.train_missing,
             scores: !job.missing.is_empty(),
             samples: job.samples_missing.clone(),
@@ -118,6 +131,24 @@ impl<'a> RunningJob<'a> {
         &self.attempt.job
     }
 
+    /// The longest row that it trains on, in tokens.
+    pub(super) fn longest_row(&self) -> usize {
+        let Work::Train { data, .. } = &self.job.work else { return 0 };
+        let encoded = self.plan.data[*data].encoded.as_ref().filter(|_| self.trains);
+        let lengths = encoded.into_iter().flat_map(|encoded| &encoded.examples);
+        lengths.map(|example| example.tokens.len()).max().unwrap_or_default()
+    }
+
+    /// Whether it could keep a block's input only and compute the block again in backward: less memory, the same numbers.
+    pub(super) fn could_keep_less(&self) -> bool {
+        match &self.job.work {
+            Work::Train { config, .. } => {
+                self.trains && !config.train.gradient_checkpointing && !self.keeps_less
+            }
+            Work::Base => false,
+        }
+    }
+
     /// Whether its adapter is still to be trained.
     pub(super) fn trains(&self) -> bool {
         self.trains
@@ -149,9 +180,11 @@ impl<'a> RunningJob<'a> {
     /// What its engine is to train; none for a base model.
     pub(super) fn train_order(&self) -> Option<TrainOrder> {
         let Work::Train { config, .. } = &self.job.work else { return None };
+        let mut train = config.train.clone();
+        train.gradient_checkpointing |= self.keeps_less;
         Some(TrainOrder {
             tokens: self.tokens.clone(),
-            train: config.train.clone(),
+            train,
             lora: config.lora.clone(),
             seed: config.seed,
             adapter: self.adapter.clone(),
@@ -208,8 +241,7 @@ impl<'a> RunningJob<'a> {
         trained: Trained,
         store: &Store,
     ) -> Result<Option<AttemptEnd>, StoreError> {
-        let (adapter, losses) = (self.adapter.clone(), self.losses);
-        self.harvest.training = Some(TrainingRecord { adapter, trained, losses });
+        self.harvest.training = Some(TrainingRecord { trained, losses: self.losses });
         self.trains = false;
         let end = self.end_if_done();
         if end.is_none() {
@@ -260,7 +292,7 @@ impl<'a> RunningJob<'a> {
             answer,
             tokens: tokens.len() as i64,
         };
-        store.record_sample(self.job.subject.digest(), &record).await?;
+        unfenced(store.record_sample(&self.attempt, self.job.subject.digest(), &record).await)?;
         self.samples.retain(|own| *own != place);
         Ok(self.end_if_done())
     }
@@ -291,14 +323,14 @@ impl<'a> RunningJob<'a> {
         let keys: Vec<ScoreKey> = self.missing().map(|(_, key)| key).collect();
         let documents = std::mem::take(&mut self.documents);
         let keyed = documents.iter().filter_map(|score| Some((*keys.get(score.task)?, score)));
-        store.record_documents(keyed).await
+        unfenced(store.record_documents(Some(&self.attempt), keyed).await)
     }
 
     async fn bring_in(&mut self, store: &Store) -> Result<(), StoreError> {
         if self.harvest.is_empty() {
             return Ok(());
         }
-        store.bring_in(self.job.subject.digest(), &self.harvest).await?;
+        unfenced(store.bring_in(&self.attempt, self.job.subject.digest(), &self.harvest).await)?;
         if std::mem::take(&mut self.harvest).training.is_some() {
             self.clear_checkpoints();
         }
@@ -334,7 +366,7 @@ impl<'a> RunningJob<'a> {
             let documents = documents.into_iter().map(|own| (own.document, own.metrics)).collect();
             records.push((subject, ScoreRecord { key, task, aggregates, documents }));
         }
-        store.record_scores(&records).await?;
+        unfenced(store.record_scores(Some(&self.attempt), &records).await)?;
         Ok(None)
     }
 }

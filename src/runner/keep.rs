@@ -40,7 +40,7 @@ pub(super) async fn enforce(plan: &Plan, store: &Store, results: &Path) -> Resul
     let mut adapters = store.own_adapters(plan.name.as_str()).await?;
     let cells = ended_cells(plan, &board);
     let leaving = beyond_best(&cells, plan.keep.adapters);
-    remove(&leaving, &mut adapters, store).await?;
+    remove(plan, &leaving, &mut adapters, store).await?;
     let Some(most) = plan.keep.max_disk else { return Ok(None) };
     let checkpoints: u64 = plan
         .jobs
@@ -51,11 +51,12 @@ pub(super) async fn enforce(plan: &Plan, store: &Store, results: &Path) -> Resul
     let sizes: HashMap<JobId, u64> =
         adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect();
     let (leaving, left) = beyond_disk(&cells, &sizes, checkpoints, most);
-    remove(&leaving, &mut adapters, store).await?;
+    remove(plan, &leaving, &mut adapters, store).await?;
     Ok((left > most).then_some(left))
 }
 
 async fn remove(
+    plan: &Plan,
     leaving: &[Leaving],
     adapters: &mut Vec<StoredAdapter>,
     store: &Store,
@@ -64,8 +65,9 @@ async fn remove(
         let (gone, stay) =
             std::mem::take(adapters).into_iter().partition(|adapter| jobs.contains(&adapter.job));
         *adapters = stay;
-        store.note_removed(&gone, why).await?;
-        for adapter in &gone {
+        let gone: Vec<StoredAdapter> = gone;
+        for adapter in store.note_removed(plan.name.as_str(), &gone, why).await? {
+            tracing::info!("removed {}: {why}", adapter.folder.display());
             // What cannot be removed is found by `loragrid gc`.
             let _ = std::fs::remove_dir_all(&adapter.folder);
         }

@@ -3,6 +3,7 @@
 mod death;
 mod ending;
 mod error;
+mod heartbeat;
 mod job;
 mod keep;
 mod limits;
@@ -10,6 +11,7 @@ mod pack;
 mod run;
 mod slot;
 mod summary;
+mod trouble;
 mod watch;
 
 pub use error::RunError;
@@ -62,6 +64,13 @@ pub enum Progress {
     WaitingForMemory {
         /// How many.
         jobs: usize,
+    },
+    /// Files that jobs need are away; nothing starts for a while.
+    Waiting {
+        /// What is away.
+        reason: String,
+        /// How long nothing starts.
+        pause: std::time::Duration,
     },
     /// A device is left alone from now on.
     Quarantined {

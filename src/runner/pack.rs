@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Progress;
 use super::job::{Leaving, RunningJob};
 use crate::job::{BaseForm, JobId};
-use crate::plan::{LocalModel, Plan};
+use crate::plan::{LocalModel, ModelFiles, Plan};
 use crate::protocol::{
     EngineFailure, Event, FailureKind, LoadOrder, Order, PackOrder, SampleOrder, SamplePrompt, ScoreOrder,
     TrainOrder,
@@ -49,6 +49,8 @@ pub(super) enum Next {
     OutOfMemory(String),
     /// Nothing can be written any more.
     DiskFull(String),
+    /// Files are away; these attempts go back, through no fault of their own.
+    Environment(Vec<JobId>, String),
 }
 
 impl<'a> RunningPack<'a> {
@@ -205,6 +207,11 @@ impl<'a> RunningPack<'a> {
             }
             (Event::MemberFailed { failure, .. }, Some(member)) => {
                 member.flush(store).await?;
+                if failure.kind == FailureKind::Environment {
+                    let job = member.id().clone();
+                    self.end_training(&[(job.clone(), AttemptEnd::Requeued(failure.message.clone()))]);
+                    return Ok(Next::Environment(vec![job], failure.message));
+                }
                 match end_of(failure) {
                     Ok(end) => ends.push((member.id().clone(), end)),
                     Err(next) => return Ok(next),
@@ -220,8 +227,19 @@ impl<'a> RunningPack<'a> {
             }
             (Event::Sampled, _) => self.phase = Phase::Between,
             (Event::Loaded { .. }, _) => {
-                ends = self.changed_model();
                 self.phase = Phase::Between;
+                match self.check_model() {
+                    ModelFiles::Same => {}
+                    ModelFiles::Away(file) => {
+                        let reason = format!("{} cannot be read", file.display());
+                        return Ok(Next::Environment(self.jobs(), reason));
+                    }
+                    ModelFiles::Changed(file) => {
+                        let reason = format!("{} changed after the sweep was planned", file.display());
+                        let end = |job| (job, AttemptEnd::Failed(reason.clone()));
+                        ends = self.jobs().into_iter().map(end).collect();
+                    }
+                }
             }
             (Event::Scored { .. }, _) => {
                 for job in self.order_jobs() {
@@ -231,25 +249,21 @@ impl<'a> RunningPack<'a> {
                 }
                 self.phase = Phase::Between;
             }
-            (Event::Failed(failure), _) => match end_of(failure) {
-                Ok(end) => {
-                    self.flush(store).await?;
-                    let trains =
-                        |job: &JobId| self.members.iter().any(|member| member.id() == job && member.trains());
-                    let concerned = match &self.phase {
-                        Phase::Between | Phase::Loading => self.jobs(),
-                        // Those that are trained wait to be scored.
-                        Phase::Training(jobs) => jobs.iter().filter(|job| trains(job)).cloned().collect(),
-                        Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
-                    };
-                    ends = concerned.into_iter().map(|job| (job, end.clone())).collect();
+            (Event::Failed(failure), _) => {
+                self.flush(store).await?;
+                let concerned = self.concerned();
+                if failure.kind == FailureKind::Environment {
                     self.phase = Phase::Between;
+                    return Ok(Next::Environment(concerned, failure.message));
                 }
-                Err(next) => {
-                    self.flush(store).await?;
-                    return Ok(next);
+                match end_of(failure) {
+                    Ok(end) => {
+                        ends = concerned.into_iter().map(|job| (job, end.clone())).collect();
+                        self.phase = Phase::Between;
+                    }
+                    Err(next) => return Ok(next),
                 }
-            },
+            }
             (Event::Stopped, _) => self.flush(store).await?,
             // Signs of life, and answers to orders that a pack never sends.
             _ => {}
@@ -299,13 +313,33 @@ impl<'a> RunningPack<'a> {
         self.order_jobs().get(*member).cloned()
     }
 
-    /// Every member's end, where the model's file changed after the sweep was planned.
-    fn changed_model(&self) -> Vec<(JobId, AttemptEnd)> {
-        let Some((place, _)) = self.model() else { return Vec::new() };
-        let local = self.plan.models[place].local.as_ref();
-        let Some(file) = local.and_then(LocalModel::changed_file) else { return Vec::new() };
-        let reason = format!("{} changed after the sweep was planned", file.display());
-        self.jobs().into_iter().map(|job| (job, AttemptEnd::Failed(reason.clone()))).collect()
+    /// The jobs that a failure of the order concerns.
+    fn concerned(&self) -> Vec<JobId> {
+        let trains = |job: &JobId| self.members.iter().any(|member| member.id() == job && member.trains());
+        match &self.phase {
+            Phase::Between | Phase::Loading => self.jobs(),
+            // Those that are trained wait to be scored.
+            Phase::Training(jobs) => jobs.iter().filter(|job| trains(job)).cloned().collect(),
+            Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
+        }
+    }
+
+    /// Whether the model's files are what the sweep was planned on.
+    pub(super) fn check_model(&self) -> ModelFiles {
+        let local = self.model().and_then(|(place, _)| self.plan.models[place].local.as_ref());
+        local.map_or(ModelFiles::Same, LocalModel::check_files)
+    }
+
+    /// The longest row that any member trains on, in tokens: no smaller budget makes its passes smaller.
+    pub(super) fn longest_row(&self) -> usize {
+        self.members.iter().map(RunningJob::longest_row).max().unwrap_or_default()
+    }
+
+    /// Time that a pass is thought to take at most, from what the plan knows of the model's speed.
+    pub(super) fn pass_time(&self) -> Duration {
+        let rate = self.model().map(|(place, _)| self.plan.throughput[place].tokens_per_second());
+        let tokens = self.token_budget.max(self.longest_row()) as f64;
+        Duration::try_from_secs_f64(tokens / rate.unwrap_or(1.0).max(1e-3)).unwrap_or(Duration::MAX)
     }
 
     /// What the attempts leave behind when their engine is gone. One whose job is another's leaves nothing.
@@ -326,5 +360,6 @@ fn end_of(failure: EngineFailure) -> Result<AttemptEnd, Next> {
         FailureKind::BadInput | FailureKind::Internal => Ok(AttemptEnd::Failed(failure.message)),
         FailureKind::OutOfMemory => Err(Next::OutOfMemory(failure.message)),
         FailureKind::DiskFull => Err(Next::DiskFull(failure.message)),
+        FailureKind::Environment => Ok(AttemptEnd::Requeued(failure.message)),
     }
 }

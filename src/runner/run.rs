@@ -1,19 +1,21 @@
 //! The loop.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::Progress;
-use super::death::{Deaths, halve};
+use super::death::{Deaths, relieve};
 use super::error::RunError;
+use super::heartbeat::Heartbeat;
 use super::job::{JobFiles, Leaving, RunningJob};
 use super::limits::Limits;
 use super::pack::{Next, RunningPack};
 use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
+use super::trouble::Trouble;
 use crate::device::{DeviceName, Inventory, Slot};
 use crate::job::{AttemptNumber, Bytes, JobId, JobState, Seconds};
 use crate::plan::{PackRules, Plan, PlannedJob, Work, packs};
@@ -57,6 +59,12 @@ pub(super) struct Running<'a, 'w> {
     pub(super) working: BTreeMap<SlotId, RunningPack<'a>>,
     pub(super) deaths: HashMap<JobId, Deaths>,
     pub(super) budgets: HashMap<JobId, usize>,
+    /// Jobs whose blocks are computed again in backward, as memory was short.
+    pub(super) keep_less: HashSet<JobId>,
+    /// Whether the jobs of the pack whose engine is on its way out go on alone.
+    pub(super) go_apart: bool,
+    /// Failures that were no job's.
+    pub(super) trouble: Trouble,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
     pub(super) owner: Owner,
@@ -64,8 +72,12 @@ pub(super) struct Running<'a, 'w> {
     pub(super) observer: Observer,
     pub(super) last_death: String,
     disk_full: Option<String>,
+    /// Slots with a GPU whose engine computes on the CPU: it was told to end.
+    pub(super) without_cuda: BTreeSet<SlotId>,
     /// Jobs that were told to wait for memory.
     pub(super) waiting: usize,
+    /// Whether the driver of the GPUs did not answer the last time.
+    pub(super) driver_is_lost: bool,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
 }
@@ -101,10 +113,13 @@ impl Runner<'_> {
             jobs: plan.jobs.iter().map(|job| (job.id.clone(), job)).collect(),
             scheduler: Scheduler::new(self.slots.iter().map(|slot| (slot.id, slot.memory))),
             engines: BTreeMap::new(),
-            packs: self.packs(plan),
+            packs: self.packs(plan, &self.store.lost_jobs().await?),
             working: BTreeMap::new(),
             deaths: HashMap::new(),
             budgets: HashMap::new(),
+            keep_less: HashSet::new(),
+            go_apart: false,
+            trouble: Trouble::default(),
             messages: sender,
             watch,
             owner: Owner::this_process(),
@@ -112,26 +127,44 @@ impl Runner<'_> {
             observer: Observer::default(),
             last_death: String::new(),
             disk_full: None,
+            without_cuda: BTreeSet::new(),
             waiting: 0,
+            driver_is_lost: false,
             keep_since: None,
         };
+        let heartbeat = Heartbeat::start(self.store, running.owner.clone());
         let result = running.drive(&mut receiver, stops).await;
+        drop(heartbeat);
         running.close(&mut receiver).await;
         result?;
         running.summary.seconds = Seconds(started.elapsed().as_secs_f64());
         Ok(running.summary)
     }
 
-    /// The packs of what the plan is missing, for the slots here.
-    fn packs(&self, plan: &Plan) -> Vec<(Vec<JobId>, Bytes)> {
+    /// The packs of what the plan is missing, for the slots here. Jobs that may have taken their process with them go alone, and
+    /// behind the others.
+    fn packs(&self, plan: &Plan, lost: &[JobId]) -> Vec<(Vec<JobId>, Bytes)> {
         let rules = PackRules {
             most: self.pack,
             slots: self.slots.len(),
             memory: self.slots.iter().map(|slot| slot.memory).max().unwrap_or(Bytes(u64::MAX)),
             token_budget: self.slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
         };
-        let ids = |jobs: Vec<usize>| jobs.into_iter().map(|at| plan.jobs[at].id.clone()).collect();
-        packs(plan, rules).into_iter().map(|pack| (ids(pack.jobs), pack.memory)).collect()
+        let ids = |jobs: Vec<usize>| -> Vec<JobId> {
+            jobs.into_iter().map(|at| plan.jobs[at].id.clone()).collect()
+        };
+        let packs = packs(plan, rules).into_iter().map(|pack| (ids(pack.jobs), pack.memory));
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for (jobs, memory) in packs {
+            let (suspects, others): (Vec<JobId>, Vec<JobId>) =
+                jobs.into_iter().partition(|job| lost.contains(job));
+            alone.extend(suspects.into_iter().map(|job| (vec![job], memory)));
+            if !others.is_empty() {
+                together.push((others, memory));
+            }
+        }
+        together.append(&mut alone);
+        together
     }
 }
 
@@ -167,7 +200,7 @@ impl<'a> Running<'a, '_> {
                 Some(()) = stops.recv() => return self.stop(Stopped::User, receiver, stops).await,
                 message = receiver.recv() => {
                     match message {
-                        Some((slot, SlotMessage::Event(event))) => self.on_event(slot, event).await?,
+                        Some((slot, SlotMessage::Event(event, at))) => self.on_event(slot, event, at).await?,
                         Some((slot, SlotMessage::Died(death))) => self.on_death(slot, death).await?,
                         None => return Ok(()),
                     }
@@ -179,13 +212,19 @@ impl<'a> Running<'a, '_> {
                 }
                 _ = ticks.tick() => {
                     self.kill_silent();
+                    if self.trouble.is_over(Instant::now()) {
+                        let effects = self.scheduler.on(Event::Hold(false));
+                        self.carry_out(effects).await?;
+                        look = true;
+                    }
                     if self.keep_since.is_some_and(|since| since.elapsed() > BEAT) && self.keep_adapters().await? {
                         return self.stop(Stopped::Disk, receiver, stops).await;
                     }
                     if beaten.elapsed() > BEAT {
                         beaten = Instant::now();
+                        self.runner.store.reach().await?;
                         self.look_at_cards().await?;
-                        self.runner.store.beat(&self.owner).await?;
+                        self.give_up_undead().await?;
                         look |= self.runner.store.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }
                     look |= self.scheduler.is_idle() || self.runner.store.data_version().await? != version;
@@ -193,6 +232,10 @@ impl<'a> Running<'a, '_> {
             }
             if let Some(why) = self.is_over(0) {
                 return self.stop(why, receiver, stops).await;
+            }
+            if self.trouble.is_too_much() {
+                self.summary.trouble.clone_from(&self.trouble.reason);
+                return self.stop(Stopped::Environment, receiver, stops).await;
             }
         }
     }
@@ -242,6 +285,24 @@ impl<'a> Running<'a, '_> {
         Ok(())
     }
 
+    /// Has attempts of a slot go back because files are away, and starts nothing for a while.
+    async fn wait_for_files(
+        &mut self,
+        slot: SlotId,
+        jobs: Vec<JobId>,
+        reason: String,
+    ) -> Result<(), RunError> {
+        if let Some(engine) = self.engines.get_mut(&slot) {
+            // What it has loaded may be half of something.
+            engine.loaded = None;
+        }
+        let pause = self.trouble.note(&reason, Instant::now());
+        (self.watch)(Progress::Waiting { reason: reason.clone(), pause });
+        self.scheduler.on(Event::Hold(true));
+        let ends = jobs.into_iter().map(|job| (job, AttemptEnd::Requeued(reason.clone()))).collect();
+        self.end_members(slot, ends).await
+    }
+
     async fn send(&mut self, slot: SlotId, order: &Order) -> Result<(), RunError> {
         if let Some(engine) = self.engines.get_mut(&slot) {
             engine.handle.send(order).await?;
@@ -249,19 +310,29 @@ impl<'a> Running<'a, '_> {
         Ok(())
     }
 
-    async fn on_event(&mut self, slot: SlotId, event: EngineEvent) -> Result<(), RunError> {
+    async fn on_event(&mut self, slot: SlotId, event: EngineEvent, at: Instant) -> Result<(), RunError> {
         if let Some(engine) = self.engines.get_mut(&slot) {
-            engine.sign();
+            engine.sign(at);
         }
         let Some(pack) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
         if let (Some(engine), EngineEvent::Loaded { .. }) = (self.engines.get_mut(&slot), &event) {
             engine.loaded = pack.model();
         }
+        let loading = pack.is_loading();
         match pack.on(event, self.runner.store, self.watch).await? {
             Next::Wait => Ok(()),
-            Next::Ends(ends) => self.end_members(slot, ends).await,
+            Next::Ends(ends) => {
+                if loading && !ends.is_empty() {
+                    // What was loaded is not what was planned: the next pack has it loaded again, and asks again.
+                    self.engines.get_mut(&slot).into_iter().for_each(|engine| engine.loaded = None);
+                } else {
+                    self.trouble.clear();
+                }
+                self.end_members(slot, ends).await
+            }
+            Next::Environment(jobs, reason) => self.wait_for_files(slot, jobs, reason).await,
             Next::OutOfMemory(reason) => {
-                halve(&mut self.budgets, pack, &reason);
+                self.go_apart = relieve(&mut self.budgets, &mut self.keep_less, pack, &reason);
                 Ok(())
             }
             Next::DiskFull(reason) => {
@@ -299,7 +370,12 @@ impl<'a> Running<'a, '_> {
             EngineEvent::Hello { device: Device::Cpu, .. }
                 if matches!(self.runner.slots[slot.0].device, DeviceName::Cuda(_)) =>
             {
-                Err(RunError::NoCuda)
+                // This GPU is lost, or the engine was built without CUDA: its end counts against the slot.
+                self.without_cuda.insert(slot);
+                if let Some(engine) = self.engines.get(&slot) {
+                    engine.handle.kill();
+                }
+                Ok(())
             }
             EngineEvent::Hello { .. } => {
                 let effects = self.scheduler.on(Event::SlotReady(slot));
@@ -320,7 +396,14 @@ impl<'a> Running<'a, '_> {
                         waiting.extend(self.scheduler.on(Event::Ended(slot)));
                     }
                 }
-                Effect::StartEngine(slot) => self.start_engine(slot)?,
+                Effect::StartEngine(slot) => {
+                    if let Err(error) = self.start_engine(slot) {
+                        // A program that is being built anew, or no more processes: other slots may go on.
+                        self.last_death = error.to_string();
+                        let lost = Event::SlotLost { slot, back: Vec::new(), quick: true };
+                        waiting.extend(self.scheduler.on(lost));
+                    }
+                }
                 Effect::Quarantine(slot) => {
                     // What died there was not its own fault.
                     self.deaths.clear();
@@ -361,7 +444,11 @@ impl<'a> Running<'a, '_> {
         for id in ids {
             let Some(&job) = self.jobs.get(id) else { continue };
             let path = |number| log.clone().unwrap_or_else(|| self.log(id, number));
-            let text = |number| path(number).display().to_string();
+            // From the folder of the database, which can be moved.
+            let text = |number| {
+                let path = path(number);
+                path.strip_prefix(&self.runner.results).unwrap_or(&path).display().to_string()
+            };
             let Some(attempt) = writing.claim(id, &self.owner, here, budget, text).await? else { continue };
             log = Some(path(attempt.number));
             jobs.push((job, attempt));
@@ -380,6 +467,7 @@ impl<'a> Running<'a, '_> {
                 adapter: self.runner.results.join("adapters").join(&subject),
                 tokens: self.tokens(job)?,
                 checkpoints: self.runner.results.join("checkpoints").join(&subject),
+                keeps_less: self.keep_less.contains(&job.id),
             };
             let mut running = RunningJob::new(self.plan, job, attempt, files);
             running.look_up(self.runner.store).await?;

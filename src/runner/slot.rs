@@ -13,8 +13,8 @@ use crate::worker::{Death, Engine, EngineHandle, Place, WorkerError};
 /// What the reader of a slot's events says.
 #[derive(Debug)]
 pub(super) enum SlotMessage {
-    /// The engine said something.
-    Event(Event),
+    /// The engine said something, at this time.
+    Event(Event, Instant),
     /// The engine is gone.
     Died(Death),
 }
@@ -35,6 +35,8 @@ pub(super) struct SlotEngine {
     pub(super) longest_silence: Duration,
     /// When it was given its job.
     pub(super) given: Instant,
+    /// When it was first killed.
+    pub(super) killed: Option<Instant>,
 }
 
 impl SlotEngine {
@@ -60,23 +62,32 @@ impl SlotEngine {
             last_sign,
             longest_silence,
             given,
+            killed: None,
         })
     }
 
     /// Notes a sign of life.
-    pub(super) fn sign(&mut self) {
+    pub(super) fn sign(&mut self, at: Instant) {
         // How long a model takes to load says nothing of passes.
         if self.greeted && self.loaded.is_some() {
-            self.longest_silence = self.longest_silence.max(self.last_sign.elapsed());
+            self.longest_silence = self.longest_silence.max(at.saturating_duration_since(self.last_sign));
         }
         self.greeted = true;
-        self.last_sign = Instant::now();
+        self.last_sign = self.last_sign.max(at);
     }
 
     /// Kills it for its silence.
     pub(super) fn kill_silent(&mut self) {
         self.silent.get_or_insert(self.last_sign.elapsed());
-        self.handle.kill();
+        self.kill();
+    }
+
+    /// Kills it, once: one that does not die of it is beyond us.
+    pub(super) fn kill(&mut self) {
+        if self.killed.is_none() {
+            self.killed = Some(Instant::now());
+            self.handle.kill();
+        }
     }
 
     /// Notes that it has a new job.
@@ -94,7 +105,9 @@ async fn read_events(
     loop {
         match engine.next_event().await {
             Ok(Some(event)) => {
-                if messages.send((slot, SlotMessage::Event(event))).await.is_err() {
+                // The time when it was said, not when somebody finds the time to listen.
+                let message = SlotMessage::Event(event, Instant::now());
+                if messages.send((slot, message)).await.is_err() {
                     return;
                 }
             }

@@ -17,6 +17,8 @@ pub struct RunSummary {
     pub let_go: u64,
     /// Why it stopped before its end, if it did.
     pub stopped: Option<Stopped>,
+    /// What was away, where it stopped for that.
+    pub trouble: String,
     /// Wall time.
     pub seconds: Seconds,
     /// Time in which slots worked at jobs, all together.
@@ -34,6 +36,8 @@ pub enum Stopped {
     Failures,
     /// The sweep holds as much disk as `[keep]` lets it.
     Disk,
+    /// Files that jobs need are away.
+    Environment,
 }
 
 impl RunSummary {
@@ -47,10 +51,10 @@ impl RunSummary {
         };
         add(self.failed.len(), "failed");
         add(self.diverged.len(), "diverged");
-        add(self.requeued as usize, "attempts went back");
+        add(self.requeued as usize, "attempts requeued");
         add(self.let_go as usize, "taken away");
         let Seconds(device) = self.device;
-        format!("{} in {}; devices worked {:.2} hours", parts.join(", "), self.seconds, device / 3600.0)
+        format!("{} in {}; {:.2} device-hours", parts.join(", "), self.seconds, device / 3600.0)
     }
 
     /// Failures by their cause, the most frequent first; numbers in a cause are no difference.

@@ -56,6 +56,8 @@ pub enum Event {
         /// Whether it died before it could do anything: a few of these, and the slot is left alone.
         quick: bool,
     },
+    /// Nothing new starts for a while, or starts again: the surroundings are not as jobs need them.
+    Hold(bool),
     /// The user wants to stop: nothing new starts.
     Stop,
 }
@@ -116,6 +118,7 @@ pub struct Scheduler {
     known: HashSet<JobId>,
     slots: BTreeMap<SlotId, Slot>,
     stopping: bool,
+    held: bool,
 }
 
 impl Scheduler {
@@ -125,7 +128,7 @@ impl Scheduler {
             (id, Slot { state: State::Off, memory, free: memory, quick_losses: BTreeSet::new() })
         };
         let slots = slots.into_iter().map(slot).collect();
-        Self { queue: VecDeque::new(), known: HashSet::new(), slots, stopping: false }
+        Self { queue: VecDeque::new(), known: HashSet::new(), slots, stopping: false, held: false }
     }
 
     /// Takes an event and says what must be done. An event about a slot that does not exist changes nothing.
@@ -156,6 +159,7 @@ impl Scheduler {
                 }
             }
             Event::SlotLost { slot, back, quick } => self.lose(slot, back, quick, &mut effects),
+            Event::Hold(held) => self.held = held,
             Event::Stop => self.stopping = true,
         }
         self.fill(&mut effects);
@@ -224,7 +228,7 @@ impl Scheduler {
     }
 
     fn fill(&mut self, effects: &mut Vec<Effect>) {
-        if self.stopping {
+        if self.stopping || self.held {
             return;
         }
         // A job that is thought to need more than any slot has is tried where the most is, once all of it is free.

@@ -175,6 +175,7 @@ mod tests {
                 Value::List(vec![Value::Text(format!("x{a}")), "y, \"z\"".into()])
             }
             KeyKind::Betas => Value::List(vec![(b * 0.9).into(), 0.5.into()]),
+            KeyKind::Date => Value::Text(format!("20{:02}-01-31", a % 100)),
         }
     }
 

@@ -82,6 +82,11 @@ impl Store {
         }
     }
 
+    /// Waits for the database as every change does, to know that it is at its place. Errors: as there.
+    pub async fn reach(&self) -> Result<(), StoreError> {
+        Ok(self.begin().await?.rollback().await?)
+    }
+
     async fn try_begin(&self) -> Result<Result<Transaction<'_, Sqlite>, Hindrance>, StoreError> {
         match FileStamp::of(self.path()) {
             // What is written now would be lost with the old file.
@@ -131,8 +136,17 @@ fn kind_of_network(number: u64) -> Option<&'static str> {
         0x0bd0_0bd0 => "Lustre",
         0x4750_4653 => "GPFS",
         0x1983_0326 => "BeeGFS",
+        0x0102_1997 => "9p",
+        0x7461_636f => "OCFS2",
+        0x0116_1970 => "GFS2",
         _ => return None,
     })
+}
+
+/// Whether a file system is one in user space (sshfs, JuiceFS, virtiofs), of which nobody knows how it keeps locks.
+pub(super) fn is_fuse(path: &Path) -> bool {
+    let number = |statistics: nix::sys::statfs::Statfs| statistics.filesystem_type().0 as u64 & 0xffff_ffff;
+    nix::sys::statfs::statfs(path).is_ok_and(|statistics| number(statistics) == 0x6573_5546)
 }
 
 #[cfg(test)]
@@ -142,6 +156,7 @@ mod tests {
     #[test]
     fn file_systems_of_several_machines_are_known() {
         assert_eq!(kind_of_network(0x6969), Some("NFS"));
+        assert_eq!(kind_of_network(0x0102_1997), Some("9p"));
         // Some systems give the number with its sign stretched.
         assert_eq!(kind_of_network(0xffff_ffff_ff53_4d42), Some("SMB"));
         for local in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x794c_7630] {

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
 use sqlx::Row;
 
 use super::error::StoreError;
@@ -27,23 +25,10 @@ impl FileDigests for RememberedDigests {
         if let Some(digest) = self.known.get(&stamp) {
             return Ok(*digest);
         }
-        let digest = hash_file(path)?;
+        let digest = Digest::of_reader(&mut File::open(path)?)?;
         self.known.insert(stamp, digest);
         self.fresh.push((stamp, digest));
         Ok(digest)
-    }
-}
-
-/// The SHA-256 of a file's content. Error: the system's.
-fn hash_file(path: &Path) -> std::io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Digest::from_hasher(hasher)),
-            read => hasher.update(&buffer[..read]),
-        }
     }
 }
 
@@ -64,6 +49,10 @@ impl Store {
 
     /// Remembers the digests that were computed anew.
     pub async fn remember(&self, digests: &RememberedDigests) -> Result<(), StoreError> {
+        if digests.fresh.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
         for (stamp, digest) in &digests.fresh {
             let insert = sqlx::query(
                 "INSERT INTO file_digests (device, inode, size, modified_ns, digest) VALUES ($1, $2, $3, $4, $5)
@@ -76,9 +65,9 @@ impl Store {
                 .bind(stamp.size as i64)
                 .bind(stamp.modified_ns)
                 .bind(digest.to_string())
-                .execute(&self.pool)
+                .execute(&mut *tx)
                 .await?;
         }
-        Ok(())
+        Ok(tx.commit().await?)
     }
 }

@@ -32,8 +32,50 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// It was written by a newer program.
-    #[error("the database {} cannot be brought up to date: {source}", path.display())]
+    /// It was written by a newer release.
+    #[error("the database {} was written by a newer loragrid", path.display())]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by an earlier release.
+    #[error("the database {} was written by an earlier loragrid", path.display())]
+    OldSchema {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file without a table.
+    #[error("the database {} has no tables; a copy needs the file {}-wal too", path.display(), path.display())]
+    NoTables {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A process works with a database that is to be upgraded.
+    #[error("the database {} cannot be upgraded while {owner} works with it", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// The process.
+        owner: String,
+    },
+    /// The results beside it are another database's.
+    #[error(
+        "the results in {} belong to another database ({})",
+        folder.display(),
+        other.display()
+    )]
+    ForeignFolder {
+        /// The file.
+        path: PathBuf,
+        /// The folder of results.
+        folder: PathBuf,
+        /// The other database's file name.
+        other: PathBuf,
+        /// The file that says so.
+        marker: PathBuf,
+    },
+    /// The schema cannot be upgraded.
+    #[error("the database {} cannot be upgraded: {source}", path.display())]
     Migrate {
         /// The file.
         path: PathBuf,

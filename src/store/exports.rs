@@ -35,7 +35,7 @@ impl Store {
         .await
     }
 
-    async fn rows_of(&self, sweep: &str, sql: &str, columns: &[&str]) -> Result<Frame, StoreError> {
+    async fn rows_of(&self, sweep: &str, sql: &'static str, columns: &[&str]) -> Result<Frame, StoreError> {
         let found = sqlx::query(sql).bind(sweep).fetch_all(&self.pool).await?;
         let read = |row| (0..Row::len(row)).map(|at| read_datum(row, at)).collect();
         let rows = found.iter().map(read).collect::<Result<_, _>>()?;

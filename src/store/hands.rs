@@ -14,6 +14,8 @@ use crate::job::{JobId, JobState, Transition};
 pub enum Standing {
     /// It waits.
     Queued {
+        /// Why it waits, where a worker has noted that.
+        reason: Option<String>,
         /// Jobs before it.
         before: u64,
         /// Attempts that it had.
@@ -76,7 +78,7 @@ pub struct AttemptRecord {
     pub threads: i64,
     /// Most tokens of one pass.
     pub token_budget: i64,
-    /// Its log.
+    /// Its log, from the folder of results.
     pub log: String,
     /// Milliseconds since 1970.
     pub started_ms: i64,
@@ -99,14 +101,14 @@ impl Store {
     ) -> Result<Vec<JobId>, StoreError> {
         let mut tx = self.begin().await?;
         let mut moved = Vec::new();
+        let mut seen = std::collections::HashSet::new();
         for from in transition.sources() {
             // What the transition function says of the state.
             let Ok(to) = from.after(transition) else { continue };
             for job in jobs {
                 let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = $4";
                 let update = sqlx::query(update).bind(to.as_str()).bind(reason).bind(job.as_str());
-                if update.bind(from.as_str()).execute(&mut *tx).await?.rows_affected() > 0
-                    && !moved.contains(job)
+                if update.bind(from.as_str()).execute(&mut *tx).await?.rows_affected() > 0 && seen.insert(job)
                 {
                     moved.push(job.clone());
                 }
@@ -147,6 +149,19 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
+    /// Notes why queued jobs wait.
+    pub async fn note_waiting(&self, jobs: &[JobId], reason: &str) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for job in jobs {
+            let update = sqlx::query("UPDATE jobs SET reason = $1 WHERE id = $2 AND state = 'queued'");
+            update.bind(reason).bind(job.as_str()).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
     /// Closes open attempts at jobs whose process is gone or has stopped saying that it lives, where the job is no longer
     /// running.
     pub async fn close_dead(&self, jobs: &[JobId], observer: &mut super::Observer) -> Result<(), StoreError> {
@@ -177,10 +192,10 @@ impl Store {
 
     /// Whether any of these jobs has an attempt that is still open.
     pub async fn any_open(&self, jobs: &[JobId]) -> Result<bool, StoreError> {
-        for job in jobs {
-            let query =
-                sqlx::query("SELECT 1 FROM job_attempts WHERE job_id = $1 AND ended_ms IS NULL LIMIT 1");
-            if query.bind(job.as_str()).fetch_optional(&self.pool).await?.is_some() {
+        let jobs: std::collections::HashSet<&str> = jobs.iter().map(JobId::as_str).collect();
+        let open = sqlx::query("SELECT job_id FROM job_attempts WHERE ended_ms IS NULL");
+        for row in open.fetch_all(&self.pool).await? {
+            if jobs.contains(row.try_get::<&str, _>(0)?) {
                 return Ok(true);
             }
         }
@@ -238,7 +253,7 @@ impl Store {
         Ok(match job.state {
             JobState::Queued => {
                 let (before, running) = (self.queued_before(&job.id).await?, self.alive().await?);
-                Standing::Queued { before, attempts: job.attempts, running }
+                Standing::Queued { reason, before, attempts: job.attempts, running }
             }
             JobState::Running => {
                 let last = self.attempts(&job.id).await?.pop();
@@ -257,18 +272,14 @@ impl Store {
         })
     }
 
-    /// Subjects of jobs that are not at their end: what they have on disk is needed.
-    pub async fn unfinished_subjects(&self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query("SELECT subject FROM jobs WHERE state IN ('queued', 'running', 'paused')");
+    /// Subjects that this database knows and no job is to run for, each with whether its adapter is not to stay.
+    pub async fn unneeded_subjects(&self) -> Result<std::collections::HashMap<String, bool>, StoreError> {
+        let query = sqlx::query(
+            "SELECT j.subject, t.subject IS NULL OR t.adapter_removed IS NOT NULL FROM jobs j
+             LEFT JOIN trainings t ON t.subject = j.subject WHERE j.state NOT IN ('queued', 'running', 'paused')",
+        );
         let rows = query.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
-    /// Subjects whose adapter is to stay.
-    pub async fn kept_subjects(&self) -> Result<Vec<String>, StoreError> {
-        let query = sqlx::query("SELECT subject FROM trainings WHERE adapter_removed IS NULL");
-        let rows = query.fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// What SQLite says of the file: `ok`, or what is wrong with it.

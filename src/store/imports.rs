@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::board::{BoardJob, BoardScore, TrainingWork};
 use super::error::StoreError;
@@ -145,7 +145,7 @@ async fn insert(
         let old: i64 = row.try_get(0)?;
         for table in ["import_documents", "import_scores"] {
             let delete = format!("DELETE FROM {table} WHERE import_id = $1");
-            sqlx::query(&delete).bind(old).execute(&mut **tx).await?;
+            sqlx::query(AssertSqlSafe(delete)).bind(old).execute(&mut **tx).await?;
         }
         sqlx::query("DELETE FROM imports WHERE id = $1").bind(old).execute(&mut **tx).await?;
     }

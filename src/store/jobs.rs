@@ -1,6 +1,6 @@
 //! Claiming jobs and ending attempts.
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::error::StoreError;
 use super::now_ms;
@@ -77,7 +77,7 @@ impl Writing<'_> {
             "UPDATE jobs SET state = $1, attempt = attempt + 1, reason = NULL
              WHERE id = $2 AND state IN ({sources}) RETURNING attempt"
         );
-        let claim = sqlx::query(&claim).bind(JobState::Running.as_str()).bind(job.as_str());
+        let claim = sqlx::query(AssertSqlSafe(claim)).bind(JobState::Running.as_str()).bind(job.as_str());
         let Some(row) = claim.fetch_optional(&mut *self.0).await? else { return Ok(None) };
         let attempt: i64 = row.try_get(0)?;
         let number = AttemptNumber(u32::try_from(attempt).unwrap_or(u32::MAX));
@@ -114,7 +114,7 @@ impl Writing<'_> {
         let update = format!(
             "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND attempt = $4 AND state IN ({sources})"
         );
-        let changed = sqlx::query(&update)
+        let changed = sqlx::query(AssertSqlSafe(update))
             .bind(to.as_str())
             .bind(reason)
             .bind(attempt.job.as_str())
@@ -141,7 +141,11 @@ impl Writing<'_> {
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         let close = sqlx::query(
-            "UPDATE job_attempts SET ended_ms = $1, outcome = $2, reason = $3
+            "UPDATE job_attempts SET ended_ms = $1, outcome = $2, reason = $3, reach =
+                 (SELECT COALESCE(MAX(c.step), 0) FROM curve_points c JOIN jobs j ON j.subject = c.subject
+                  WHERE j.id = $4)
+                 + (SELECT COUNT(*) FROM scored_documents d JOIN wanted_scores w ON w.score_key = d.score_key
+                    WHERE w.job_id = $4)
              WHERE job_id = $4 AND attempt = $5 AND ended_ms IS NULL",
         );
         close

@@ -12,6 +12,11 @@ use super::owner::Owner;
 use super::results::Harvest;
 use crate::job::{AttemptNumber, Digest, JobId, JobState};
 
+/// Processes that a job may take with it, one after another without progress; then it fails.
+pub const MOST_LOST: u32 = 3;
+/// Why such an attempt ended.
+const GONE: &str = "the process that ran it exited";
+
 /// Most time between two looks that counts: longer, and the reader itself was held up, as others may have been by the same.
 const HELD_UP: Duration = Duration::from_secs(5);
 
@@ -78,14 +83,20 @@ impl Store {
         for row in running.fetch_all(&self.pool).await? {
             let (job, number, beat): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
             let owner = Owner::from_store(row.try_get(2)?);
-            let reason = if owner.is_dead() {
-                "the process that ran it is gone"
+            let end = if owner.is_dead() {
+                // Of a job that takes its process with it each time, nothing is to be had.
+                let lost = self.lost(&job, number).await?;
+                if lost >= MOST_LOST {
+                    let reason = format!("{GONE} {lost} times in a row without progress");
+                    AttemptEnd::Failed(reason)
+                } else {
+                    AttemptEnd::Requeued(GONE.to_owned())
+                }
             } else if owner != Owner::this_process() && observer.is_still(&job, number, beat, lease) {
-                "the process that ran it has stopped saying that it lives"
+                AttemptEnd::Requeued("the process that ran it stopped sending heartbeats".to_owned())
             } else {
                 continue;
             };
-            let end = AttemptEnd::Requeued(reason.to_owned());
             let nothing = (Digest::of(b""), &Harvest::default());
             match self.end(&read_attempt(job, number), &end, nothing).await {
                 Ok(()) => recovered += 1,
@@ -98,6 +109,50 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Attempts at a job up to the one of this number, which is lost, whose process was gone, one after another without
+    /// progress.
+    async fn lost(&self, job: &str, number: i64) -> Result<u32, StoreError> {
+        let query = sqlx::query(
+            "SELECT reason, COALESCE(reach, 0) FROM job_attempts WHERE job_id = $1 AND attempt < $2
+             ORDER BY attempt DESC LIMIT 16",
+        );
+        let rows = query.bind(job).bind(number).fetch_all(&self.pool).await?;
+        let reach = sqlx::query(
+            "SELECT (SELECT COALESCE(MAX(c.step), 0) FROM curve_points c JOIN jobs j ON j.subject = c.subject
+                     WHERE j.id = $1)
+                 + (SELECT COUNT(*) FROM scored_documents d JOIN wanted_scores w ON w.score_key = d.score_key
+                    WHERE w.job_id = $1)",
+        );
+        let reach: i64 = reach.bind(job).fetch_one(&self.pool).await?.try_get(0)?;
+        let mut ends = vec![(true, reach)];
+        for row in &rows {
+            let reason: Option<String> = row.try_get(0)?;
+            ends.push((reason.is_some_and(|reason| reason.starts_with(GONE)), row.try_get(1)?));
+        }
+        Ok(lost_in_a_row(&ends))
+    }
+
+    /// Queued jobs whose last attempt ended with the end of its process: they go on alone, so that the others of their pack are
+    /// not taken along.
+    pub async fn lost_jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        let query = sqlx::query(
+            "SELECT j.id FROM jobs j JOIN job_attempts a ON a.job_id = j.id AND a.attempt = j.attempt
+             WHERE j.state = 'queued' AND a.reason LIKE $1 || '%'",
+        );
+        let rows = query.bind(GONE).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(JobId::from_store(row.try_get(0)?))).collect()
+    }
+}
+
+/// How many of the last attempts, the newest first, were lost one after another without getting further; each with whether it
+/// was lost and how far the job had come at its end.
+fn lost_in_a_row(ends: &[(bool, i64)]) -> u32 {
+    let Some((_, newest)) = ends.first() else { return 0 };
+    let same = ends.iter().take_while(|(lost, reach)| *lost && reach == newest);
+    u32::try_from(same.count()).unwrap_or(u32::MAX)
+}
+
 pub(super) fn read_attempt(job: String, number: i64) -> Attempt {
     let number = AttemptNumber(u32::try_from(number).unwrap_or(u32::MAX));
     Attempt { job: JobId::from_store(job), number }
@@ -108,6 +163,14 @@ mod tests {
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn ends_of_processes_count_only_in_a_row_and_without_progress() {
+        assert_eq!(lost_in_a_row(&[]), 0);
+        assert_eq!(lost_in_a_row(&[(true, 4), (true, 4), (false, 4)]), 2);
+        assert_eq!(lost_in_a_row(&[(true, 8), (true, 4), (true, 4)]), 1, "it had got further");
+        assert_eq!(lost_in_a_row(&[(false, 4), (true, 4)]), 0);
+    }
 
     #[test]
     fn a_beat_that_stands_still_for_the_whole_lease_is_noticed() {

@@ -1,24 +1,23 @@
 //! Opening the database.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migration};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
 
-use super::begin::{BUSY, Patience, shared_by_machines};
+use super::begin::{BUSY, Patience, is_fuse, shared_by_machines};
 use super::error::StoreError;
+use super::marker;
+use super::schema::{self, Age};
 use crate::checkpoint::FileStamp;
 
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS: usize = 8192;
 /// How much of the file a reader maps, in bytes.
 const MAPPED: &str = "4000000000";
-/// How often a migration is tried again, beside other processes that migrate.
-const MIGRATION_TRIES: u64 = 5;
+/// Largest log that is kept after its content was moved into the file, in bytes.
+const LOG_LIMIT: &str = "67108864";
 
 /// An open database. Clones share its connection.
 #[derive(Debug, Clone)]
@@ -31,64 +30,71 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database and brings its schema up to date; makes it and its folder if they are not there. Errors:
-    /// [`StoreError::Open`], [`StoreError::Migrate`].
+    /// Opens the database to plan and run: makes it and its folder if they are not there, and upgrades the schema of an earlier
+    /// release, after a copy of the file and where no process works with it. Errors: [`StoreError::Open`],
+    /// [`StoreError::Migrate`], [`StoreError::NewerSchema`], [`StoreError::Busy`], [`StoreError::ForeignFolder`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_for(path, false).await
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let folder = folder_of(path);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
+        let options = writing(path)?.create_if_missing(true);
+        let pool = one().connect_with(options.clone().foreign_keys(true)).await.map_err(failed)?;
+        if schema::age(&pool, path).await? != Age::Current {
+            pool.close().await;
+            schema::upgrade(path, &options).await?;
+            let pool = one().connect_with(options.foreign_keys(true)).await.map_err(failed)?;
+            return Self::opened(pool, path).await?.in_its_folder(&folder).await;
+        }
+        Self::opened(pool, path).await?.in_its_folder(&folder).await
     }
 
-    async fn open_for(path: &Path, reads: bool) -> Result<Self, StoreError> {
+    /// Opens a database that must be there, to change what is in it. Errors: [`StoreError::NoDatabase`],
+    /// [`StoreError::OldSchema`], and as [`Store::open`].
+    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        there(path)?;
+        let options = writing(path)?.create_if_missing(false).foreign_keys(true);
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.into()))?;
-            if let Some(kind) = shared_by_machines(folder) {
-                return Err(StoreError::Network { path: path.to_owned(), kind });
-            }
+        let pool = one().connect_with(options).await.map_err(failed)?;
+        schema::require_current(&pool, path).await?;
+        Self::opened(pool, path).await
+    }
+
+    /// Another connection to this database. Errors: [`StoreError::Replaced`], and as [`Store::open_existing`].
+    pub async fn again(path: &Path, opened: &FileStamp) -> Result<Self, StoreError> {
+        match FileStamp::of(path) {
+            Ok(stamp) if !stamp.is_same_file(opened) => Err(StoreError::Replaced { path: path.to_owned() }),
+            _ => Self::open_existing(path).await,
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A claim and an end must survive a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            // Moving the log into the file takes a while: at 16 MB it is less than one end of a job in a hundred that waits.
-            .pragma("wal_autocheckpoint", "4000")
-            // Exports read many rows: with a small buffer the threads wait for each other at every few of them.
-            .row_buffer_size(ROWS)
-            .pragma("cache_size", "-32000")
-            .pragma("mmap_size", if reads { MAPPED } else { "0" })
-            .busy_timeout(BUSY);
-        // A connection to a file does not go stale.
-        let one = || SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-        let pool = one().connect_with(options.clone().foreign_keys(true)).await.map_err(failed)?;
-        if !is_current(&pool).await {
-            // A table that others refer to is replaced only while nobody looks at the references.
-            let migrating = one().connect_with(options.foreign_keys(false)).await.map_err(failed)?;
-            let migrated = migrate(&migrating).await;
-            migrating.close().await;
-            migrated.map_err(|source| StoreError::Migrate { path: path.to_owned(), source })?;
-        }
-        let opened = FileStamp::of(path).map_err(|error| failed(error.into()))?;
+    }
+
+    /// Opens a database that must be there to read results. Nothing is written: not into the file, and no file beside it where
+    /// nobody writes at this moment and the file is another user's. Errors: as [`Store::open_existing`].
+    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        there(path)?;
+        let failed = |source| StoreError::Open { path: path.to_owned(), source };
+        let pool = one().connect_with(reading(path)).await.map_err(failed)?;
+        schema::require_current(&pool, path).await?;
+        Self::opened(pool, path).await
+    }
+
+    /// Upgrades the schema of a database that must be there. Returns the copy that was made of it before; none where there was
+    /// nothing to do. Errors: as [`Store::open`].
+    pub async fn upgrade(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+        there(path)?;
+        schema::upgrade(path, &writing(path)?.create_if_missing(false)).await
+    }
+
+    async fn opened(pool: SqlitePool, path: &Path) -> Result<Self, StoreError> {
+        let opened = FileStamp::of(path)
+            .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
         Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default() })
     }
 
-    /// Opens a database that must be there. Errors: [`StoreError::NoDatabase`], and as [`Store::open`].
-    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
-        if path.is_file() {
-            Self::open(path).await
-        } else {
-            Err(StoreError::NoDatabase { path: path.to_owned() })
-        }
-    }
-
-    /// Opens a database that must be there to read results: its file is mapped, so that no page is copied. Errors: as
-    /// [`Store::open_existing`].
-    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        if path.is_file() {
-            Self::open_for(path, true).await
-        } else {
-            Err(StoreError::NoDatabase { path: path.to_owned() })
-        }
+    /// The same database, if the folder of its results is its own.
+    async fn in_its_folder(self, folder: &Path) -> Result<Self, StoreError> {
+        let row = sqlx::query("SELECT id FROM database_identity").fetch_one(&self.pool).await?;
+        marker::claim(folder, &self.path, row.try_get(0)?)?;
+        Ok(self)
     }
 
     /// The same database, whose changes wait for as long as this patience lasts while it is locked or away.
@@ -101,36 +107,99 @@ impl Store {
         &self.path
     }
 
+    /// The file as it was when it was opened.
+    pub fn stamp(&self) -> &FileStamp {
+        &self.opened
+    }
+
+    /// The folder of results: the database's own.
+    pub fn results(&self) -> PathBuf {
+        let folder = folder_of(&self.path);
+        std::path::absolute(&folder).unwrap_or(folder)
+    }
+
+    /// The folder of a subject's adapter, wherever the results are now.
+    pub fn adapter_folder(&self, subject: &str) -> PathBuf {
+        self.results().join("adapters").join(subject)
+    }
+
+    /// SQLite's own version.
+    pub async fn sqlite_version(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query("SELECT sqlite_version()").fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
     /// Writes everything into the one file and closes.
     pub async fn close(self) {
         self.pool.close().await;
     }
 }
 
-/// Whether the schema is known to be that of this program: a look, where a migration would lock the file.
-async fn is_current(pool: &SqlitePool) -> bool {
-    let applied = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version");
-    // A database without the table is new.
-    let Ok(rows) = applied.fetch_all(pool).await else { return false };
-    let own = sqlx::migrate!();
-    let is_own = |(row, own): (&SqliteRow, &Migration)| {
-        row.try_get(0).is_ok_and(|version: i64| version == own.version)
-            && row.try_get(1).is_ok_and(|checksum: &[u8]| checksum == own.checksum.as_ref())
-            && row.try_get(2).unwrap_or(false)
-    };
-    rows.len() == own.iter().count() && rows.iter().zip(own.iter()).all(is_own)
+/// The folder of a database, in which its results are too.
+fn folder_of(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Brings the schema up to date. Another process may do the same at this moment: what it has done is seen at the next try.
-async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
-    let mut tries = 0;
-    loop {
-        match sqlx::migrate!().run(pool).await {
-            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < MIGRATION_TRIES => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(50 * tries)).await;
-            }
-            ended => return ended,
-        }
+fn there(path: &Path) -> Result<(), StoreError> {
+    match std::fs::metadata(path) {
+        // SQLite would make a database of an empty file.
+        Ok(meta) if meta.is_file() && meta.len() > 0 => Ok(()),
+        _ => Err(StoreError::NoDatabase { path: path.to_owned() }),
     }
+}
+
+/// One connection that is never given up: a new one might find another file in the place of this one.
+fn one() -> SqlitePoolOptions {
+    let one = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+    one.max_lifetime(None).idle_timeout(None)
+}
+
+/// The name of the file for SQLite, which takes a name that begins with `file:` or `:` for something else.
+fn named(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// How a database is written. Error: a file system that keeps no locks.
+fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
+    // A link is judged by where it leads.
+    let place = std::fs::canonicalize(path).ok();
+    let folder = folder_of(place.as_deref().unwrap_or(path));
+    if let Some(kind) = shared_by_machines(&folder) {
+        return Err(StoreError::Network { path: path.to_owned(), kind });
+    }
+    if is_fuse(&folder) {
+        tracing::warn!("{} is on a FUSE file system, where locks may be unreliable", path.display());
+    }
+    Ok(named(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A claim and an end must survive a power cut.
+        .synchronous(SqliteSynchronous::Full)
+        // Moving the log into the file takes a while: at 16 MB it is less than one end of a job in a hundred that waits.
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("journal_size_limit", LOG_LIMIT)
+        // Exports read many rows: with a small buffer the threads wait for each other at every few of them.
+        .row_buffer_size(ROWS)
+        .pragma("cache_size", "-32000")
+        .busy_timeout(BUSY))
+}
+
+/// How a database is read. The last connection of its owner tidies the log up; anybody else leaves no file behind, which the
+/// owner could not write.
+pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    let is_owner = std::fs::metadata(path).is_ok_and(|file| file.uid() == nix::unistd::geteuid().as_raw());
+    let can_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+    let tidies = is_owner && can_write(path) && can_write(&folder_of(path));
+    let options = named(path)
+        .create_if_missing(false)
+        .read_only(!tidies)
+        .immutable(!tidies && !has_log)
+        .pragma("query_only", "on")
+        .row_buffer_size(ROWS)
+        .pragma("cache_size", "-32000")
+        .busy_timeout(BUSY);
+    // A file that somebody writes may be cut off: only a file that nobody touches is mapped.
+    if has_log { options } else { options.pragma("mmap_size", MAPPED) }
 }

@@ -3,18 +3,24 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{Column, ConnectOptions, Connection, Row, SqliteConnection, TypeInfo, ValueRef};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{
+    AssertSqlSafe, Column, ConnectOptions, Connection, Row, SqlSafeStr, SqliteConnection, Statement,
+    TypeInfo, ValueRef,
+};
 use thiserror::Error;
 
 use super::error::StoreError;
 use super::frame::{Datum, Frame};
-use super::open::Store;
+use super::open::{Store, reading};
+use super::scan::limit_values;
 
 /// How many steps of SQLite's machine go by between two looks at the clock.
 const STEPS: i32 = 10_000;
 /// Most bytes of an answer, which is held in memory.
 const MOST: usize = 1_000_000_000;
+/// Largest text or blob of an answer, in bytes.
+const MOST_OF_ONE: i32 = 64_000_000;
 
 /// Why a statement is not carried out, or fails.
 #[derive(Debug, Error)]
@@ -51,16 +57,16 @@ pub enum QueryError {
 /// Answers one SELECT. The connection cannot write. Errors: see [`QueryError`].
 pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, QueryError> {
     check(sql)?;
-    // Brings the views up to date.
-    Store::open_existing(path).await?.close().await;
+    // Says what is wrong with the file, in its own words.
+    Store::open_to_read(path).await?.close().await;
     let failed = |error: sqlx::Error| StoreError::Open { path: path.to_owned(), source: error };
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).pragma("query_only", "on");
-    let mut connection = options.connect().await.map_err(failed)?;
+    let mut connection = reading(path).read_only(true).connect().await.map_err(failed)?;
     // A time that no clock reaches is none.
     let deadline =
         Instant::now().checked_add(limit).unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
     let mut handle = connection.lock_handle().await.map_err(failed)?;
     handle.set_progress_handler(STEPS, move || Instant::now() < deadline);
+    limit_values(&mut handle, MOST_OF_ONE);
     drop(handle);
     let answer = answer(&mut connection, sql, MOST).await;
     // Whatever it says, the answer is there.
@@ -81,11 +87,13 @@ async fn answer(
 ) -> Result<Option<Frame>, sqlx::Error> {
     use futures_util::TryStreamExt;
     use sqlx::Executor;
-    let described = connection.describe(sql).await;
+    // Prepared, not described: that would run the statement once more.
+    let sql = AssertSqlSafe(sql).into_sql_str();
+    let prepared = (&mut *connection).prepare(sql.clone()).await;
     let names =
         |columns: &[sqlx::sqlite::SqliteColumn]| columns.iter().map(|own| own.name().to_owned()).collect();
     let mut frame =
-        Frame { columns: described.map(|own| names(own.columns())).unwrap_or_default(), rows: Vec::new() };
+        Frame { columns: prepared.map(|own| names(own.columns())).unwrap_or_default(), rows: Vec::new() };
     let mut size = 0;
     let mut rows = sqlx::query(sql).fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
@@ -205,7 +213,8 @@ mod tests {
         assert!(matches!(late, Err(QueryError::TimeOut { .. })), "{late:?}");
         let ever = query(&path, "SELECT 1", Duration::from_secs(u64::MAX)).await;
         assert_eq!(ever.unwrap().rows, [[Datum::Integer(1)]]);
-        let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let mut connection =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
         let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
         assert_eq!(answer(&mut connection, rows, 10_000).await.unwrap(), None);
     }

@@ -98,7 +98,7 @@ impl Store {
         let query = sqlx::query(
             "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
                     t.adapter, t.steps, t.tokens, t.seconds, t.peak_memory, t.first_loss, t.last_loss,
-                    t.last_losses, t.validation_loss, t.adapter_removed
+                    t.last_losses, t.validation_loss, t.adapter_removed, j.subject, j.numerics
              FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE j.id >= $1 AND j.id < $1 || char(1114111)",
         );
         let rows = query.bind(prefix).fetch_all(&self.pool).await?;
@@ -121,7 +121,11 @@ impl Store {
             trainable: row.try_get::<i64, _>(5)? as u64,
             attempts: row.try_get::<i64, _>(6)? as u64,
             dtype: row.try_get(7)?,
-            adapter: row.try_get(8)?,
+            adapter: row
+                .try_get::<Option<String>, _>(8)?
+                .map(|_| Ok::<_, sqlx::Error>(self.adapter_folder(&row.try_get::<String, _>(18)?)))
+                .transpose()?
+                .map(|folder| folder.display().to_string()),
             adapter_removed: row.try_get(17)?,
             steps: row.try_get(9)?,
             tokens: row.try_get(10)?,

@@ -1,12 +1,12 @@
 //! What an attempt brings in: curves, adapters, scores of documents and tasks.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 
 use super::error::StoreError;
+use super::jobs::Attempt;
 use super::now_ms;
 use super::open::Store;
 use super::read::read_json;
@@ -18,8 +18,6 @@ use crate::task::{Aggregate, DocumentValue, RequestScore};
 /// A finished training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingRecord {
-    /// Folder of the adapter.
-    pub adapter: PathBuf,
     /// What the engine says.
     pub trained: Trained,
     /// Loss of the first and the last window, where there was one.
@@ -110,17 +108,18 @@ pub(super) async fn write_harvest(
         );
         insert.build().execute(&mut **tx).await?;
     }
-    let Some(TrainingRecord { adapter, trained, losses }) = &harvest.training else { return Ok(()) };
+    let Some(TrainingRecord { trained, losses }) = &harvest.training else { return Ok(()) };
     let insert = sqlx::query(
         "INSERT INTO trainings
              (subject, adapter, steps, tokens, seconds, peak_memory, first_loss, last_loss, finished_ms,
-              last_losses, validation_loss)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (subject) DO UPDATE SET adapter = excluded.adapter, adapter_removed = NULL",
+              last_losses, validation_loss, adapter_digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         ON CONFLICT (subject) DO UPDATE
+         SET adapter = excluded.adapter, adapter_removed = NULL, adapter_digest = excluded.adapter_digest",
     );
     insert
         .bind(&subject)
-        .bind(adapter.display().to_string())
+        .bind(format!("adapters/{subject}"))
         .bind(trained.steps as i64)
         .bind(trained.tokens.0 as i64)
         .bind(trained.seconds.0)
@@ -130,23 +129,33 @@ pub(super) async fn write_harvest(
         .bind(now_ms())
         .bind(trained.last_losses)
         .bind(trained.validation_loss.filter(|loss| loss.is_finite()))
+        .bind(trained.adapter.map(|digest| digest.to_string()))
         .execute(&mut **tx)
         .await?;
     Ok(())
 }
 
 impl Store {
-    /// Takes in what an attempt has done so far; a training that is there already stays.
-    pub async fn bring_in(&self, subject: Digest, harvest: &Harvest) -> Result<(), StoreError> {
+    /// Takes in what an attempt has done so far; a training that is there already stays. Error: [`StoreError::Fenced`] if the
+    /// job is another attempt's by now; nothing is written then.
+    pub async fn bring_in(
+        &self,
+        attempt: &Attempt,
+        subject: Digest,
+        harvest: &Harvest,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
+        fence(&mut tx, Some(attempt)).await?;
         write_harvest(&mut tx, subject, harvest).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Records documents of tasks as they come, all of them or none.
+    /// Records documents of tasks as they come, all of them or none; of an evaluation that is no job's without an attempt.
+    /// Error: [`StoreError::Fenced`] as [`Store::bring_in`].
     pub async fn record_documents(
         &self,
+        attempt: Option<&Attempt>,
         documents: impl Iterator<Item = (ScoreKey, &DocumentScore)>,
     ) -> Result<(), StoreError> {
         let mut documents = documents.peekable();
@@ -154,6 +163,7 @@ impl Store {
             return Ok(());
         }
         let mut tx = self.begin().await?;
+        fence(&mut tx, attempt).await?;
         for (key, document) in documents {
             let insert = sqlx::query(
                 "INSERT INTO scored_documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
@@ -206,8 +216,13 @@ impl Store {
     }
 
     /// Records what tasks' documents come to, each with its subject, in one transaction: all of them or none.
-    pub async fn record_scores(&self, records: &[(Digest, ScoreRecord)]) -> Result<(), StoreError> {
+    pub async fn record_scores(
+        &self,
+        attempt: Option<&Attempt>,
+        records: &[(Digest, ScoreRecord)],
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
+        fence(&mut tx, attempt).await?;
         for (subject, record) in records {
             for at in 0..record.aggregates.len() {
                 write_score(&mut tx, *subject, record, at).await?;
@@ -216,6 +231,24 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Error: the job is another attempt's, or nobody's, by now. A job that was paused or cancelled keeps what its last attempt has
+/// done.
+pub(super) async fn fence(
+    tx: &mut Transaction<'_, Sqlite>,
+    attempt: Option<&Attempt>,
+) -> Result<(), StoreError> {
+    let Some(attempt) = attempt else { return Ok(()) };
+    let query = sqlx::query(
+        "SELECT COUNT(*) FROM jobs WHERE id = $1 AND attempt = $2 AND state IN ('running', 'paused', 'cancelled')",
+    );
+    let query = query.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
+    let own: i64 = query.fetch_one(&mut **tx).await?.try_get(0)?;
+    if own > 0 {
+        return Ok(());
+    }
+    Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number })
 }
 
 /// Writes a record's metric at a place, with its values by document where it is their mean.
@@ -236,7 +269,8 @@ async fn write_score(
         .bind(aggregate.metric.as_str())
         .bind(subject.to_string())
         .bind(&record.task)
-        .bind(Some(aggregate.value).filter(|value| value.is_finite()))
+        // SQLite keeps an infinity; a NaN is no value.
+        .bind(Some(aggregate.value).filter(|value| !value.is_nan()))
         .bind(aggregate.stderr)
         .bind(aggregate.documents as i64)
         .bind(i64::from(aggregate.metric.higher_is_better()))

@@ -5,7 +5,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::board::Leaderboard;
 use super::error::StoreError;
+use super::jobs::Attempt;
 use super::open::Store;
+use super::results::fence;
 use super::sweeps::read_digest;
 use crate::job::{Digest, JobId};
 
@@ -28,9 +30,16 @@ pub struct StoredSample {
 }
 
 impl Store {
-    /// Records a subject's answer; one that is there already is replaced.
-    pub async fn record_sample(&self, subject: Digest, sample: &StoredSample) -> Result<(), StoreError> {
+    /// Records a subject's answer; one that is there already is replaced. Error: [`StoreError::Fenced`] if the job is another
+    /// attempt's by now.
+    pub async fn record_sample(
+        &self,
+        attempt: &Attempt,
+        subject: Digest,
+        sample: &StoredSample,
+    ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
+        fence(&mut tx, Some(attempt)).await?;
         let insert = sqlx::query(
             "INSERT INTO sample_texts (subject, sample_key, position, prompt, wanted, answer, tokens)
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (subject, sample_key) DO UPDATE

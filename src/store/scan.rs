@@ -13,6 +13,12 @@ use sqlx::sqlite::LockedSqliteHandle;
 use super::error::StoreError;
 use super::open::Store;
 
+/// Refuses texts and blobs of more than so many bytes on a connection: a single step that makes one cannot be interrupted.
+pub(super) fn limit_values(locked: &mut LockedSqliteHandle<'_>, bytes: i32) {
+    // SAFETY: the connection is open while it is locked; the call only sets a number.
+    unsafe { sqlite::sqlite3_limit(locked.as_raw_handle().as_ptr(), sqlite::SQLITE_LIMIT_LENGTH, bytes) };
+}
+
 /// A value for one of a statement's places, `?1` first.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Bound<'a> {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
-use crate::job::{DType, Digest, JobId, JobState, Settings, Transition};
+use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION, Transition};
 use crate::plan::{Known, Plan, PlannedJob, Work};
 
 /// Where a version of a sweep came from, so that it can be planned again.
@@ -29,6 +29,8 @@ pub struct StoredSweep {
     pub text: String,
     /// Where it came from.
     pub origin: SweepOrigin,
+    /// The user who submitted it; none where an earlier release did not note that.
+    pub submitter: Option<u32>,
 }
 
 /// A version of a sweep.
@@ -51,7 +53,8 @@ impl Store {
     pub async fn sweep(&self, name: &str) -> Result<StoredSweep, StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(name)).await?;
         let query = sqlx::query(
-            "SELECT text, file, include_path, overrides FROM sweep_versions WHERE sweep_id = $1 AND version = $2",
+            "SELECT text, file, include_path, overrides, submitter FROM sweep_versions
+             WHERE sweep_id = $1 AND version = $2",
         );
         let row = query.bind(sweep).bind(version).fetch_one(&self.pool).await?;
         let include_path: Option<String> = row.try_get(2)?;
@@ -60,7 +63,9 @@ impl Store {
             include_path: include_path.map(PathBuf::from),
             overrides: super::read::read_json(&row, 3)?,
         };
-        Ok(StoredSweep { text: row.try_get(0)?, origin })
+        let submitter: Option<i64> = row.try_get(4)?;
+        let submitter = submitter.and_then(|id| u32::try_from(id).ok());
+        Ok(StoredSweep { text: row.try_get(0)?, origin, submitter })
     }
 
     /// The sweep that wanted a job last. Error: no sweep has it.
@@ -92,7 +97,7 @@ impl Store {
             lacks("v.version", "v.version - 1"),
             lacks("v.version - 1", "v.version")
         );
-        let rows = sqlx::query(&query).bind(sweep).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(AssertSqlSafe(query)).bind(sweep).fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| {
             let (version, created_ms, jobs) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             Ok(SweepVersion { version, created_ms, jobs, added: row.try_get(3)?, dropped: row.try_get(4)? })
@@ -103,10 +108,10 @@ impl Store {
     /// What is done already, of any sweep.
     pub async fn known(&self) -> Result<Known, StoreError> {
         let mut known = Known::default();
-        let trainings = sqlx::query("SELECT subject, adapter, adapter_removed IS NOT NULL FROM trainings");
+        let trainings = sqlx::query("SELECT subject, adapter_removed IS NOT NULL FROM trainings");
         for row in trainings.fetch_all(&self.pool).await? {
-            let (folder, removed): (String, bool) = (row.try_get(1)?, row.try_get(2)?);
-            let there = !removed && PathBuf::from(folder).is_dir();
+            let (subject, removed): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+            let there = !removed && self.adapter_folder(&subject).is_dir();
             let subjects = if there { &mut known.trained } else { &mut known.removed };
             subjects.insert(read_digest(&row, 0)?);
         }
@@ -215,8 +220,8 @@ async fn insert_version(
     let insert = sqlx::query(
         "INSERT INTO sweep_versions
              (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms, task_groups,
-              file, include_path, overrides)
-         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+              file, include_path, overrides, warnings, submitter)
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
          FROM sweep_versions WHERE sweep_id = $1 RETURNING version",
     );
     let version: i64 = insert
@@ -231,6 +236,8 @@ async fn insert_version(
         .bind(origin.file.display().to_string())
         .bind(origin.include_path.as_ref().map(|path| path.display().to_string()))
         .bind(json(&origin.overrides))
+        .bind(json(&plan.warnings))
+        .bind(i64::from(nix::unistd::getuid().as_raw()))
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;
@@ -323,8 +330,9 @@ async fn queue_job(
     };
     let state = if job.is_done() { JobState::Done } else { JobState::Queued };
     let insert = sqlx::query(
-        "INSERT INTO jobs (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO jobs
+             (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms, numerics)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
     );
     insert
         .bind(job.id.as_str())
@@ -336,13 +344,18 @@ async fn queue_job(
         .bind(settings_json(&job.settings))
         .bind(job.trainable as i64)
         .bind(now_ms())
+        .bind(i64::from(TRAINING_VERSION))
         .execute(&mut **tx)
         .await?;
     if !job.is_done() {
         let sources = super::jobs::quoted(Transition::Reopen);
         let reopen =
             format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
-        sqlx::query(&reopen).bind(JobState::Queued.as_str()).bind(job.id.as_str()).execute(&mut **tx).await?;
+        sqlx::query(AssertSqlSafe(reopen.as_str()))
+            .bind(JobState::Queued.as_str())
+            .bind(job.id.as_str())
+            .execute(&mut **tx)
+            .await?;
     }
     Ok(())
 }

@@ -154,7 +154,7 @@ async fn database_of_version_4(path: &std::path::Path) {
         ]);
     }
     for statement in &statements {
-        sqlx::query(statement).execute(&pool).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(statement.as_str())).execute(&pool).await.unwrap();
     }
     pool.close().await;
 }

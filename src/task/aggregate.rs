@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::metric::{Aggregation, Metric, TaskMetric};
-use super::python::PythonRandom;
+use crate::python::PythonRandom;
 
 /// A document's value of a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

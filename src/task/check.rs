@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::index::{Entry, Place, TaskIndex};
 use super::spec::{Field, Refusal, TaskSpec};
 use super::synthetic::render;
-use super::template::environment;
+use crate::jinja::task_environment;
 
 /// What a check of every task found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,7 +29,7 @@ pub struct Check {
 impl TaskIndex {
     /// Checks every task: its keys, functions, metrics and filters are known, and its templates are compiled and rendered.
     pub fn check(&self) -> Check {
-        let environment = environment();
+        let environment = task_environment();
         let mut rendered: HashMap<(String, bool), Result<(), String>> = HashMap::new();
         let mut refused: BTreeMap<Refusal, usize> = BTreeMap::new();
         let (mut total, mut runnable, mut need_generation, mut groups) = (0, 0, 0, 0);

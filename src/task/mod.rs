@@ -14,7 +14,6 @@ mod index;
 mod metric;
 mod prompt;
 mod prompting;
-pub mod python;
 mod request;
 mod score;
 mod shipped;
@@ -22,7 +21,6 @@ mod shots;
 mod spec;
 mod subset;
 mod synthetic;
-mod template;
 mod yaml;
 
 pub use additive::{Additive, column_of};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::ChatTemplate;
+use crate::data::ChatSource;
 use crate::job::PromptProfile;
 
 /// Seed of lm_eval's few-shot generator.
@@ -21,26 +21,13 @@ pub struct Prompting {
     pub fewshot_seed: u64,
 }
 
-/// A chat template with what it needs.
+/// A chat template, and how examples go through it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatForm {
-    /// The template in Jinja.
-    pub template: String,
-    /// Text of the beginning-of-sequence token.
-    pub bos: String,
-    /// Text of the end-of-sequence token.
-    pub eos: String,
+    /// The template with what it reads.
+    pub source: ChatSource,
     /// Whether each example is a turn of its own; otherwise all of it is one message.
     pub multiturn: bool,
-}
-
-impl ChatForm {
-    /// The form of a template.
-    pub fn new(template: &ChatTemplate, multiturn: bool) -> Self {
-        let (bos, eos) = template.special();
-        let (bos, eos) = (bos.to_owned(), eos.to_owned());
-        Self { template: template.source().to_owned(), bos, eos, multiturn }
-    }
 }
 
 impl Default for Prompting {

@@ -3,9 +3,9 @@
 use super::definition::Task;
 use super::document::Document;
 use super::error::TaskError;
-use super::python::is_space;
 use crate::checkpoint::{ModelTokenizer, TokenizerError};
 use crate::job::PromptProfile;
+use crate::python::is_space;
 
 /// Characters of a continuation that errors show.
 const SHOWN: usize = 40;

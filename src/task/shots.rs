@@ -1,8 +1,8 @@
 //! Examples before a document, chosen as lm_eval chooses them.
 
 use super::definition::{Sampler, Shots};
-use super::python::PythonRandom;
 use crate::data::Row;
+use crate::python::PythonRandom;
 
 /// The examples of one document after another: a random sampler goes on where it was.
 pub(super) struct Examples<'a> {

@@ -213,11 +213,11 @@ impl Reader<'_> {
             },
             Some(Node::Int(number)) => Field::Int(*number),
             Some(Node::List(items)) => {
-                Field::List(items.iter().map(|item| super::python::python_str(&item.json())).collect())
+                Field::List(items.iter().map(|item| crate::python::python_str(&item.json())).collect())
             }
             // The values of a map are the choices.
             Some(Node::Map(entries)) => Field::List(
-                entries.iter().map(|(_, value)| super::python::python_str(&value.json())).collect(),
+                entries.iter().map(|(_, value)| crate::python::python_str(&value.json())).collect(),
             ),
             Some(other) => Field::Text(other.scalar().unwrap_or_default()),
         }))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, Value};
 use minijinja::{Environment, Template};
 
-use super::python::parse_literal;
+use crate::python::parse_literal;
 
 /// Renders of one template before it counts as one that fits no document.
 const MAX_TRIES: usize = 2000;
@@ -202,12 +202,12 @@ mod nested {
 
 #[cfg(test)]
 mod tests {
-    use super::super::template::environment;
     use super::*;
+    use crate::jinja::task_environment;
 
     #[test]
     fn templates_find_a_document_that_they_fit() {
-        let environment = environment();
+        let environment = task_environment();
         for (source, as_list) in [
             ("{{question.strip()}}\nA. {{choices[0]}}\nAnswer:", false),
             ("{{ [option1, option2] }}", true),

@@ -1,6 +1,8 @@
 //! How an engine ended.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -8,10 +10,10 @@ use std::process::ExitStatus;
 use nix::sys::signal::Signal;
 
 /// Bytes of the log's end that are looked at.
-const TAIL: usize = 1 << 16;
+const TAIL: u64 = 1 << 16;
 
 /// How an engine ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Death {
     /// Its exit code, if it exited.
     pub code: Option<i32>,
@@ -19,6 +21,8 @@ pub struct Death {
     pub signal: Option<i32>,
     /// The line of its log that says why, or the last one.
     pub last_words: Option<String>,
+    /// Whether the kernel killed a process for want of memory while it ran.
+    pub oom_killed: bool,
 }
 
 /// What a program says that dies for want of memory: Rust's allocator, and C++'s.
@@ -29,9 +33,12 @@ const PANIC: &str = "panicked at";
 const LONGEST: usize = 300;
 
 impl Death {
-    /// The certificate of a process that ended with this status and wrote this log.
-    pub(super) fn of(status: ExitStatus, log: &Path) -> Self {
-        Self { code: status.code(), signal: status.signal(), last_words: last_words(log) }
+    /// The certificate of a process that ended with this status and wrote this log from a place on; `oom_kills` is what
+    /// [`oom_kills`] said when it was started.
+    pub(super) fn of(status: ExitStatus, log: &Path, from: u64, oom_kills: u64) -> Self {
+        let (code, signal, last_words) = (status.code(), status.signal(), last_words(log, from));
+        let oom_killed = signal == Some(9) && self::oom_kills() > oom_kills;
+        Self { code, signal, last_words, oom_killed }
     }
 
     /// Whether it says that it died for want of memory.
@@ -43,7 +50,10 @@ impl Death {
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.signal) {
-            (_, Some(9)) => f.write_str("the engine was killed (SIGKILL, perhaps for want of memory)")?,
+            (_, Some(9)) if self.oom_killed => {
+                f.write_str("the engine was killed by the kernel: out of memory")?
+            }
+            (_, Some(9)) => f.write_str("the engine was killed (SIGKILL)")?,
             (_, Some(signal)) => match Signal::try_from(signal) {
                 Ok(signal) => write!(f, "the engine was killed by {}", signal.as_str())?,
                 Err(_) => write!(f, "the engine was killed by signal {signal}")?,
@@ -52,15 +62,34 @@ impl fmt::Display for Death {
             (None, None) => f.write_str("the engine ended")?,
         }
         match &self.last_words {
-            Some(words) => write!(f, "; its last words: {words}"),
+            Some(words) => write!(f, "; last log line: {words}"),
             None => Ok(()),
         }
     }
 }
 
-fn last_words(log: &Path) -> Option<String> {
-    let bytes = std::fs::read(log).ok()?;
-    let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned();
+/// Processes that the kernel has killed for want of memory so far, in this process's memory cgroup, or on the machine.
+pub(super) fn oom_kills() -> u64 {
+    let count = |text: String, key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().to_owned();
+        line.parse::<u64>().ok()
+    };
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    let events = group.map(|group| format!("/sys/fs/cgroup{group}/memory.events"));
+    let of_group = events.and_then(|path| count(std::fs::read_to_string(path).ok()?, "oom_kill"));
+    let of_machine = || count(std::fs::read_to_string("/proc/vmstat").ok()?, "oom_kill");
+    of_group.or_else(of_machine).unwrap_or_default()
+}
+
+/// The line of a log that says why its process ended, of what was written from a place on.
+fn last_words(log: &Path, from: u64) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL)).min(length))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    let tail = String::from_utf8_lossy(&bytes).into_owned();
     let lines: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let says_why = |line: &&str| line.contains(PANIC) || NO_MEMORY.iter().any(|sign| line.contains(sign));
     let at = lines.iter().rposition(says_why).or_else(|| lines.len().checked_sub(1))?;
@@ -78,7 +107,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         std::fs::write(&path, log).unwrap();
-        Death { code: None, signal: Some(6), last_words: last_words(&path) }
+        Death { signal: Some(6), last_words: last_words(&path, 0), ..Death::default() }
+    }
+
+    #[test]
+    fn what_an_earlier_process_wrote_into_the_log_is_not_this_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let old = "memory allocation of 42 bytes failed\n";
+        std::fs::write(&path, format!("{old}loading\n")).unwrap();
+        assert_eq!(last_words(&path, old.len() as u64).as_deref(), Some("loading"));
+        assert_eq!(last_words(&path, 1 << 40), None);
     }
 
     #[test]
@@ -91,7 +130,7 @@ mod tests {
         let said = death.last_words.as_deref();
         assert_eq!(said, Some("thread 'main' panicked at a.rs:1:2: no kernel for it"));
         let death = words("step 3/9\nstep 4/9\n\n");
-        assert_eq!(death.to_string(), "the engine was killed by SIGABRT; its last words: step 4/9");
+        assert_eq!(death.to_string(), "the engine was killed by SIGABRT; last log line: step 4/9");
         assert!(!death.wants_memory());
         assert_eq!(words(&"x".repeat(5000)).last_words.map(|words| words.len()), Some(LONGEST));
     }

@@ -15,8 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
 
-use super::death::Death;
+use super::death::{Death, oom_kills};
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
+
+/// Variables that hold secrets of the orchestrator's.
+const SECRETS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
 
 /// Why an engine cannot be started or spoken to.
 #[derive(Debug, Error)]
@@ -41,6 +44,10 @@ pub struct Engine {
     events: pipe::Receiver,
     buffer: Vec<u8>,
     log: PathBuf,
+    /// Bytes of the log that earlier processes wrote.
+    log_start: u64,
+    /// What the kernel's count of killed processes was at the start.
+    oom_kills: u64,
 }
 
 /// The other half: orders go in, and the process can be killed.
@@ -67,10 +74,16 @@ impl Engine {
     pub fn start(engine: &Path, log: &Path, place: &Place) -> Result<(Self, EngineHandle), WorkerError> {
         let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
         let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
+        let (log_start, oom_kills) = (file.metadata().map_or(0, |meta| meta.len()), oom_kills());
         let (ours, theirs) = std::io::pipe().map_err(failed)?;
         let mut command = std::process::Command::new(engine);
         command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
         command.env("LORAGRID_DEVICE", &place.device);
+        // GPUs are numbered as the driver numbers them, and no engine needs a secret.
+        command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        for name in SECRETS {
+            command.env_remove(name);
+        }
         command.envs(place.cards.iter().map(|cards| ("CUDA_VISIBLE_DEVICES", cards)));
         let cores = &place.cores;
         let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
@@ -94,7 +107,7 @@ impl Engine {
         let orders = child.stdin.take().ok_or_else(|| failed(std::io::Error::other("no standard input")))?;
         let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
         let events = pipe::Receiver::from_owned_fd(OwnedFd::from(ours)).map_err(failed)?;
-        let engine = Self { child, events, buffer: Vec::new(), log: log.to_owned() };
+        let engine = Self { child, events, buffer: Vec::new(), log: log.to_owned(), log_start, oom_kills };
         Ok((engine, EngineHandle { orders, group }))
     }
 
@@ -122,10 +135,14 @@ impl Engine {
     /// Waits for the process's end. `log` is the file that it wrote last.
     pub async fn death(mut self, log: Option<PathBuf>) -> Death {
         // It dies before it writes into the log of its job while it loads the model.
-        let log = log.filter(|log| log.is_file()).unwrap_or(self.log);
+        let (log, from) = match log.filter(|log| log.is_file()) {
+            // The log of an attempt is its own from its first byte on.
+            Some(log) => (log, 0),
+            None => (self.log, self.log_start),
+        };
         match self.child.wait().await {
-            Ok(status) => Death::of(status, &log),
-            Err(_) => Death { code: None, signal: None, last_words: None },
+            Ok(status) => Death::of(status, &log, from, self.oom_kills),
+            Err(_) => Death::default(),
         }
     }
 }

@@ -162,6 +162,7 @@ fn train(events: &mut File, member: usize, order: &TrainOrder) {
                 validation_loss: None,
                 trainable: 1,
                 peak_memory: Bytes(1),
+                adapter: None,
             },
         },
     );

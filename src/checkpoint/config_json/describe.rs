@@ -110,7 +110,7 @@ mod tests {
         for family in [Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3Text] {
             config.family = family;
             let text = describe(&config_of(config.clone())).to_string();
-            assert_eq!(parse_config(Path::new("config.json"), &text).unwrap(), config_of(config.clone()));
+            assert_eq!(parse_config(Path::new("config.json"), &text).unwrap().0, config_of(config.clone()));
         }
     }
 

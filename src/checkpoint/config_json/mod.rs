@@ -1,6 +1,7 @@
 //! `config.json` of Hugging Face folders, in the old spelling (`rope_theta`, `rope_scaling`, `torch_dtype`) and in the
 //! new one (`rope_parameters`). What a file leaves out has the default of transformers' own configuration class.
 
+mod accounted;
 mod describe;
 mod families;
 
@@ -70,6 +71,8 @@ struct ConfigFile {
     num_ln_in_parallel_attn: Option<u64>,
     use_parallel_residual: Option<bool>,
     quantization_config: Option<Quantization>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Json>,
 }
 
 /// A key for which `null` says something else than its absence: outside `None`, the key is not there.
@@ -86,9 +89,9 @@ struct Quantization {
     load_in_4bit: Option<bool>,
 }
 
-/// Reads the shape of a Hugging Face folder from its `config.json`, weights there or not. Errors: unreadable, of an
-/// unsupported family or rule (by name), contradictory.
-pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
+/// Reads the shape of a Hugging Face folder from its `config.json`, weights there or not, and what should be known of keys
+/// that are not used. Errors: unreadable, of an unsupported family or rule (by name), contradictory.
+pub fn read_config(folder: &Path) -> Result<(ModelConfig, Vec<String>), CheckpointError> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path)
         .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
@@ -96,11 +99,14 @@ pub fn read_config(folder: &Path) -> Result<ModelConfig, CheckpointError> {
 }
 
 /// The shape that the text of a `config.json` states. Errors: as [`read_config`].
-pub(super) fn parse_config(path: &Path, text: &str) -> Result<ModelConfig, CheckpointError> {
+pub(super) fn parse_config(path: &Path, text: &str) -> Result<(ModelConfig, Vec<String>), CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed { path: path.to_owned(), reason };
     let file: ConfigFile = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
     let config = Reading { path, file: &file }.config()?;
-    config.contradiction().map_or(Ok(config), |reason| Err(malformed(reason)))
+    match config.contradiction() {
+        Some(reason) => Err(malformed(reason)),
+        None => Ok((config, accounted::notes(&file.rest))),
+    }
 }
 
 struct Reading<'a> {
@@ -286,7 +292,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ModelConfig, CheckpointError> {
-        parse_config(Path::new("config.json"), text)
+        parse_config(Path::new("config.json"), text).map(|(config, _)| config)
     }
 
     fn with(family: &str, rest: &str) -> String {

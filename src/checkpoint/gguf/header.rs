@@ -14,6 +14,8 @@ use crate::checkpoint::safetensors_file::release;
 
 /// Longest number of dimensions that ggml knows.
 const MAX_DIMENSIONS: u32 = 4;
+/// Most parts whose files are looked for.
+const MAX_PARTS: u64 = 999;
 /// Alignment of the data part where the metadata names none, in bytes.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
@@ -75,6 +77,26 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), map, metadata, tensors })
     }
 
+    /// Error: the file is one of several that a model was split into.
+    pub(in crate::checkpoint) fn check_whole(&self) -> Result<(), CheckpointError> {
+        let number = |key: &str| match self.meta(key) {
+            Some(MetaValue::Integer(n)) => u64::try_from(*n).ok(),
+            _ => None,
+        };
+        let Some(parts) = number("split.count").filter(|parts| *parts > 1) else { return Ok(()) };
+        let part = number("split.no").unwrap_or_default() + 1;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let ending = format!("-{part:05}-of-{parts:05}.gguf");
+        let missing = match name.strip_suffix(&ending) {
+            Some(stem) => (1..=parts.min(MAX_PARTS))
+                .map(|other| format!("{stem}-{other:05}-of-{parts:05}.gguf"))
+                .filter(|other| !self.path.with_file_name(other).is_file())
+                .collect(),
+            None => Vec::new(),
+        };
+        Err(CheckpointError::Split { path: self.path.clone(), part, parts, missing })
+    }
+
     /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -122,7 +144,13 @@ fn read_directory(
     let alignment = match metadata.get("general.alignment") {
         None => DEFAULT_ALIGNMENT,
         Some(MetaValue::Integer(n)) if (1..=1 << 20).contains(n) => *n as u64,
-        Some(_) => return Err(reader.malformed("general.alignment is no sensible number")),
+        Some(other) => {
+            let found = match other {
+                MetaValue::Integer(n) => n.to_string(),
+                _ => "not a number".to_owned(),
+            };
+            return Err(reader.malformed(format!("general.alignment is {found}, expected 1 to 1,048,576")));
+        }
     };
     let data = (reader.position() as u64).next_multiple_of(alignment);
     let size = reader.position() as u64 + reader.left() as u64;

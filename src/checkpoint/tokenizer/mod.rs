@@ -1,11 +1,15 @@
-//! The model's own tokenizer: `tokenizer.json` of a folder, or built from a GGUF file's metadata.
+//! The model's own tokenizer: made of the files of a folder, or built from a GGUF file's metadata.
 
+mod folder;
 mod gguf;
 mod sentence_piece;
+mod templates;
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use serde_json::Value as Json;
+pub(super) use folder::FILES as TOKENIZER_FILES;
+use templates::ChatTemplates;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
@@ -39,6 +43,21 @@ pub enum TokenizerError {
         /// What is wrong.
         reason: String,
     },
+    /// The tokenizer has tokens that the model has no rows for.
+    #[error(
+        "{}: the tokenizer has {tokens} tokens and the model's embedding {rows} rows; the last token is '{token}'",
+        path.display()
+    )]
+    TooLarge {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Tokens of the tokenizer.
+        tokens: u64,
+        /// Rows of the embedding.
+        rows: u64,
+        /// The last token.
+        token: String,
+    },
     /// A text could not be encoded.
     #[error("the text cannot be encoded: {reason}")]
     Encode {
@@ -47,48 +66,68 @@ pub enum TokenizerError {
     },
 }
 
+/// A tokenizer with more tokens than its model has rows for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TooLarge {
+    tokens: u64,
+    rows: u64,
+    /// The last token.
+    token: String,
+}
+
 /// A tokenizer with the special tokens that training and scoring need.
 #[derive(Debug)]
 pub struct ModelTokenizer {
     inner: Tokenizer,
     bos: Option<u32>,
     eos: Option<u32>,
-    chat_template: Option<String>,
+    /// Special tokens by their variables in chat templates: `bos_token`, `pad_token`.
+    special: BTreeMap<String, String>,
+    templates: ChatTemplates,
+    ends: Vec<u32>,
+    /// What the tokenizer adds before and after each text.
+    added: (Vec<u32>, Vec<u32>),
+    notes: Vec<String>,
 }
+
+/// End-of-turn tokens of published chat templates.
+const TURN_ENDS: [&str; 6] =
+    ["<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_turn|>"];
 
 impl ModelTokenizer {
     /// The tokenizer of a checkpoint. Errors: none there, a kind that is not built, malformed parts.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
-        match checkpoint.gguf() {
+        let own = match checkpoint.gguf() {
             Some(gguf) => Self::from_gguf(gguf),
-            None => Self::from_folder(checkpoint.path()),
+            None => folder::read(checkpoint.path()),
+        }?;
+        match own.beyond(checkpoint.config().vocab_size) {
+            Some(TooLarge { tokens, rows, token }) => {
+                Err(TokenizerError::TooLarge { path: checkpoint.path().to_owned(), tokens, rows, token })
+            }
+            None => Ok(own),
         }
     }
 
-    fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let path = folder.join("tokenizer.json");
-        if !path.is_file() {
-            return Err(TokenizerError::None { path: folder.to_owned() });
-        }
-        let malformed = |reason: String| TokenizerError::Malformed { path: path.clone(), reason };
-        let inner = Tokenizer::from_file(&path).map_err(|e| malformed(e.to_string()))?;
-        let read = |name: &str| -> Json {
-            let text = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-            serde_json::from_str(&text).unwrap_or_default()
-        };
-        let (tokenizer_config, config) = (read("tokenizer_config.json"), read("config.json"));
-        let token = |name: &str| {
-            // A token is a text, or an object with its text as `content`.
-            let spelled = &tokenizer_config[format!("{name}_token")];
-            let text = spelled.as_str().or_else(|| spelled["content"].as_str());
-            let by_text = text.and_then(|t| inner.token_to_id(t));
-            by_text
-                .or_else(|| config[format!("{name}_token_id")].as_u64().and_then(|n| u32::try_from(n).ok()))
-        };
-        let (bos, eos) = (token("bos"), token("eos"));
-        let beside = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
-        let chat_template = beside.or_else(|| tokenizer_config["chat_template"].as_str().map(str::to_owned));
-        Ok(Self { inner, bos, eos, chat_template })
+    fn new(
+        inner: Tokenizer,
+        (bos, eos): (Option<u32>, Option<u32>),
+        special: BTreeMap<String, String>,
+        templates: ChatTemplates,
+        ends: Vec<u32>,
+    ) -> Result<Self, TokenizerError> {
+        let mut own =
+            Self { inner, bos, eos, special, templates, ends, added: Default::default(), notes: Vec::new() };
+        own.added = own.added_around("a")?;
+        Ok(own)
+    }
+
+    /// The tokens that the post-processor puts around a text's own.
+    fn added_around(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
+        let (with, without) = (self.encode(text, true)?, self.encode(text, false)?);
+        let places = with.len().saturating_sub(without.len());
+        let at = (0..=places).find(|at| with[*at..].starts_with(&without)).unwrap_or_default();
+        Ok((with[..at].to_vec(), with[at + without.len()..].to_vec()))
     }
 
     fn from_gguf(gguf: &Gguf) -> Result<Self, TokenizerError> {
@@ -98,11 +137,59 @@ impl ModelTokenizer {
             .map_err(|e| TokenizerError::Malformed { path: gguf.path().to_owned(), reason: e.to_string() })?;
         let id = |name: &str| gguf::token_id(gguf, name, inner.get_vocab_size(true));
         let (bos, eos) = (id("bos"), id("eos"));
-        let chat_template = match gguf.meta("tokenizer.chat_template") {
+        let template = match gguf.meta("tokenizer.chat_template") {
             Some(MetaValue::Text(template)) => Some(template.clone()),
             _ => None,
         };
-        Ok(Self { inner, bos, eos, chat_template })
+        let names =
+            [("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")];
+        let text = |(name, key): &(&str, &str)| Some(((*name).to_owned(), inner.id_to_token(id(key)?)?));
+        let special = names.iter().filter_map(text).collect();
+        let ends: Vec<u32> = ["eos", "eot", "eom"].into_iter().filter_map(id).collect();
+        Self::new(inner, (bos, eos), special, ChatTemplates::one(template), ends)
+    }
+
+    /// Everything that decides what a text's tokens are, beside the content of `tokenizer.json` or the GGUF file: added
+    /// tokens, special tokens, what stands around a text.
+    pub(super) fn facts(&self) -> String {
+        let added: BTreeMap<u32, String> = self
+            .inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .map(|(id, token)| {
+                let tokenizers::AddedToken { content, single_word, lstrip, rstrip, normalized, special } =
+                    token;
+                (id, format!("{content:?} {single_word} {lstrip} {rstrip} {normalized} {special}"))
+            })
+            .collect();
+        let splits = self.inner.get_encode_special_tokens();
+        crate::job::canonical_json(&(added, self.bos, self.eos, &self.added, splits))
+    }
+
+    /// What a user should know of the files: keys that are not known, tokens that were taken from elsewhere.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Special tokens by their variables in chat templates.
+    pub fn special_tokens(&self) -> &BTreeMap<String, String> {
+        &self.special
+    }
+
+    /// The tokens that the tokenizer itself puts before and after a text.
+    pub fn added(&self) -> (&[u32], &[u32]) {
+        (&self.added.0, &self.added.1)
+    }
+
+    /// Tokens with a number that a model with an embedding of so many rows has none for, but for those that such models are
+    /// published with: they stand for what is not text.
+    fn beyond(&self, rows: u64) -> Option<TooLarge> {
+        /// The image's place in Gemma 3, of whose text models the embedding ends before it.
+        const NOT_TEXT: [&str; 1] = ["<image_soft_token>"];
+        let size = self.inner.get_vocab(true).into_iter().filter(|(_, id)| u64::from(*id) >= rows);
+        let beyond = size.filter(|(token, _)| !NOT_TEXT.contains(&token.as_str()));
+        let (token, last) = beyond.max_by_key(|(_, id)| *id)?;
+        Some(TooLarge { tokens: u64::from(last) + 1, rows, token })
     }
 
     /// The tokenizer in the form of `tokenizer.json`. Error: the library's.
@@ -131,18 +218,36 @@ impl ModelTokenizer {
         self.eos
     }
 
-    /// The tokens that end an answer: EOS, and the end-of-turn tokens of published chat templates where they are there.
+    /// The tokens that end an answer: EOS, and the model's own list of ends.
     pub fn stops(&self) -> Vec<u32> {
-        let turns = ["<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"];
-        let ends = turns.iter().filter_map(|token| self.inner.token_to_id(token));
-        let mut stops: Vec<u32> = self.eos.into_iter().chain(ends).collect();
-        stops.dedup();
-        stops
+        self.ends.clone()
     }
 
-    /// The tokenizer's own chat template, in Jinja.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+    /// The tokens that end an answer in a chat: [`Self::stops`], and end-of-turn tokens of published templates.
+    pub fn chat_stops(&self) -> Vec<u32> {
+        let turns = TURN_ENDS.iter().filter_map(|token| self.inner.token_to_id(token));
+        let turns: Vec<u32> = turns.filter(|token| !self.ends.contains(token)).collect();
+        [self.ends.as_slice(), &turns].concat()
+    }
+
+    /// The tokenizer's own chat template, in Jinja, for chats with tools or without.
+    pub fn chat_template(&self, tools: bool) -> Option<&str> {
+        self.templates.of_chat(tools)
+    }
+
+    /// One of several chat templates.
+    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
+        self.templates.named(name)
+    }
+
+    /// Why there is no chat template of a name, or none to take without a name.
+    pub fn no_chat_template(&self) -> String {
+        match self.templates.names().as_slice() {
+            [] => "the model's tokenizer has no chat template".to_owned(),
+            names => {
+                format!("the model's tokenizer has chat templates by name: chat:{}", names.join(", chat:"))
+            }
+        }
     }
 
     /// What stands before a continuation without a context: BOS if there is one, else EOS (lm_eval's rule).

@@ -167,7 +167,7 @@ async fn prepare_final(
     jobs: &[StoredJob],
     environment: &Environment,
 ) -> Result<Prepared, Failure> {
-    let StoredSweep { text, origin } = store.sweep(&board.sweep).await?;
+    let StoredSweep { text, origin, .. } = store.sweep(&board.sweep).await?;
     let sweep = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
     let Some(FinalEval { eval }) = &sweep.final_eval else {
         let help =

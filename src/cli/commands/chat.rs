@@ -11,15 +11,17 @@ use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_part};
 use crate::cli::session::{Session, tokenizer};
 use crate::data::{RenderError, Template};
+use crate::jinja::TemplateDate;
 
 /// Each line of standard input is a message; the end of input ends the talk.
 pub(in crate::cli) fn run(arguments: &ChatArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let model = local_model(&arguments.model, environment)?;
     let tokenizer = tokenizer(&model)?;
-    let own = if tokenizer.chat_template().is_some() { "chat" } else { "alpaca" };
+    let own = if tokenizer.chat_template(false).is_some() { "chat" } else { "alpaca" };
     let name = arguments.template.as_deref().unwrap_or(own);
-    let template = Template::resolve(name, None, &tokenizer, std::path::Path::new("."))
-        .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), None))?;
+    let template =
+        Template::resolve(name, None, &tokenizer, TemplateDate::default(), std::path::Path::new("."))
+            .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), None))?;
     let adapter = arguments.adapter.as_deref().map(std::path::absolute).transpose()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
@@ -43,7 +45,8 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, environment: &Environment) 
             messages.push(message("user", line.trim()));
             let text = template.prompt(&messages).map_err(unrendered)?;
             let prompt = encode(&tokenizer, &text, !template.has_special_tokens())?;
-            let order = generate_order(&arguments.sampling, &tokenizer, prompt, adapter.clone());
+            let mut order = generate_order(&arguments.sampling, &tokenizer, prompt, adapter.clone());
+            order.stop = tokenizer.chat_stops();
             let answer = stream(&mut session, &tokenizer, order, true).await?;
             write_part("\n")?;
             write_error(&answer.speed());
@@ -56,7 +59,7 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, environment: &Environment) 
 fn unrendered(error: RenderError) -> Failure {
     let reason = match error {
         RenderError::Column(name) => format!("it wants '{name}'"),
-        RenderError::Template(reason) => reason,
+        RenderError::Row(reason) | RenderError::Template(reason) => reason,
     };
     Failure::new(ExitCode::Model, format!("the chat template fails: {reason}"), None)
 }

@@ -24,7 +24,7 @@ pub(in crate::cli) fn run(
         let store = Store::open_existing(&environment.db).await?;
         let job = store.job(&arguments.job).await?;
         let of = store.sweep_of(&job.id).await?;
-        let StoredSweep { text, origin } = store.sweep(&of).await?;
+        let StoredSweep { text, origin, .. } = store.sweep(&of).await?;
         let spec = spec_of(&SweepSpec::parse(SourceText::new(&origin.file, &text))?, &job, &arguments.set)?;
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);

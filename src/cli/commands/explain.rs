@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::ExplainArguments;
 use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, Standing, Store};
@@ -37,14 +37,14 @@ pub(in crate::cli) fn run(
 
 fn words(standing: &Standing) -> String {
     match standing {
-        Standing::Queued { before, attempts, running } => {
-            let again =
-                if *attempts > 0 { format!(" to go on after {attempts} attempts") } else { String::new() };
+        Standing::Queued { reason: Some(reason), .. } => format!("queued: {reason}"),
+        Standing::Queued { reason: None, before, attempts, running } => {
+            let again = if *attempts > 0 { format!(" after {attempts} attempts") } else { String::new() };
             let now = match running {
-                0 => "nothing runs at the moment; `loragrid work` starts it, unless one waits for memory already".to_owned(),
-                running => format!("{running} run at the moment"),
+                0 => "no worker is running; `loragrid work` starts one".to_owned(),
+                running => format!("{running} jobs are running"),
             };
-            format!("it waits{again}, with {before} jobs before it; {now}")
+            format!("queued{again}, {before} jobs ahead; {now}")
         }
         Standing::Running { owner, device } => format!("{owner} works at it on {device}"),
         Standing::Orphaned { owner } => {
@@ -75,8 +75,7 @@ fn table(attempts: &[AttemptRecord]) -> Table {
         Column::text("reason"),
     ];
     let row = |attempt: &AttemptRecord| {
-        let started = chrono::DateTime::from_timestamp_millis(attempt.started_ms).unwrap_or_default();
-        let started = started.with_timezone(&chrono::Local).format("%m-%d %H:%M:%S").to_string();
+        let started = local_time(attempt.started_ms, "%m-%d %H:%M:%S");
         // The clock may have been set back meanwhile.
         let seconds = attempt.ended_ms.map(|ended| (ended - attempt.started_ms) as f64 / 1000.0);
         let seconds = seconds.filter(|seconds| *seconds >= 0.0);

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::{HistoryArguments, SweepCommand};
 use crate::report::{Cell, Column, Table};
 use crate::store::{Store, SweepVersion};
@@ -34,8 +34,7 @@ fn history(arguments: &HistoryArguments, environment: &Environment) -> Result<Ex
         Column::number("dropped", None),
     ];
     let row = |version: &SweepVersion| {
-        let submitted = chrono::DateTime::from_timestamp_millis(version.created_ms).unwrap_or_default();
-        let submitted = submitted.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M").to_string();
+        let submitted = local_time(version.created_ms, "%Y-%m-%d %H:%M");
         let count = |number: i64| Cell::Count(number.max(0) as u64);
         let (jobs, added, dropped) = (count(version.jobs), count(version.added), count(version.dropped));
         vec![count(version.version), Cell::Text(submitted), jobs, added, dropped]

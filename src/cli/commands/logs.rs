@@ -1,6 +1,7 @@
 //! `loragrid logs`
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
@@ -26,7 +27,7 @@ pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) 
                 let message = format!("job {job} has no such attempt");
                 return Err(Failure::new(ExitCode::NotFound, message, None));
             };
-            from += copy(&attempt.log, from)?;
+            from += copy(&store.results().join(&attempt.log), from)?;
             if !arguments.follow || attempt.ended_ms.is_some() {
                 break;
             }
@@ -38,7 +39,7 @@ pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) 
 }
 
 /// Prints a file from a byte on. Returns how many were printed.
-fn copy(path: &str, from: u64) -> Result<u64, Failure> {
+fn copy(path: &Path, from: u64) -> Result<u64, Failure> {
     let mut file = match std::fs::File::open(path) {
         Ok(file) => file,
         // An attempt whose engine has not said anything yet.

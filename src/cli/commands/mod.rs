@@ -6,6 +6,7 @@ pub(super) mod clone;
 pub(super) mod compare;
 pub(super) mod completions;
 pub(super) mod data;
+pub(super) mod db;
 pub(super) mod doctor;
 pub(super) mod effects;
 pub(super) mod eval;

@@ -40,7 +40,9 @@ fn show(arguments: &ModelShowArguments, environment: &Environment) -> Result<Exi
     let checkpoint = Checkpoint::open(&path)?;
     let config = checkpoint.config();
     let tokenizer = ModelTokenizer::open(&checkpoint);
-    let template = tokenizer.as_ref().ok().and_then(ModelTokenizer::chat_template);
+    let template = tokenizer.as_ref().ok().and_then(|tokenizer| tokenizer.chat_template(false));
+    let tokenizer_notes = tokenizer.as_ref().map(|tokenizer| tokenizer.notes().to_vec()).unwrap_or_default();
+    let notes = [checkpoint.notes(), &tokenizer_notes].concat();
     let tensors = checkpoint.tensors()?;
     let mut types: Vec<&str> = tensors.iter().map(|info| info.stored_as.as_str()).collect();
     types.sort_unstable();
@@ -53,11 +55,15 @@ fn show(arguments: &ModelShowArguments, environment: &Environment) -> Result<Exi
         write_json(&json!({
             "path": path, "parameters": config.parameters(), "config": config, "stored_as": types,
             "file_bytes": checkpoint.size(), "weight_bytes_in_bf16": memory, "chat_template": template,
+            "warnings": notes,
             "tensors": tensors.iter().map(|t| json!([t.name, t.shape, t.stored_as])).collect::<Vec<_>>(),
         }))?;
         return Ok(ExitCode::Success);
     }
     write_line(&heading(config, &checkpoint, &types.join(", ")))?;
+    for note in &notes {
+        write_line(&format!("warning: {note}"))?;
+    }
     let row = |(form, bytes): &(Quantize, Bytes)| {
         vec![Cell::Text(form.as_str().into()), Cell::Text(bytes.to_string())]
     };

@@ -1,87 +1,112 @@
 //! Chat templates in Jinja, as tokenizers carry them and transformers renders them.
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
-use serde::Serialize;
+mod message;
+#[cfg(test)]
+mod published;
+mod row;
+mod turns;
+
+use std::collections::BTreeMap;
+
+use minijinja::{Environment, context};
+use serde::{Deserialize, Serialize};
+
+pub use message::{Chat, Message};
+pub(super) use row::chat_of;
 
 use super::template::{Part, RenderError};
 use crate::checkpoint::ModelTokenizer;
+use crate::jinja::{Generated, TemplateDate, chat_environment, data, with_tuples, without_generation_tags};
 
 /// What stands at the end of a message that the model goes on with, so that it is found in the rendered text.
 const CONTINUED: &str = "LORAGRID GOES ON HERE ";
+
+/// What a chat template is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatSource {
+    /// The template in Jinja.
+    pub template: String,
+    /// The tokenizer's special tokens by their variables: `bos_token`, `eos_token`, `pad_token`.
+    pub tokens: BTreeMap<String, String>,
+    /// The day that `strftime_now` formats.
+    pub date: TemplateDate,
+}
 
 /// A chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    source: String,
-    bos: String,
-    eos: String,
-}
-
-/// A message of a chat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
-    /// Who says it: system, user or assistant.
-    pub role: String,
-    /// What.
-    pub content: String,
+    source: ChatSource,
+    has_generation_tags: bool,
 }
 
 impl ChatTemplate {
-    /// A template with the texts of the two special tokens that templates ask for. Error: it does not compile.
-    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        // transformers renders chat templates with these two.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |reason: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
-        });
-        environment.add_template_owned("chat", source.to_owned()).map_err(|error| error.to_string())?;
-        Ok(Self { environment, source: source.to_owned(), bos: bos.to_owned(), eos: eos.to_owned() })
+    /// Compiles a template. Error: what is wrong with it, and where.
+    pub fn new(source: ChatSource) -> Result<Self, String> {
+        let mut environment = chat_environment(source.date);
+        // As Jinja reads lines, whatever ends them.
+        let lines = source.template.replace("\r\n", "\n").replace('\r', "\n");
+        let (template, has_generation_tags) = without_generation_tags(&lines);
+        let compiled = environment.add_template_owned("chat template", with_tuples(&template));
+        compiled.map_err(|error| error.to_string())?;
+        Ok(Self { environment, source, has_generation_tags })
     }
 
     /// A template with a tokenizer's special tokens. Error: it does not compile.
-    pub fn of(source: &str, tokenizer: &ModelTokenizer) -> Result<Self, String> {
-        let text =
-            |token: Option<u32>| token.and_then(|token| tokenizer.decode(&[token]).ok()).unwrap_or_default();
-        Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos()))
+    pub fn of(template: &str, tokenizer: &ModelTokenizer, date: TemplateDate) -> Result<Self, String> {
+        Self::new(ChatSource {
+            template: template.to_owned(),
+            tokens: tokenizer.special_tokens().clone(),
+            date,
+        })
     }
 
-    /// The template's own text.
-    pub fn source(&self) -> &str {
+    /// What the template is made of.
+    pub fn source(&self) -> &ChatSource {
         &self.source
     }
 
-    /// The texts of BOS and EOS.
-    pub fn special(&self) -> (&str, &str) {
-        (&self.bos, &self.eos)
+    /// What stands for the template in a training key: its text, and what it reads beside the rows where it reads it.
+    pub fn identity(&self) -> String {
+        let mut identity = self.source.template.clone();
+        if identity.contains("strftime_now") {
+            identity.push_str(&format!("\ntemplate_date={}", self.source.date));
+        }
+        identity
     }
 
-    /// The text of a chat, with what makes the assistant speak behind it or not. Error: the template fails.
-    pub fn text(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, RenderError> {
+    fn generated(&self, chat: &Chat, add_generation_prompt: bool) -> Result<Generated, RenderError> {
         let fail = |error: minijinja::Error| {
             let detail = error.detail().map(str::to_owned);
             RenderError::Template(detail.unwrap_or_else(|| error.to_string()))
         };
-        let template = self.environment.get_template("chat").map_err(fail)?;
+        let template = self.environment.get_template("chat template").map_err(fail)?;
         let values = context! {
-            messages => messages,
+            messages => chat.messages.iter().map(Message::data).collect::<Vec<_>>(),
+            tools => chat.tools.as_ref().map(data),
+            documents => chat.documents.as_ref().map(data),
             add_generation_prompt => add_generation_prompt,
-            bos_token => self.bos,
-            eos_token => self.eos,
+            ..minijinja::Value::from_serialize(&self.source.tokens)
         };
-        template.render(values).map_err(fail)
+        // The library's slices of nothing with a negative step panic; a template is never the end of a program.
+        let rendered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| template.render(values)));
+        match rendered {
+            Ok(text) => text.map_err(fail).map(|marked| Generated::of(&marked)),
+            Err(_) => Err(RenderError::Template("it slices an empty list or string".to_owned())),
+        }
+    }
+
+    /// The text of a chat, with what makes the assistant speak behind it or not. Error: the template fails.
+    pub fn text(&self, chat: &Chat, add_generation_prompt: bool) -> Result<String, RenderError> {
+        self.generated(chat, add_generation_prompt).map(|generated| generated.text)
     }
 
     /// The text of a chat up to the end of its last message, which the model goes on with: transformers'
     /// `continue_final_message`. Errors: the template fails, or leaves the message out.
-    pub fn continued(&self, messages: &[Message]) -> Result<String, RenderError> {
-        let mut marked = messages.to_vec();
-        if let Some(last) = marked.last_mut() {
-            last.content += CONTINUED;
+    pub fn continued(&self, chat: &Chat) -> Result<String, RenderError> {
+        let mut marked = chat.clone();
+        if let Some(last) = marked.messages.last_mut() {
+            last.append(CONTINUED);
         }
         let text = self.text(&marked, false)?;
         let missing = || RenderError::Template("the last message is not in the rendered chat".to_owned());
@@ -91,54 +116,80 @@ impl ChatTemplate {
         Ok(if text[at..].starts_with(CONTINUED) { before } else { before.trim_end() }.to_owned())
     }
 
-    /// Cuts the whole text at the turns of the assistant: a turn starts where the text of the messages before it ends
-    /// with the generation prompt, and ends where the text of the messages up to it ends.
-    pub(super) fn render(&self, messages: &[Message]) -> Result<Vec<Part>, RenderError> {
-        let whole = self.text(messages, false)?;
-        let changes =
-            || RenderError::Template("a later message changes the text of an earlier one".to_owned());
-        let mut parts = Vec::new();
-        let mut at = 0;
-        for (number, _) in messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
-            let start = self.text(&messages[..number], true)?;
-            let end = self.text(&messages[..=number], false)?;
-            if !whole.starts_with(&start)
-                || !whole.starts_with(&end)
-                || start.len() < at
-                || end.len() < start.len()
-            {
-                return Err(changes());
-            }
-            parts.push(Part { text: whole[at..start.len()].to_owned(), assistant: false });
-            parts.push(Part { text: whole[start.len()..end.len()].to_owned(), assistant: true });
-            at = end.len();
+    /// Cuts the whole text at the turns of the assistant. Errors: the template fails, or a turn is not found in its text.
+    pub(super) fn render(&self, chat: &Chat) -> Result<Vec<Part>, RenderError> {
+        let whole = self.generated(chat, false)?;
+        if self.has_generation_tags {
+            return turns::of_spans(&whole, chat);
         }
-        if at < whole.len() {
-            parts.push(Part { text: whole[at..].to_owned(), assistant: false });
+        turns::located(self, &whole.text, chat)
+    }
+
+    /// The keys of messages, and `tools` and `documents`, that a chat has and that change nothing in its text.
+    pub(super) fn ignored_keys(&self, chat: &Chat) -> Result<Vec<String>, RenderError> {
+        let candidates = chat.optional_keys();
+        if candidates.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(parts)
+        let whole = self.text(chat, false)?;
+        let ignored = candidates.into_iter().filter(|key| {
+            // A template that fails without a key has read it.
+            self.text(&chat.without(key), false).is_ok_and(|text| text == whole)
+        });
+        Ok(ignored.collect())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    pub(crate) const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
-    fn said(role: &str, content: &str) -> Message {
-        Message { role: role.to_owned(), content: content.to_owned() }
+    pub(crate) fn template(text: &str) -> ChatTemplate {
+        let tokens = [("bos_token", "<s>"), ("eos_token", "</s>")];
+        let tokens = tokens.map(|(name, token)| (name.to_owned(), token.to_owned())).into();
+        ChatTemplate::new(ChatSource { template: text.to_owned(), tokens, date: TemplateDate::default() })
+            .unwrap()
     }
 
     #[test]
     fn a_last_message_is_gone_on_with_where_it_ends() {
-        let chat = [said("user", "a"), said("assistant", "The answer is ")];
-        let kept = ChatTemplate::new(CHATML, "", "").unwrap().continued(&chat).unwrap();
+        let chat = Chat::of([Message::new("user", "a"), Message::new("assistant", "The answer is ")]);
+        let kept = template(CHATML).continued(&chat).unwrap();
         assert_eq!(kept, "<user>a<end>\n<assistant>The answer is ");
         let trimming = CHATML.replace("m.content", "m.content|trim");
-        let trimmed = ChatTemplate::new(&trimming, "", "").unwrap().continued(&chat).unwrap();
+        let trimmed = template(&trimming).continued(&chat).unwrap();
         assert_eq!(trimmed, "<user>a<end>\n<assistant>The answer is");
-        let silent = ChatTemplate::new("{{ messages|length }}", "", "").unwrap();
-        assert!(silent.continued(&chat).is_err());
+        assert!(template("{{ messages|length }}").continued(&chat).is_err());
+    }
+
+    #[test]
+    fn tools_and_documents_are_none_where_there_are_none_and_every_special_token_is_a_variable() {
+        let chat = Chat::of([Message::new("user", "a")]);
+        let text =
+            "{{ tools is none }}{{ documents is none }}{{ tools is defined }}{{ bos_token }}{{ pad_token }}";
+        assert_eq!(template(text).text(&chat, false).unwrap(), "TrueTrueTrue<s>");
+    }
+
+    #[test]
+    fn a_key_that_the_template_does_not_print_is_named() {
+        let mut chat = Chat::of([Message::new("user", "a"), Message::new("assistant", "b")]);
+        chat.messages[1].set("reasoning_content", "why".into());
+        chat.tools = Some(serde_json::json!([{ "name": "f" }]));
+        assert_eq!(template(CHATML).ignored_keys(&chat).unwrap(), ["reasoning_content", "tools"]);
+        let reading = format!("{{{{ tools }}}}{{{{ messages[1].reasoning_content }}}}{CHATML}");
+        assert_eq!(template(&reading).ignored_keys(&chat).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_template_that_does_not_compile_says_why() {
+        let source = ChatSource {
+            template: "{% if %}".into(),
+            tokens: BTreeMap::new(),
+            date: TemplateDate::default(),
+        };
+        let error = ChatTemplate::new(source).unwrap_err();
+        assert!(error.contains("syntax error") && error.contains("chat template:1"), "{error}");
     }
 }

@@ -18,6 +18,7 @@ pub(crate) use peft::read_form;
 pub(crate) use peft::{read_adapter, write_adapter};
 
 use crate::model::{Model, row_norms};
+use crate::tensor::wide;
 
 /// The form of one layer's adapter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,7 +149,8 @@ impl Adapter {
             return None;
         }
         let part = |leaf: &Tensor, rate: f64| {
-            Tensor::full([leaf.numel() as i64], rate, (self.flat.kind(), self.flat.device()))
+            // A factor of bf16 would be another one: 1.3 would be 1.297.
+            Tensor::full([leaf.numel() as i64], rate, (wide(self.flat.kind()), self.flat.device()))
         };
         let parts: Vec<Tensor> = self
             .pairs

@@ -1,8 +1,10 @@
 //! Frozen matrices, in the compute dtype or in 4 bits.
 
-use loragrid::checkpoint::{Stored, StoredFourBit};
+use std::ops::Range;
+
+use loragrid::checkpoint::{Stored, StoredDType, StoredFourBit};
 use loragrid::job::{Dequantise, Quantize};
-use loragrid::quant::{Code, FourBit, NestedAbsmax, quantise};
+use loragrid::quant::{BLOCK, Code, FourBit, NestedAbsmax, quantise};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -43,6 +45,8 @@ pub(crate) struct FourBitMatrix {
     columns: i64,
     /// Kind that it is dequantised to.
     kind: Kind,
+    /// What bitsandbytes rounded its values to, where it was stored by it.
+    stored: Option<Kind>,
 }
 
 /// The magnitudes of blocks.
@@ -127,6 +131,27 @@ impl Matrix {
         })
     }
 
+    /// The rows of a layer of a dense matrix that several layers share, quantized as a whole.
+    pub(super) fn load_rows(
+        whole: &Tensor,
+        quantize: Quantize,
+        dequantise: Dequantise,
+        rows: &[Range<u64>],
+    ) -> Result<Self, EngineError> {
+        let dense_rows = |matrix: &Tensor| {
+            let parts = rows
+                .iter()
+                .map(|range| matrix.narrow(0, range.start as i64, (range.end - range.start) as i64));
+            Tensor::cat(&parts.collect::<Vec<_>>(), 0)
+        };
+        Ok(match FourBitMatrix::quantise_rows(whole, quantize, rows)? {
+            Some(matrix) if dequantise == Dequantise::EachPass => Self::FourBit(matrix),
+            Some(matrix) => Self::Dense(matrix.dense(matrix.kind)),
+            // The numbers are those of 4 bits, the memory is not.
+            None => Self::Dense(dense_rows(&dequantised(whole, quantize)?)),
+        })
+    }
+
     pub(super) fn as_dense(&self) -> Option<&Tensor> {
         match self {
             Self::Dense(weight) => Some(weight),
@@ -173,9 +198,44 @@ impl FourBitMatrix {
         Ok(Self::new(&data, nested.as_ref(), code, [rows, columns], dense.kind(), dense.device()))
     }
 
+    /// Some rows of a matrix that is quantized as a whole: the mean and the blocks of its magnitudes are the whole's. None:
+    /// rows do not end with a block.
+    pub(crate) fn quantise_rows(
+        dense: &Tensor,
+        quantize: Quantize,
+        rows: &[Range<u64>],
+    ) -> Result<Option<Self>, EngineError> {
+        let Some((code, double)) = form(quantize) else { return Ok(None) };
+        let columns = dense.size()[1] as usize;
+        if !columns.is_multiple_of(BLOCK) {
+            return Ok(None);
+        }
+        let data = quantise(&to_f32(dense)?, code);
+        let absmax = if double {
+            let mean = Tensor::from_slice(&data.absmax).mean(Kind::Float).double_value(&[]) as f32;
+            NestedAbsmax::quantise(&data.absmax, mean).dequantise()
+        } else {
+            data.absmax
+        };
+        let pick =
+            |width: usize, range: &Range<u64>| range.start as usize * width..range.end as usize * width;
+        let packed = rows.iter().flat_map(|range| &data.packed[pick(columns / 2, range)]).copied().collect();
+        let absmax = rows.iter().flat_map(|range| &absmax[pick(columns / BLOCK, range)]).copied().collect();
+        let count: u64 = rows.iter().map(|range| range.end - range.start).sum();
+        let part = FourBit { packed, absmax };
+        let size = [count as i64, columns as i64];
+        Ok(Some(Self::new(&part, None, code, size, dense.kind(), dense.device())))
+    }
+
     fn stored(stored: StoredFourBit, kind: Kind, device: Device) -> Self {
         let size = [stored.shape[0] as i64, stored.shape[1] as i64];
-        Self::new(&stored.data, stored.nested.as_ref(), stored.code, size, kind, device)
+        let own = Self::new(&stored.data, stored.nested.as_ref(), stored.code, size, kind, device);
+        let rounded = match stored.dtype {
+            StoredDType::F32 => Kind::Float,
+            StoredDType::F16 => Kind::Half,
+            StoredDType::Bf16 => Kind::BFloat16,
+        };
+        Self { stored: Some(rounded), ..own }
     }
 
     fn new(
@@ -204,6 +264,7 @@ impl FourBitMatrix {
             rows,
             columns,
             kind,
+            stored: None,
         }
     }
 
@@ -215,7 +276,8 @@ impl FourBitMatrix {
             }
         };
         let (rows, columns) = (self.rows, self.columns);
-        FourBitParts { packed: &self.packed, magnitudes, table: &self.table, rows, columns }
+        let stored = self.stored;
+        FourBitParts { packed: &self.packed, magnitudes, table: &self.table, rows, columns, stored }
     }
 
     /// The matrix in this kind.

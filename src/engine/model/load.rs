@@ -1,7 +1,7 @@
 //! From a checkpoint to a model, one tensor at a time: each is converted or quantised before the next is read, so that
 //! no second copy of the model stands beside it.
 
-use loragrid::checkpoint::{Checkpoint, LayerName, Part};
+use loragrid::checkpoint::{Checkpoint, LayerName, Part, Stored};
 use loragrid::job::Quantize;
 use tch::{Device, Kind, Tensor};
 
@@ -13,13 +13,16 @@ use super::norm::NormWeights;
 use super::rope::Frequencies;
 use crate::failure::EngineError;
 use crate::memory::give_back;
+use crate::tensor::from_stored;
 
-/// Loads every weight in the given compute dtype, matrices as `storage` says. Errors: the checkpoint's.
+/// Loads every weight in the given compute dtype, matrices as `storage` says; `sign` is called after each block. Errors: the
+/// checkpoint's, what `sign` returns.
 pub(crate) fn load(
     checkpoint: &Checkpoint,
     storage: Storage,
     kind: Kind,
     device: Device,
+    sign: &mut dyn FnMut() -> Result<(), EngineError>,
 ) -> Result<Model, EngineError> {
     let config = checkpoint.config().clone();
     let reader = Reader { checkpoint, storage, kind, device };
@@ -28,6 +31,7 @@ pub(crate) fn load(
     for number in 0..config.layers as usize {
         blocks.push(reader.block(number)?);
         give_back();
+        sign()?;
     }
     let final_norm = reader.norm(LayerName::FinalNorm)?;
     let quantize_head = if storage.quantize_head { storage.quantize } else { Quantize::None };
@@ -72,9 +76,26 @@ impl Reader<'_> {
     }
 
     fn linear(&self, name: LayerName, quantize: Quantize) -> Result<Linear, EngineError> {
-        let stored = self.checkpoint.read(name, Part::Weight)?;
-        let weight = Matrix::load(stored, quantize, self.storage.dequantise, self.kind, self.device)?;
+        let weight = match self.shared(name, quantize)? {
+            Some(weight) => weight,
+            None => {
+                let stored = self.checkpoint.read(name, Part::Weight)?;
+                Matrix::load(stored, quantize, self.storage.dequantise, self.kind, self.device)?
+            }
+        };
         Linear::new(weight, self.bias(name)?)
+    }
+
+    /// A layer's rows of a matrix that it shares with others, where that is to be quantized: bitsandbytes quantizes modules.
+    fn shared(&self, name: LayerName, quantize: Quantize) -> Result<Option<Matrix>, EngineError> {
+        if quantize == Quantize::None {
+            return Ok(None);
+        }
+        let config = self.checkpoint.config();
+        let Some(rows) = config.place(name).rows else { return Ok(None) };
+        let Some(Stored::Dense(whole)) = self.checkpoint.read_shared(name)? else { return Ok(None) };
+        let whole = from_stored(&whole, self.kind, self.device);
+        Matrix::load_rows(&whole, quantize, self.storage.dequantise, &rows).map(Some)
     }
 
     fn norm(&self, name: LayerName) -> Result<NormWeights, EngineError> {

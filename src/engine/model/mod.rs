@@ -128,6 +128,11 @@ impl Model {
         }
     }
 
+    /// Whether a tensor is this model's embedding, to the bit.
+    pub(crate) fn has_embedding(&self, embedding: &Tensor) -> bool {
+        self.embedding.size() == embedding.size() && self.embedding.equal(embedding)
+    }
+
     /// Whether a tensor is this model's head, to the bit.
     pub(crate) fn has_head(&self, head: &Tensor) -> bool {
         self.linear(LayerName::Head).is_some_and(|linear| {

@@ -1,7 +1,7 @@
 //! 4-bit weights against bitsandbytes, to the bit.
 
 use loragrid::quant::Code;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::*;
 use crate::lora::Active;
@@ -29,7 +29,7 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
                 loragrid::checkpoint::Elements::F16(_) => Kind::Half,
                 loragrid::checkpoint::Elements::Bf16(_) => Kind::BFloat16,
             };
-            let weight = from_stored(&stored, kind, Device::Cpu);
+            let weight = from_stored(&stored, kind, device());
             for (form, code, double) in FORMS {
                 let named = |part: &str| format!("{source}.{form}.{part}");
                 if !file.contains(&named("packed")) {
@@ -40,7 +40,7 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
                 let own = Vec::<u8>::try_from(matrix.packed()).unwrap();
                 assert!(own == packed, "{}: {source} {form}: codes differ", path.display());
                 let expected = file.read(&named("dequantized")).unwrap();
-                let expected = from_stored(&expected, kind, Device::Cpu);
+                let expected = from_stored(&expected, kind, device());
                 assert!(
                     matrix.dense(kind).equal(&expected.view_as(&weight)),
                     "{}: {source} {form}: values differ",
@@ -77,7 +77,7 @@ fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
             let adapter = Adapter::initialised(model, &lora, 1, Kind::Double);
             adapter.fill(&adapter.pairs[0].1.b, &adapter.pairs[0].1.b.ones_like());
             let active = Active::of(&adapter);
-            let states = model.hidden_states(&Batch::new(&rows, Device::Cpu), Some(&active));
+            let states = model.hidden_states(&Batch::new(&rows, device()), Some(&active));
             let logits = model.logits(&states, Some(&active));
             let gradients =
                 Tensor::run_backward(&[logits.square().sum(Kind::Double)], &adapter.leaves(), false, false);

@@ -11,7 +11,7 @@ use loragrid::task::{
     Catalogue, DocumentValue, EncodedRequest, Request, RequestEncoder, RequestScore, Subset, TaskIndex,
     aggregate,
 };
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::*;
 use crate::failure::EngineError;
@@ -62,9 +62,10 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
         return;
     };
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let checkpoint = in_bf16(&path, scratch.path());
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
-    let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::Float, device(), &mut || Ok(())).unwrap();
     let tasks = json["tasks"].as_object().unwrap();
     for (task, _) in tasks {
         let (mut requests, mut expected) = (Vec::new(), Vec::new());
@@ -171,9 +172,10 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
         return;
     };
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let checkpoint = in_bf16(&path, scratch.path());
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
-    let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::Float, device(), &mut || Ok(())).unwrap();
     // All of them take a minute, one by one.
     let documents = if std::env::var_os("LORAGRID_PARITY").is_some() { usize::MAX } else { 2 };
     let (mut requests, mut ends) = (Vec::new(), Vec::new());
@@ -210,7 +212,8 @@ fn likeliest(scores: &[RequestScore]) -> Option<usize> {
 #[test]
 fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it_says() {
     let Some(path) = outside("LORAGRID_TEST_MODEL", "") else { return };
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let checkpoint = in_bf16(&path, scratch.path());
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
     let text =
         |context: &str| Request::Pair { context: context.to_owned(), continuation: " a word".to_owned() };
@@ -224,7 +227,7 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     assert_eq!(new[0].targets, old[0].targets);
     assert_eq!(encoded(PromptProfile::LmEval, "It is"), encoded(PromptProfile::LitGpt2023, "It is"));
 
-    let model = load(&checkpoint, Storage::DENSE, Kind::BFloat16, Device::Cpu).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::BFloat16, device(), &mut || Ok(())).unwrap();
     let requests = [encoded(PromptProfile::LmEval, "It is"), new].concat();
     let likelihoods = |softmax| {
         let way = Way { token_budget: 1024, softmax };
@@ -252,9 +255,10 @@ fn the_real_models_scores_equal_lm_evals() {
         return;
     };
     let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let checkpoint = Checkpoint::open(&path).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let checkpoint = in_bf16(&path, scratch.path());
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
-    let model = load(&checkpoint, Storage::DENSE, Kind::Float, Device::Cpu).unwrap();
+    let model = load(&checkpoint, Storage::DENSE, Kind::Float, device(), &mut || Ok(())).unwrap();
     let roots = DataRoots { local: data.parent().map(Into::into), ..DataRoots::default() };
     let (folder, index, profile) = (Path::new("."), TaskIndex::shipped(), PromptProfile::LmEval);
     let catalogue = Catalogue { folder, roots: &roots, index: &index, profile };

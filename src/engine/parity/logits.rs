@@ -1,7 +1,7 @@
 //! Logits of every family against transformers.
 
 use loragrid::checkpoint::Family;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn sequences_laid_end_to_end_do_not_see_each_other() {
         let rows: Vec<Vec<u32>> = [24, 3, 3, 40, 1].iter().map(|n| (5..5 + n).collect()).collect();
         let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let states =
-            |rows: &[&[u32]]| tch::no_grad(|| model.hidden_states(&Batch::new(rows, Device::Cpu), None));
+            |rows: &[&[u32]]| tch::no_grad(|| model.hidden_states(&Batch::new(rows, device()), None));
         let alone: Vec<Tensor> = rows.iter().map(|row| states(&[row])).collect();
         let difference = largest_difference(&states(&rows), &Tensor::cat(&alone, 0));
         assert!(difference < 1e-12, "{}: {difference}", name_of(&folder));
@@ -80,7 +80,7 @@ fn a_cache_continues_a_sequence_as_if_it_were_whole() {
         let model = model(&folder, Kind::Double);
         let tokens: Vec<u32> = (3..43).collect();
         let (whole, parts) = tch::no_grad(|| {
-            let whole = model.hidden_states(&Batch::new(&[&tokens], Device::Cpu), None);
+            let whole = model.hidden_states(&Batch::new(&[&tokens], device()), None);
             let mut cache = crate::model::Cache::new(model.config.layers as usize);
             let mut parts = vec![model.continue_with(&tokens[..10], &mut cache, None)];
             parts.extend(tokens[10..].iter().map(|token| model.continue_with(&[*token], &mut cache, None)));

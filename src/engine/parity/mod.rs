@@ -14,9 +14,11 @@ mod training;
 use std::path::{Path, PathBuf};
 
 use loragrid::checkpoint::{Checkpoint, SafetensorsFile};
+use loragrid::protocol::{MergeBase, MergeOrder};
 use tch::{Device, Kind, Tensor};
 
 use crate::lora::{Active, Adapter};
+use crate::merge::merge;
 use crate::model::{Batch, Model, Storage, load};
 use crate::tensor::from_stored;
 
@@ -60,6 +62,31 @@ fn folders_with(file: &str, known: &[&str]) -> Vec<PathBuf> {
     folders
 }
 
+/// Where the tests compute: `LORAGRID_PARITY_DEVICE`, as `cuda:0`, else the CPU.
+fn device() -> Device {
+    match std::env::var("LORAGRID_PARITY_DEVICE").as_deref().unwrap_or("cpu") {
+        "cpu" => Device::Cpu,
+        name => {
+            let index = name.strip_prefix("cuda:").and_then(|index| index.parse().ok());
+            Device::Cuda(index.expect("LORAGRID_PARITY_DEVICE is cpu or cuda:N"))
+        }
+    }
+}
+
+/// The checkpoint, and a GGUF file as the folder in bf16 that the reference values were computed on: a merge of nothing.
+fn in_bf16(path: &Path, scratch: &Path) -> Checkpoint {
+    let checkpoint = Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"));
+    if checkpoint.gguf().is_none() {
+        return checkpoint;
+    }
+    let model = model(path, Kind::Float);
+    let nothing = Adapter::zeros(&model.config, &[], Kind::Float, device());
+    let order =
+        MergeOrder { adapter: scratch.to_owned(), base: MergeBase::Stored, out: scratch.join("in_bf16") };
+    merge(&checkpoint, &model, &nothing, &order).unwrap();
+    Checkpoint::open(&order.out).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn name_of(folder: &Path) -> String {
     let part = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     format!("{}/{}", folder.parent().map(part).unwrap_or_default(), part(folder))
@@ -71,7 +98,7 @@ fn model(folder: &Path, kind: Kind) -> Model {
 
 fn model_in(folder: &Path, storage: Storage, kind: Kind) -> Model {
     let checkpoint = Checkpoint::open(folder).unwrap_or_else(|error| panic!("{error}"));
-    load(&checkpoint, storage, kind, Device::Cpu).unwrap()
+    load(&checkpoint, storage, kind, device(), &mut || Ok(())).unwrap()
 }
 
 /// Logits `[rows, tokens, vocab]` of equally long sequences.
@@ -81,7 +108,7 @@ fn logits(model: &Model, adapter: Option<&Adapter>, input_ids: &(Vec<u64>, Vec<i
     let rows: Vec<&[u32]> = tokens.chunks(shape[1] as usize).collect();
     tch::no_grad(|| {
         let active = adapter.map(Active::of);
-        let states = model.hidden_states(&Batch::new(&rows, Device::Cpu), active.as_ref());
+        let states = model.hidden_states(&Batch::new(&rows, device()), active.as_ref());
         model.logits(&states, active.as_ref()).view([shape[0] as i64, shape[1] as i64, -1])
     })
 }
@@ -91,7 +118,7 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 fn read(file: &SafetensorsFile, name: &str) -> Tensor {
-    from_stored(&file.read(name).unwrap(), Kind::Float, Device::Cpu)
+    from_stored(&file.read(name).unwrap(), Kind::Float, device())
 }
 
 fn open(path: &Path) -> SafetensorsFile {

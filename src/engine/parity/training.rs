@@ -6,7 +6,7 @@ use loragrid::job::{
     DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, Quantize, RowOrder, Settings,
     TrainConfig, find_key,
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::*;
 use crate::lora::{PairForm, read_form};
@@ -121,7 +121,7 @@ impl Trajectory {
         let infos = self.file.tensors();
         let found = infos.iter().find(|info| info.name.starts_with(prefix) && info.name.contains(matrix));
         let info = found.unwrap_or_else(|| panic!("no {prefix}{matrix} among {:?}", infos[0]));
-        from_stored(&self.file.read(&info.name).unwrap(), Kind::Float, Device::Cpu)
+        from_stored(&self.file.read(&info.name).unwrap(), Kind::Float, device())
     }
 
     pub(super) fn model(&self, kind: Kind) -> Model {
@@ -130,7 +130,7 @@ impl Trajectory {
 
     /// The adapter at the start.
     fn start(&self, model: &Model) -> Adapter {
-        let adapter = Adapter::zeros(&model.config, &self.forms, model.kind, Device::Cpu);
+        let adapter = Adapter::zeros(&model.config, &self.forms, model.kind, device());
         for (name, matrix) in self.matrices(model, &adapter) {
             adapter.fill(matrix, &self.find("init.", &name));
         }

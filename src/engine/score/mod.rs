@@ -13,7 +13,7 @@ use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, build_documen
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
-use crate::interrupt::Pulse;
+use crate::interrupt::{LifeSigns, Pulse};
 use crate::lora::{Active, Adapter};
 use crate::model::{Branch, Model, filled};
 use crate::tensor::wide;
@@ -105,6 +105,7 @@ pub(crate) fn score_tasks(
         (tell.borrow_mut())(Told::Document(member, score))
     });
     let mut sequences: Vec<EncodedRequest> = Vec::new();
+    let mut signs = LifeSigns::new();
     for (place, wanted) in order.tasks.iter().enumerate() {
         let profile = wanted.task.prompting.profile;
         let encoder = RequestEncoder::new(tokenizer, model.config.max_positions as usize, profile);
@@ -112,6 +113,8 @@ pub(crate) fn score_tasks(
             if wanted.done.contains(&document.id) {
                 continue;
             }
+            // Many documents take as long to encode as a pass, or longer.
+            signs.beat(&mut || (tell.borrow_mut())(Told::Pass))?;
             let requests = encoder.document(&wanted.task, &document)?;
             tally.open(place, document, &requests)?;
             sequences.extend(requests.into_iter().flatten());

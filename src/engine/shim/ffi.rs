@@ -19,6 +19,7 @@ pub(super) struct RawFourBit {
     pub(super) offset: f64,
     pub(super) rows: i64,
     pub(super) columns: i64,
+    pub(super) stored: c_int,
 }
 
 /// Elements of a dropout mask: `count` rows of a layer's input one after another, whose random numbers are those of stream

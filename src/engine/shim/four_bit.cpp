@@ -120,6 +120,12 @@ void dequantise_into(const FourBit &matrix, const at::Tensor &out) {
                   (plain ? matrix.absmax.numel() == blocks
                          : matrix.codes.numel() == blocks && matrix.nested.numel() * kNested >= blocks),
               "a 4-bit matrix of ", matrix.rows, " x ", matrix.columns, " has other parts than it needs");
+  if (matrix.stored.has_value() && *matrix.stored != out.scalar_type() && *matrix.stored != at::kFloat) {
+    auto rounded = at::empty(out.sizes(), out.options().dtype(*matrix.stored));
+    dequantise_into(matrix, rounded);
+    out.copy_(rounded);
+    return;
+  }
   if (!out.is_cpu()) {
     return unpack_there(matrix, out);
   }

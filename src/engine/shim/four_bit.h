@@ -16,10 +16,12 @@ struct FourBit {
   // [256, 2], single precision: the two values of every byte.
   at::Tensor table;
   int64_t rows = 0, columns = 0;
+  // What bitsandbytes rounds the values to, where the matrix was stored by it.
+  c10::optional<at::ScalarType> stored = c10::nullopt;
 };
 
 // Writes the matrix into `out` [rows, columns], which is contiguous: one product in single precision for each element,
-// rounded once.
+// rounded once; first to the dtype that it was stored with, if there is one.
 void dequantise_into(const FourBit &matrix, const at::Tensor &out);
 
 } // namespace loragrid

@@ -21,6 +21,8 @@ pub(crate) struct FourBitParts<'a> {
     pub(crate) table: &'a Tensor,
     pub(crate) rows: i64,
     pub(crate) columns: i64,
+    /// What values are rounded to first; none for a matrix that was quantized here.
+    pub(crate) stored: Option<Kind>,
 }
 
 /// The magnitudes of blocks, in single precision or in 8 bits themselves.
@@ -49,6 +51,7 @@ impl FourBitParts<'_> {
             offset,
             rows: self.rows,
             columns: self.columns,
+            stored: self.stored.map_or(-1, kind_number),
         }
     }
 }

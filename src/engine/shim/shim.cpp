@@ -24,6 +24,8 @@ struct FourBitParts {
   const at::Tensor *packed, *absmax, *codes, *values, *nested, *table;
   double offset;
   int64_t rows, columns;
+  // A scalar type, or -1.
+  int stored;
 };
 
 static FourBit matrix_of(const FourBitParts &from) {
@@ -35,7 +37,8 @@ static FourBit matrix_of(const FourBitParts &from) {
           from.offset,
           *from.table,
           from.rows,
-          from.columns};
+          from.columns,
+          from.stored < 0 ? c10::nullopt : c10::make_optional(static_cast<at::ScalarType>(from.stored))};
 }
 
 at::Tensor *loragrid_dequantise(const FourBitParts *matrix, int kind, char *message, size_t size) {

@@ -3,12 +3,14 @@
 //! A file is its own SHA-256, then the length of a JSON head, the head, and the elements of each tensor it names.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use loragrid::checkpoint::sync_folder;
 use loragrid::job::Digest;
 use loragrid::protocol::{StepReport, Trained};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -17,6 +19,10 @@ use crate::fault;
 /// Checkpoints that stay.
 const KEPT: usize = 2;
 const ENDING: &str = "checkpoint";
+/// Hexadecimal digits of the checksum.
+const CHECKSUM: usize = 64;
+/// Elements that are copied at once.
+const PART: usize = 1 << 22;
 
 /// Where a training stands after a step, beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,12 +66,12 @@ pub(crate) fn save(
         .map(|(name, tensor)| ((*name).to_owned(), format!("{:?}", tensor.kind()), tensor.numel() as i64));
     let head = Head { standing: standing.clone(), tensors: named.collect() };
     let head = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
-    let mut body = (head.len() as u64).to_le_bytes().to_vec();
-    body.extend(head);
-    for (_, tensor) in tensors {
-        body.extend(bytes(tensor)?);
-    }
-    write_whole(&path, &body).map_err(io)?;
+    write_whole(&path, |file| {
+        file.write_all(&(head.len() as u64).to_le_bytes())?;
+        file.write_all(&head)?;
+        tensors.iter().try_for_each(|(_, tensor)| write_elements(tensor, file))
+    })
+    .map_err(io)?;
     for old in files(folder).into_iter().skip(KEPT) {
         // One more file is no harm.
         let _ = std::fs::remove_file(old);
@@ -109,7 +115,7 @@ pub(crate) fn finish(folder: &Path, finished: &Finished) -> Result<(), EngineErr
     let path = folder.join(FINISHED);
     let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
     let body = serde_json::to_vec(finished).map_err(|error| io(error.into()))?;
-    write_whole(&path, &body).map_err(io)?;
+    write_whole(&path, |file| file.write_all(&body)).map_err(io)?;
     for old in files(folder) {
         // What stays goes with the folder.
         let _ = std::fs::remove_file(old);
@@ -124,23 +130,56 @@ pub(crate) fn finished(folder: &Path, key: Digest) -> Option<Finished> {
     (finished.key == key).then_some(finished)
 }
 
-/// Writes a file with the checksum of its body, beside and renamed.
-fn write_whole(path: &Path, body: &[u8]) -> std::io::Result<()> {
+/// Writes a file with the checksum of its body, beside and renamed, and waits until its name is on the disk. What cannot be
+/// written whole is removed again.
+fn write_whole(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    fault::write("checkpoint")?;
     // Another process may believe the training to be its own.
     let beside = path.with_extension(format!("{}.incomplete", std::process::id()));
-    let mut file = File::create(&beside)?;
-    file.write_all(Digest::of(body).to_string().as_bytes())?;
-    file.write_all(body)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+    let written = write_summed(&beside, body).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    written?;
+    sync_folder(folder)
+}
+
+/// The checksum stands first, so its place is kept until the body is written.
+fn write_summed(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<()>) -> std::io::Result<()> {
+    let file = File::create(path)?;
+    let mut summed = Summed { file: BufWriter::with_capacity(1 << 20, file), sum: Sha256::new() };
+    summed.file.write_all(&[b'0'; CHECKSUM])?;
+    fault::write("checkpoint")?;
+    body(&mut summed)?;
+    let Summed { file, sum } = summed;
+    let mut file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(Digest::from_hasher(sum).to_string().as_bytes())?;
+    file.sync_all()
+}
+
+/// A file whose content is summed while it is written.
+struct Summed {
+    file: BufWriter<File>,
+    sum: Sha256,
+}
+
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The body of such a file, if it is the one of the checksum.
 fn whole(file: &[u8]) -> Option<&[u8]> {
-    let (sum, body) = file.split_at_checked(64)?;
+    let (sum, body) = file.split_at_checked(CHECKSUM)?;
     (Digest::of(body).to_string().as_bytes() == sum).then_some(body)
 }
 
@@ -175,13 +214,19 @@ fn read(path: &Path) -> Option<(Standing, Vec<(String, Tensor)>)> {
     Some((head.standing, tensors))
 }
 
-/// The elements of a tensor as they lie in memory.
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>, EngineError> {
-    let flat = tensor.detach().contiguous().view([-1]).to_device(tch::Device::Cpu);
-    let size = flat.numel() * flat.kind().elt_size_in_bytes();
-    let mut bytes = vec![0; size];
-    flat.f_copy_data_u8(&mut bytes, flat.numel())?;
-    Ok(bytes)
+/// Writes the elements of a tensor as they lie in memory, a part at a time: the state of a large adapter does not stand in
+/// memory once more.
+fn write_elements(tensor: &Tensor, to: &mut impl Write) -> std::io::Result<()> {
+    let flat = tensor.detach().contiguous().view([-1]);
+    let (elements, width) = (flat.numel(), flat.kind().elt_size_in_bytes());
+    let mut bytes = vec![0; PART.min(elements) * width];
+    for start in (0..elements).step_by(PART) {
+        let count = PART.min(elements - start);
+        let part = flat.narrow(0, start as i64, count as i64).to_device(tch::Device::Cpu).contiguous();
+        part.f_copy_data_u8(&mut bytes[..count * width], count).map_err(std::io::Error::other)?;
+        to.write_all(&bytes[..count * width])?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -253,6 +298,7 @@ mod tests {
             validation_loss: Some(1.0 / 3.0),
             trainable: 5,
             peak_memory: Bytes(9),
+            adapter: Some(key),
         };
         let end = Finished { key, reports, trained };
         save(folder.path(), &standing(2), &[]).unwrap();

@@ -202,10 +202,17 @@ impl<'a> Member<'a> {
         if !loss.is_finite() {
             return Err(EngineError::LossNotFinite { step, loss });
         }
-        clip(&mut self.gradient, train.clip_norm);
+        let norm = clip(&mut self.gradient, train.clip_norm);
+        if !norm.is_finite() {
+            return Err(EngineError::GradientNotFinite { step, norm });
+        }
         let learning_rate = train.learning_rate * Shape::of(train).factor(step, steps);
-        self.optimizer.step(&mut self.adapter.flat, &self.gradient, learning_rate);
+        let Self { optimizer, adapter, gradient, .. } = self;
+        within_memory(token_budget, || optimizer.step(&mut adapter.flat, gradient, learning_rate))?;
         let step = step + 1;
+        if step == steps && !is_finite(&self.adapter.flat) {
+            return Err(EngineError::AdapterNotFinite { step });
+        }
         let due = train.validate_every.is_some_and(|every| step.is_multiple_of(every)) || step == steps;
         let window: usize = self.window.take().map_or(0, |window| window.lengths().iter().sum());
         self.at.tokens += window as u64;
@@ -256,6 +263,7 @@ impl<'a> Member<'a> {
             validation_loss: *validation_loss,
             trainable: self.adapter.parameters(),
             peak_memory: peak_memory(),
+            adapter: None,
         }
     }
 
@@ -277,6 +285,12 @@ impl<'a> Member<'a> {
         }
         Ok((scored > 0).then(|| loss / scored as f64))
     }
+}
+
+/// Whether every number of a tensor is finite.
+fn is_finite(tensor: &Tensor) -> bool {
+    // The norm of what holds an infinity or a NaN is none either.
+    tensor.norm().double_value(&[]).is_finite()
 }
 
 impl Standing {
@@ -307,7 +321,7 @@ impl<'a> Window<'a> {
     /// The rows of step `step`; the last window may be short.
     fn of(run: &Run<'a>, step: u64, rows: &[&'a Example], sequence: &mut RowSequence) -> Self {
         let first = step * run.train.batch_size;
-        let end = (first + run.train.batch_size).min(run.train.iterations * run.train.micro_batch_size);
+        let end = (first + run.train.batch_size).min(run.train.rows(rows.len() as u64));
         let examples: Vec<&Example> = (first..end).map(|place| rows[sequence.row(place)]).collect();
         let scored: Vec<usize> = examples.iter().map(|example| example.scored_tokens()).collect();
         let weights = token_weights(run.train.loss, &scored, run.train.micro_batch_size as usize);

@@ -119,7 +119,11 @@ impl Pack<'_> {
         let mut beat = || signs.beat(&mut || tell(number, Told::Pass));
         match member.make_step(self.model, self.token_budget, &mut beat) {
             Ok(report) => tell(number, Told::Step(report))?,
-            Err(error @ EngineError::LossNotFinite { .. }) => {
+            Err(
+                error @ (EngineError::LossNotFinite { .. }
+                | EngineError::GradientNotFinite { .. }
+                | EngineError::AdapterNotFinite { .. }),
+            ) => {
                 self.leave(number);
                 return tell(number, Told::Failed(error));
             }

@@ -1,5 +1,6 @@
 //! Types and ranges of keys.
 
+use crate::jinja::TemplateDate;
 use crate::job::value::{Value, ValueError};
 
 /// The type and range of a key.
@@ -39,6 +40,8 @@ pub enum KeyKind {
     Texts,
     /// Two numbers in [0, 1).
     Betas,
+    /// A day as YYYY-MM-DD.
+    Date,
 }
 
 /// The type of a value in expressions.
@@ -97,6 +100,7 @@ impl KeyKind {
             Self::ChoiceSet(list) => format!("\"all\", or a list of {}", words(list)),
             Self::TextList | Self::Texts => "a list of texts".to_owned(),
             Self::Betas => "two numbers from 0 to below 1".to_owned(),
+            Self::Date => "a date such as \"2025-01-01\"".to_owned(),
         }
     }
 
@@ -105,7 +109,7 @@ impl KeyKind {
         match self {
             Self::Bool => ValueType::Bool,
             Self::Integer { .. } | Self::Number { .. } => ValueType::Number,
-            Self::Text | Self::Model | Self::Template | Self::Choice(_) => ValueType::Text,
+            Self::Text | Self::Model | Self::Template | Self::Choice(_) | Self::Date => ValueType::Text,
             Self::ChoiceSet(_) | Self::TextList | Self::Texts => ValueType::Texts,
             Self::Betas => ValueType::Numbers,
         }
@@ -138,6 +142,7 @@ impl KeyKind {
             (Self::Text | Self::Model | Self::Template, Value::Text(t)) => {
                 (!t.trim().is_empty()).then(|| value.clone())
             }
+            (Self::Date, Value::Text(t)) => TemplateDate::parse(t).map(|date| Value::Text(date.to_string())),
             (Self::Choice(list), Value::Text(t)) => list.contains(&t.as_str()).then(|| value.clone()),
             (Self::ChoiceSet(list), Value::Text(t)) if t == "all" => {
                 Some(Value::List(list.iter().map(|w| Value::from(*w)).collect()))

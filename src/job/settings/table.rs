@@ -64,6 +64,7 @@ pub const KEYS: &[Key] = &[
     key("revision", Text, None, Indirect, "revision of a hub id"),
     key("data", Text, None, Indirect, "a preset, or a path to a .jsonl, .json, .csv or .parquet file"),
     key("template", Template, Some("\"auto\""), Indirect, "how a row becomes a prompt and a response: auto, alpaca, question-answer, chat, or a Jinja chat template"),
+    key("template_date", KeyKind::Date, Some("\"2025-01-01\""), Indirect, "the day that strftime_now formats in chat templates"),
     key("eval", Texts, Some("[]"), Scoring, "tasks to score: names, or paths to task files"),
     key("num_fewshot", integer(0, 1000), None, Scoring, "examples before each document, where the task does not say 0"),
     key("limit", integer(1, i64::MAX), None, Scoring, "score only the first n documents of each task"),

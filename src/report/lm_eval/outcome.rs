@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::protocol::DocumentScore;
-use crate::task::python::python_repr;
+use crate::python::python_repr;
 use crate::task::{Aggregate, DocumentValue, Metric};
 use crate::task::{Document, Group, GroupValue, Leaf, Member, Task, aggregate};
 

@@ -7,7 +7,7 @@ use super::outcome::TaskResult;
 use super::results::place;
 use crate::job::Digest;
 use crate::protocol::DocumentScore;
-use crate::task::python::python_str;
+use crate::python::python_str;
 use crate::task::{Document, DocumentValue, Metric, OutputType, Request};
 
 fn hash(text: &str) -> String {

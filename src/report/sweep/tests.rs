@@ -89,6 +89,7 @@ fn input() -> ReportInput {
         sweep: StoredSweep {
             text: "name = \"rank_alpha\" # <b> \\end{Verbatim} ```\n".to_owned(),
             origin: SweepOrigin { file: "a.toml".into(), include_path: None, overrides: Vec::new() },
+            submitter: None,
         },
         curves,
         values: HashMap::new(),

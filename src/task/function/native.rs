@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::data::Row;
 use crate::job::Digest;
-use crate::task::python::parse_literal;
+use crate::python::parse_literal;
 
 /// A function that is carried out natively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -6,11 +6,11 @@ use minijinja::Environment;
 use serde_json::Value;
 
 use crate::data::Row;
+use crate::jinja::{task_environment, with_tuples};
+use crate::python::{parse_literal, python_str};
 use crate::task::TaskError;
 use crate::task::definition::{Fields, Task};
-use crate::task::python::{parse_literal, python_str};
 use crate::task::spec::Field;
-use crate::task::template::environment;
 
 /// Makes values of fields, each template compiled once.
 pub(super) struct Evaluator<'a> {
@@ -32,7 +32,7 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
 impl<'a> Evaluator<'a> {
     /// For documents that look like `first`.
     pub(super) fn new(task: &'a Task, first: &'a Row) -> Self {
-        let mut environment = environment();
+        let mut environment = task_environment();
         let fields = [&task.fields, &task.shots.fields].into_iter();
         let fields = fields.flat_map(|f| [Some(&f.text), Some(&f.target), f.choice.as_ref()]);
         let texts = fields.flatten().filter_map(|field| match field {
@@ -43,7 +43,7 @@ impl<'a> Evaluator<'a> {
         let texts = texts.chain([&task.description]).chain(prefixes);
         for text in texts.filter(|text| text.contains('{')) {
             // One that does not compile is told where it is used, with its document.
-            let _ = environment.add_template_owned(text.clone(), text.clone());
+            let _ = environment.add_template_owned(text.clone(), with_tuples(text));
         }
         Self { task, environment, columns: first.keys().map(String::as_str).collect() }
     }
@@ -128,7 +128,7 @@ impl<'a> Evaluator<'a> {
         }
         let rendered = match self.environment.get_template(text) {
             Ok(template) => template.render(row),
-            Err(_) => self.environment.render_str(text, row),
+            Err(_) => self.environment.render_str(&with_tuples(text), row),
         };
         rendered.map_err(|e| self.error(id, name, e.to_string()))
     }

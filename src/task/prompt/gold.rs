@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::data::Row;
+use crate::python::{pieces, python_str};
 use crate::task::document::Gold;
-use crate::task::python::{pieces, python_str};
 
 /// What is wrong with a document, by field.
 type Wrong = (&'static str, String);

@@ -10,11 +10,11 @@ use super::definition::{OutputType, Pool, Published, RowStep, Scoring, Task};
 use super::document::{Document, Gold};
 use super::error::TaskError;
 use super::metric::Metric;
-use super::python::python_str;
 use super::request::Request;
 use super::shots::Examples;
 use super::subset::Subset;
 use crate::data::{DataError, Row};
+use crate::python::python_str;
 use field::{Evaluator, whole};
 use gold::{golds, length, true_choices};
 use turn::{Conversation, Turn, delimited};
@@ -147,7 +147,7 @@ impl<'a> Builder<'a> {
     /// beginning wants one.
     fn between(&self) -> &str {
         let fields = &self.task.fields;
-        let wants = |prefix: &String| !prefix.is_empty() && !prefix.ends_with(super::python::is_space);
+        let wants = |prefix: &String| !prefix.is_empty() && !prefix.ends_with(crate::python::is_space);
         match self.task.prompting.chat {
             Some(_) if !fields.gen_prefix.as_ref().is_some_and(wants) => "",
             _ => &fields.target_delimiter,
@@ -169,7 +169,7 @@ impl<'a> Builder<'a> {
 
     fn question<'b>(&self, id: usize, prompt: &'b Value) -> Result<&'b str, TaskError> {
         let wrong = || {
-            let reason = format!("the prompt is {}, no text", super::python::python_repr(prompt));
+            let reason = format!("the prompt is {}, no text", crate::python::python_repr(prompt));
             self.values.error(id, "doc_to_text", reason)
         };
         prompt.as_str().ok_or_else(wrong)
@@ -220,7 +220,7 @@ impl<'a> Builder<'a> {
             (_, Value::String(text)) => Some(text.clone()),
             (_, Value::Null) => None,
             (_, other) => {
-                let reason = format!("the answer is {}, no text", super::python::python_repr(other));
+                let reason = format!("the answer is {}, no text", crate::python::python_repr(other));
                 return Err(fail("doc_to_target", reason));
             }
         };

@@ -1,8 +1,8 @@
 //! Questions and answers as one text, or as the messages of a chat.
 
-use crate::data::{ChatTemplate, Message, RenderError};
+use crate::data::{Chat, ChatTemplate, Message, RenderError};
+use crate::python::is_space;
 use crate::task::prompting::ChatForm;
-use crate::task::python::is_space;
 
 /// A message, and what stands after it in plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Said {
     }
 
     fn message(&self) -> Message {
-        Message { role: self.role.to_owned(), content: self.content.clone() }
+        Message::new(self.role, self.content.as_str())
     }
 }
 
@@ -84,7 +84,7 @@ impl Conversation {
     /// Error: a template that does not compile.
     pub(super) fn new(chat: Option<&ChatForm>) -> Result<Self, String> {
         let Some(chat) = chat else { return Ok(Self::Plain) };
-        let template = Box::new(ChatTemplate::new(&chat.template, &chat.bos, &chat.eos)?);
+        let template = Box::new(ChatTemplate::new(chat.source.clone())?);
         Ok(Self::Chat { template, multiturn: chat.multiturn })
     }
 
@@ -98,18 +98,18 @@ impl Conversation {
         };
         let mut messages: Vec<Message> =
             if *multiturn { said.iter().map(Said::message).collect() } else { one_message(said) };
-        let render = |messages: &[Message]| match turn.prefix {
-            Some(_) => template.continued(messages),
-            None => template.text(messages, true),
+        let render = |messages: &[Message]| {
+            let chat = Chat::of(messages.iter().cloned());
+            if turn.prefix.is_some() { template.continued(&chat) } else { template.text(&chat, true) }
         };
         let reason = |error: RenderError| match error {
             RenderError::Column(column) => column.to_owned(),
-            RenderError::Template(reason) => reason,
+            RenderError::Row(reason) | RenderError::Template(reason) => reason,
         };
         render(&messages).or_else(|error| {
             // Some models' templates refuse a system message.
             let all = messages.len();
-            messages.retain(|message| message.role != "system");
+            messages.retain(|message| message.role() != "system");
             if messages.len() == all { Err(reason(error)) } else { render(&messages).map_err(reason) }
         })
     }
@@ -125,7 +125,7 @@ fn one_message(mut said: Vec<Said>) -> Vec<Message> {
     if let Some(last) = said.last_mut() {
         last.after.clear();
     }
-    messages.push(Message { role: "user".to_owned(), content: said.iter().map(Said::text).collect() });
+    messages.push(Message::new("user", said.iter().map(Said::text).collect::<String>()));
     messages.extend(beginning.map(|last| last.message()));
     messages
 }
@@ -133,6 +133,7 @@ fn one_message(mut said: Vec<Said>) -> Vec<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::ChatSource;
 
     const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
@@ -145,8 +146,8 @@ mod tests {
     }
 
     fn chat(template: &str, multiturn: bool) -> Conversation {
-        let (template, bos, eos) = (template.to_owned(), String::new(), String::new());
-        Conversation::new(Some(&ChatForm { template, bos, eos, multiturn })).unwrap()
+        let source = ChatSource { template: template.to_owned(), ..ChatSource::default() };
+        Conversation::new(Some(&ChatForm { source, multiturn })).unwrap()
     }
 
     #[test]

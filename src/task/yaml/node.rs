@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Tagged};
 
 /// A Python function that a file names: `module.function` beside the file that contains the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +29,38 @@ pub(in crate::task) enum Node {
 }
 
 impl Node {
-    /// The value of a file's text; functions belong to `folder`. Error: not YAML, with its place.
+    /// The value of a file's text, as PyYAML reads it; functions belong to `folder`. Error: not YAML, with its place.
     pub(in crate::task) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let mut node: Self = serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?;
+        let read = |strict_booleans| -> Result<Self, String> {
+            let options = serde_saphyr::options! {
+                duplicate_keys: DuplicateKeyPolicy::PassThrough,
+                non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+                legacy_octal_numbers: true,
+                strict_booleans: strict_booleans,
+                with_snippet: false,
+            };
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+        };
+        let mut node = read(false)?;
+        node.single_letters(&read(true)?);
         node.place(folder);
         Ok(node)
+    }
+
+    /// `y` and `n` are truths of YAML 1.1 and texts to PyYAML: they are taken from a reading that knows only `true` and `false`.
+    fn single_letters(&mut self, strict: &Node) {
+        match (self, strict) {
+            (own @ Self::Bool(_), Self::Text(text)) if matches!(text.as_str(), "y" | "Y" | "n" | "N") => {
+                *own = Self::Text(text.clone());
+            }
+            (Self::List(own), Self::List(strict)) => {
+                own.iter_mut().zip(strict).for_each(|(own, strict)| own.single_letters(strict));
+            }
+            (Self::Map(own), Self::Map(strict)) => {
+                own.iter_mut().zip(strict).for_each(|((_, own), (_, strict))| own.single_letters(strict));
+            }
+            _ => {}
+        }
     }
 
     fn place(&mut self, at: &Path) {
@@ -84,7 +112,7 @@ impl Node {
     pub(in crate::task) fn scalar(&self) -> Option<String> {
         match self {
             Self::Text(_) | Self::Bool(_) | Self::Int(_) | Self::Float(_) => {
-                Some(crate::task::python::python_str(&self.json()))
+                Some(crate::python::python_str(&self.json()))
             }
             _ => None,
         }
@@ -109,7 +137,22 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+        let Tagged(Bare(node), tag) = Tagged::deserialize(deserializer)?;
+        Ok(match (tag.as_deref(), node) {
+            (Some("!function"), Node::Text(name)) => {
+                Node::Function(Function { name, folder: PathBuf::new() })
+            }
+            (_, other) => other,
+        })
+    }
+}
+
+/// A value without its tag.
+struct Bare(Node);
+
+impl<'de> Deserialize<'de> for Bare {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor).map(Self)
     }
 }
 
@@ -156,23 +199,13 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries: Vec<(String, Node)> = Vec::new();
-        while let Some((key, value)) = map.next_entry::<Node, Node>()? {
-            let key = key.scalar().unwrap_or_default();
+        while let Some((key, value)) = map.next_entry::<String, Node>()? {
             match entries.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, old)) => *old = value,
                 None => entries.push((key, value)),
             }
         }
         Ok(Node::Map(entries))
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Node, A::Error> {
-        let (tag, content): (String, _) = data.variant()?;
-        let value: Node = content.newtype_variant()?;
-        match (tag.trim_start_matches('!'), value) {
-            ("function", Node::Text(name)) => Ok(Node::Function(Function { name, folder: PathBuf::new() })),
-            (_, other) => Ok(other),
-        }
     }
 }
 
@@ -190,5 +223,11 @@ mod tests {
         let items = [Node::Int(1), Node::Float(2.5), Node::Bool(true), Node::Null, Node::Text("y".into())];
         assert_eq!(node.get("xs"), Some(&Node::List(items.to_vec())));
         assert!(Node::parse("a: [", Path::new(".")).is_err());
+        let node = Node::parse("y: y\nn: [n, 'yes', yes, 010, .nan]\n", Path::new(".")).unwrap();
+        assert_eq!(node.get("y"), Some(&Node::Text("y".into())));
+        let Some(Node::List(items)) = node.get("n") else { panic!("{node:?}") };
+        let start = [Node::Text("n".into()), Node::Text("yes".into()), Node::Bool(true), Node::Int(8)];
+        assert_eq!(items[..4], start);
+        assert!(matches!(items[4], Node::Float(nan) if nan.is_nan()));
     }
 }

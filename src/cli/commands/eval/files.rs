@@ -30,7 +30,10 @@ pub(in crate::cli::commands) fn write_files(
     std::fs::write(&path, pretty(value))?;
     for result in &evaluation.results {
         let lines: String = samples_jsonl(result).iter().map(|line| single_line(line) + "\n").collect();
-        std::fs::write(folder.join(format!("samples_{}_{stamp}.jsonl", result.task.name)), lines)?;
+        std::fs::write(
+            folder.join(format!("samples_{}_{stamp}.jsonl", sanitised(&result.task.name))),
+            lines,
+        )?;
     }
     write_error(&format!("results are in {}", path.display()));
     Ok(())
@@ -38,8 +41,8 @@ pub(in crate::cli::commands) fn write_files(
 
 /// Local time as Python's `isoformat` has it, with dashes for colons: `2026-01-31T23-59-59.123456`.
 fn stamp(date: f64) -> String {
-    let time = chrono::DateTime::from_timestamp_micros((date * 1e6) as i64).unwrap_or_default();
-    time.with_timezone(&chrono::Local).format("%Y-%m-%dT%H-%M-%S%.6f").to_string()
+    let time = jiff::Timestamp::from_microsecond((date * 1e6) as i64).unwrap_or_default();
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H-%M-%S%.6f").to_string()
 }
 
 #[cfg(test)]

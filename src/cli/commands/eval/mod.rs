@@ -41,7 +41,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
     block_on(async {
         let store = Store::open(&environment.db).await?;
         let mut digests = store.digests().await?;
-        let subjects = Subject::all(arguments, &checkpoint, form, &mut digests)?;
+        let subjects = Subject::all(arguments, &checkpoint, &tokenizer, form, &mut digests)?;
         let keys = request.keys(&subjects, &mut digests)?;
         store.remember(&digests).await?;
         let mut scorer = Scorer { arguments, model: &model, form, store: &store, session: None };
@@ -58,7 +58,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
                 (subject.key.digest(), ScoreRecord { key: *key, task, aggregates, documents })
             };
             let records: Vec<_> = evaluation.results.iter().zip(keys).map(record).collect();
-            store.record_scores(&records).await?;
+            store.record_scores(None, &records).await?;
             let value = results_json(&evaluation, arguments.output.is_some());
             if let Some(output) = &arguments.output {
                 write_files(output, &evaluation, &value)?;
@@ -154,7 +154,7 @@ impl Scorer<'_> {
             }
             if ended || waiting.len() >= BATCH || since.elapsed() > WAIT {
                 let keyed = waiting.iter().filter_map(|score| Some((*keys.get(score.task)?, score)));
-                self.store.record_documents(keyed).await?;
+                self.store.record_documents(None, keyed).await?;
                 waiting.clear();
                 since = Instant::now();
             }
@@ -203,7 +203,7 @@ fn evaluation(
         num_fewshot: arguments.num_fewshot,
         fewshot_seed: arguments.seed,
         system: arguments.system_instruction.clone(),
-        chat_template: chat.map(|chat| chat.template.clone()),
+        chat_template: chat.map(|chat| chat.source.template.clone()),
         multiturn: chat.map(|chat| chat.multiturn),
         max_length: checkpoint.config().max_positions,
         special,

@@ -12,6 +12,7 @@ use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
 use crate::data::ChatTemplate;
+use crate::jinja::TemplateDate;
 use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
 use crate::task::{
     Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
@@ -120,13 +121,13 @@ fn select(arguments: &EvalArguments, environment: &Environment) -> Result<Select
 fn prompting(arguments: &EvalArguments, tokenizer: &ModelTokenizer) -> Result<Prompting, Failure> {
     let help = "use a checkpoint whose tokenizer_config.json has a chat_template that compiles".to_owned();
     let wrong = |reason: String| Failure::new(ExitCode::Model, reason, help.clone());
-    let chat = match (arguments.apply_chat_template, tokenizer.chat_template()) {
+    let chat = match (arguments.apply_chat_template, tokenizer.chat_template(false)) {
         (false, _) => None,
-        (true, None) => return Err(wrong("the model's tokenizer has no chat template".to_owned())),
+        (true, None) => return Err(wrong(tokenizer.no_chat_template())),
         (true, Some(source)) => {
-            let template = ChatTemplate::of(source, tokenizer)
+            let template = ChatTemplate::of(source, tokenizer, TemplateDate::default())
                 .map_err(|reason| wrong(format!("the chat template does not compile: {reason}")))?;
-            Some(ChatForm::new(&template, arguments.fewshot_as_multiturn))
+            Some(ChatForm { source: template.source().clone(), multiturn: arguments.fewshot_as_multiturn })
         }
     };
     Ok(Prompting {

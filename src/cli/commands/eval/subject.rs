@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, FileDigests};
+use crate::checkpoint::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::cli::arguments::EvalArguments;
 use crate::cli::failure::Failure;
 use crate::job::{BaseForm, Digest, SubjectKey, canonical_json};
@@ -23,10 +23,11 @@ impl Subject {
     pub(super) fn all(
         arguments: &EvalArguments,
         checkpoint: &Checkpoint,
+        tokenizer: &ModelTokenizer,
         form: BaseForm,
         digests: &mut dyn FileDigests,
     ) -> Result<Vec<Self>, Failure> {
-        let model = checkpoint.identity(digests)?;
+        let model = checkpoint.identity(tokenizer, digests)?;
         if arguments.adapter.is_empty() {
             let key = match (form.is_quantised(), arguments.exact) {
                 (false, false) => SubjectKey::base(model, form.dtype),

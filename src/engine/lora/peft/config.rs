@@ -6,7 +6,7 @@ use std::path::Path;
 use fancy_regex::Regex;
 use loragrid::checkpoint::{LayerName, ModelConfig};
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::{CONFIG, HEAD, OLD_HEAD, modules, unfit};
 use crate::failure::EngineError;
@@ -27,10 +27,13 @@ pub(super) struct ConfigFile {
     layers_to_transform: Option<Layers>,
     #[serde(default)]
     layers_pattern: Option<Names>,
+    /// In the file's order: PEFT takes the first that matches.
     #[serde(default)]
-    rank_pattern: BTreeMap<String, i64>,
+    rank_pattern: Option<Map<String, Json>>,
     #[serde(default)]
-    alpha_pattern: BTreeMap<String, f64>,
+    alpha_pattern: Option<Map<String, Json>>,
+    #[serde(default)]
+    init_lora_weights: Json,
     #[serde(default)]
     modules_to_save: Option<Vec<String>>,
     #[serde(default)]
@@ -58,21 +61,28 @@ enum Layers {
     Several(Vec<usize>),
 }
 
-/// Options of PEFT that change what an adapter computes and are not carried out here.
-const UNKNOWN_FORMS: &[&str] = &[
-    "fan_in_fan_out",
-    "layer_replication",
-    "trainable_token_indices",
-    "lora_bias",
-    "target_parameters",
-    "use_qalora",
-    "use_bdlora",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "velora_config",
-    "monteclora_config",
+/// Options of PEFT that change nothing of what a saved adapter computes. Every other one that is set is refused by name.
+const IDLE: &[&str] = &[
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "inference_mode",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "task_type",
 ];
+
+/// Initializations that leave the base as it is. The others subtract something from it when PEFT loads the adapter.
+const PLAIN_INITS: &[&str] = &["gaussian", "eva", "orthogonal"];
 
 /// What an adapter's folder says of its form.
 pub(crate) struct Form {
@@ -125,9 +135,24 @@ impl ConfigFile {
         if self.bias.as_deref().is_some_and(|bias| bias != "none") {
             return Err("it trains biases".to_owned());
         }
-        let set = |value: &Json| !matches!(value, Json::Null | Json::Bool(false));
-        if let Some(option) = UNKNOWN_FORMS.iter().find(|name| self.rest.get(**name).is_some_and(set)) {
-            return Err(format!("its option '{option}' is not carried out"));
+        let is_set = |value: &Json| match value {
+            Json::Null | Json::Bool(false) => false,
+            Json::Array(items) => !items.is_empty(),
+            Json::Object(entries) => !entries.is_empty(),
+            _ => true,
+        };
+        let idle = |name: &str| IDLE.contains(&name);
+        if let Some((option, _)) = self.rest.iter().find(|(name, value)| !idle(name) && is_set(value)) {
+            return Err(format!("its option '{option}' is not supported"));
+        }
+        match &self.init_lora_weights {
+            Json::Null | Json::Bool(_) => {}
+            Json::String(name) if PLAIN_INITS.contains(&name.as_str()) => {}
+            other => {
+                return Err(format!(
+                    "its initialization init_lora_weights = {other} changes the base model's weights; convert it with PEFT's path_initial_model_for_weight_conversion"
+                ));
+            }
         }
         let saved = self.modules_to_save.as_deref().unwrap_or_default();
         let head = if self.names_old_head() { OLD_HEAD } else { HEAD };
@@ -139,15 +164,16 @@ impl ConfigFile {
             if saved.contains(&module) || !self.targets(&module, head)? {
                 continue;
             }
-            let rank = pattern(&self.rank_pattern, &module)?.unwrap_or(self.r);
-            let alpha = pattern(&self.alpha_pattern, &module)?.unwrap_or(self.lora_alpha);
+            let rank = pattern(self.rank_pattern.as_ref(), &module)?;
+            let rank = rank.map_or(Some(self.r), Json::as_i64).unwrap_or(0);
+            let alpha = pattern(self.alpha_pattern.as_ref(), &module)?;
+            let alpha = alpha.map_or(Some(self.lora_alpha), Json::as_f64).unwrap_or(f64::NAN);
             if !(1..=1 << 16).contains(&rank) || !alpha.is_finite() {
                 return Err(format!("rank {rank} and alpha {alpha} of '{module}' are no adapter's"));
             }
             let divisor = if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
             adapted.push(AdaptedModule { module, layers, rank, scaling: alpha / divisor });
         }
-        self.check_names(&adapted)?;
         if adapted.is_empty() && saved.is_empty() {
             return Err("none of its targets is a layer of this model".to_owned());
         }
@@ -177,6 +203,8 @@ impl ConfigFile {
             Some(names) => names.match_module(module)?,
         };
         match &self.layers_to_transform {
+            // No number is every layer.
+            Some(Layers::Several(layers)) if layers.is_empty() => Ok(chosen),
             Some(layers) if chosen => self.is_transformed(module, layers),
             _ => Ok(chosen),
         }
@@ -201,16 +229,6 @@ impl ConfigFile {
         }
         Ok(false)
     }
-
-    /// Every target of a list must be there.
-    fn check_names(&self, adapted: &[AdaptedModule]) -> Result<(), String> {
-        let Some(Names::Several(names)) = &self.target_modules else { return Ok(()) };
-        let unused = |name: &&String| !adapted.iter().any(|module| ends_with(&module.module, name));
-        match names.iter().find(unused) {
-            Some(name) => Err(format!("target '{name}' is no layer of this model")),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Names {
@@ -234,11 +252,11 @@ fn ends_with(module: &str, name: &str) -> bool {
 }
 
 /// The value of the first key that matches the end of a module's name, as PEFT looks patterns up.
-fn pattern<T: Copy>(patterns: &BTreeMap<String, T>, module: &str) -> Result<Option<T>, String> {
-    for (key, value) in patterns {
+fn pattern<'a>(patterns: Option<&'a Map<String, Json>>, module: &str) -> Result<Option<&'a Json>, String> {
+    for (key, value) in patterns.into_iter().flatten() {
         let regex = compile(&format!(r"^(?:.*\.)?(?:{key})$"))?;
         if regex.is_match(module).map_err(|e| e.to_string())? {
-            return Ok(Some(*value));
+            return Ok(Some(value));
         }
     }
     Ok(None)
@@ -297,11 +315,33 @@ mod tests {
     }
 
     #[test]
+    fn the_first_pattern_that_matches_counts_in_the_files_order() {
+        let modules = form(
+            r#","target_modules":["q_proj"],"alpha_pattern":{"q_proj":32,"layers.0.self_attn.q_proj":8}"#,
+        )
+        .unwrap();
+        assert!(modules.iter().all(|(_, _, scaling)| *scaling == 8.0), "{modules:?}");
+    }
+
+    #[test]
+    fn what_peft_takes_is_taken() {
+        let count = |rest: &str| form(rest).unwrap().len();
+        assert_eq!(count(r#","target_modules":["q_proj","query_key_value"]"#), 3);
+        assert_eq!(count(r#","target_modules":["q_proj","k_proj"],"exclude_modules":["k_proj"]"#), 3);
+        assert_eq!(count(r#","target_modules":["q_proj"],"layers_to_transform":[]"#), 3);
+        for idle in [r#""init_lora_weights":"gaussian""#, r#""use_tangles":false"#, r#""loftq_config":{}"#] {
+            assert_eq!(count(&format!(r#","target_modules":["q_proj"],{idle}"#)), 3, "{idle}");
+        }
+    }
+
+    #[test]
     fn what_is_not_carried_out_is_refused() {
         for (rest, word) in [
-            (r#","target_modules":["q_proj","query_key_value"]"#, "query_key_value"),
             (r#","target_modules":["q_proj"],"bias":"all""#, "biases"),
             (r#","target_modules":["q_proj"],"trainable_token_indices":[1]"#, "trainable_token_indices"),
+            (r#","target_modules":["q_proj"],"use_tangles":true"#, "use_tangles"),
+            (r#","target_modules":["q_proj"],"init_lora_weights":"pissa_niter_4""#, "pissa_niter_4"),
+            (r#","target_modules":["query_key_value"]"#, "none of its targets"),
             (r#","target_modules":["q_proj"],"modules_to_save":["embed_tokens"]"#, "embed_tokens"),
             (r#","target_modules":"(""#, "pattern"),
             (r#","target_modules":["q_proj"],"rank_pattern":{"q_proj":0}"#, "rank 0"),

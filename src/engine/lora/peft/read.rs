@@ -31,11 +31,31 @@ pub(crate) fn read_adapter(folder: &Path, model: &Model) -> Result<Adapter, Engi
         None
     };
     let base_head = tensor_name(form.head, "base_layer.weight");
+    let saved_head = tensor_name(form.head, "weight");
+    let saved_embedding = tensor_name(&model.config.place(LayerName::Embedding).module, "weight");
     for info in file.tensors().iter().filter(|info| !reader.known.contains(&info.name)) {
-        // PEFT saves the frozen head beside an adapter on it; it must be this model's.
-        let stored = (info.name == base_head).then(|| file.read(&base_head)).transpose()?;
-        if !stored.is_some_and(|stored| model.has_head(&from_stored(&stored, model.kind, device))) {
-            return Err(unfit(folder, format!("'{}' is no tensor of this model's adapter", info.name)));
+        // PEFT saves the frozen head beside an adapter on it, and embeddings of a resized vocabulary; they must be this
+        // model's.
+        let frozen = [&base_head, &saved_head, &saved_embedding].contains(&&info.name);
+        let stored = frozen.then(|| file.read(&info.name)).transpose()?;
+        let stored = stored.map(|stored| from_stored(&stored, model.kind, device));
+        let is_own = |stored: &Tensor| {
+            if info.name == saved_embedding { model.has_embedding(stored) } else { model.has_head(stored) }
+        };
+        match stored {
+            Some(stored) if is_own(&stored) => {}
+            Some(stored) => {
+                let (found, shape) = (stored.size(), model.config.shape(LayerName::Embedding));
+                return Err(unfit(
+                    folder,
+                    format!("'{}' {found:?} is not the base model's {shape:?}", info.name),
+                ));
+            }
+            None => {
+                let shape = &info.shape;
+                let reason = format!("'{}' {shape:?} is not a tensor of this model's adapter", info.name);
+                return Err(unfit(folder, reason));
+            }
         }
     }
     let forms: Vec<PairForm> = parts.iter().map(|part| part.form).collect();

@@ -1,10 +1,11 @@
 //! An adapter as PEFT would have written it.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::Path;
 
-use loragrid::checkpoint::{LayerName, write_safetensors};
-use loragrid::job::{Init, LoraConfig, Scaling, Variant};
+use loragrid::checkpoint::{LayerName, sync_folder, sync_parent, write_safetensors};
+use loragrid::job::{Digest, Init, LoraConfig, Scaling, Variant};
 use serde_json::{Map, json};
 use tch::{Kind, Tensor};
 
@@ -23,7 +24,7 @@ pub(crate) fn write_adapter(
     model: &Model,
     lora: &LoraConfig,
     base_name: &str,
-) -> Result<(), EngineError> {
+) -> Result<Digest, EngineError> {
     let io = |what: &str| {
         let what = format!("{what} {}", folder.display());
         move |source| EngineError::Io { what, source }
@@ -82,12 +83,40 @@ pub(crate) fn write_adapter(
         "use_dora": lora.variant == Variant::Dora,
     });
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
-    std::fs::write(beside.join(CONFIG), text).map_err(io("writing"))?;
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("replacing")(error)),
-        _ => {}
+    let digest = put_in_place(&beside, folder, &text).map_err(io("writing"));
+    if digest.is_err() {
+        // What is not whole is nothing.
+        let _ = std::fs::remove_dir_all(&beside);
     }
-    std::fs::rename(&beside, folder).map_err(io("renaming"))
+    digest
+}
+
+/// Ends the folder beside with its configuration and renames it; every byte and every name has reached the disk then.
+fn put_in_place(beside: &Path, folder: &Path, config: &str) -> std::io::Result<Digest> {
+    let mut file = std::fs::File::create(beside.join(CONFIG))?;
+    file.write_all(config.as_bytes())?;
+    file.sync_all()?;
+    let digest = Digest::of_reader(&mut std::fs::File::open(beside.join(WEIGHTS))?)?;
+    sync_folder(beside)?;
+    match std::fs::rename(beside, folder) {
+        // A folder that is not empty is in its place: an adapter of the same key, which is changed for this one at once.
+        Err(error) if folder.is_dir() => exchange(beside, folder).map_err(|_| error)?,
+        renamed => renamed?,
+    }
+    sync_parent(folder)?;
+    Ok(digest)
+}
+
+/// Exchanges two folders in one step, so that there is one in the place at every moment, and removes the old one.
+fn exchange(beside: &Path, folder: &Path) -> std::io::Result<()> {
+    let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
+    nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, beside, nix::fcntl::AT_FDCWD, folder, flags)
+        // File systems that cannot exchange have the old one removed first.
+        .or_else(|_| std::fs::remove_dir_all(folder).and_then(|()| std::fs::rename(beside, folder)))?;
+    match std::fs::remove_dir_all(beside) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// A, B and magnitudes of a module from those of its layers.

@@ -17,7 +17,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -34,6 +34,14 @@ quickstart: build ## run a real sweep on a real model, ending with its leaderboa
 
 test: setup ## every test that needs no GPU
 	cargo test $(CARGO_FLAGS)
+
+check: ## what needs no libtorch builds without it
+	cargo check --release --bin loragrid
+
+CASES ?= $(wildcard ../shared/cases)
+cases: build ## small inputs with right values, from the folder CASES
+	@if [ -f "$(CASES)/run_cases.py" ]; then $(PYTHON) "$(CASES)/run_cases.py" target/release/loragrid; \
+	else echo "skipped: cases: CASES names no folder"; fi
 
 test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }

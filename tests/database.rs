@@ -143,3 +143,30 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
     let explained = crate::support::stdout(&lab.0.run(&["explain", &job]));
     assert!(!explained.contains(" -"), "{explained}");
 }
+
+/// A database of the first release, with one sweep of five jobs.
+#[test]
+fn an_older_database_is_upgraded_after_a_copy_and_never_in_passing() {
+    let lab = Lab::new(GRID);
+    let path = lab.0.path().join("old.db");
+    let old = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/databases/first_storey.db");
+    std::fs::copy(&old, &path).unwrap();
+    let run = |arguments: &[&str]| lab.0.run(&[&["--db", "old.db"], arguments].concat());
+    let refused = run(&["status"]);
+    assert_eq!(refused.status.code(), Some(ExitCode::Database as i32));
+    assert!(stderr(&refused).contains("old.db db upgrade` upgrades it"), "{}", stderr(&refused));
+    assert_eq!(std::fs::read(&path).unwrap(), std::fs::read(&old).unwrap(), "reading changes nothing");
+    succeeded(&run(&["db", "upgrade"]));
+    assert!(lab.0.path().join("old.db.v6.backup").is_file());
+    let board = run(&["top", "--json"]);
+    succeeded(&board);
+    let told = crate::support::stdout(&board);
+    assert!(told.matches("\"label\"").count() >= 3, "{told}");
+    let adapters = "SELECT COUNT(*) AS n FROM attempts WHERE log LIKE '/%'";
+    let logs = crate::support::stdout(&run(&["query", adapters, "--json"]));
+    assert!(
+        logs.contains("\"n\": 0") || logs.contains("\"n\":0"),
+        "paths are those beside the database: {logs}"
+    );
+    succeeded(&run(&["db", "upgrade"]));
+}

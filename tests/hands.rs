@@ -220,3 +220,27 @@ fn a_model_that_is_written_over_while_a_sweep_runs_is_not_taken_for_the_planned_
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());
 }
+
+/// The worker of cron has another environment than the user who submitted.
+#[test]
+fn what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
+    let lab = Lab::new(GRID);
+    std::fs::create_dir(lab.0.path().join("data")).unwrap();
+    let row = json!({ "instruction": "Name a sea.", "input": "", "output": "The Baltic." });
+    lab.0.write("data/alpaca.json", json!(vec![row; 20]).to_string());
+    let seen = sweep(GRID).replacen("data = \"two_digit_subtraction\"", "data = \"alpaca\"", 1);
+    assert!(seen.contains("data = \"alpaca\""), "{seen}");
+    lab.0.write("there.toml", seen.replace("tiny", "there"));
+    let mut submit = lab.with_engine(FAKE, &["submit", "there.toml"]);
+    succeeded(&submit.env("LORAGRID_DATA", "data").output().unwrap());
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    let work = lab.with_engine(FAKE, &["work"]).env_remove("LORAGRID_DATA").output().unwrap();
+    assert_eq!(work.status.code(), Some(loragrid::cli::ExitCode::Blocked as i32), "{}", stderr(&work));
+    assert_eq!(states(&lab), ["done 5", "queued 4"], "the untrained model is the same job for both");
+    let job = lab.ask::<String>("SELECT id FROM jobs WHERE state = 'queued'")[0].clone();
+    let explained = stdout(&lab.0.run(&["explain", &job]));
+    assert!(explained.contains("alpaca"), "{explained}");
+    let mut work = lab.with_engine(FAKE, &["work"]);
+    succeeded(&work.env("LORAGRID_DATA", "data").output().unwrap());
+    assert_eq!(states(&lab), ["done 9"]);
+}

@@ -111,6 +111,8 @@ pub(crate) fn tiny_model(scratch: &Scratch) {
     });
     std::fs::write(folder.join("config.json"), json.to_string()).unwrap();
     std::fs::write(folder.join("tokenizer.json"), byte_tokenizer().to_string()).unwrap();
+    let special = json!({ "bos_token": "<s>", "eos_token": "</s>" });
+    std::fs::write(folder.join("tokenizer_config.json"), special.to_string()).unwrap();
 }
 
 fn byte_tokenizer() -> Json {

@@ -219,6 +219,11 @@ impl From<PlanError> for Failure {
             PlanError::SameJob { .. } => {
                 Self::new(ExitCode::SweepFile, message, "remove one of the two cells".to_owned())
             }
+            PlanError::NoSteps { .. } => Self::new(
+                ExitCode::SweepFile,
+                message,
+                "raise train.iterations or train.epochs, or lower train.batch_size".to_owned(),
+            ),
             PlanError::Objective { .. } => Self::new(
                 ExitCode::SweepFile,
                 message,

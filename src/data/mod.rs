@@ -9,6 +9,7 @@ mod place;
 mod preset;
 mod rows;
 mod source;
+mod table;
 mod template;
 
 pub use cache::{read_encoded, write_encoded};

@@ -92,7 +92,33 @@ fn read_list(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
     })
 }
 
+/// The line on which a quoted field begins that does not end; the library would take the rest of the file for its text.
+fn open_quote(text: &str) -> Option<usize> {
+    let (mut line, mut opened, mut at_start) = (1, None, true);
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        line += usize::from(byte == b'\n');
+        at_start = match (opened, byte) {
+            (Some(_), b'"') if bytes.next_if_eq(&b'"').is_none() => {
+                opened = None;
+                false
+            }
+            (Some(_), _) => false,
+            (None, b'"') if at_start => {
+                opened = Some(line);
+                false
+            }
+            (None, byte) => matches!(byte, b',' | b'\n' | b'\r'),
+        };
+    }
+    opened
+}
+
 fn read_csv(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
+    if let Some(line) = open_quote(text) {
+        let reason = "the quoted field that begins here has no closing quote".to_owned();
+        return Err(DataError::Line { path: path.to_owned(), line, reason });
+    }
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let bad = |error: csv::Error| {
         let line = error.position().map_or(1, |position| position.line() as usize);
@@ -161,6 +187,11 @@ mod tests {
         assert_eq!(read(".jsonl", b"{}\n\xFF").unwrap_err(), "FILE:2: it is not UTF-8");
         assert_eq!(read(".csv", "a,b\n1\n").unwrap_err(), "FILE:2: the record has 1 fields and the header 2");
         assert_eq!(read(".csv", "a,a\n").unwrap_err(), "FILE:1: the column 'a' stands twice");
+        let told = |text: &str| read(".csv", text).unwrap_err();
+        let open = "the quoted field that begins here has no closing quote";
+        assert_eq!(told("a,b\n1,2\n3,\"4\n5,6\n"), format!("FILE:3: {open}"));
+        assert_eq!(told("a,b\n1,\"2\"\"\n"), format!("FILE:2: {open}"));
+        assert_eq!(read(".csv", "a,b\n5\" pipe,\"x \"\"y\"\"\"\n").unwrap()[0]["a"], "5\" pipe");
         assert!(read(".parquet", "PAR1").unwrap_err().starts_with("FILE: as Parquet"));
         assert_eq!(read(".pkl", "").unwrap_err(), "FILE is not in a format that is read");
     }

@@ -10,6 +10,7 @@ use super::generated::{Arithmetic, Split};
 use super::place::Place;
 use super::preset::{PRESETS, PresetOrigin, find_preset};
 use super::rows::{Row, read_rows};
+use super::table::{align, infer_types};
 use crate::checkpoint::FileDigests;
 use crate::job::Digest;
 
@@ -140,6 +141,22 @@ impl DataSource {
                 Ok(rows)
             }
         }
+    }
+
+    /// All rows as a table whose columns have types, as `datasets` gives them to lm_eval. Errors: as [`DataSource::rows`].
+    pub fn table(&self) -> Result<Vec<Row>, DataError> {
+        let mut rows = self.rows()?;
+        let is_csv = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
+        let typed = match self {
+            Self::Generated { .. } => false,
+            Self::File { path } => is_csv(path),
+            Self::Files { paths } => paths.iter().all(is_csv),
+        };
+        if typed {
+            infer_types(&mut rows);
+        }
+        align(&mut rows);
+        Ok(rows)
     }
 
     /// What the rows are: the file's content, or the preset's parameters. Error: unreadable.

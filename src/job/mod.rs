@@ -4,6 +4,7 @@ mod choices;
 mod config;
 mod ids;
 mod key;
+pub mod real;
 mod settings;
 mod state;
 mod units;

@@ -50,7 +50,7 @@ pub struct Plan {
     pub keep: Keep,
     /// What keeps it from running.
     pub blockers: Vec<Blocker>,
-    /// Rules that no cell met.
+    /// What is right to run and may not be what was meant.
     pub warnings: Vec<String>,
     /// The last version of the sweep.
     pub last: Option<LastVersion>,
@@ -81,7 +81,7 @@ impl Plan {
             jobs.extend(builder.grid(configs, &places, expansion.cells)?);
         }
         let last = known.last.get(spec.name.as_str()).cloned();
-        Ok(Self {
+        let mut plan = Self {
             name: spec.name.clone(),
             text: spec.source.text().to_owned(),
             axes: spec.varied(),
@@ -98,7 +98,10 @@ impl Plan {
             blockers: builder.blockers.into_iter().collect(),
             warnings: expansion.warnings,
             last,
-        })
+        };
+        let more = super::warnings::of(&plan);
+        plan.warnings.extend(more);
+        Ok(plan)
     }
 
     /// Jobs with something left to do.

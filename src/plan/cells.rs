@@ -153,6 +153,9 @@ impl Builder<'_> {
             label if label.is_empty() => self.spec.name.to_string(),
             label => label,
         };
+        if data.encoded.is_some() && config.train.steps() == 0 {
+            return Err(PlanError::NoSteps { label, iterations, window: config.train.window() });
+        }
         let draft = Draft {
             subject,
             model: places.model,

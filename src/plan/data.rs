@@ -62,11 +62,10 @@ impl PlannedData {
             config.template_date,
             folder,
         )?;
-        let longest = model.config.max_positions;
         let encoding = Encoding {
             labels: config.train.labels,
             vocabulary: model.config.vocab_size,
-            max_tokens: config.train.max_seq_length.min(longest) as usize,
+            max_tokens: config.train.max_seq_length as usize,
             overlong: config.train.overlong,
         };
         let key = format!("{identity} {} {} {encoding:?} v2", model.identity.0, template.identity());
@@ -74,10 +73,14 @@ impl PlannedData {
         let file = context.cache.as_ref().map(|folder| folder.join(&cache_name));
         let cached = file.as_ref().and_then(|file| read_encoded(file));
         let damaged = cached.is_none() && file.is_some_and(|file| file.exists());
-        let encoded = match cached {
+        let mut encoded = match cached {
             Some(encoded) => encoded,
             None => encode_rows(&config.data, &rows, &template, &local.tokenizer, encoding)?,
         };
+        // Generated rows have their texts under the names of more than one template: nothing of them is lost.
+        if matches!(source, DataSource::Generated { .. }) {
+            encoded.notes.clear();
+        }
         let asked = samples.map(|samples| {
             PlannedSample::of_data(samples, config, &source, (&template, &local.tokenizer), encoding)
         });

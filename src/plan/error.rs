@@ -54,6 +54,16 @@ pub enum PlanError {
     /// A key that came out missing or of another type after every check.
     #[error("the setting '{0}' is missing")]
     Setting(&'static str),
+    /// Fewer micro-batches than one optimizer step takes, where a last window that is not full is dropped.
+    #[error("{label} takes no optimizer step: {iterations} iterations, and a step takes {window} of them")]
+    NoSteps {
+        /// The job.
+        label: String,
+        /// Its micro-batches.
+        iterations: u64,
+        /// Those of a step.
+        window: u64,
+    },
     /// An objective that nothing computes.
     #[error("the objective '{objective}' is not among the eval tasks")]
     Objective {

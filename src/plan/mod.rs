@@ -15,6 +15,7 @@ mod models;
 mod packs;
 mod samples;
 mod tasks;
+mod warnings;
 
 pub use blocker::Blocker;
 pub use build::Plan;
@@ -28,3 +29,4 @@ pub use models::{LocalModel, ModelFiles, PlannedModel, hub_models};
 pub use packs::{PACK_MOST, Pack, PackRules, makespan, packs};
 pub use samples::PlannedSample;
 pub use tasks::{PlannedGroup, PlannedTask};
+pub use warnings::of_data as data_warnings;

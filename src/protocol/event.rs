@@ -128,7 +128,7 @@ pub struct StepReport {
     /// Steps of the whole run.
     pub steps: u64,
     /// Loss of the step's window before the step. NaN travels as `null`.
-    #[serde(with = "nullable")]
+    #[serde(with = "crate::job::real")]
     pub loss: f64,
     /// Mean loss of the rows that are kept for validation, after the step; none where it was not asked for.
     pub validation_loss: Option<f64>,
@@ -150,7 +150,7 @@ pub struct Trained {
     /// How long training took, without loading.
     pub seconds: Seconds,
     /// Mean loss of the last tenth of the steps, at least one.
-    #[serde(with = "nullable")]
+    #[serde(with = "crate::job::real")]
     pub last_losses: f64,
     /// Loss of the rows that are kept for validation, after the last step.
     pub validation_loss: Option<f64>,
@@ -180,10 +180,10 @@ pub struct DocumentScore {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Largest difference of two logits, each less the mean over its vocabulary.
-    #[serde(with = "nullable")]
+    #[serde(with = "crate::job::real")]
     pub largest_logit: f64,
     /// Mean over positions of the Kullback-Leibler divergence of the second model from the first, in nats.
-    #[serde(with = "nullable")]
+    #[serde(with = "crate::job::real")]
     pub kl: f64,
     /// Part of the positions where both have the same likeliest token.
     pub top1: f64,
@@ -216,17 +216,4 @@ pub enum FailureKind {
     Environment,
     /// Anything else, a bug or the system.
     Internal,
-}
-
-/// JSON has no NaN and no infinity: they travel as `null` and arrive as NaN.
-mod nullable {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if x.is_finite() { serializer.serialize_some(x) } else { serializer.serialize_none() }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::error::RunError;
+use crate::job::real::for_ranking;
 use crate::job::{Bytes, JobId, JobState};
 use crate::plan::{Plan, Work};
 use crate::spec::{Keep, KeepAdapters};
@@ -104,7 +105,7 @@ fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
     let mut cells: Vec<EndedCell> = cells.into_iter().filter_map(ended).collect();
     // Finite values only are ranked; ties stay in the plan's order.
     let rank = |cell: &EndedCell| cell.value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY);
-    cells.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
+    cells.sort_by(|a, b| for_ranking(rank(b)).total_cmp(&for_ranking(rank(a))));
     cells
 }
 

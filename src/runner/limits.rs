@@ -34,7 +34,9 @@ impl Limits {
     pub fn from_environment() -> Self {
         let seconds = |name: &str| {
             let text = std::env::var(name).ok()?;
-            text.parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0).map(Duration::from_secs_f64)
+            let seconds = text.parse().ok().filter(|s: &f64| *s > 0.0)?;
+            // Longer than any program runs is for ever.
+            Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(u64::from(u32::MAX))))
         };
         let plain = Self::default();
         Self {

@@ -90,6 +90,11 @@ impl BoardJob {
         !self.is_base && !self.imported
     }
 
+    /// Its score of a metric, if that is one to rank by: a training that diverged may have scored well by luck.
+    pub fn ranked_score(&self, task: &str, metric: Metric) -> Option<&BoardScore> {
+        self.score(task, metric).filter(|score| score.value.is_finite() && self.state != JobState::Diverged)
+    }
+
     /// Its score of a metric.
     pub fn score(&self, task: &str, metric: Metric) -> Option<&BoardScore> {
         self.scores.iter().find(|score| score.metric == metric && score.task == task)

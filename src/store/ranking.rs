@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::Row;
 
 use super::board::Leaderboard;
@@ -11,6 +11,7 @@ use super::open::Store;
 use super::scan::Bound;
 use super::scores::{BOUND, ScoreColumn, ScoresOf};
 use crate::job::JobId;
+use crate::job::real::for_ranking;
 use crate::task::Metric;
 
 impl Store {
@@ -68,10 +69,19 @@ impl Store {
         })
         .await?;
         let higher_is_better = objective.metric.higher_is_better();
+        // As `BoardJob::ranked_score` has it.
+        let diverged = "SELECT s.job_id, s.position FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = ?1 AND s.version = ?2 AND j.state = 'diverged'";
+        let mut unranked = FxHashSet::default();
+        self.scan(diverged, &[version.0, version.1].map(Bound::Integer), |line| {
+            unranked.extend(places.get(line.text(0)?).copied());
+            Ok(())
+        })
+        .await?;
         let place = |job: &str| places.get(job).copied();
         self.scan_columns(version, &[objective], place, |job, score| {
             let (cell, position) = owners[job];
-            if score.value.is_finite() {
+            if score.value.is_finite() && !unranked.contains(&job) {
                 cells[cell].values.push((position, score.value));
             }
         })
@@ -115,7 +125,7 @@ impl RankedCell {
     fn order(&self, other: &Self, higher_is_better: bool) -> Ordering {
         let lacks = |own: &Self| (own.values.is_empty(), own.values.len() < own.jobs.len());
         let value = |own: &Self| mean(&own.values).unwrap_or_default();
-        let by_value = value(self).total_cmp(&value(other));
+        let by_value = for_ranking(value(self)).total_cmp(&for_ranking(value(other)));
         other
             .is_base
             .cmp(&self.is_base)

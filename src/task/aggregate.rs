@@ -12,9 +12,9 @@ use crate::python::PythonRandom;
 #[serde(untagged)]
 pub enum DocumentValue {
     /// A number.
-    Number(f64),
+    Number(#[serde(with = "crate::job::real")] f64),
     /// Right and chosen class; log-likelihood and length; right class and the probability of each.
-    Parts(Vec<f64>),
+    Parts(#[serde(with = "crate::job::real::list")] Vec<f64>),
 }
 
 impl DocumentValue {

@@ -10,6 +10,7 @@ use super::metric::Metric;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RequestScore {
     /// Sum of the continuation's log-probabilities, natural logarithm.
+    #[serde(with = "crate::job::real")]
     pub log_likelihood: f64,
     /// Whether every token of it is the likeliest one.
     pub is_greedy: bool,

@@ -255,6 +255,11 @@ impl ModelTokenizer {
         self.bos.or(self.eos)
     }
 
+    /// The text of tokens that a model has generated, without special ones, as transformers and lm_eval show it.
+    pub fn decode_generated(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(tokens, true).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
+    }
+
     /// The text of tokens, special ones included.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(tokens, false).map_err(|e| TokenizerError::Encode { reason: e.to_string() })

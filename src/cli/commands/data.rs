@@ -8,7 +8,7 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::data::Encoded;
-use crate::plan::{Plan, PlannedData};
+use crate::plan::{Plan, PlannedData, data_warnings};
 use crate::report::LengthStats;
 
 pub(in crate::cli) fn run(command: &DataCommand, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -60,6 +60,7 @@ fn stats(arguments: &DataStatsArguments, environment: &Environment) -> Result<Ex
             values.push(json!({
                 "name": data.name, "template": data.template, "lengths": stats, "scored_tokens": scored,
                 "truncated": encoded.truncated, "dropped": encoded.dropped,
+                "warnings": data_warnings(data, None),
             }));
             continue;
         }
@@ -78,6 +79,7 @@ fn stats(arguments: &DataStatsArguments, environment: &Environment) -> Result<Ex
             stats.max
         ))?;
         write_line(&stats.render())?;
+        warn(data);
     }
     if arguments.json {
         write_json(&json!({ "data": values }))?;
@@ -85,9 +87,17 @@ fn stats(arguments: &DataStatsArguments, environment: &Environment) -> Result<Ex
     Ok(ExitCode::Success)
 }
 
+/// What is said of a data set's rows, on standard error.
+fn warn(data: &PlannedData) {
+    for warning in data_warnings(data, None) {
+        write_error(&format!("warning: {warning}"));
+    }
+}
+
 fn show(arguments: &DataShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let plan = plan(&arguments.sweep, environment)?;
     let (data, encoded) = encoded(&plan)?[0];
+    warn(data);
     let rows = encoded.examples.len();
     let example = usize::try_from(arguments.row - 1).ok().and_then(|at| encoded.examples.get(at));
     let example = example.ok_or_else(|| {

@@ -97,7 +97,7 @@ pub(super) async fn stream(
                 return Ok(());
             }
             tokens.push(*token);
-            let whole = tokenizer.decode(&tokens).unwrap_or_default();
+            let whole = tokenizer.decode_generated(&tokens).unwrap_or_default();
             // The bytes of a character can come in several tokens.
             if !whole.ends_with('\u{FFFD}') && whole.len() > text.len() && whole.starts_with(text.as_str()) {
                 if print {

@@ -49,13 +49,31 @@ fn parsed(row: &Row, name: &str) -> Result<Option<Json>, RenderError> {
 
 /// Descriptions of tools in the form that templates read.
 fn as_functions(tools: Json) -> Json {
-    let wrap = |tool: Json| {
-        if tool.get("function").is_some() { tool } else { json!({ "type": "function", "function": tool }) }
+    let wrap = |mut tool: Json| {
+        if tool.get("function").is_some() {
+            return tool;
+        }
+        if let Some(parameters) = tool.get_mut("parameters") {
+            as_schema(parameters);
+        }
+        json!({ "type": "function", "function": tool })
     };
     match tools {
         Json::Array(items) => items.into_iter().map(wrap).collect(),
         other => other,
     }
+}
+
+/// Names of parameters with their types, as a JSON schema.
+fn as_schema(parameters: &mut Json) {
+    let Some(names) = parameters.as_object().filter(|names| {
+        !names.is_empty() && !names.contains_key("properties") && names.values().all(Json::is_string)
+    }) else {
+        return;
+    };
+    let typed = |(name, kind): (&String, &Json)| (name.clone(), json!({ "type": kind }));
+    let properties: serde_json::Map<String, Json> = names.iter().map(typed).collect();
+    *parameters = json!({ "type": "object", "properties": properties });
 }
 
 fn listed(name: &str, list: &Json, notes: &mut Vec<String>) -> Result<Chat, RenderError> {

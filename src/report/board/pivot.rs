@@ -53,7 +53,7 @@ pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &Metr
     let mut found: Vec<(&Value, &Value, Option<f64>)> = Vec::new();
     for job in board.jobs.iter().filter(|job| job.is_cell()) {
         let values = job.settings.get(row_key).zip(job.settings.get(column_key));
-        let score = job.score(&metric.task, metric.metric).map(|score| score.value);
+        let score = job.ranked_score(&metric.task, metric.metric).map(|score| score.value);
         if let Some((row, column)) = values {
             found.push((row, column, score.filter(|value| value.is_finite())));
         }

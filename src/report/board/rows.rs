@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::view::{BoardView, MetricName, Sort};
+use crate::job::real::for_ranking;
 use crate::job::{JobState, Value};
 use crate::stats::{mean, sample_deviation};
 use crate::store::{BoardJob, BoardScore, Leaderboard};
@@ -161,7 +162,9 @@ enum Place {
 impl Place {
     fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Self::Number(a, x), Self::Number(b, y)) => a.cmp(b).then(x.total_cmp(y)),
+            (Self::Number(a, x), Self::Number(b, y)) => {
+                a.cmp(b).then(for_ranking(*x).total_cmp(&for_ranking(*y)))
+            }
             (Self::Value(Some(a)), Self::Value(Some(b))) => value_order(a, b),
             (Self::Value(a), Self::Value(b)) => a.is_none().cmp(&b.is_none()),
             _ => Ordering::Equal,
@@ -198,7 +201,7 @@ fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
             None => Place::Number(2, 0.0),
             Some(MetricName { task, metric }) => {
                 let sign = if metric.higher_is_better() { -1.0 } else { 1.0 };
-                of(&|job| Some(sign * job.score(task, *metric)?.value))
+                of(&|job| Some(sign * job.ranked_score(task, *metric)?.value))
             }
         },
         Sort::Loss => of(&|job| Some(job.losses?.1)),
@@ -227,7 +230,7 @@ pub fn best_cell<'a>(
         _ => None,
     });
     // The first of equal ones.
-    placed.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, cell)| cell)
+    placed.min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0))).map(|(_, cell)| cell)
 }
 
 /// The rows of ranked cells, with the best one marked.
@@ -241,7 +244,7 @@ pub fn rows_of(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> V
     };
     let ranked = rows.iter().enumerate().filter_map(|(at, row)| Some((value(row)?, at)));
     // The first of equal ones.
-    let best = ranked.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, at)| at);
+    let best = ranked.min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0))).map(|(_, at)| at);
     if let Some(best) = best {
         rows[best].best = true;
     }
@@ -328,7 +331,13 @@ pub(in crate::report) fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> 
 
 fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&BoardJob]) -> BoardScoreCell {
     let MetricName { task, metric } = name;
-    let scores: Vec<&BoardScore> = jobs.iter().filter_map(|job| job.score(task, *metric)).collect();
+    let mut scores: Vec<&BoardScore> =
+        jobs.iter().filter_map(|job| job.ranked_score(task, *metric)).collect();
+    let scored = scores.len();
+    // What cannot be ranked is shown where there is nothing else.
+    if scores.is_empty() {
+        scores = jobs.iter().filter_map(|job| job.score(task, *metric)).collect();
+    }
     let values: Vec<f64> = scores.iter().map(|score| score.value).collect();
     let (error_kind, error) = match (jobs.len(), grouped) {
         (1, _) => (ErrorKind::Documents, scores.first().and_then(|score| score.stderr)),
@@ -349,7 +358,7 @@ fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&Bo
         error,
         difference: mean(&differences).filter(|_| differences.len() == scores.len()),
         seeds: jobs.len(),
-        scored: scores.len(),
+        scored,
         documents: scores.first().map(|score| score.documents),
     }
 }

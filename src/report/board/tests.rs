@@ -58,6 +58,27 @@ fn labels(rows: &[BoardRow]) -> Vec<&str> {
 }
 
 #[test]
+fn a_training_that_diverged_is_shown_and_never_ranked() {
+    let mut diverged = job("r=8 seed=1", 8, 1, Some(0.9));
+    diverged.state = JobState::Diverged;
+    let board = board(vec![diverged, job("r=16 seed=1", 16, 1, Some(0.2)), job("r=32 seed=1", 32, 1, None)]);
+    let rows = board_rows(&board);
+    assert_eq!(labels(&rows), ["r=16", "r=8", "r=32"]);
+    assert_eq!(rows.iter().map(|row| row.best).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(rows[1].scores[0].value, Some(0.9));
+}
+
+#[test]
+fn of_cells_that_differ_by_rounding_only_the_first_of_the_plan_is_best() {
+    let board = board(vec![
+        job("r=8 seed=1", 8, 1, Some(0.436_000_000_000_000_05)),
+        job("r=16 seed=1", 16, 1, Some(0.436_000_000_000_000_1)),
+    ]);
+    assert_eq!(labels(&board_rows(&board)), ["r=8", "r=16"]);
+    assert!(board_rows(&board)[0].best);
+}
+
+#[test]
 fn the_base_is_first_then_the_best_cell_and_a_failed_one_stays_last() {
     let board = board(vec![
         job("r=8 seed=1", 8, 1, None),

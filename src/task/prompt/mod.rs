@@ -51,7 +51,7 @@ fn rows_of(task: &Task, source: &Published, step: Option<&RowStep>) -> Result<Ve
     let read = |source| TaskError::Documents { task: task.name.clone(), source };
     let here = source.here.as_ref();
     let here = here.ok_or_else(|| read(DataError::NotLocal { name: source.name() }))?;
-    let mut rows = here.rows().map_err(read)?;
+    let mut rows = here.table().map_err(read)?;
     match step {
         None => {}
         Some(RowStep::Filter(filter)) => rows.retain(|row| filter.keeps(row)),

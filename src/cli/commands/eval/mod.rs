@@ -34,6 +34,9 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
     let model = local_model(&arguments.model, environment)?;
     let checkpoint = Checkpoint::open(&model)?;
     let tokenizer = tokenizer(&model)?;
+    for note in checkpoint.notes().iter().chain(tokenizer.notes()) {
+        write_error(&format!("warning: model {}: {note}", arguments.model));
+    }
     // Whatever is wrong with a task or a document is told before the model is loaded.
     let request = Request::read(arguments, environment, &checkpoint, &tokenizer)?;
     let form = Session::form(&arguments.load, arguments.load.quantize);

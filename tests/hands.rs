@@ -86,9 +86,14 @@ fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
     assert_eq!(states(&lab), ["cancelled 1", "done 4"]);
     let explained = lab.0.run(&["explain", &job[..8]]);
     assert!(stdout(&explained).contains("it was given up: a wrong idea"), "{}", stdout(&explained));
+    succeeded(&lab.0.run(&["retry", "tiny"]));
+    assert_eq!(states(&lab), ["cancelled 1", "done 4"], "what was given up is not what went wrong");
     succeeded(&lab.0.run(&["retry", &job]));
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert_eq!(states(&lab), ["done 5"]);
+    let clone = lab.0.run(&["clone", &job, "--set", "seed=7", "--name", "tiny"]);
+    assert_eq!(clone.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
+    assert!(stderr(&clone).contains("there is a sweep 'tiny' already"), "{}", stderr(&clone));
 }
 
 #[test]

@@ -37,7 +37,10 @@ pub(crate) struct ModelShowArguments {
 /// A model as the engine loads it.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArguments {
-    /// Compute dtype: bf16 or fp32 [default: bf16 where the processor has it]
+    /// Where to compute: cpu, or one GPU as cuda:0
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Compute dtype: bf16 or fp32 [default: bf16 on a GPU, and on a CPU that has it]
     #[arg(long, value_parser = dtype, value_name = "DTYPE")]
     pub(crate) dtype: Option<DType>,
     /// Storage of the block matrices: none, bnb.nf4, bnb.nf4-dq, bnb.fp4 or bnb.fp4-dq

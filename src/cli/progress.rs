@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::write_error;
+use super::output::{in_one_line, write_error};
 use crate::job::JobId;
 use crate::runner::Progress;
 use crate::store::AttemptEnd;
@@ -128,9 +128,11 @@ impl Display {
     }
 
     fn line(&self, text: &str) {
+        // Labels come from sweep files and reasons from engines.
+        let text = text.lines().map(in_one_line).collect::<Vec<_>>().join("\n");
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => write_error(text),
+            None => write_error(&text),
         }
     }
 }

@@ -40,8 +40,8 @@ pub(crate) struct HandArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct RetryArguments {
-    /// A sweep, or a job's id or its start [default with --failed or --diverged: the last sweep that was submitted]
-    #[arg(required_unless_present_any = ["failed", "diverged"])]
+    /// A sweep, or a job's id or its start [default with a state: the last sweep that was submitted]
+    #[arg(required_unless_present_any = ["failed", "diverged", "cancelled"])]
     pub(crate) name: Option<String>,
     /// Only jobs that failed
     #[arg(long)]
@@ -49,6 +49,9 @@ pub(crate) struct RetryArguments {
     /// Only jobs that diverged
     #[arg(long)]
     pub(crate) diverged: bool,
+    /// Only jobs that were cancelled; of a sweep they stay so unless this is given
+    #[arg(long)]
+    pub(crate) cancelled: bool,
     /// Print one JSON object with the jobs in `jobs`
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,16 +6,32 @@ use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::model_arguments::LoadArguments;
 use crate::checkpoint::{Checkpoint, ModelTokenizer};
-use crate::device::{auto_dtype, cpu_slots};
-use crate::job::{BaseForm, Quantize};
-use crate::protocol::{Event, FailureKind, FrameError, LoadOrder, Order};
+use crate::device::{Inventory, Slot, auto_dtype, slots};
+use crate::job::{BaseForm, DType, Quantize};
+use crate::protocol::{Device, Event, FailureKind, FrameError, LoadOrder, Order};
 use crate::worker::{Engine, EngineHandle, Place, find_engine};
+
+/// The one slot that `--device` names. Errors: it names none, or several.
+fn slot_of(device: &str) -> Result<Slot, Failure> {
+    let help = "name cpu, or one GPU as cuda:0; `loragrid doctor` shows them".to_owned();
+    let usage = |message: String| Failure::new(ExitCode::Usage, message, help.clone());
+    let mut found = slots(device, &Inventory::find()).map_err(|error| usage(error.to_string()))?;
+    match (found.pop(), found.is_empty()) {
+        (Some(slot), true) => Ok(slot),
+        _ => Err(usage(format!("--device {device} is not one device"))),
+    }
+}
+
+/// The compute dtype where none is named: every GPU computes in bf16, a CPU where it has the instructions.
+fn auto(device: &str) -> DType {
+    if device.starts_with("cuda") { DType::Bf16 } else { auto_dtype() }
+}
 
 /// A running engine.
 pub(super) struct Session {
     engine: Engine,
     handle: EngineHandle,
-    threads: usize,
+    slot: Slot,
     log: PathBuf,
     _scratch: tempfile::TempDir,
 }
@@ -30,9 +46,16 @@ impl Session {
         let log = scratch.path().join("engine.log");
         let failed =
             |error: crate::worker::WorkerError| Failure::new(ExitCode::Engine, error.to_string(), None);
-        let (engine, handle) = Engine::start(&program, &log, &Place::default()).map_err(failed)?;
-        let threads = cpu_slots().first().map_or(1, |slot| slot.threads);
-        Ok(Self { engine, handle, threads, log, _scratch: scratch })
+        let slot = slot_of(&load.device)?;
+        let cards = slot.card.as_ref().map(|card| card.0.clone());
+        let place = Place { device: slot.device.to_string(), cards, ..Place::default() };
+        let (engine, handle) = Engine::start(&program, &log, &place).map_err(failed)?;
+        Ok(Self { engine, handle, slot, log, _scratch: scratch })
+    }
+
+    /// Most tokens of one pass.
+    pub(super) fn token_budget(&self) -> usize {
+        self.slot.token_budget
     }
 
     /// A folder for the command's own files, removed with the session.
@@ -42,12 +65,12 @@ impl Session {
 
     /// How the arguments hold a model.
     pub(super) fn form(load: &LoadArguments, quantize: Quantize) -> BaseForm {
-        BaseForm { quantize, ..BaseForm::dense(load.dtype.unwrap_or_else(auto_dtype)) }
+        BaseForm { quantize, ..BaseForm::dense(load.dtype.unwrap_or_else(|| auto(&load.device))) }
     }
 
     /// Loads a model.
     pub(super) async fn load(&mut self, model: &Path, form: BaseForm) -> Result<(), Failure> {
-        let order = LoadOrder { model: model.to_owned(), form, threads: self.threads };
+        let order = LoadOrder { model: model.to_owned(), form, threads: self.slot.threads };
         self.carry_out(&Order::Load(order), |_| Ok(())).await.map(drop)
     }
 
@@ -61,6 +84,11 @@ impl Session {
         self.send(order).await?;
         loop {
             match self.next().await? {
+                Event::Hello { device: Device::Cpu, .. } if self.slot.card.is_some() => {
+                    let message = format!("the engine found no GPU for --device {}", self.slot.device);
+                    let help = "it was built without CUDA, or the driver lost the GPU; --device cpu works";
+                    return Err(Failure::new(ExitCode::Engine, message, help.to_owned()));
+                }
                 event @ (Event::Hello { .. }
                 | Event::Pass
                 | Event::Step { .. }

@@ -18,7 +18,11 @@ pub type Row = Map<String, Json>;
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataError> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("jsonl") => read_lines(path, &read_text(path)?),
-        Some("json") => read_list(path, &read_text(path)?),
+        Some("json") => {
+            let text = read_text(path)?;
+            // Lines under the other name: an object where a list would begin.
+            if text.trim_start().starts_with('{') { read_lines(path, &text) } else { read_list(path, &text) }
+        }
         Some("csv") => read_csv(path, &read_text(path)?),
         Some("parquet") => read_parquet(path),
         _ => Err(DataError::Format { path: path.to_owned() }),
@@ -197,6 +201,13 @@ mod tests {
     }
 
     #[test]
+    fn json_lines_may_be_named_json() {
+        assert_eq!(read(".json", "{\"a\": 1}\n{\"a\": 2}\n").unwrap().len(), 2);
+        assert_eq!(read(".json", "[{\"a\": 1}, {\"a\": 2}]").unwrap().len(), 2);
+        assert!(read(".json", "{\"a\": 1}\n[1]").unwrap_err().starts_with("FILE:2: "));
+    }
+
+    #[test]
     fn csv_fields_may_hold_commas_quotes_and_line_ends() {
         let rows = read(".csv", "instruction,output\n\"a, \"\"b\"\"\",\"c\nd\"\n").unwrap();
         assert_eq!(
@@ -237,6 +248,6 @@ mod tests {
     #[test]
     fn a_json_file_is_a_list_of_objects() {
         assert_eq!(read(".json", "[{\"a\": 1}, {\"a\": 2}]").unwrap().len(), 2);
-        assert!(read(".json", "{\"a\": 1}").unwrap_err().starts_with("FILE:1: expected a list of objects"));
+        assert!(read(".json", "7").unwrap_err().starts_with("FILE:1: expected a list of objects"));
     }
 }

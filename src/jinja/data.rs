@@ -8,9 +8,9 @@ use serde_json::Value as Json;
 
 use super::spelling::spelled;
 
-/// A list.
+/// A list, or a tuple.
 #[derive(Debug)]
-struct List(Vec<Value>);
+pub(super) struct Sequence<const IS_TUPLE: bool>(pub(super) Vec<Value>);
 
 /// A dict, in its order.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ struct Dict(Vec<(String, Value)>);
 /// A JSON value for a template.
 pub fn data(json: &Json) -> Value {
     match json {
-        Json::Array(items) => Value::from_object(List(items.iter().map(data).collect())),
+        Json::Array(items) => Value::from_object(Sequence::<false>(items.iter().map(data).collect())),
         Json::Object(entries) => {
             Value::from_object(Dict(entries.iter().map(|(key, value)| (key.clone(), data(value))).collect()))
         }
@@ -27,7 +27,7 @@ pub fn data(json: &Json) -> Value {
     }
 }
 
-impl Object for List {
+impl<const IS_TUPLE: bool> Object for Sequence<IS_TUPLE> {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
         ObjectRepr::Seq
     }

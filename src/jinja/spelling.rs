@@ -29,7 +29,7 @@ fn represented(value: &Value) -> Result<String, Error> {
             let items: Vec<String> =
                 value.try_iter()?.map(|item| represented(&item)).collect::<Result<_, _>>()?;
             match value.downcast_object_ref::<Tuple>() {
-                Some(Tuple(items)) if items.len() == 1 => format!("({},)", represented(&items[0])?),
+                Some(tuple) if tuple.0.len() == 1 => format!("({},)", represented(&tuple.0[0])?),
                 Some(_) => format!("({})", items.join(", ")),
                 None => format!("[{}]", items.join(", ")),
             }

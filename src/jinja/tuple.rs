@@ -1,33 +1,18 @@
 //! Tuples. The library reads `(1, 'a')` as a list; Python prints and compares the two differently.
 
-use std::sync::Arc;
+use minijinja::value::{Rest, Value};
 
-use minijinja::value::{Enumerator, Object, ObjectRepr, Rest, Value};
+use super::data::Sequence;
 
 /// The function that a tuple in a template becomes a call of.
 pub(super) const TUPLE: &str = "__tuple__";
 
 /// A tuple of values.
-#[derive(Debug)]
-pub(super) struct Tuple(pub(super) Vec<Value>);
-
-impl Object for Tuple {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Seq
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_usize()?).cloned()
-    }
-
-    fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.0.len())
-    }
-}
+pub(super) type Tuple = Sequence<true>;
 
 /// `__tuple__(1, 'a')`
 pub(super) fn tuple(items: Rest<Value>) -> Value {
-    Value::from_object(Tuple(items.0))
+    Value::from_object(Sequence::<true>(items.0))
 }
 
 /// The template with each parenthesized list of values as a call of `__tuple__`: `(1, 'a')` becomes `__tuple__(1, 'a')`.

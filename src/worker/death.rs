@@ -25,8 +25,9 @@ pub struct Death {
     pub oom_killed: bool,
 }
 
-/// What a program says that dies for want of memory: Rust's allocator, and C++'s.
-const NO_MEMORY: [&str; 2] = ["memory allocation of", "std::bad_alloc"];
+/// What a program says that dies for want of memory: Rust's allocator, C++'s, and libtorch's on the CPU and on a GPU.
+const NO_MEMORY: [&str; 4] =
+    ["memory allocation of", "std::bad_alloc", "can't allocate memory", "CUDA out of memory"];
 /// What a program says that dies by a bug of its own.
 const PANIC: &str = "panicked at";
 /// Most characters of it that are told.
@@ -96,7 +97,12 @@ fn last_words(log: &Path, from: u64) -> Option<String> {
     // A panic says where in one line, and what in the next.
     let what = lines.get(at + 1).filter(|_| lines[at].contains(PANIC));
     let words = what.map_or(lines[at].to_owned(), |what| format!("{} {what}", lines[at]));
-    Some(words.chars().take(LONGEST).collect())
+    // Of a want of memory its own words, without the place in the program and the stack that stand around them.
+    let sign = NO_MEMORY.iter().filter_map(|sign| words.find(sign)).min();
+    let words = sign.map_or(words.as_str(), |at| words[at..].split("\\n").next().unwrap_or_default());
+    // Nothing that an engine prints moves a terminal's cursor.
+    let plain = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+    Some(words.chars().take(LONGEST).map(plain).collect())
 }
 
 #[cfg(test)]
@@ -108,6 +114,17 @@ mod tests {
         let path = folder.path().join("log");
         std::fs::write(&path, log).unwrap();
         Death { signal: Some(6), last_words: last_words(&path, 0), ..Death::default() }
+    }
+
+    #[test]
+    fn a_want_of_memory_that_libtorch_tells_in_a_panic_is_known_and_told_without_its_stack() {
+        let log = "thread 'main' panicked at /home/somebody/tch/src/wrappers/tensor.rs:507:50:\n\
+                   called `Result::unwrap()` on an `Err` value: Torch(\"[enforce fail at alloc_cpu.cpp:127] err == 0. \
+                   DefaultCPUAllocator: can't allocate memory: you tried to allocate 113 bytes.\\nException raised from\n";
+        let death = words(log);
+        assert!(death.wants_memory());
+        let told = death.last_words.unwrap();
+        assert_eq!(told, "can't allocate memory: you tried to allocate 113 bytes.");
     }
 
     #[test]

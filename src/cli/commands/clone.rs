@@ -45,6 +45,11 @@ pub(in crate::cli) fn run(
             .or_else(|| SweepName::new(&format!("{of}-{short}")).ok())
             .unwrap_or_else(|| plan.name.clone());
         let name = plan.name.clone();
+        if arguments.name.is_some() && store.sweep(name.as_str()).await.is_ok() {
+            let message = format!("there is a sweep '{name}' already, and its jobs would be dropped from it");
+            let help = "give the clone another --name, or leave it out".to_owned();
+            return Err(Failure::new(ExitCode::Usage, message, help));
+        }
         let queued = plan.to_run().count();
         let origin = SweepOrigin { overrides: Vec::new(), ..origin };
         let prepared = Prepared { spec, plan, origin, store: Some(store), digests };

@@ -42,7 +42,8 @@ fn hand(
 ) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_existing(&environment.db).await?;
-        let jobs = named(&store, Some(&arguments.name), &transition.sources()).await?;
+        let jobs =
+            named(&store, Some(&arguments.name), (&transition.sources(), &transition.sources())).await?;
         let moved = store.move_jobs(&jobs, transition, arguments.reason.as_deref()).await?;
         // Engines that work at them write down where they are first.
         let mut observer = Observer::default();
@@ -64,24 +65,34 @@ pub(in crate::cli) fn retry(
         let mut states = Vec::new();
         states.extend(arguments.failed.then_some(JobState::Failed));
         states.extend(arguments.diverged.then_some(JobState::Diverged));
-        if states.is_empty() {
-            states = vec![JobState::Failed, JobState::Diverged, JobState::Cancelled];
-        }
-        let jobs = named(&store, arguments.name.as_deref(), &states).await?;
+        states.extend(arguments.cancelled.then_some(JobState::Cancelled));
+        let of_sweep: &[JobState] =
+            if states.is_empty() { &[JobState::Failed, JobState::Diverged] } else { &states };
+        let of_job: &[JobState] = if states.is_empty() {
+            // A job that is named is meant, whatever became of it.
+            &[JobState::Failed, JobState::Diverged, JobState::Cancelled]
+        } else {
+            &states
+        };
+        let jobs = named(&store, arguments.name.as_deref(), (of_sweep, of_job)).await?;
         let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
         store.close().await;
         tell(&moved, "queued", arguments.json)
     })
 }
 
-/// The jobs that a name means: those of a sweep that are in one of these states, or one job by its id's start. Without a
-/// name, those of the last sweep that was submitted.
-async fn named(store: &Store, name: Option<&str>, states: &[JobState]) -> Result<Vec<JobId>, Failure> {
-    match (store.jobs_in(name, states).await, name) {
+/// The jobs that a name means: those of a sweep that are in one of the first states, or one job by its id's start that is in one
+/// of the second. Without a name, those of the last sweep that was submitted.
+async fn named(
+    store: &Store,
+    name: Option<&str>,
+    (of_sweep, of_job): (&[JobState], &[JobState]),
+) -> Result<Vec<JobId>, Failure> {
+    match (store.jobs_in(name, of_sweep).await, name) {
         (Ok(jobs), _) => Ok(jobs),
         (Err(StoreError::NoSweep { .. } | StoreError::Empty), Some(name)) => {
             let job = store.job(name).await?;
-            Ok(if states.contains(&job.state) { vec![job.id] } else { Vec::new() })
+            Ok(if of_job.contains(&job.state) { vec![job.id] } else { Vec::new() })
         }
         (Err(error), _) => Err(error.into()),
     }

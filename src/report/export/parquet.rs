@@ -11,6 +11,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 use thiserror::Error;
 
+use crate::job::{KeyKind, find_key};
 use crate::store::{Datum, Frame};
 
 /// A file that cannot be written.
@@ -28,9 +29,21 @@ enum Kind {
 }
 
 impl Kind {
-    /// The narrowest kind that holds every value of a column; a column of nothing is of numbers, but for that of reasons.
+    /// What a column without a value holds, so that files of several sweeps fit together: a key's own kind, else numbers.
+    fn of_name(name: &str) -> Self {
+        match find_key(name).map(|key| key.kind) {
+            Some(KeyKind::Bool) => Self::Bool,
+            Some(KeyKind::Integer { .. }) => Self::Integer,
+            Some(KeyKind::Number { .. }) => Self::Real,
+            Some(_) => Self::Text,
+            None if name == "reason" => Self::Text,
+            None => Self::Real,
+        }
+    }
+
+    /// The narrowest kind that holds every value of a column.
     fn of(frame: &Frame, at: usize) -> Self {
-        let empty = if frame.columns[at] == "reason" { Self::Text } else { Self::Real };
+        let empty = Self::of_name(&frame.columns[at]);
         let kind = |value: &Datum| match value {
             Datum::Null => None,
             Datum::Bool(_) => Some(Self::Bool),

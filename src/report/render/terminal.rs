@@ -84,13 +84,25 @@ fn left_out(names: &[&str], width: usize) -> String {
 
 /// A text without signs that would move the cursor or change colours.
 pub fn plain(text: String) -> String {
-    if text.chars().any(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+    if text.chars().any(moves) { text.replace(moves, "\u{fffd}") } else { text }
+}
+
+/// Whether a terminal does something at this character instead of showing it: controls, and changes of the direction of writing.
+fn moves(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::{Cell, Column};
+
+    #[test]
+    fn what_moves_a_terminals_cursor_or_turns_its_text_is_shown_as_a_sign() {
+        assert_eq!(plain("a\u{1b}[2Jb\u{202e}c".to_owned()), "a\u{fffd}[2Jb\u{fffd}c");
+        assert_eq!(plain("é 北 🙂".to_owned()), "é 北 🙂");
+    }
 
     #[test]
     fn columns_without_room_are_left_out_and_named() {

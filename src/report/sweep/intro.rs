@@ -66,16 +66,37 @@ pub(super) fn swept(input: &ReportInput) -> Vec<Block> {
     vec![Block::List(items)]
 }
 
+/// The text of a sweep file without its section `[notify]`, whose command may hold a token or an address.
+fn without_notify(text: &str) -> String {
+    let mut inside = false;
+    let mut kept: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let start = line.trim_start();
+        if start.starts_with('[') {
+            let name = start.trim_start_matches('[').trim_start();
+            let was_inside =
+                std::mem::replace(&mut inside, name.starts_with("notify") || name.starts_with("\"notify\""));
+            if inside && !was_inside {
+                kept.push("# [notify] is left out");
+            }
+        }
+        if !inside && !start.starts_with("notify") {
+            kept.push(line);
+        }
+    }
+    kept.into_iter().map(|line| format!("{line}\n")).collect()
+}
+
 /// The sweep's file, what all its jobs have in common, its models and tasks.
 pub(super) fn versions(input: &ReportInput) -> Vec<Block> {
     let board = &input.board;
     let mut blocks = Vec::new();
     if !input.sweep.text.is_empty() {
-        blocks.push(Block::Code("The sweep file".to_owned(), input.sweep.text.clone()));
+        blocks.push(Block::Code("The sweep file".to_owned(), without_notify(&input.sweep.text)));
     }
     if !input.sweep.origin.overrides.is_empty() {
-        let set = |(key, value): &(String, String)| format!("--set {key}={value}");
-        blocks.push(Block::List(input.sweep.origin.overrides.iter().map(set).collect()));
+        let own = input.sweep.origin.overrides.iter().filter(|(key, _)| !key.starts_with("notify"));
+        blocks.push(Block::List(own.map(|(key, value)| format!("--set {key}={value}")).collect()));
     }
     let common = common_settings(board);
     if !common.is_empty() {
@@ -124,4 +145,16 @@ fn tasks(board: &Leaderboard) -> Table {
         ]
     };
     Table { columns, rows: board.metrics.iter().map(row).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_nothing_of_notify() {
+        let text = "name = \"a\"\n[notify]\ncommand = \"curl -H 'Authorization: x'\"\n[axes]\nseed = [1]\n";
+        assert_eq!(without_notify(text), "name = \"a\"\n# [notify] is left out\n[axes]\nseed = [1]\n");
+        assert_eq!(without_notify("notify.command = \"x\"\nseed = 1\n"), "seed = 1\n");
+    }
 }

@@ -16,7 +16,6 @@ use crate::cli::failure::Failure;
 use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::session::{Session, tokenizer};
-use crate::device::cpu_slots;
 use crate::job::{BaseForm, ScoreKey};
 use crate::protocol::{DocumentScore, Event, Order, ScoreOrder, TaskOrder};
 use crate::report::lm_eval::{Evaluation, TaskResult, markdown, results_json};
@@ -142,7 +141,7 @@ impl Scorer<'_> {
             log: session.scratch().join("score.log"),
             adapters: vec![subject.adapter.clone()],
             tasks,
-            token_budget: cpu_slots().first().map_or(1024, |slot| slot.token_budget),
+            token_budget: session.token_budget(),
             exact: self.arguments.exact,
             softmax: self.arguments.softmax,
         };

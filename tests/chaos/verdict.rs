@@ -7,8 +7,8 @@ use crate::lab::{Lab, wait_until};
 /// Reasons that explain why an attempt ended before its job did.
 const REASONS: [&str; 7] = [
     "the engine was killed",
-    "the process that ran it is gone",
-    "the process that ran it has stopped saying that it lives",
+    "the process that ran it exited",
+    "the process that ran it stopped sending heartbeats",
     "stopped by the user",
     "stopped",
     "the engine ended",
@@ -42,7 +42,7 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
     }
     // On a busy machine an engine may be silent, or an orchestrator late, without anybody's help.
     let late = |other: &&String| {
-        other.contains("it was silent") || other.contains("stopped saying") || other.starts_with("lost")
+        other.contains("it was silent") || other.contains("stopped sending") || other.starts_with("lost")
     };
     let (most, ended) =
         (deeds.most_ended() * pack, others.iter().filter(|other| !late(other)).count() as u64);

@@ -26,6 +26,7 @@ pub struct Generated {
 pub fn without_generation_tags(source: &str) -> (String, bool) {
     // Valid: both are constant.
     #[allow(clippy::unwrap_used)]
+    // The pattern is a constant that the tests compile: it cannot fail.
     static TAG: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\{%([-+]?)\s*(generation|endgeneration)\s*([-+]?)%\}").unwrap());
     let replaced = TAG.replace_all(source, |found: &regex::Captures<'_>| {

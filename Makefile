@@ -11,8 +11,10 @@ MODEL := .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
 # Real data and reference values, for the tests that use them; a test without them says that it was skipped.
 LORAGRID_DATA ?= $(wildcard ../shared/data)
 LORAGRID_REFERENCE ?= $(wildcard ../shared/reference)
+CASES ?= $(wildcard ../shared/cases)
 export LORAGRID_DATA := $(abspath $(LORAGRID_DATA))
 export LORAGRID_REFERENCE := $(abspath $(LORAGRID_REFERENCE))
+export LORAGRID_CASES := $(abspath $(CASES))
 export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
@@ -38,7 +40,6 @@ test: setup ## every test that needs no GPU
 check: ## what needs no libtorch builds without it
 	cargo check --release --bin loragrid
 
-CASES ?= $(wildcard ../shared/cases)
 cases: build ## small inputs with right values, from the folder CASES
 	@if [ -f "$(CASES)/run_cases.py" ]; then $(PYTHON) "$(CASES)/run_cases.py" target/release/loragrid; \
 	else echo "skipped: cases: CASES names no folder"; fi

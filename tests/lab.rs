@@ -125,6 +125,19 @@ impl Lab {
         })
     }
 
+    /// Changes the database behind the program's back.
+    pub(crate) fn change(&self, statements: &[String]) {
+        let path = self.db();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            use sqlx::{Connection, Executor};
+            let mut connection = sqlx::SqliteConnection::connect(&path.display().to_string()).await.unwrap();
+            for statement in statements {
+                connection.execute(sqlx::AssertSqlSafe(statement.as_str())).await.unwrap();
+            }
+        });
+    }
+
     /// Every adapter's weights, by folder.
     pub(crate) fn adapters(&self) -> Vec<(String, Vec<u8>)> {
         let folders = std::fs::read_dir(self.0.path().join("results/adapters")).unwrap();

@@ -3,6 +3,8 @@
 
 mod architecture;
 #[cfg(feature = "fake-engine")]
+mod boards;
+#[cfg(feature = "fake-engine")]
 mod database;
 #[cfg(feature = "fake-engine")]
 mod devices;

@@ -71,6 +71,17 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// A file of a small input with right values; none, which is said, where LORAGRID_CASES names no folder.
+#[allow(dead_code, reason = "chaos does not ask")]
+pub(crate) fn case(file: &str) -> Option<Json> {
+    let folder = std::env::var_os("LORAGRID_CASES").filter(|folder| !folder.is_empty());
+    let Some(folder) = folder else {
+        println!("skipped: {file}: LORAGRID_CASES names no folder");
+        return None;
+    };
+    Some(serde_json::from_str(&std::fs::read_to_string(Path::new(&folder).join(file)).unwrap()).unwrap())
+}
+
 /// A sweep over the tiny model with these further lines.
 pub(crate) fn sweep(rest: &str) -> String {
     format!("name = \"tiny\"\nmodel = \"model\"\ndata = \"two_digit_subtraction\"\n{rest}")

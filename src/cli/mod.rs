@@ -6,6 +6,7 @@ mod data_sets;
 mod environment;
 mod exit_code;
 mod failure;
+mod job_names;
 mod model_arguments;
 mod models;
 mod notify;

@@ -59,7 +59,7 @@ pub(crate) struct RetryArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct CloneArguments {
-    /// A job's id, or its start
+    /// A job's id or its start, or its label as `top` prints it, such as 'r=16 lr=0.002' or SWEEP/base
     pub(crate) job: String,
     /// Change a key, such as train.learning_rate=1e-4; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -74,7 +74,7 @@ pub(crate) struct CloneArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArguments {
-    /// A job's id, or its start
+    /// A job's id or its start, or its label as `top` prints it, such as 'r=16 lr=0.002' or SWEEP/base
     pub(crate) job: String,
     /// The attempt [default: the last]
     #[arg(long, value_name = "N")]
@@ -86,7 +86,7 @@ pub(crate) struct LogsArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArguments {
-    /// A job's id, or its start
+    /// A job's id or its start, or its label as `top` prints it, such as 'r=16 lr=0.002' or SWEEP/base
     pub(crate) job: String,
     /// Print one JSON object
     #[arg(long)]

@@ -40,7 +40,7 @@ pub(super) struct ShownArguments {
     /// The other columns, with commas: difference, trainable, loss, time, memory, n, state, reason, jobs, or keys
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub(super) columns: Vec<String>,
-    /// Only jobs in which this holds, such as "lora.rank >= 64 && train.optimizer == 'adamw'"
+    /// Only jobs in which this holds, on keys and scores, such as "lora.rank >= 64 && arc_easy > 0.4"
     #[arg(long = "where", value_name = "CONDITION")]
     pub(super) condition: Option<String>,
     /// One row for all jobs with the same values of these keys, with commas
@@ -50,7 +50,7 @@ pub(super) struct ShownArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
-    /// A job's id, or its start
+    /// A job's id or its start, or its label as `top` prints it, such as 'r=16 lr=0.002' or SWEEP/base
     pub(super) job: String,
     /// Print one JSON object
     #[arg(long)]
@@ -59,7 +59,7 @@ pub(super) struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArguments {
-    /// A job's id, or its start
+    /// A job's id or its start, or its label as `top` prints it, such as 'r=16 lr=0.002' or SWEEP/base
     pub(super) first: String,
     /// Another's
     pub(super) second: String,

@@ -6,11 +6,18 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::board::{BoardRow, BoardView, MetricName, RowKind, UnknownMetric, cells_of, rows_of};
+use super::comparison::show_p;
 use super::table::{Cell, Column, Table};
 use crate::job::Value;
-use crate::stats::{AxisEffect, Factorial, LevelEffect, importance};
+use crate::stats::{
+    AxisEffect, CellScores, Factorial, LevelEffect, Noise, NoiseSource, PairEffect, holm, importance,
+    noise_of,
+};
 use crate::store::Leaderboard;
 use crate::task::Metric;
+
+/// Probability below which an effect counts as more than noise, after Holm's correction over all effects of the sweep.
+const LEVEL: f64 = 0.05;
 
 /// Why there are no effects.
 #[derive(Debug, Error)]
@@ -40,9 +47,45 @@ pub struct Effects {
     /// The axes, the most important first.
     pub axes: Vec<AxisRow>,
     /// Pairs of axes, by what they explain beyond each of them.
-    pub pairs: Vec<(String, String, f64)>,
+    pub pairs: Vec<PairRow>,
     /// What nothing of this explains.
     pub rest: f64,
+    /// How far the cells differ by chance alone; none where neither seeds nor standard errors say it.
+    pub noise: Option<NoiseRow>,
+}
+
+/// Noise, beside what the cells differ by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct NoiseRow {
+    /// Where it is known from.
+    pub source: NoiseSource,
+    /// Variance of the cells' means, over the number of cells.
+    pub variance_between_cells: f64,
+    /// Variance of a cell's mean by chance alone.
+    pub variance_by_chance: f64,
+}
+
+/// Whether an effect is more than chance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Test {
+    /// Probability that chance alone gives as large an effect: an F test against the seeds, chi-squared against standard errors.
+    pub p: f64,
+    /// The same after Holm's correction over all axes and pairs.
+    pub p_holm: f64,
+    /// Whether chance explains it.
+    pub is_noise: bool,
+}
+
+/// What two axes do together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairRow {
+    /// Their names.
+    pub axes: (String, String),
+    /// Part of the variance of the cells' means beyond what each explains, 0 to 1.
+    pub importance: f64,
+    /// None where nothing is known of the noise.
+    #[serde(flatten)]
+    pub test: Option<Test>,
 }
 
 /// What one axis does.
@@ -54,8 +97,12 @@ pub struct AxisRow {
     pub importance: f64,
     /// Each value, the mean of its cells, and their number; of a grid with holes the mean is that of the least squares.
     pub levels: Vec<(String, f64, usize)>,
-    /// The value with the best mean, or several that share it; none where there is one value, and where all are alike.
+    /// The value with the best mean, or several that share it; none where there is one value, where all are alike, and where chance
+    /// explains what they differ by.
     pub best: Option<String>,
+    /// None where nothing is known of the noise, and of an axis with one value.
+    #[serde(flatten)]
+    pub test: Option<Test>,
 }
 
 /// The metric whose effects are asked for: the objective where none is named. Error: the sweep does not score it.
@@ -77,7 +124,7 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
     let score = |row: &BoardRow| row.score(&name)?.whole();
     let axes: Vec<String> = board.axes.iter().filter(|axis| *axis != "seed").cloned().collect();
     let mut values: Vec<Vec<Value>> = vec![Vec::new(); axes.len()];
-    let mut cells = Vec::new();
+    let (mut cells, mut scores) = (Vec::new(), Vec::new());
     for row in &rows {
         let Some(value) = score(row) else { continue };
         let level = |(axis, known): (&String, &mut Vec<Value>)| {
@@ -88,10 +135,13 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
             })
         };
         cells.push((axes.iter().zip(&mut values).map(level).collect(), value));
+        scores.push(scores_of(board, row, &name));
     }
     let count = (cells.len(), rows.len());
     let found = importance(&Factorial { axes: axes.clone(), cells });
     let found = found.ok_or_else(|| EffectsError::TooFew { metric: name.to_string() })?;
+    let noise = noise_of(&scores);
+    let mut tests = tests_of(&found.axes, &found.pairs, found.squares, noise.as_ref()).into_iter();
     let MetricName { task, metric } = name;
     let of_axis: BTreeMap<&String, &Vec<Value>> = axes.iter().zip(&values).collect();
     let row = |effect: AxisEffect| {
@@ -100,23 +150,66 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
                 effect.axes.iter().zip(&own.levels).map(|(axis, level)| of_axis[axis][*level].to_string());
             names.collect::<Vec<_>>().join(" + ")
         };
+        let test = tests.next().flatten();
         AxisRow {
             best: best_levels(&effect, metric)
+                .filter(|_| test.is_none_or(|test| !test.is_noise))
                 .map(|own| own.into_iter().map(shown).collect::<Vec<_>>().join(" or ")),
             levels: effect.levels.iter().map(|own| (shown(own), own.mean, own.cells)).collect(),
             importance: effect.importance,
             axes: effect.axes.clone(),
+            test,
         }
+    };
+    let axes = found.axes.into_iter().map(row).collect();
+    let pair = |own: PairEffect| PairRow {
+        axes: own.axes,
+        importance: own.importance,
+        test: tests.next().flatten(),
     };
     Ok(Effects {
         task,
         metric,
         cells: count,
         complete: found.complete,
-        axes: found.axes.into_iter().map(row).collect(),
-        pairs: found.pairs,
+        axes,
+        pairs: found.pairs.into_iter().map(pair).collect(),
         rest: found.rest,
+        noise: noise.map(|noise| NoiseRow {
+            source: noise.source,
+            variance_between_cells: found.squares / count.0 as f64,
+            variance_by_chance: noise.variance,
+        }),
     })
+}
+
+/// The scores of a row's seeds.
+fn scores_of(board: &Leaderboard, row: &BoardRow, name: &MetricName) -> CellScores {
+    let jobs = board.jobs.iter().filter(|job| row.jobs.iter().any(|id| id == job.id.as_str()));
+    let found: Vec<_> = jobs.filter_map(|job| job.ranked_score(&name.task, name.metric)).collect();
+    CellScores {
+        seeds: found.iter().map(|score| score.value).collect(),
+        errors: found.iter().filter_map(|score| score.stderr).collect(),
+    }
+}
+
+/// The test of each axis, then of each pair; none of what has no effect to test.
+fn tests_of(
+    axes: &[AxisEffect],
+    pairs: &[PairEffect],
+    squares: f64,
+    noise: Option<&Noise>,
+) -> Vec<Option<Test>> {
+    let parts = axes.iter().map(|own| (own.importance, own.freedom));
+    let parts = parts.chain(pairs.iter().map(|own| (own.importance, own.freedom)));
+    let p: Vec<Option<f64>> =
+        parts.map(|(share, freedom)| noise.and_then(|noise| noise.p(share * squares, freedom))).collect();
+    let mut adjusted = holm(&p.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
+    let test = |p: Option<f64>| {
+        let (p, p_holm) = (p?, adjusted.next()?);
+        Some(Test { p, p_holm, is_noise: p_holm >= LEVEL })
+    };
+    p.into_iter().map(test).collect()
 }
 
 /// The levels with the best mean; none where all are alike.
@@ -129,14 +222,54 @@ fn best_levels(effect: &AxisEffect, metric: Metric) -> Option<Vec<&LevelEffect>>
     (found.len() < effect.levels.len()).then_some(found)
 }
 
+/// What stands in place of a best value where chance explains an effect.
+const NOISE: &str = "within noise";
+
+/// What of the effects is noise, in sentences.
+pub fn noise_notes(effects: &Effects) -> Vec<String> {
+    let Some(noise) = &effects.noise else {
+        return vec![
+            "no cell has two seeds and no score a standard error: nothing says what is noise".to_owned(),
+        ];
+    };
+    let (how, against) = match noise.source {
+        NoiseSource::Seeds => ("F test against the spread of the seeds", "the spread of the seeds"),
+        NoiseSource::Documents => (
+            "chi-squared test against the standard errors over documents, since no cell has two seeds",
+            "the standard errors over documents",
+        ),
+    };
+    let tests = effects.axes.iter().map(|axis| axis.test).chain(effects.pairs.iter().map(|pair| pair.test));
+    let tests: Vec<Test> = tests.flatten().collect();
+    let mut notes = vec![format!(
+        "p: {how}; {NOISE}: at least 0.05 after Holm's correction over {} effects",
+        tests.len()
+    )];
+    notes.push(format!(
+        "variance between cells {:.3e}, by chance alone {:.3e}",
+        noise.variance_between_cells, noise.variance_by_chance
+    ));
+    if !tests.is_empty() && tests.iter().all(|test| test.is_noise) {
+        notes.push(format!("none of these importances is more than {against}"));
+    }
+    notes
+}
+
 /// The axes and pairs, as a table.
 pub fn effects_table(effects: &Effects) -> Table {
     let columns = vec![
         Column::text("axis"),
         Column::number("importance", Some("%")),
+        Column::number("p", None),
         Column::text("best"),
         Column::number("values", None).weighing(1),
     ];
+    let p = |test: &Option<Test>| test.map_or(Cell::Missing, |test| Cell::Text(show_p(test.p)));
+    let best = |test: &Option<Test>, best: &Option<String>| match (test, best) {
+        (Some(Test { is_noise: true, .. }), _) => Cell::Text(NOISE.to_owned()),
+        (_, Some(best)) => Cell::Text(best.clone()),
+        (_, None) => Cell::Missing,
+    };
     let percent = |part: f64| Cell::Number(100.0 * part, 1);
     let mut rows: Vec<Vec<Cell>> = effects
         .axes
@@ -145,15 +278,18 @@ pub fn effects_table(effects: &Effects) -> Table {
             vec![
                 Cell::Text(axis.axes.join(" + ")),
                 percent(axis.importance),
-                axis.best.clone().map_or(Cell::Missing, Cell::Text),
+                p(&axis.test),
+                best(&axis.test, &axis.best),
                 Cell::Count(axis.levels.len() as u64),
             ]
         })
         .collect();
-    rows.extend(effects.pairs.iter().map(|(a, b, part)| {
-        vec![Cell::Text(format!("{a} × {b}")), percent(*part), Cell::Missing, Cell::Missing]
+    rows.extend(effects.pairs.iter().map(|PairRow { axes: (a, b), importance, test }| {
+        let name = Cell::Text(format!("{a} × {b}"));
+        vec![name, percent(*importance), p(test), best(test, &None), Cell::Missing]
     }));
-    rows.push(vec![Cell::Text("the rest".to_owned()), percent(effects.rest), Cell::Missing, Cell::Missing]);
+    let rest = Cell::Text("the rest".to_owned());
+    rows.push(vec![rest, percent(effects.rest), Cell::Missing, Cell::Missing, Cell::Missing]);
     Table { columns, rows }
 }
 

@@ -18,9 +18,9 @@ mod table;
 
 pub mod lm_eval;
 pub use board::{
-    BoardColumn, BoardRow, BoardScoreCell, BoardView, ErrorKind, FilterError, MetricName, Pivot, PivotCell,
-    RowKind, Sort, UnknownMetric, best_cell, board_notes, board_rows, board_table, cells_of, condition_keys,
-    fitting_pivot, join_boards, keep_where, mark_ties, metric_title, pivot, pivot_notes, pivot_table,
+    BoardColumn, BoardRow, BoardScoreCell, BoardView, Condition, ErrorKind, FilterError, MetricName, Pivot,
+    PivotCell, RowKind, Sort, UnknownMetric, best_cell, board_notes, board_rows, board_table, cells_of,
+    count_competing, fitting_pivot, join_boards, mark_ties, metric_title, pivot, pivot_notes, pivot_table,
     rank_cells, rows_of,
 };
 pub use chart::{Chart, Point, Series, chart_svg_file};
@@ -30,7 +30,9 @@ pub use comparison::{
 };
 pub use curves::{CurveRow, curve_rows, curves_table};
 pub use document::{Block, Document, Section};
-pub use effects::{Effects, EffectsError, axis_effects, effects_metric, effects_table, levels_table};
+pub use effects::{
+    Effects, EffectsError, axis_effects, effects_metric, effects_table, levels_table, noise_notes,
+};
 pub use export::{
     ParquetError, frame_csv, frame_json, frame_jsonl, frame_parquet, frame_table, run_frame, score_frame,
 };

@@ -8,7 +8,7 @@ mod source;
 mod sweep;
 
 pub use error::{Problem, SpecError};
-pub use expression::{EvalError, Expression, ExpressionError};
+pub use expression::{EvalError, Expression, ExpressionError, Scope};
 pub use source::SourceText;
 pub use sweep::{
     Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,

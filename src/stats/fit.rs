@@ -10,6 +10,8 @@ pub(super) struct Fit {
     pub(super) residual: f64,
     /// Whether every level has its own coefficient.
     pub(super) is_whole: bool,
+    /// Numbers that were fitted.
+    pub(super) rank: usize,
 }
 
 impl Fit {
@@ -41,6 +43,7 @@ impl Fit {
         Self {
             residual: residual.sum(),
             is_whole: solved.iter().all(Option::is_some),
+            rank: solved.iter().flatten().count(),
             coefficients: coefficients.collect(),
         }
     }

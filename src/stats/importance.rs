@@ -21,8 +21,21 @@ pub struct AxisEffect {
     pub axes: Vec<String>,
     /// Part of the variance of the cells' means that it explains, from 0 to 1.
     pub importance: f64,
+    /// The numbers that it adds to a fit of the cells: its levels less one, of a grid with holes those that no other axis has said.
+    pub freedom: usize,
     /// Its levels, ascending.
     pub levels: Vec<LevelEffect>,
+}
+
+/// What two axes do together, beyond what each does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairEffect {
+    /// Their names.
+    pub axes: (String, String),
+    /// Part of the variance of the cells' means, from 0 to 1.
+    pub importance: f64,
+    /// The numbers that it adds to a fit of the cells.
+    pub freedom: usize,
 }
 
 /// What a level does.
@@ -45,9 +58,11 @@ pub struct Importance {
     /// The axes, the most important first; those with one level are 0.
     pub axes: Vec<AxisEffect>,
     /// Of a complete grid: what pairs of axes explain beyond each of them, the most important first.
-    pub pairs: Vec<(String, String, f64)>,
+    pub pairs: Vec<PairEffect>,
     /// What nothing of this explains.
     pub rest: f64,
+    /// Sum of the squares of the cells' means around their mean.
+    pub squares: f64,
 }
 
 /// Splits the variance of the cells' means. A complete grid: the functional analysis of variance (Hooker 2007; Hutter, Hoos and
@@ -61,7 +76,7 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
     let levels = combined(grid, &groups);
     let values: Vec<f64> = grid.cells.iter().map(|(_, value)| *value).collect();
     let varied: Vec<usize> = (0..groups.len()).filter(|&g| distinct(&levels, g) > 1).collect();
-    let mut found = if is_complete(&levels, &varied) {
+    let found = if is_complete(&levels, &varied) {
         complete(&levels, &values, &varied)
     } else {
         fitted(&levels, &values, &varied)
@@ -70,7 +85,8 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
     let mut axes: Vec<AxisEffect> = (0..groups.len())
         .map(|g| AxisEffect {
             axes: name(g),
-            importance: found.main.remove(&g).unwrap_or(0.0),
+            importance: found.main.get(&g).map_or(0.0, |part| part.share),
+            freedom: found.main.get(&g).map_or(0, |part| part.freedom),
             levels: level_effects(
                 grid,
                 &groups[g],
@@ -81,13 +97,16 @@ pub fn importance(grid: &Factorial) -> Option<Importance> {
         })
         .collect();
     axes.sort_by(|a, b| b.importance.total_cmp(&a.importance));
-    let mut pairs: Vec<(String, String, f64)> = found
-        .pairs
-        .into_iter()
-        .map(|(a, b, part)| (name(a).join(" + "), name(b).join(" + "), part))
-        .collect();
-    pairs.sort_by(|a, b| b.2.total_cmp(&a.2));
-    Some(Importance { complete: found.complete, axes, pairs, rest: found.rest })
+    let pair = |(a, b, part): (usize, usize, Part)| PairEffect {
+        axes: (name(a).join(" + "), name(b).join(" + ")),
+        importance: part.share,
+        freedom: part.freedom,
+    };
+    let mut pairs: Vec<PairEffect> = found.pairs.into_iter().map(pair).collect();
+    pairs.sort_by(|a, b| b.importance.total_cmp(&a.importance));
+    let centre = mean(&values)?;
+    let squares = values.iter().map(|value| (value - centre).powi(2)).sum();
+    Some(Importance { complete: found.complete, axes, pairs, rest: found.rest, squares })
 }
 
 /// Means at each level of a group, with the levels of its axes.
@@ -108,10 +127,17 @@ fn level_effects(
     found
 }
 
+/// A part of the variance, and the numbers of the fit that make it.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    share: f64,
+    freedom: usize,
+}
+
 struct Parts {
     complete: bool,
-    main: HashMap<usize, f64>,
-    pairs: Vec<(usize, usize, f64)>,
+    main: HashMap<usize, Part>,
+    pairs: Vec<(usize, usize, Part)>,
     rest: f64,
     /// Of a grid with holes: for each group what each cell would be if only that group varied.
     adjusted: HashMap<usize, Vec<f64>>,
@@ -219,7 +245,11 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
             .collect();
         added.insert(axis, levels.iter().map(|cell| means[&cell[axis]]).collect());
     }
-    let main: HashMap<usize, f64> = added.iter().map(|(&axis, own)| (axis, share(variance(own)))).collect();
+    let own_freedom = |axis: usize| distinct(levels, axis) - 1;
+    let main: HashMap<usize, Part> = added
+        .iter()
+        .map(|(&axis, own)| (axis, Part { share: share(variance(own)), freedom: own_freedom(axis) }))
+        .collect();
     let mut pairs = Vec::new();
     for (n, &a) in varied.iter().enumerate() {
         for &b in &varied[n + 1..] {
@@ -234,10 +264,12 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
                     sum / count as f64 - centre - added[&a][at] - added[&b][at]
                 })
                 .collect();
-            pairs.push((a, b, share(variance(&beyond))));
+            let freedom = own_freedom(a) * own_freedom(b);
+            pairs.push((a, b, Part { share: share(variance(&beyond)), freedom }));
         }
     }
-    let explained: f64 = main.values().sum::<f64>() + pairs.iter().map(|pair| pair.2).sum::<f64>();
+    let parts = main.values().chain(pairs.iter().map(|(_, _, part)| part));
+    let explained: f64 = parts.map(|part| part.share).sum();
     let rest = if is_something { (1.0 - explained).max(0.0) } else { 0.0 };
     Parts { complete: true, main, pairs, rest, adjusted: HashMap::new() }
 }
@@ -254,7 +286,9 @@ fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     let (mut main, mut adjusted) = (HashMap::new(), HashMap::new());
     for &axis in varied {
         let others: Vec<usize> = varied.iter().copied().filter(|other| *other != axis).collect();
-        main.insert(axis, share(Fit::of(levels, &others, &centred).residual - all.residual));
+        let without = Fit::of(levels, &others, &centred);
+        let freedom = all.rank.saturating_sub(without.rank);
+        main.insert(axis, Part { share: share(without.residual - all.residual), freedom });
         if all.is_whole {
             // What the axis adds to each cell, around what it adds on average.
             let added = all.added(levels, axis);
@@ -291,7 +325,7 @@ mod tests {
         assert!(found.complete);
         assert!((of(&found, "a") - 0.9).abs() < 1e-12 && (of(&found, "b") - 0.1).abs() < 1e-12);
         assert_eq!((of(&found, "fixed"), found.axes[0].axes[0].as_str()), (0.0, "a"));
-        assert!(found.pairs.iter().all(|pair| pair.2 < 1e-12) && found.rest < 1e-12);
+        assert!(found.pairs.iter().all(|pair| pair.importance < 1e-12) && found.rest < 1e-12);
         let level = |level, mean| LevelEffect { levels: vec![level], mean, cells: 2 };
         assert_eq!(found.axes[0].levels, [level(0, 0.5), level(1, 3.5)]);
     }
@@ -301,7 +335,7 @@ mod tests {
         let cells: [(&[usize], f64); 4] = [(&[0, 0], 0.0), (&[0, 1], 1.0), (&[1, 0], 1.0), (&[1, 1], 0.0)];
         let found = importance(&grid(&["a", "b"], &cells)).unwrap();
         assert_eq!((of(&found, "a"), of(&found, "b")), (0.0, 0.0));
-        assert!((found.pairs[0].2 - 1.0).abs() < 1e-12);
+        assert!((found.pairs[0].importance - 1.0).abs() < 1e-12);
     }
 
     #[test]

@@ -4,14 +4,16 @@ mod correction;
 mod exchanged;
 mod fit;
 mod importance;
+mod noise;
 mod paired;
 #[cfg(test)]
 mod reference;
 mod unpaired;
 
-pub use correction::holm;
+pub use correction::{holm, holm_of};
 pub use exchanged::exchanged;
-pub use importance::{AxisEffect, Factorial, Importance, LevelEffect, importance};
+pub use importance::{AxisEffect, Factorial, Importance, LevelEffect, PairEffect, importance};
+pub use noise::{CellScores, Noise, NoiseSource, noise_of};
 pub use paired::{Paired, PairedTest, paired};
 pub use unpaired::{Unpaired, welch};
 

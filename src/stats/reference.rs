@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Factorial, PairedTest, exchanged, holm, importance, paired, welch};
+use super::{Factorial, PairEffect, PairedTest, exchanged, holm, importance, paired, welch};
 
 fn cases(name: &str) -> Vec<Json> {
     let all: Json = serde_json::from_str(include_str!("../../tests/reference/stats.json")).unwrap();
@@ -112,11 +112,10 @@ fn importance_is_the_share_of_the_squares_that_statsmodels_finds() {
             }
         }
         for (pair, share) in case["pairs"].as_object().into_iter().flatten() {
-            let own = found
-                .pairs
-                .iter()
-                .find(|(a, b, _)| format!("{a}:{b}") == *pair || format!("{b}:{a}") == *pair);
-            close(own.unwrap().2, share.as_f64().unwrap(), 1e-9);
+            let own = found.pairs.iter().find(|PairEffect { axes: (a, b), .. }| {
+                format!("{a}:{b}") == *pair || format!("{b}:{a}") == *pair
+            });
+            close(own.unwrap().importance, share.as_f64().unwrap(), 1e-9);
         }
     }
 }

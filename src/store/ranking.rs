@@ -14,9 +14,20 @@ use crate::job::JobId;
 use crate::job::real::for_ranking;
 use crate::task::Metric;
 
+/// The first rows of a leaderboard.
+#[derive(Debug)]
+pub struct FirstRows {
+    /// The board with only their jobs.
+    pub board: Leaderboard,
+    /// How many rows there are.
+    pub all: usize,
+    /// How many of them compete for the best: cells of the grid whose every seed has a score that is ranked.
+    pub competing: usize,
+}
+
 impl Store {
     /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and how
-    /// many rows there are: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
+    /// many rows there are and compete: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
     /// say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
     /// one statement names.
     pub async fn first_rows(
@@ -24,13 +35,14 @@ impl Store {
         name: Option<&str>,
         rows: usize,
         metrics: impl FnOnce(&Leaderboard) -> Vec<(String, Metric)>,
-    ) -> Result<Option<(Leaderboard, usize)>, StoreError> {
+    ) -> Result<Option<FirstRows>, StoreError> {
         let (sweep, version, name) = self.find_sweep(name).await?;
         let Some(objective) = self.objective_column(sweep, version).await? else {
             return Ok(None);
         };
         let cells = self.ranked_cells((sweep, version), objective).await?;
         let all = cells.len();
+        let competing = cells.iter().filter(|cell| cell.competes()).count();
         let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
         if ids.len() > BOUND {
             return Ok(None);
@@ -39,7 +51,7 @@ impl Store {
         let (places, metrics): (Vec<usize>, _) = ((0..board.jobs.len()).collect(), metrics(&board));
         let of = ScoresOf { metrics: Some(&metrics), jobs: Some(&places) };
         self.read_scores(&mut board, of).await?;
-        Ok(Some((board, all)))
+        Ok(Some(FirstRows { board, all, competing }))
     }
 
     /// The rows of a version, the first one first.
@@ -122,6 +134,10 @@ struct RankedCell {
 }
 
 impl RankedCell {
+    fn competes(&self) -> bool {
+        !self.is_base && self.values.len() == self.jobs.len()
+    }
+
     fn order(&self, other: &Self, higher_is_better: bool) -> Ordering {
         let lacks = |own: &Self| (own.values.is_empty(), own.values.len() < own.jobs.len());
         let value = |own: &Self| mean(&own.values).unwrap_or_default();

@@ -69,6 +69,17 @@ pub struct SweepStatus {
     pub counts: StatusCounts,
 }
 
+/// A job of a sweep, by what `top` calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabeledJob {
+    /// The sweep.
+    pub sweep: String,
+    /// `base`, or the values of the axes.
+    pub label: String,
+    /// The job.
+    pub id: JobId,
+}
+
 impl Store {
     /// The sweep of this name, or the last one that was submitted. Errors: [`StoreError::NoSweep`],
     /// [`StoreError::Empty`].
@@ -91,6 +102,26 @@ impl Store {
                 known: sweeps.into_iter().map(|(_, _, name)| name).collect(),
             },
         })
+    }
+
+    /// Every job of the newest version of every sweep, by sweep and place.
+    pub async fn labeled_jobs(&self) -> Result<Vec<LabeledJob>, StoreError> {
+        let mut jobs = Vec::new();
+        self.scan("SELECT sweep, label, job_id FROM runs ORDER BY sweep, position", &[], |line| {
+            let (sweep, label) = (line.text(0)?.to_owned(), line.text(1)?.to_owned());
+            jobs.push(LabeledJob { sweep, label, id: JobId::from_store(line.text(2)?.to_owned()) });
+            Ok(())
+        })
+        .await?;
+        Ok(jobs)
+    }
+
+    /// `SWEEP/LABEL` of a job in the newest version of each sweep that has it.
+    pub async fn labels(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT sweep || '/' || label FROM runs WHERE job_id = $1 ORDER BY sweep, position",
+        );
+        Ok(query.bind(job.as_str()).fetch_all(&self.pool).await?)
     }
 
     /// The job whose id starts with this text. Error: [`StoreError::NoJob`].

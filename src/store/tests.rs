@@ -162,7 +162,8 @@ async fn database_of_version_4(path: &std::path::Path) {
 /// The first two rows, and the number of all.
 async fn first_two(store: &Store) -> (Leaderboard, usize) {
     let metrics = |_: &Leaderboard| vec![("t".to_owned(), crate::task::Metric::Acc)];
-    store.first_rows(None, 2, metrics).await.unwrap().unwrap()
+    let first = store.first_rows(None, 2, metrics).await.unwrap().unwrap();
+    (first.board, first.all)
 }
 
 #[tokio::test]

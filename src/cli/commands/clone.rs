@@ -8,6 +8,7 @@ use super::submit::Prepared;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::job_names::job_named;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::CloneArguments;
 use crate::job::{Origin, Settings, SweepName, find_key};
@@ -22,7 +23,7 @@ pub(in crate::cli) fn run(
 ) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_existing(&environment.db).await?;
-        let job = store.job(&arguments.job).await?;
+        let job = job_named(&store, &arguments.job).await?;
         let of = store.sweep_of(&job.id).await?;
         let StoredSweep { text, origin, .. } = store.sweep(&of).await?;
         let spec = spec_of(&SweepSpec::parse(SourceText::new(&origin.file, &text))?, &job, &arguments.set)?;

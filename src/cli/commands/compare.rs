@@ -6,6 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::job_names::job_named;
 use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
 use crate::cli::stored::stored_plan;
 use crate::job::{Bytes, JobState, Seconds};
@@ -20,6 +21,8 @@ use crate::task::{Document, Gold, RequestScore, Subset, build_documents};
 /// What is stored of one of the two.
 struct Compared {
     job: StoredJob,
+    /// `SWEEP/LABEL` in each sweep that has the job.
+    labels: Vec<String>,
     values: Vec<DocumentValues>,
     curve: Vec<CurvePoint>,
     samples: Vec<StoredSample>,
@@ -28,7 +31,7 @@ struct Compared {
 impl Compared {
     /// Errors: no such job, nothing of it is scored.
     async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Self; 2], Failure> {
-        let (first, second) = (store.job(first).await?, store.job(second).await?);
+        let (first, second) = (job_named(store, first).await?, job_named(store, second).await?);
         let [of_first, of_second] = store.values_of_both(&first.id, &second.id).await?;
         Ok([Self::read(store, first, of_first).await?, Self::read(store, second, of_second).await?])
     }
@@ -48,7 +51,8 @@ impl Compared {
         }
         let curve = store.curves(std::slice::from_ref(&job.id)).await?.remove(&job.id).unwrap_or_default();
         let samples = store.all_samples(&job.id).await?;
-        Ok(Self { job, values, curve, samples })
+        let labels = store.labels(&job.id).await?;
+        Ok(Self { job, labels, values, curve, samples })
     }
 }
 
@@ -90,7 +94,7 @@ fn in_json(
 ) -> serde_json::Value {
     let side = |own: &Compared| {
         json!({
-            "id": own.job.id, "state": own.job.state, "seconds": own.job.seconds, "peak_memory": own.job.peak_memory,
+            "id": own.job.id, "labels": own.labels, "state": own.job.state, "seconds": own.job.seconds, "peak_memory": own.job.peak_memory,
             "trainable": own.job.trainable, "last_loss": own.job.last_loss, "samples": own.samples,
         })
     };
@@ -109,7 +113,7 @@ fn tell(
     curves: &[CurveRow],
 ) -> Result<(), Failure> {
     for (name, own) in [("first ", first), ("second", second)] {
-        write_line(&side_line(name, &own.job))?;
+        write_line(&side_line(name, own))?;
     }
     let settings = setting_differences(&first.job, &second.job);
     if settings.is_empty() {
@@ -127,8 +131,9 @@ fn tell(
     Ok(())
 }
 
-fn side_line(name: &str, job: &StoredJob) -> String {
-    let mut parts = vec![format!("{name} {} {}", job.id, job.state.as_str())];
+fn side_line(name: &str, Compared { job, labels, .. }: &Compared) -> String {
+    let labels = if labels.is_empty() { String::new() } else { format!(" ({})", labels.join(", ")) };
+    let mut parts = vec![format!("{name} {}{labels} {}", job.id, job.state.as_str())];
     parts.extend(job.seconds.map(|seconds| Seconds(seconds).to_string()));
     parts.extend(job.peak_memory.map(|bytes| format!("peak memory {}", Bytes(bytes.max(0) as u64))));
     parts.extend(job.last_loss.map(|loss| format!("last loss {loss:.3}")));

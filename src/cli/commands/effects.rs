@@ -8,7 +8,9 @@ use crate::cli::arguments::EffectsArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
-use crate::report::{EffectsError, MetricName, axis_effects, effects_metric, effects_table, levels_table};
+use crate::report::{
+    EffectsError, MetricName, axis_effects, effects_metric, effects_table, levels_table, noise_notes,
+};
 use crate::store::{ScoresOf, Store};
 
 pub(in crate::cli) fn run(
@@ -42,6 +44,7 @@ pub(in crate::cli) fn run(
     write_line(&format!("{}:{}, {with} of {all} cells", effects.task, effects.metric.as_str()))?;
     write_line(&show_table(&effects_table(&effects)))?;
     write_line(&show_table(&levels_table(&effects)))?;
+    noise_notes(&effects).iter().try_for_each(|note| write_line(note))?;
     write_line(if effects.complete {
         "importance: part of the variance of the cells' means (functional analysis of variance), seeds as replicates"
     } else {

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::job_names::job_named;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::{HandArguments, RetryArguments};
 use crate::job::{JobId, JobState, Transition};
@@ -91,7 +92,7 @@ async fn named(
     match (store.jobs_in(name, of_sweep).await, name) {
         (Ok(jobs), _) => Ok(jobs),
         (Err(StoreError::NoSweep { .. } | StoreError::Empty), Some(name)) => {
-            let job = store.job(name).await?;
+            let job = job_named(store, name).await?;
             Ok(if of_job.contains(&job.state) { vec![job.id] } else { Vec::new() })
         }
         (Err(error), _) => Err(error.into()),

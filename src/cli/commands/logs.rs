@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::job_names::job_named;
 use crate::cli::queue_arguments::LogsArguments;
 use crate::store::Store;
 
@@ -15,7 +16,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_to_read(&environment.db).await?;
-        let job = store.job(&arguments.job).await?.id;
+        let job = job_named(&store, &arguments.job).await?.id;
         let mut from = 0;
         loop {
             let attempts = store.attempts(&job).await?;

@@ -6,6 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::ShowArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
+use crate::cli::job_names::job_named;
 use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::report::{stored_scores_table, stored_settings_table};
@@ -14,7 +15,7 @@ use crate::store::{Store, StoredJob, StoredSample};
 pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let (job, samples) = block_on(async {
         let store = Store::open_to_read(&environment.db).await?;
-        let job = store.job(&arguments.job).await?;
+        let job = job_named(&store, &arguments.job).await?;
         let samples = store.samples(&job.id).await?;
         store.close().await;
         Ok((job, samples))

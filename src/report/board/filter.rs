@@ -1,11 +1,13 @@
 //! `--where`: the jobs in which a condition holds.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::job::{Origin, Settings, ValueType, find_key};
-use crate::spec::{Expression, ExpressionError};
+use super::view::MetricName;
+use crate::job::{Value, ValueType};
+use crate::spec::{Expression, ExpressionError, Scope};
 use crate::store::{BoardJob, Leaderboard};
 
 /// A condition that cannot be asked.
@@ -24,32 +26,59 @@ pub enum FilterError {
     NotBool,
 }
 
-/// Keeps the jobs of the grid in which the condition holds; one that lacks a key of it does not count. Base models and imported
-/// results stay. The jobs' settings must have been read. Errors: see [`FilterError`].
-pub fn keep_where(board: &mut Leaderboard, condition: &str) -> Result<(), FilterError> {
-    let expression = parsed(condition)?;
-    let keys = expression.keys();
-    board.jobs.retain(|job| !job.is_cell() || expression.holds(&settings_of(job, &keys)).unwrap_or(false));
-    Ok(())
+/// A condition over a board's jobs: on keys of the sweep file and on scores, by `task` or `task:metric`.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    expression: Expression,
+    scores: HashMap<String, MetricName>,
 }
 
-/// The keys that a condition names. Errors: see [`FilterError`].
-pub fn condition_keys(condition: &str) -> Result<Vec<&'static str>, FilterError> {
-    Ok(parsed(condition)?.keys())
-}
-
-fn parsed(condition: &str) -> Result<Expression, FilterError> {
-    let expression =
-        Expression::parse(condition).map_err(|(error, span)| FilterError::Text { error, span })?;
-    if expression.value_type() == ValueType::Bool { Ok(expression) } else { Err(FilterError::NotBool) }
-}
-
-fn settings_of(job: &BoardJob, keys: &[&'static str]) -> Settings {
-    let mut settings = Settings::new();
-    for path in keys {
-        if let (Some(key), Some(value)) = (find_key(path), job.settings.get(*path)) {
-            settings.set(key, value.clone(), Origin::Default);
+impl Condition {
+    /// Understands a condition on the jobs of a board. Errors: see [`FilterError`].
+    pub fn parse(text: &str, board: &Leaderboard) -> Result<Self, FilterError> {
+        let is_score = |name: &str| board.metric_named(name).is_ok();
+        let expression = Expression::parse_with(text, &is_score)
+            .map_err(|(error, span)| FilterError::Text { error, span })?;
+        if expression.value_type() != ValueType::Bool {
+            return Err(FilterError::NotBool);
         }
+        let named = |name: &str| Some((name.to_owned(), board.metric_named(name).ok()?));
+        let scores = expression.scores().into_iter().filter_map(named).collect();
+        Ok(Self { expression, scores })
     }
-    settings
+
+    /// The keys that it reads.
+    pub fn keys(&self) -> Vec<&'static str> {
+        self.expression.keys()
+    }
+
+    /// The scores that it reads.
+    pub fn metrics(&self) -> impl Iterator<Item = &MetricName> {
+        self.scores.values()
+    }
+
+    /// Keeps the jobs of the grid in which it holds; one that lacks a key or a finite number of it does not count, nor does a score of
+    /// a training that diverged. Base models and imported results stay. The jobs' settings and scores must have been read.
+    pub fn keep(&self, board: &mut Leaderboard) {
+        let holds =
+            |job: &BoardJob| self.expression.holds(&OfJob { job, scores: &self.scores }).unwrap_or(false);
+        board.jobs.retain(|job| !job.is_cell() || holds(job));
+    }
+}
+
+/// What a condition's names stand for in a job.
+struct OfJob<'a> {
+    job: &'a BoardJob,
+    scores: &'a HashMap<String, MetricName>,
+}
+
+impl Scope for OfJob<'_> {
+    fn setting(&self, path: &str) -> Option<&Value> {
+        self.job.settings.get(path)
+    }
+
+    fn score(&self, name: &str) -> Option<f64> {
+        let MetricName { task, metric } = self.scores.get(name)?;
+        Some(self.job.ranked_score(task, *metric)?.value)
+    }
 }

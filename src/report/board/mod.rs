@@ -10,10 +10,12 @@ mod tests;
 mod ties;
 mod view;
 
-pub use filter::{FilterError, condition_keys, keep_where};
+pub use filter::{Condition, FilterError};
 pub use join::join_boards;
 pub use pivot::{Pivot, PivotCell, fitting_pivot, pivot, pivot_notes, pivot_table};
-pub use rows::{BoardRow, BoardScoreCell, ErrorKind, RowKind, best_cell, cells_of, rank_cells, rows_of};
+pub use rows::{
+    BoardRow, BoardScoreCell, ErrorKind, RowKind, best_cell, cells_of, count_competing, rank_cells, rows_of,
+};
 pub(super) use rows::{base_of, value_order};
 pub use table::{board_notes, board_table, metric_title};
 pub use ties::mark_ties;

@@ -45,6 +45,9 @@ pub struct BoardRow {
     pub best: bool,
     /// A row that the data cannot tell from the best.
     pub tied: bool,
+    /// Probability of its distance from the best by chance, after Holm's correction over all rows that compete; none where it is not
+    /// tested.
+    pub p_holm: Option<f64>,
 }
 
 impl BoardRow {
@@ -217,20 +220,35 @@ fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
     }
 }
 
+/// The cells that compete for the best by the ranking metric, with their place: those of the grid whose every seed has it.
+fn competing<'a>(
+    board: &'a Leaderboard,
+    view: &'a BoardView,
+    cells: &'a [Vec<usize>],
+) -> impl Iterator<Item = (f64, &'a Vec<usize>)> {
+    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
+    let own = cells.iter().filter(|cell| view.rank.is_some() && board.jobs[cell[0]].is_cell());
+    own.filter_map(move |cell| match place(board, &by_rank, cell) {
+        Place::Number(0, value) => Some((value, cell)),
+        _ => None,
+    })
+}
+
+/// How many cells compete for the best by the ranking metric.
+pub fn count_competing(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> usize {
+    competing(board, view, cells).count()
+}
+
 /// The best cell by the ranking metric among all: a cell of the grid whose every seed has it.
 pub fn best_cell<'a>(
-    board: &Leaderboard,
-    view: &BoardView,
+    board: &'a Leaderboard,
+    view: &'a BoardView,
     cells: &'a [Vec<usize>],
 ) -> Option<&'a Vec<usize>> {
-    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
-    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell());
-    let placed = own.filter_map(|cell| match place(board, &by_rank, cell) {
-        Place::Number(0, value) if view.rank.is_some() => Some((value, cell)),
-        _ => None,
-    });
     // The first of equal ones.
-    placed.min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0))).map(|(_, cell)| cell)
+    competing(board, view, cells)
+        .min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0)))
+        .map(|(_, cell)| cell)
 }
 
 /// The rows of ranked cells, with the best one marked.
@@ -275,6 +293,7 @@ fn row_of(board: &Leaderboard, view: &BoardView, cell: &[usize], bases: &[&Board
         reasons: jobs.iter().filter_map(|job| reason(job)).collect(),
         best: false,
         tied: false,
+        p_holm: None,
     }
 }
 

@@ -131,7 +131,7 @@ pub fn board_notes(view: &BoardView, rows: &[BoardRow]) -> Vec<String> {
     }
     if rows.iter().any(|row| row.tied) {
         notes.push(format!(
-            "{} not told apart from the best (paired over documents, or over seeds, 5 %)",
+            "{} not told apart from the best (paired over documents, or over seeds, 5 %, Holm-corrected for all rows that compete)",
             Mark::Tied.sign()
         ));
     }

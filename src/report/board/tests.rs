@@ -164,7 +164,7 @@ fn rows_that_the_documents_cannot_tell_from_the_best_are_ties() {
         .map(|(id, right)| (JobId::from_store(format!("{} seed=1-1", &id[..1])), of(right)))
         .into();
     let mut rows = board_rows(&board);
-    mark_ties(&board, &mut rows, &board.metric_named("t").unwrap(), &values);
+    mark_ties(&board, &mut rows, &board.metric_named("t").unwrap(), (&values, 3));
     let tied: BTreeMap<&str, bool> = rows.iter().map(|row| (row.label.as_str(), row.tied)).collect();
     assert_eq!(tied, BTreeMap::from([("a", false), ("b", true), ("c", false), ("d", false)]));
 }
@@ -183,7 +183,7 @@ fn rows_with_several_seeds_are_compared_over_these() {
             .concat(),
     );
     let mut rows = board_rows(&board);
-    mark_ties(&board, &mut rows, &board.metric_named("t:acc").unwrap(), &HashMap::new());
+    mark_ties(&board, &mut rows, &board.metric_named("t:acc").unwrap(), (&HashMap::new(), 3));
     assert_eq!(
         rows.iter().map(|row| (row.best, row.tied)).collect::<Vec<_>>(),
         [(true, false), (false, true), (false, false)]
@@ -198,10 +198,18 @@ fn a_condition_keeps_the_jobs_in_which_it_holds_and_the_base() {
         job("r=64 seed=1", 64, 1, Some(0.4)),
     ]);
     let mut some = whole.clone();
-    keep_where(&mut some, "lora.rank >= 64").unwrap();
+    let parsed = |text: &str| Condition::parse(text, &whole);
+    parsed("lora.rank >= 64").unwrap().keep(&mut some);
     assert_eq!(labels(&board_rows(&some)), ["base", "r=64"]);
-    assert!(matches!(keep_where(&mut some, "lora.rank + 1"), Err(FilterError::NotBool)));
-    assert!(matches!(keep_where(&mut some, "lora.rnk > 1"), Err(FilterError::Text { .. })));
+    let labels_where = |text: &str| {
+        let mut some = whole.clone();
+        parsed(text).unwrap().keep(&mut some);
+        some.jobs.iter().map(|job| job.label.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(labels_where("t > 0.3"), ["base", "r=64 seed=1"]);
+    assert_eq!(labels_where("t:acc <= 0.3 && lora.rank < 64"), ["base", "r=8 seed=1"]);
+    assert!(matches!(parsed("lora.rank + 1"), Err(FilterError::NotBool)));
+    assert!(matches!(parsed("lora.rnk > 1"), Err(FilterError::Text { .. })));
 }
 
 #[test]

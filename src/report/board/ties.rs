@@ -5,43 +5,55 @@ use std::collections::HashMap;
 use super::rows::{BoardRow, RowKind};
 use super::view::MetricName;
 use crate::job::JobId;
-use crate::stats::{paired, welch};
+use crate::stats::{holm_of, paired, welch};
 use crate::store::{ByDocument, Leaderboard};
 
-/// Probability below which a row counts as worse than the best.
+/// Probability below which a row counts as worse than the best, after Holm's correction.
 const LEVEL: f64 = 0.05;
 
-/// Marks the rows that cannot be told from the best one: by Welch's test over seeds where both have several, else by the paired test
-/// over documents. A row of which neither is known keeps no mark. `values` are by job, for the ranking metric.
+/// Tests every row against the best one, which was chosen among all: by Welch's test over seeds where both have several, else by the
+/// paired test over documents. The p-values are Holm's over the family of all `ranked` cells less the best, whether their rows are
+/// here or not; marks the rows that cannot be told from the best. A row of which neither test can be made keeps no mark. `values` are
+/// by job, for the ranking metric.
 pub fn mark_ties(
     board: &Leaderboard,
     rows: &mut [BoardRow],
     rank: &MetricName,
-    values: &HashMap<JobId, ByDocument>,
+    (values, ranked): (&HashMap<JobId, ByDocument>, usize),
 ) {
     let Some(best) = rows.iter().find(|row| row.best).cloned() else { return };
     let seeds = |row: &BoardRow| -> Vec<f64> {
         let jobs = board.jobs.iter().filter(|job| row.jobs.iter().any(|id| id == job.id.as_str()));
-        jobs.filter_map(|job| Some(job.score(&rank.task, rank.metric)?.value)).collect()
+        jobs.filter_map(|job| Some(job.ranked_score(&rank.task, rank.metric)?.value)).collect()
     };
     let of_best = (seeds(&best), documents_of(&best, values));
-    for row in rows.iter_mut().filter(|row| !row.best && row.kind() == RowKind::Cell) {
-        if row.score(rank).and_then(|score| score.whole()).is_none() {
-            continue;
+    let p_of = |row: &BoardRow| match seeds(row) {
+        own if own.len() > 1 && of_best.0.len() > 1 => welch(&own, &of_best.0).map(|found| found.p),
+        _ => {
+            let own = documents_of(row, values);
+            let both: Vec<(f64, f64)> = own
+                .iter()
+                .filter_map(|(document, value)| Some((*value, *of_best.1.get(document)?)))
+                .collect();
+            let (own, best): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+            paired(&own, &best).map(|found| found.p)
         }
-        let p = match seeds(row) {
-            own if own.len() > 1 && of_best.0.len() > 1 => welch(&own, &of_best.0).map(|found| found.p),
-            _ => {
-                let own = documents_of(row, values);
-                let both: Vec<(f64, f64)> = own
-                    .iter()
-                    .filter_map(|(document, value)| Some((*value, *of_best.1.get(document)?)))
-                    .collect();
-                let (own, best): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
-                paired(&own, &best).map(|found| found.p)
-            }
-        };
-        row.tied = p.is_some_and(|p| p >= LEVEL);
+    };
+    let competes = |row: &BoardRow| {
+        !row.best && row.kind() == RowKind::Cell && row.score(rank).and_then(|score| score.whole()).is_some()
+    };
+    let tested: Vec<(usize, f64)> = rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| competes(row))
+        .filter_map(|(at, row)| Some((at, p_of(row)?)))
+        .collect();
+    let p: Vec<f64> = tested.iter().map(|(_, p)| *p).collect();
+    // What is not tested here counts as if its p were larger: its part of the correction stays.
+    let adjusted = holm_of(&p, ranked.saturating_sub(1).max(p.len()));
+    for ((at, _), p) in tested.into_iter().zip(adjusted) {
+        rows[at].p_holm = Some(p);
+        rows[at].tied = p >= LEVEL;
     }
 }
 

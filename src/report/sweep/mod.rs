@@ -10,11 +10,11 @@ mod tests;
 pub use input::{ReportInput, SampleText};
 
 use super::board::{
-    BoardColumn, BoardRow, BoardView, RowKind, board_notes, board_table, cells_of, mark_ties, metric_title,
-    pivot, pivot_table, rank_cells, rows_of,
+    BoardColumn, BoardRow, BoardView, RowKind, board_notes, board_table, cells_of, count_competing,
+    mark_ties, metric_title, pivot, pivot_table, rank_cells, rows_of,
 };
 use super::document::{Block, Document, Section};
-use super::effects::{Effects, axis_effects, effects_table, levels_table};
+use super::effects::{Effects, axis_effects, effects_table, levels_table, noise_notes};
 use super::findings::{Finding, Outcome, finding_rows_table, findings_table};
 use super::table::{Cell, Column, Table};
 use crate::store::Leaderboard;
@@ -72,7 +72,7 @@ fn sections_of(input: &ReportInput) -> Vec<Section> {
     let cells = rank_cells(board, &view, cells_of(board, &view.keys));
     let mut rows = rows_of(board, &view, &cells);
     if let Some(rank) = &view.rank {
-        mark_ties(board, &mut rows, rank, &input.values);
+        mark_ties(board, &mut rows, rank, (&input.values, count_competing(board, &view, &cells)));
     }
     let sections = [
         Section::of("What was swept", intro::swept(input)),
@@ -144,6 +144,7 @@ fn effects(board: &Leaderboard) -> Vec<Block> {
             format!("Importance for {}:{}", found.task, found.metric.as_str()),
             effects_table(&found),
         ),
+        Block::List(noise_notes(&found)),
         Block::Table(levels_caption(&found).to_owned(), levels_table(&found)),
     ]
 }

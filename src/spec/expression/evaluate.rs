@@ -14,7 +14,7 @@ use crate::job::{Settings, Value, ValueError};
 pub enum EvalError {
     /// A key that has no value there.
     #[error("'{0}' has no value in this cell")]
-    Unset(&'static str),
+    Unset(String),
     /// Division by zero.
     #[error("it divides by zero")]
     DivisionByZero,
@@ -26,6 +26,25 @@ pub enum EvalError {
     Value(#[from] ValueError),
 }
 
+/// What the names of an expression stand for.
+pub trait Scope {
+    /// A key's value; none where it has none.
+    fn setting(&self, path: &str) -> Option<&Value>;
+
+    /// A score, by the name that the expression was parsed with; none where there is none, or no finite number.
+    fn score(&self, name: &str) -> Option<f64>;
+}
+
+impl Scope for Settings {
+    fn setting(&self, path: &str) -> Option<&Value> {
+        self.value(path)
+    }
+
+    fn score(&self, _: &str) -> Option<f64> {
+        None
+    }
+}
+
 /// A value on the way.
 enum Part {
     Number(Exact),
@@ -33,8 +52,8 @@ enum Part {
 }
 
 impl Expression {
-    /// Its value under these settings. Errors: see [`EvalError`].
-    pub fn evaluate(&self, settings: &Settings) -> Result<Value, EvalError> {
+    /// Its value where its names stand for this. Errors: see [`EvalError`].
+    pub fn evaluate(&self, settings: &dyn Scope) -> Result<Value, EvalError> {
         match self.root.evaluate(settings)? {
             Part::Number(number) => number.to_value().ok_or(EvalError::Overflow),
             Part::Other(value) => Ok(value),
@@ -42,19 +61,24 @@ impl Expression {
     }
 
     /// Its truth, for an expression of type [`crate::job::ValueType::Bool`]. Errors: as [`Expression::evaluate`].
-    pub fn holds(&self, settings: &Settings) -> Result<bool, EvalError> {
+    pub fn holds(&self, settings: &dyn Scope) -> Result<bool, EvalError> {
         Ok(self.evaluate(settings)? == Value::Bool(true))
     }
 }
 
 impl Node {
-    fn evaluate(&self, settings: &Settings) -> Result<Part, EvalError> {
+    fn evaluate(&self, settings: &dyn Scope) -> Result<Part, EvalError> {
         match self {
             Self::Number(number) => Ok(Part::Number(*number)),
             Self::Text(text) => Ok(Part::Other(Value::Text(text.clone()))),
             Self::Bool(value) => Ok(Part::Other(Value::Bool(*value))),
-            Self::Key(path) => match settings.value(path) {
-                None => Err(EvalError::Unset(path)),
+            Self::Score(name) => {
+                let value = settings.score(name).filter(|value| value.is_finite());
+                let value = value.ok_or_else(|| EvalError::Unset(name.clone()))?;
+                Exact::of(&Value::Float(value)).map(Part::Number).ok_or(EvalError::Overflow)
+            }
+            Self::Key(path) => match settings.setting(path) {
+                None => Err(EvalError::Unset((*path).to_owned())),
                 Some(value @ (Value::Integer(_) | Value::Float(_))) => {
                     Exact::of(value).map(Part::Number).ok_or(EvalError::Overflow)
                 }
@@ -72,7 +96,7 @@ impl Node {
         }
     }
 
-    fn value(&self, settings: &Settings) -> Result<Value, EvalError> {
+    fn value(&self, settings: &dyn Scope) -> Result<Value, EvalError> {
         match self.evaluate(settings)? {
             Part::Number(number) => number.to_value().ok_or(EvalError::Overflow),
             Part::Other(value) => Ok(value),
@@ -80,19 +104,19 @@ impl Node {
     }
 
     /// Types were checked: whatever is no number here does not exist.
-    fn number(&self, settings: &Settings) -> Result<Exact, EvalError> {
+    fn number(&self, settings: &dyn Scope) -> Result<Exact, EvalError> {
         match self.evaluate(settings)? {
             Part::Number(number) => Ok(number),
             Part::Other(_) => Err(EvalError::Overflow),
         }
     }
 
-    fn truth(&self, settings: &Settings) -> Result<bool, EvalError> {
+    fn truth(&self, settings: &dyn Scope) -> Result<bool, EvalError> {
         Ok(self.value(settings)? == Value::Bool(true))
     }
 }
 
-fn binary(operator: Operator, left: &Node, right: &Node, settings: &Settings) -> Result<Part, EvalError> {
+fn binary(operator: Operator, left: &Node, right: &Node, settings: &dyn Scope) -> Result<Part, EvalError> {
     use Operator::*;
     let truth = |truth: bool| Ok(Part::Other(Value::Bool(truth)));
     match operator {
@@ -191,6 +215,6 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_named() {
-        assert_eq!(value("limit + 1"), Err(EvalError::Unset("limit")));
+        assert_eq!(value("limit + 1"), Err(EvalError::Unset("limit".into())));
     }
 }

@@ -68,6 +68,10 @@ fn next_word(text: &str, c: char) -> Result<(Word, usize), (ExpressionError, usi
             let end = text[1..].find(c).ok_or((ExpressionError::OpenText, text.len()))?;
             Ok((Word::Text(text[1..=end].to_owned()), end + 2))
         }
+        '`' => {
+            let end = text[1..].find(c).ok_or((ExpressionError::OpenText, text.len()))?;
+            Ok((Word::Name(text[1..=end].to_owned()), end + 2))
+        }
         '0'..='9' | '.' => {
             let length = number_length(text);
             let number = Exact::parse(&text[..length]);
@@ -75,7 +79,7 @@ fn next_word(text: &str, c: char) -> Result<(Word, usize), (ExpressionError, usi
             number.map(|number| (Word::Number(number), length)).ok_or(error)
         }
         _ if c.is_ascii_alphabetic() || c == '_' => {
-            let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_');
+            let ends = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':'));
             let length = text.find(ends).unwrap_or(text.len());
             match &text[..length] {
                 "in" => Ok((Word::Operator(Operator::In), length)),

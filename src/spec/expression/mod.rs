@@ -7,7 +7,7 @@ mod lex;
 mod parse;
 mod tree;
 
-pub use evaluate::EvalError;
+pub use evaluate::{EvalError, Scope};
 pub use parse::ExpressionError;
 
 use std::ops::Range;
@@ -25,13 +25,29 @@ pub struct Expression {
 impl Expression {
     /// Parses a text and checks its types. Errors: with the bytes of the text that they are about.
     pub fn parse(text: &str) -> Result<Self, (ExpressionError, Range<usize>)> {
-        let (root, value_type) = parse::parse(text)?;
+        Self::parse_with(text, &|_| false)
+    }
+
+    /// [`Expression::parse`] of a text in which names may also be scores: those that are no key and that `is_score` knows. A name that
+    /// is not made of letters, digits, `.`, `:` and `_` stands between backticks.
+    pub fn parse_with(
+        text: &str,
+        is_score: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, (ExpressionError, Range<usize>)> {
+        let (root, value_type) = parse::parse(text, is_score)?;
         Ok(Self { root, value_type })
     }
 
     /// The type of its value.
     pub fn value_type(&self) -> ValueType {
         self.value_type
+    }
+
+    /// The scores that it reads, by their names.
+    pub fn scores(&self) -> Vec<&str> {
+        let mut scores = Vec::new();
+        self.root.collect_scores(&mut scores);
+        scores
     }
 
     /// The keys that it reads.

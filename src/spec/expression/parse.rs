@@ -10,6 +10,8 @@ use crate::job::{ValueType, find_key, nearest_key};
 
 /// Deepest nesting of parentheses, lists and signs.
 const MAX_DEPTH: usize = 64;
+/// Most operators between two values: a chain of them is a tree as deep as it is long.
+const MAX_OPERATORS: usize = 256;
 
 /// Why a text is no expression.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -55,14 +57,18 @@ pub enum ExpressionError {
     /// Too deeply nested.
     #[error("it is nested too deeply")]
     Depth,
+    /// Too many operators.
+    #[error("it has more than {MAX_OPERATORS} operators")]
+    Length,
 }
 
 type Failure = (ExpressionError, Range<usize>);
 /// A tree with its type and its bytes.
 type Typed = (Node, ValueType, Place);
 
-pub(super) fn parse(text: &str) -> Result<(Node, ValueType), Failure> {
-    let mut parser = Parser { words: words(text)?, next: 0, depth: 0, end: text.len() };
+pub(super) fn parse(text: &str, is_score: &dyn Fn(&str) -> bool) -> Result<(Node, ValueType), Failure> {
+    let mut parser =
+        Parser { words: words(text)?, next: 0, depth: 0, operators: 0, end: text.len(), is_score };
     let (node, value_type, _) = parser.binary(0)?;
     if parser.next < parser.words.len() {
         return Err(parser.here(ExpressionError::Expected("an operator or the end")));
@@ -70,14 +76,16 @@ pub(super) fn parse(text: &str) -> Result<(Node, ValueType), Failure> {
     Ok((node, value_type))
 }
 
-struct Parser {
+struct Parser<'a> {
     words: Vec<(Word, Place)>,
     next: usize,
     depth: usize,
+    operators: usize,
     end: usize,
+    is_score: &'a dyn Fn(&str) -> bool,
 }
 
-impl Parser {
+impl Parser<'_> {
     fn peek(&self) -> Option<&Word> {
         self.words.get(self.next).map(|(word, _)| word)
     }
@@ -105,6 +113,10 @@ impl Parser {
             let operator = *operator;
             if operator.strength() <= strength {
                 break;
+            }
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return Err(self.here(ExpressionError::Length));
             }
             self.next += 1;
             let right = self.binary(operator.strength())?;
@@ -145,7 +157,7 @@ impl Parser {
         let (node, value_type) = match word {
             Some(Word::Number(number)) => (Node::Number(number), ValueType::Number),
             Some(Word::Text(text)) => (Node::Text(text), ValueType::Text),
-            Some(Word::Name(name)) => return named(name, place),
+            Some(Word::Name(name)) => return self.named(name, place),
             Some(Word::Open) => {
                 let (node, value_type, _) = self.binary(0)?;
                 let end = self.place().end;
@@ -183,18 +195,19 @@ impl Parser {
         let value_type = if of == Some(ValueType::Number) { ValueType::Numbers } else { ValueType::Texts };
         Ok((Node::List(items), value_type, start..end))
     }
-}
 
-fn named(name: String, place: Place) -> Result<Typed, Failure> {
-    match name.as_str() {
-        "true" | "false" => Ok((Node::Bool(name == "true"), ValueType::Bool, place)),
-        _ => match find_key(&name) {
+    fn named(&self, name: String, place: Place) -> Result<Typed, Failure> {
+        if let "true" | "false" = name.as_str() {
+            return Ok((Node::Bool(name == "true"), ValueType::Bool, place));
+        }
+        match find_key(&name) {
             Some(key) => Ok((Node::Key(key.path), key.kind.value_type(), place)),
+            None if (self.is_score)(&name) => Ok((Node::Score(name), ValueType::Number, place)),
             None => {
                 let nearest = nearest_key(&name);
                 Err((ExpressionError::UnknownKey { name, nearest }, place))
             }
-        },
+        }
     }
 }
 
@@ -262,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn error(text: &str) -> (String, Range<usize>) {
-        let (error, span) = parse(text).unwrap_err();
+        let (error, span) = parse(text, &|_| false).unwrap_err();
         (error.to_string(), span)
     }
 
@@ -278,7 +291,10 @@ mod tests {
         assert_eq!(error("2 3"), ("expected an operator or the end".into(), 2..3));
         assert_eq!(error("1e999"), ("'1e999' is no number, or too large".into(), 0..5));
         assert_eq!(error("seed == 'a"), ("the text has no second quote".into(), 8..10));
-        assert!(parse(&"(".repeat(10_000)).is_err());
+        assert!(parse(&"(".repeat(10_000), &|_| false).is_err());
+        let sum = |terms: usize| vec!["1"; terms].join("+");
+        assert!(parse(&sum(257), &|_| false).is_ok());
+        assert_eq!(error(&sum(10_000)).0, "it has more than 256 operators");
     }
 
     #[test]
@@ -297,15 +313,15 @@ mod tests {
     fn a_word_that_a_key_never_has_is_told() {
         let text = "train.optimizer == 'sdg'";
         assert_eq!(error(text), ("'train.optimizer' is never 'sdg', did you mean 'sgd'?".into(), 19..24));
-        assert!(parse("train.optimizer in ['sgd', 'adamw']").is_ok());
-        assert!(parse("'head' in lora.layers").is_ok());
-        assert!(parse("'haed' in lora.layers").is_err());
+        assert!(parse("train.optimizer in ['sgd', 'adamw']", &|_| false).is_ok());
+        assert!(parse("'head' in lora.layers", &|_| false).is_ok());
+        assert!(parse("'haed' in lora.layers", &|_| false).is_err());
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[-0-9a-z.()+*/!<>=&|,'\\[\\] é_]{0,40}") {
-            let _ = parse(&text);
+            let _ = parse(&text, &|name| name.len() > 3);
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) enum Node {
     Bool(bool),
     List(Vec<Node>),
     Key(&'static str),
+    Score(String),
     Negative(Box<Node>),
     Not(Box<Node>),
     Binary { operator: Operator, left: Box<Node>, right: Box<Node> },
@@ -51,9 +52,22 @@ impl Operator {
 }
 
 impl Node {
+    pub(super) fn collect_scores<'a>(&'a self, scores: &mut Vec<&'a str>) {
+        match self {
+            Self::Number(_) | Self::Text(_) | Self::Bool(_) | Self::Key(_) => {}
+            Self::Score(name) => scores.push(name),
+            Self::List(items) => items.iter().for_each(|item| item.collect_scores(scores)),
+            Self::Negative(node) | Self::Not(node) => node.collect_scores(scores),
+            Self::Binary { left, right, .. } => {
+                left.collect_scores(scores);
+                right.collect_scores(scores);
+            }
+        }
+    }
+
     pub(super) fn collect_keys(&self, keys: &mut Vec<&'static str>) {
         match self {
-            Self::Number(_) | Self::Text(_) | Self::Bool(_) => {}
+            Self::Number(_) | Self::Text(_) | Self::Bool(_) | Self::Score(_) => {}
             Self::Key(path) => keys.push(path),
             Self::List(items) => items.iter().for_each(|item| item.collect_keys(keys)),
             Self::Negative(node) | Self::Not(node) => node.collect_keys(keys),

@@ -6,7 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::failure::Failure;
 use crate::cli::result_arguments::{ShownArguments, TopArguments};
 use crate::job::{JobId, find_key};
-use crate::report::{MetricName, condition_keys, join_boards, keep_where};
+use crate::report::{Condition, MetricName, join_boards};
 use crate::store::{ByDocument, Leaderboard, ScoresOf, Store};
 use crate::task::Metric;
 
@@ -16,8 +16,8 @@ pub(super) struct Asked {
     pub(super) board: Leaderboard,
     /// The board of each sweep, where there are several; their jobs are those of the one.
     pub(super) sweeps: Vec<Leaderboard>,
-    /// The number of rows, where the board has only the first of them, with their scores.
-    pub(super) known: Option<usize>,
+    /// The number of rows and of those that compete for the best, where the board has only the first of them, with their scores.
+    pub(super) known: Option<(usize, usize)>,
 }
 
 impl Asked {
@@ -67,34 +67,44 @@ pub(super) async fn read_boards(store: &Store, arguments: &TopArguments) -> Resu
         let mut board = store.board(name).await?;
         if several {
             store.read_settings(&mut board, None).await?;
-        } else if let Some(keys) = needed_settings(arguments, &board)? {
-            store.read_settings(&mut board, Some(&keys)).await?;
-        }
-        if several {
             store.read_scores(&mut board, ScoresOf::default()).await?;
+        } else {
+            let condition = condition_of(arguments, &board)?;
+            if let Some(keys) = needed_settings(arguments, &board, condition.as_ref()) {
+                store.read_settings(&mut board, Some(&keys)).await?;
+            }
+            if let Some(condition) = &condition {
+                let metrics = named(&condition.metrics().cloned().collect::<Vec<_>>());
+                store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
+            }
         }
         boards.push(board);
     }
     let mut asked = Asked::of(boards);
-    if let Some(condition) = &arguments.shown.condition {
-        keep_where(&mut asked.board, condition)?;
+    if let Some(condition) = condition_of(arguments, &asked.board)? {
+        condition.keep(&mut asked.board);
     }
     Ok(asked)
 }
 
-/// The keys that are asked for beside the axes; none where there is none. Error: a condition that is not understood.
+/// The condition that is asked for. Error: it is not understood.
+fn condition_of(arguments: &TopArguments, board: &Leaderboard) -> Result<Option<Condition>, Failure> {
+    let text = arguments.shown.condition.as_ref();
+    Ok(text.map(|text| Condition::parse(text, board)).transpose()?)
+}
+
+/// The keys that are asked for beside the axes; none where there is none.
 fn needed_settings(
     arguments: &TopArguments,
     board: &Leaderboard,
-) -> Result<Option<Vec<&'static str>>, Failure> {
-    let ShownArguments { sort, columns, condition, group_by, .. } = &arguments.shown;
+    condition: Option<&Condition>,
+) -> Option<Vec<&'static str>> {
+    let ShownArguments { sort, columns, group_by, .. } = &arguments.shown;
     let named = sort.iter().chain(columns).chain(group_by).chain(&arguments.pivot);
     let mut keys: Vec<&str> = named.filter_map(|name| find_key(name)).map(|key| key.path).collect();
-    if let Some(condition) = condition {
-        keys.extend(condition_keys(condition)?);
-    }
+    keys.extend(condition.map(Condition::keys).unwrap_or_default());
     keys.retain(|key| !board.axes.iter().any(|axis| axis == key));
-    Ok((!keys.is_empty()).then_some(keys))
+    (!keys.is_empty()).then_some(keys)
 }
 
 /// A key of the sweep file. Error: there is none of this name.

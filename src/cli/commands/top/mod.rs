@@ -3,7 +3,7 @@
 mod asked;
 mod pivot;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::json;
 
@@ -17,9 +17,9 @@ use crate::cli::result_arguments::{ShownArguments, TopArguments};
 use crate::job::find_key;
 use crate::report::{
     BoardColumn, BoardRow, BoardView, FilterError, Sort, UnknownMetric, best_cell, board_notes, board_table,
-    cells_of, mark_ties, rank_cells, rows_of,
+    cells_of, count_competing, mark_ties, rank_cells, rows_of,
 };
-use crate::store::{BoardJob, Leaderboard, ScoresOf, Store};
+use crate::store::{BoardJob, FirstRows, Leaderboard, ScoresOf, Store};
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
@@ -46,13 +46,17 @@ async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure
         true => {
             let sweep = arguments.sweeps.first().map(String::as_str);
             store
-                .first_rows(sweep, most_rows(arguments), |board| named(&BoardView::of(board).metrics))
+                .first_rows(sweep, most_rows(arguments).max(NEAR), |board| {
+                    named(&BoardView::of(board).metrics)
+                })
                 .await?
         }
         false => None,
     };
     let asked = match first {
-        Some((board, all)) => Asked { known: Some(all), ..Asked::of(vec![board]) },
+        Some(FirstRows { board, all, competing }) => {
+            Asked { known: Some((all, competing)), ..Asked::of(vec![board]) }
+        }
         None => read_boards(store, arguments).await?,
     };
     let board = &asked.board;
@@ -124,7 +128,7 @@ impl From<UnknownMetric> for Failure {
 impl From<FilterError> for Failure {
     fn from(error: FilterError) -> Self {
         let help =
-            "such as \"lora.rank >= 64 && train.optimizer == 'adamw'\"; `loragrid keys` lists the keys"
+            "such as \"lora.rank >= 64 && arc_easy > 0.4\"; `loragrid keys` lists the keys, and a score is named task or task:metric"
                 .to_owned();
         let place = match &error {
             FilterError::Text { span, .. } => format!(" at character {}", span.start + 1),
@@ -178,7 +182,8 @@ async fn show(store: &Store, mut asked: Asked, arguments: &TopArguments) -> Resu
         store.read_scores(&mut asked.board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
     }
     let mut cells = rank_cells(&asked.board, &view, cells_of(&asked.board, &view.keys));
-    let all = asked.known.unwrap_or(cells.len());
+    let counted = || (cells.len(), count_competing(&asked.board, &view, &cells));
+    let (all, competing) = asked.known.unwrap_or_else(counted);
     let near = near_the_best(&asked.board, &view, &cells);
     let shown = cells.len().min(most_rows(arguments));
     // In another order the best row may be one that is not shown.
@@ -193,9 +198,18 @@ async fn show(store: &Store, mut asked: Asked, arguments: &TopArguments) -> Resu
     }
     let mut rows = rows_of(&asked.board, &view, &cells);
     if let Some(rank) = &view.rank {
-        let tested: Vec<usize> = needed.into_iter().filter(|at| near.contains(at)).collect();
-        let values = asked.values(store, rank, &tested).await?;
-        mark_ties(&asked.board, &mut rows, rank, &values);
+        // Marks do not depend on how many rows are shown.
+        let mut tested = rows_of(&asked.board, &view, &near);
+        let jobs: Vec<usize> = near.iter().flatten().copied().collect();
+        let values = asked.values(store, rank, &jobs).await?;
+        mark_ties(&asked.board, &mut tested, rank, (&values, competing));
+        let tested: HashMap<&[String], &BoardRow> =
+            tested.iter().map(|row| (row.jobs.as_slice(), row)).collect();
+        for row in &mut rows {
+            if let Some(known) = tested.get(row.jobs.as_slice()) {
+                (row.tied, row.p_holm) = (known.tied, known.p_holm);
+            }
+        }
     }
     let hidden = rows.split_off(shown);
     if arguments.json {
@@ -229,18 +243,18 @@ pub(super) async fn tested_rows(
     let cells = rank_cells(board, view, cells_of(board, &view.keys));
     let mut rows = rows_of(board, view, &cells);
     if let Some(rank) = &view.rank {
-        let near: Vec<usize> = near_the_best(board, view, &cells).into_iter().collect();
+        let near: Vec<usize> = near_the_best(board, view, &cells).into_iter().flatten().collect();
         let values = store.values_of_jobs(board, (&rank.task, rank.metric), &near).await?;
-        mark_ties(board, &mut rows, rank, &values);
+        mark_ties(board, &mut rows, rank, (&values, count_competing(board, view, &cells)));
     }
     Ok(rows)
 }
 
-/// The jobs of the first cells by the ranking metric: whatever the order, ties with the best are among them.
-fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> HashSet<usize> {
+/// The first cells by the ranking metric: whatever the order, ties with the best are among them.
+fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
     let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
-    rank_cells(board, &by_rank, own).into_iter().take(NEAR).flatten().collect()
+    rank_cells(board, &by_rank, own).into_iter().take(NEAR).collect()
 }
 
 fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usize) -> Result<(), Failure> {

@@ -35,6 +35,10 @@ mod recovery;
 mod results;
 #[cfg(feature = "fake-engine")]
 mod runs;
+#[cfg(feature = "fake-engine")]
+mod stories;
 mod support;
+#[cfg(feature = "fake-engine")]
+mod terminal;
 #[cfg(feature = "fake-engine")]
 mod winner;

@@ -170,7 +170,7 @@ pub(super) const DATABASE: &str = "results/loragrid.db";
 /// A sweep file with overrides.
 #[derive(Debug, Args)]
 pub(super) struct SweepArguments {
-    /// The sweep file
+    /// The sweep file, or - for standard input
     #[arg(value_name = "SWEEP.toml")]
     pub(super) file: PathBuf,
     /// Override a key for every job, such as train.iterations=64; may be given again

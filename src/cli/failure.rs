@@ -7,7 +7,7 @@ use miette::{GraphicalReportHandler, LabeledSpan, MietteDiagnostic, NamedSource,
 use serde_json::{Value as Json, json};
 
 use super::exit_code::ExitCode;
-use super::output::write_error;
+use super::output::{ascii_only, in_ascii, terminal_width, write_error};
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 use crate::hub::HubError;
@@ -85,7 +85,8 @@ impl Failure {
             return write_error(&self.json().to_string());
         }
         for detail in &self.details {
-            write_error(&detail.render());
+            let text = detail.render();
+            write_error(&if ascii_only() { in_ascii(&text) } else { text });
         }
     }
 
@@ -143,7 +144,8 @@ impl Detail {
         let mut text = String::new();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|own| !own.is_empty());
         let handler = match !plain && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            true => GraphicalReportHandler::new(),
+            true => GraphicalReportHandler::new()
+                .with_width(terminal_width().map_or(100, |width| usize::from(width.max(40)))),
             false => GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()),
         };
         match handler.render_report(&mut text, report.as_ref()) {
@@ -169,7 +171,7 @@ impl From<SpecError> for Failure {
                 Self { code: ExitCode::SweepFile, details: problems.into_iter().map(detail).collect() }
             }
             SpecError::Io { ref path, .. } => {
-                let help = "name an existing sweep file".to_owned();
+                let help = "name an existing sweep file, or - to read one from standard input; a sweep that was submitted goes on with `loragrid work`".to_owned();
                 Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
             }
             SpecError::Encoding { ref path, .. } => {
@@ -271,6 +273,9 @@ impl From<StoreError> for Failure {
                 ExitCode::NotFound,
                 "`loragrid run SWEEP.toml` makes the first results; --db names another file".into(),
             ),
+            StoreError::NoRoom { .. } => {
+                (ExitCode::Disk, "free some space, or name a database on another disk with --db".into())
+            }
             StoreError::Full => (
                 ExitCode::Disk,
                 "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on".into(),

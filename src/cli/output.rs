@@ -44,9 +44,18 @@ pub(super) fn write_verbatim(text: &str) -> std::io::Result<()> {
 pub(super) fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if nobody_reads(&error) => Ok(()),
         result => result,
     }
+}
+
+/// Whether standard output leads to a pipe or a terminal that was closed.
+fn nobody_reads(error: &std::io::Error) -> bool {
+    let is_terminal = || {
+        let file = nix::sys::stat::fstat(std::io::stdout());
+        file.is_ok_and(|own| own.st_mode & nix::libc::S_IFMT == nix::libc::S_IFCHR)
+    };
+    error.kind() == ErrorKind::BrokenPipe || (error.raw_os_error() == Some(nix::libc::EIO) && is_terminal())
 }
 
 /// Writes a file beside its place and renames it, so that nobody sees half of it; it keeps the rights of the one in its place. Its
@@ -82,7 +91,7 @@ pub(super) fn output_file(named: Option<&Path>) -> Option<&Path> {
 }
 
 /// Whether the locale is said to be the plain one, which knows ASCII only.
-fn ascii_only() -> bool {
+pub(super) fn ascii_only() -> bool {
     let said = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()
         .find_map(|name| std::env::var(name).ok().filter(|own| !own.is_empty()));
@@ -90,11 +99,16 @@ fn ascii_only() -> bool {
 }
 
 /// A text with ASCII for the signs that tables and notes use.
-fn in_ascii(text: &str) -> String {
+pub(super) fn in_ascii(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '─' | '–' | '−' => out.push('-'),
+            '─' | '–' | '−' | '╭' | '╰' | '╮' | '╯' => out.push('-'),
+            '│' | '·' | '├' => out.push('|'),
+            '▶' => out.push('>'),
+            '—' => out.push_str("--"),
+            '’' | '‘' => out.push('\''),
+            '“' | '”' => out.push('"'),
             '±' => out.push_str("+-"),
             '≈' => out.push('~'),
             '×' => out.push('x'),
@@ -110,7 +124,7 @@ fn in_ascii(text: &str) -> String {
 pub(super) fn write_part(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if nobody_reads(&error) => Ok(()),
         result => result,
     }
 }

@@ -1,7 +1,9 @@
-//! Live progress: a bar on a terminal, plain lines elsewhere.
+//! Live progress: a bar on a terminal, plain lines elsewhere. A thread of its own writes it, so that a terminal which takes nothing
+//! (Ctrl-S, a pipe that nobody reads) holds nobody up.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,8 +18,53 @@ const LINES_PER_TRAINING: u64 = 4;
 /// They are at least this far apart.
 const APART: Duration = Duration::from_secs(1);
 
-/// Shows progress on standard error.
+/// News that wait for a terminal; what comes after them while it takes nothing is not shown.
+const WAITING: usize = 1024;
+/// How long the end of a run waits for a terminal that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Shows progress on standard error, from a thread of its own.
 pub(super) struct Display {
+    news: SyncSender<Progress>,
+    /// Ends when everything is written.
+    written: Receiver<()>,
+    /// News that were not shown.
+    lost: u64,
+}
+
+impl Display {
+    /// For this many jobs.
+    pub(super) fn new(total: u64) -> Self {
+        let (news, receiver) = sync_channel(WAITING);
+        let (writing, written) = channel::<()>();
+        std::thread::spawn(move || {
+            let mut screen = Screen::new(total);
+            receiver.into_iter().for_each(|progress| screen.show(progress));
+            screen.finish();
+            drop(writing);
+        });
+        Self { news, written, lost: 0 }
+    }
+
+    /// Shows what happened, or forgets it where nobody reads.
+    pub(super) fn show(&mut self, progress: Progress) {
+        if let Err(TrySendError::Full(_)) = self.news.try_send(progress) {
+            self.lost += 1;
+        }
+    }
+
+    /// Waits until everything is written, but not long for a terminal that takes nothing. Returns how many news were not shown.
+    pub(super) fn finish(self) -> u64 {
+        drop(self.news);
+        match self.written.recv_timeout(PATIENCE) {
+            Err(RecvTimeoutError::Timeout) => self.lost + 1,
+            _ => self.lost,
+        }
+    }
+}
+
+/// What is on standard error.
+struct Screen {
     bar: Option<ProgressBar>,
     total: u64,
     done: u64,
@@ -27,9 +74,8 @@ pub(super) struct Display {
     last_line: Instant,
 }
 
-impl Display {
-    /// For this many jobs.
-    pub(super) fn new(total: u64) -> Self {
+impl Screen {
+    fn new(total: u64) -> Self {
         let bar = (total > 0 && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
             let template = "{prefix} [{bar:24}] {msg}  {elapsed}";
@@ -41,8 +87,7 @@ impl Display {
         Self { bar, total, done: 0, labels: HashMap::new(), last_line: Instant::now() }
     }
 
-    /// Shows what happened.
-    pub(super) fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: Progress) {
         match progress {
             Progress::Loading => self.announce("loading the model".to_owned()),
             Progress::Started { job, label, trains } => {
@@ -76,6 +121,10 @@ impl Display {
             Progress::Waiting { reason, pause } => {
                 self.line(&format!("waiting {} s: {reason}", pause.as_secs().max(1)));
             }
+            Progress::LogsLost { folder } => {
+                let folder = folder.display();
+                self.line(&format!("the disk of {folder} is full: jobs go on, and lines of their logs are lost"));
+            }
             Progress::Quarantined { device, reason } => {
                 self.line(&format!("quarantined {device}: engines crash on start; last error: {reason}"));
             }
@@ -94,7 +143,7 @@ impl Display {
     }
 
     /// Clears the bar.
-    pub(super) fn finish(&self) {
+    fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }

@@ -105,7 +105,7 @@ impl Session {
     /// Sends an order. Error: a dead engine.
     pub(super) async fn send(&mut self, order: &Order) -> Result<(), Failure> {
         let broken = |error: FrameError| Failure::new(ExitCode::Engine, error.to_string(), None);
-        self.handle.send(order).await.map_err(broken)
+        self.handle.send(order).map_err(broken)
     }
 
     /// The next event. Errors: the engine's failure, a dead engine.

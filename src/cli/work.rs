@@ -169,7 +169,10 @@ pub(super) async fn carry_out(
     tell_start(whom, name, jobs);
     let mut display = Display::new(plan.to_run().count() as u64);
     let outcome = runner.run(plan, &mut |progress| display.show(progress), stops).await;
-    display.finish();
+    let lost = display.finish();
+    if lost > 0 {
+        tracing::debug!(lost, "news that the terminal did not take");
+    }
     let outcome = outcome.map_err(|error| {
         let failure = Failure::from(error);
         tell_failure(whom, name, failure.message());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -349,7 +349,14 @@ fn adapter_kind(dtype: AdapterDType, model: Kind) -> Kind {
 /// Points descriptors 1 and 2 at the end of the attempt's log.
 fn redirect_output(log: &Path) -> Result<(), EngineError> {
     let io = |source| EngineError::Io { what: format!("opening {}", log.display()), source };
-    let file = OpenOptions::new().create(true).append(true).open(log).map_err(io)?;
+    let file = match OpenOptions::new().create(true).append(true).open(log) {
+        Ok(file) => file,
+        // On a full disk lines are lost rather than trainings.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            return Ok(());
+        }
+        Err(error) => return Err(io(error)),
+    };
     nix::unistd::dup2_stdout(&file).map_err(|e| io(e.into()))?;
     nix::unistd::dup2_stderr(&file).map_err(|e| io(e.into()))?;
     Ok(())

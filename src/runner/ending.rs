@@ -226,7 +226,7 @@ impl<'a> Running<'a, '_> {
             }
         }
         for engine in self.engines.values_mut() {
-            let _ = engine.handle.send(&Order::Shutdown).await;
+            let _ = engine.handle.send(&Order::Shutdown);
         }
         let left = async {
             while !self.engines.is_empty() {

@@ -72,6 +72,11 @@ pub enum Progress {
         /// How long nothing starts.
         pause: std::time::Duration,
     },
+    /// The disk of the logs is full: jobs go on, and their lines are lost.
+    LogsLost {
+        /// The folder.
+        folder: std::path::PathBuf,
+    },
     /// A device is left alone from now on.
     Quarantined {
         /// The device.

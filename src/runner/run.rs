@@ -1,7 +1,7 @@
 //! The loop.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -78,6 +78,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) waiting: usize,
     /// Whether the driver of the GPUs did not answer the last time.
     pub(super) driver_is_lost: bool,
+    /// Whether it was told that the disk of the logs is full.
+    logs_are_lost: bool,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
 }
@@ -89,6 +91,12 @@ pub(super) struct Claimed<'a> {
     budget: usize,
     /// The log of all of them.
     log: PathBuf,
+}
+
+/// Whether the disk of a file that is to be written has no room at all.
+fn is_full(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    nix::sys::statvfs::statvfs(folder).is_ok_and(|disk| disk.blocks_available() == 0)
 }
 
 impl Runner<'_> {
@@ -130,6 +138,7 @@ impl Runner<'_> {
             without_cuda: BTreeSet::new(),
             waiting: 0,
             driver_is_lost: false,
+            logs_are_lost: false,
             keep_since: None,
         };
         let heartbeat = Heartbeat::start(self.store, running.owner.clone());
@@ -305,7 +314,7 @@ impl<'a> Running<'a, '_> {
 
     async fn send(&mut self, slot: SlotId, order: &Order) -> Result<(), RunError> {
         if let Some(engine) = self.engines.get_mut(&slot) {
-            engine.handle.send(order).await?;
+            engine.handle.send(order)?;
         }
         Ok(())
     }
@@ -473,6 +482,10 @@ impl<'a> Running<'a, '_> {
             running.look_up(self.runner.store).await?;
             (self.watch)(running.started());
             members.push(running);
+        }
+        if !self.logs_are_lost && is_full(&log) {
+            self.logs_are_lost = true;
+            (self.watch)(Progress::LogsLost { folder: log.parent().unwrap_or(&log).to_owned() });
         }
         if let Some(engine) = self.engines.get_mut(&slot) {
             engine.log.send_replace(Some(log.clone()));

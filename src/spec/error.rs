@@ -53,6 +53,9 @@ pub enum Problem {
         /// The key.
         path: String,
     },
+    /// A file without a key.
+    #[error("the file is empty: {} are missing", .0.join(", "))]
+    Empty(Vec<&'static str>),
     /// A name that is no safe folder name.
     #[error("'{name}' cannot name a sweep")]
     Name {
@@ -186,6 +189,9 @@ impl Problem {
             Self::Value { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::Value { error, .. } => format!("write {}", error.wanted),
             Self::Form { wanted, .. } => format!("write {wanted}"),
+            Self::Empty(_) => {
+                "if it was written over by accident: nothing is lost, `loragrid work` goes on with what was submitted".to_owned()
+            }
             Self::Missing { path } => format!("add `{path} = …`"),
             Self::Name { .. } => {
                 "use letters, digits, '.', '_' and '-', at most 64, starting with a letter, digit or '_'".into()

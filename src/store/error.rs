@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::begin::is_full;
-use crate::job::{AttemptNumber, JobId};
+use crate::job::{AttemptNumber, Bytes, JobId};
 
 /// What can go wrong with the database.
 #[derive(Debug, Error)]
@@ -81,6 +81,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: sqlx::migrate::MigrateError,
+    },
+    /// There is not even room to begin.
+    #[error("the disk of {} has {free} free, and {needed} are needed", path.display())]
+    NoRoom {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is free.
+        free: Bytes,
+        /// What is needed at least.
+        needed: Bytes,
     },
     /// Nothing more can be written.
     #[error("the disk of the database is full")]

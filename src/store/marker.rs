@@ -11,29 +11,43 @@ const NAME: &str = ".loragrid-database";
 /// Notes that a folder's results belong to a database, unless they belong to another. Errors: they do; the file cannot be read
 /// or written.
 pub(super) fn claim(folder: &Path, database: &Path, id: String) -> Result<(), StoreError> {
-    let path = folder.join(NAME);
-    let failed = |source: std::io::Error| StoreError::Open { path: path.clone(), source: source.into() };
     let file = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match owner_of(folder)? {
+        Some((known, _)) if known == id => Ok(()),
+        Some((_, other)) => Err(foreign(folder, database, other)),
+        None => {
+            let path = folder.join(NAME);
+            let written = std::fs::write(&path, format!("{id}\n{file}\n"));
+            written.map_err(|source| StoreError::Open { path, source: source.into() })
+        }
+    }
+}
+
+/// Checks that a folder's results belong to nobody, before a database is made in it. Errors: as [`claim`].
+pub(super) fn require_unclaimed(folder: &Path, database: &Path) -> Result<(), StoreError> {
+    match owner_of(folder)? {
+        Some((_, other)) => Err(foreign(folder, database, other)),
+        None => Ok(()),
+    }
+}
+
+/// The id and the file name of the database whose results a folder holds.
+fn owner_of(folder: &Path) -> Result<Option<(String, PathBuf)>, StoreError> {
+    let path = folder.join(NAME);
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let mut lines = text.lines();
-            let (known, other) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-            if known == id {
-                return Ok(());
-            }
-            let (folder, marker) = (folder.to_owned(), path.clone());
-            Err(StoreError::ForeignFolder {
-                path: database.to_owned(),
-                folder,
-                other: PathBuf::from(other),
-                marker,
-            })
+            let mut line = || lines.next().unwrap_or_default().to_owned();
+            Ok(Some((line(), PathBuf::from(line()))))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::write(&path, format!("{id}\n{file}\n")).map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Open { path, source: source.into() }),
     }
+}
+
+fn foreign(folder: &Path, database: &Path, other: PathBuf) -> StoreError {
+    let (path, marker) = (database.to_owned(), folder.join(NAME));
+    StoreError::ForeignFolder { path, folder: folder.to_owned(), other, marker }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub use jobs::{Attempt, AttemptEnd, Writing};
 pub use keep::StoredAdapter;
 pub use leases::MOST_LOST;
 pub use leases::Observer;
-pub use open::Store;
+pub use open::{Store, require_room};
 pub use owner::Owner;
 pub use query::{QueryError, query};
 pub use ranking::FirstRows;

@@ -11,11 +11,14 @@ use super::error::StoreError;
 use super::marker;
 use super::schema::{self, Age};
 use crate::checkpoint::FileStamp;
+use crate::job::Bytes;
 
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS: usize = 8192;
 /// How much of the file a reader maps, in bytes.
 const MAPPED: &str = "4000000000";
+/// What a database and its log need to begin.
+const ROOM: Bytes = Bytes(1 << 20);
 /// Largest log that is kept after its content was moved into the file, in bytes.
 const LOG_LIMIT: &str = "67108864";
 
@@ -37,6 +40,10 @@ impl Store {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let folder = folder_of(path);
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
+        require_room(path, ROOM)?;
+        if !path.exists() {
+            marker::require_unclaimed(&folder, path)?;
+        }
         let options = writing(path)?.create_if_missing(true);
         let pool = one().connect_with(options.clone().foreign_keys(true)).await.map_err(failed)?;
         if schema::age(&pool, path).await? != Age::Current {
@@ -132,6 +139,17 @@ impl Store {
     pub async fn close(self) {
         self.pool.close().await;
     }
+}
+
+/// Checks that the disk of a path has room. Error: [`StoreError::NoRoom`].
+pub fn require_room(path: &Path, needed: Bytes) -> Result<(), StoreError> {
+    let free = nix::sys::statvfs::statvfs(&folder_of(path));
+    // Where nobody can say, the writing itself will.
+    let Ok(free) = free.map(|own| own.blocks_available().saturating_mul(own.fragment_size())) else {
+        return Ok(());
+    };
+    let (path, free) = (path.to_owned(), Bytes(free));
+    if free.0 < needed.0 { Err(StoreError::NoRoom { path, free, needed }) } else { Ok(()) }
 }
 
 /// The folder of a database, in which its results are too.

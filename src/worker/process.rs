@@ -1,6 +1,7 @@
 //! The process itself.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin};
+use tokio::sync::mpsc;
 
 use super::death::{Death, oom_kills};
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
@@ -53,7 +55,7 @@ pub struct Engine {
 /// The other half: orders go in, and the process can be killed.
 #[derive(Debug)]
 pub struct EngineHandle {
-    orders: ChildStdin,
+    orders: mpsc::UnboundedSender<Vec<u8>>,
     group: Pid,
 }
 
@@ -73,7 +75,7 @@ impl Engine {
     /// Error: [`WorkerError::Start`].
     pub fn start(engine: &Path, log: &Path, place: &Place) -> Result<(Self, EngineHandle), WorkerError> {
         let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
-        let file = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
+        let file = open_log(log).map_err(failed)?;
         let (log_start, oom_kills) = (file.metadata().map_or(0, |meta| meta.len()), oom_kills());
         let (ours, theirs) = std::io::pipe().map_err(failed)?;
         let mut command = std::process::Command::new(engine);
@@ -108,6 +110,9 @@ impl Engine {
         let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
         let events = pipe::Receiver::from_owned_fd(OwnedFd::from(ours)).map_err(failed)?;
         let engine = Self { child, events, buffer: Vec::new(), log: log.to_owned(), log_start, oom_kills };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(write_orders(orders, receiver));
+        let orders = sender;
         Ok((engine, EngineHandle { orders, group }))
     }
 
@@ -147,13 +152,31 @@ impl Engine {
     }
 }
 
+/// Writes orders until the engine is gone or nobody sends any more; then the engine sees their end.
+async fn write_orders(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = orders.recv().await {
+        if pipe.write_all(&frame).await.is_err() || pipe.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A log that is written at its end. Where the disk is full, lines are lost rather than trainings. Error: any other.
+fn open_log(log: &Path) -> std::io::Result<std::fs::File> {
+    match OpenOptions::new().create(true).append(true).open(log) {
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            OpenOptions::new().write(true).open("/dev/null")
+        }
+        other => other,
+    }
+}
+
 impl EngineHandle {
-    /// Sends an order. An engine that died does not read it; its death is told by the end of its events.
-    pub async fn send(&mut self, order: &Order) -> Result<(), FrameError> {
-        let frame = encode_frame(order)?;
-        // A broken pipe is no error of its own, see above.
-        let _ = self.orders.write_all(&frame).await;
-        let _ = self.orders.flush().await;
+    /// Sends an order, without waiting until it is read: an engine that reads nothing holds nobody up. One that died does not read
+    /// it; its death is told by the end of its events. Error: an order that is no frame.
+    pub fn send(&self, order: &Order) -> Result<(), FrameError> {
+        // The task that writes ends with the engine's pipe.
+        let _ = self.orders.send(encode_frame(order)?);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //!
 //! `LORAGRID_FAKE` is a fault, and a file if it shall happen only once: `die@train=FILE` makes the file, with the process's
 //! number in it, when the fault happens, and a fault whose file is there does not happen. `die@train` aborts within a
-//! training, `die@seed2` within that of this seed, `die@cpu:1` within one on this device, `die@start` before anything,
+//! training, `murder@4-1` kills the orchestrator within that of rank 4 and seed 1, `die@seed2` within that of this seed, `die@cpu:1` within one on this device, `die@start` before anything,
 //! `die@document` at document 70 of a task; `half@score` writes half a frame and aborts; `hang@train` says nothing more, and
 //! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number. `die@adapters` aborts before adapters are scored, and `infinite@score` has every
 //! member of a score order fail, twice, before it says that the order is carried out.
@@ -39,7 +39,7 @@ fn main() {
     let mut orders = std::io::stdin().lock();
     while let Ok(Some(order)) = read_frame::<Order>(&mut orders) {
         match order {
-            Order::Load(_) => send(&mut events, &Event::Loaded { parameters: 1, seconds: Seconds(0.0) }),
+            Order::Load(order) => send(&mut events, &load(&order.model)),
             Order::Train(pack) => {
                 let members = pack.members.iter().enumerate();
                 members.for_each(|(member, order)| {
@@ -63,6 +63,17 @@ fn main() {
                 send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));
             }
             Order::Shutdown => return,
+        }
+    }
+}
+
+/// A model that is not there cannot be loaded.
+fn load(model: &Path) -> Event {
+    match std::fs::metadata(model) {
+        Ok(_) => Event::Loaded { parameters: 1, seconds: Seconds(0.0) },
+        Err(error) => {
+            let message = format!("{}: {error}", model.display());
+            Event::Failed(EngineFailure { kind: FailureKind::Environment, message })
         }
     }
 }
@@ -104,6 +115,11 @@ fn misbehave(order: &TrainOrder) {
     let device = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
     if due("die@train") || due(&format!("die@seed{}", order.seed)) || due(&format!("die@{device}")) {
         std::process::abort();
+    }
+    if due(&format!("murder@{}-{}", order.lora.rank, order.seed)) {
+        let parent = nix::unistd::getppid();
+        nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGKILL).expect("the orchestrator is there");
+        hang();
     }
     let deaf = due("deaf@train");
     if deaf {
@@ -171,7 +187,10 @@ fn train(events: &mut File, member: usize, order: &TrainOrder) {
 /// Writes a line into the attempt's log.
 fn note(log: &Path, line: &str) {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(log);
-    writeln!(file.expect("the log's folder is there"), "{line}").expect("the log can be written");
+    match writeln!(file.expect("the log's folder is there"), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {}
+        written => written.expect("the log can be written"),
+    }
 }
 
 fn score(events: &mut File, order: &ScoreOrder) {

@@ -11,10 +11,12 @@ use crate::cli::failure::Failure;
 use crate::cli::models::pull;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::SubmitArguments;
+use crate::job::Bytes;
 use crate::plan::PACK_MOST;
 use crate::plan::{Plan, hub_models};
+use crate::report::plan_disk;
 use crate::spec::SweepSpec;
-use crate::store::{Observer, RememberedDigests, Store, SweepOrigin};
+use crate::store::{Observer, RememberedDigests, Store, SweepOrigin, require_room};
 
 pub(in crate::cli) fn run(
     arguments: &SubmitArguments,
@@ -85,6 +87,11 @@ impl Prepared {
             Some(store) => store,
             None => Store::open(&environment.db).await?,
         };
+        let (adapters, checkpoints) = plan_disk(&self.plan);
+        require_room(store.path(), checkpoints)?;
+        if let Err(error) = require_room(store.path(), Bytes(adapters.0.saturating_add(checkpoints.0))) {
+            write_error(&format!("warning: {error}"));
+        }
         store.remember(&self.digests).await?;
         store.submit(&self.plan, &self.origin).await?;
         Ok((store, self.spec, self.plan))

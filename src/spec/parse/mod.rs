@@ -40,10 +40,17 @@ const ROOT_WORDS: &[&str] = &[
 type Item<'a> = Spanned<DeValue<'a>>;
 type Name<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
+fn read_stdin() -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes)?;
+    Ok(bytes)
+}
+
 impl SweepSpec {
-    /// Reads and checks a file. Errors: see [`SpecError`]; all problems of the file at once.
+    /// Reads and checks a file, or standard input where the path is `-`. Errors: see [`SpecError`]; all problems of the file at once.
     pub fn read(path: &Path) -> Result<Self, SpecError> {
-        let bytes = std::fs::read(path).map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
+        let bytes = if path == Path::new("-") { read_stdin() } else { std::fs::read(path) };
+        let bytes = bytes.map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let bytes = error.as_bytes();
             let found = match bytes {
@@ -72,6 +79,13 @@ impl SweepSpec {
                 });
             }
         };
+        if table.get_ref().is_empty() {
+            let problem = Problem::Empty(vec!["name", "model", "data"]);
+            return Err(SpecError::Problems {
+                source_text: Box::new(source),
+                problems: vec![(problem, 0..0)],
+            });
+        }
         let mut parser = Parser::new(&source);
         parser.root(table.get_ref());
         parser.check_control();

@@ -37,8 +37,12 @@ quickstart: build ## run a real sweep on a real model, ending with its leaderboa
 test: setup ## every test that needs no GPU
 	cargo test $(CARGO_FLAGS)
 
-check: ## what needs no libtorch builds without it
-	cargo check --release --bin loragrid
+# Without the engine: what a bare clone can build and test.
+BARE := --release --features fake-engine
+check: ## lint and every test that needs no libtorch, on a bare clone
+	cargo fmt --all -- --check
+	cargo clippy $(BARE) --all-targets -- -D warnings
+	cargo test $(BARE)
 
 cases: build ## small inputs with right values, from the folder CASES
 	@if [ -f "$(CASES)/run_cases.py" ]; then $(PYTHON) "$(CASES)/run_cases.py" target/release/loragrid; \

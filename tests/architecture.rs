@@ -18,9 +18,9 @@ const ORDER: &[&str] = &[
     "task",
     "protocol", // the floor
     "spec",
-    "plan",
     "scheduler",
     "device",
+    "plan",
     "store",
     "worker",
     "runner",

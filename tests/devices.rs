@@ -126,3 +126,48 @@ fn an_engine_without_cuda_on_a_card_says_what_to_do() {
     assert!(stderr(&output).contains("run it with --devices cpu"), "{}", stderr(&output));
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'"), 1);
 }
+
+#[test]
+fn what_is_submitted_for_gpus_that_are_elsewhere_is_the_same_jobs_there() {
+    let lab = lab(2, &[80]);
+    // A login node without a GPU.
+    let submit = ["submit", "sweep.toml", "--devices", "cuda", "--json"];
+    succeeded(&lab.0.run(&submit));
+    let dtypes = || lab.ask::<String>("SELECT DISTINCT dtype FROM jobs");
+    let planned = lab.ask::<String>("SELECT id FROM jobs ORDER BY id");
+    assert_eq!(dtypes(), ["bf16"]);
+    let mut work = lab.with_engine(crate::lab::FAKE, &["work"]);
+    succeeded(
+        &work.env("LORAGRID_DEVICES", cards(&lab)).env_remove("CUDA_VISIBLE_DEVICES").output().unwrap(),
+    );
+    assert!(lab.is_done());
+    assert_eq!(
+        (lab.ask::<String>("SELECT id FROM jobs ORDER BY id"), devices(&lab)),
+        (planned, vec!["cuda:0".to_owned()])
+    );
+}
+
+#[test]
+fn a_gpu_that_does_not_multiply_bf16_is_planned_in_single_precision() {
+    let lab = lab(1, &[80]);
+    let text = std::fs::read_to_string(cards(&lab)).unwrap();
+    lab.0.write("cards.toml", text.replace("memory = ", "capability = \"7.5\"\nmemory = "));
+    succeeded(&command(&lab, &[]).output().unwrap());
+    assert_eq!(lab.ask::<String>("SELECT DISTINCT dtype FROM jobs"), ["fp32"]);
+}
+
+#[test]
+fn a_gpu_in_mig_mode_and_names_that_are_unclear_are_refused() {
+    let lab = lab(1, &[80, 80]);
+    let refused = |visible: &str| {
+        let output =
+            command(&lab, &["--devices", "cuda"]).env("CUDA_VISIBLE_DEVICES", visible).output().unwrap();
+        assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Usage as i32), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(refused("0,0").contains("names GPU-0 twice"));
+    assert!(refused("GPU-").contains("start of 2 GPUs"));
+    let text = std::fs::read_to_string(cards(&lab)).unwrap();
+    lab.0.write("cards.toml", text.replace("memory = ", "mig = true\nmemory = "));
+    assert!(refused("1").contains("MIG mode"));
+}

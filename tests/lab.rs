@@ -139,6 +139,7 @@ impl Lab {
     }
 
     /// Every adapter's weights, by folder.
+    #[cfg(feature = "engine")]
     pub(crate) fn adapters(&self) -> Vec<(String, Vec<u8>)> {
         let folders = std::fs::read_dir(self.0.path().join("results/adapters")).unwrap();
         let read = |folder: std::path::PathBuf| {

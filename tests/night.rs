@@ -125,6 +125,20 @@ fn a_disk_that_is_really_full_ends_the_run_and_the_next_one_goes_on_to_the_same_
 }
 
 #[test]
+fn s22_a_full_disk_of_logs_costs_their_lines_and_no_training() {
+    let Some(disk) = SmallDisk::new("64k") else { return };
+    let lab = lab();
+    disk.fill();
+    let results = lab.0.path().join("results");
+    std::fs::create_dir(&results).unwrap();
+    std::os::unix::fs::symlink(disk.path(), results.join("logs")).unwrap();
+    let told = succeeded(&lab.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
+    assert!(told.contains("lines of their logs are lost"), "{told}");
+    assert_eq!(lab.attempts(), 2, "{told}");
+    assert!(outcome(&lab) == *undisturbed());
+}
+
+#[test]
 fn encoded_rows_that_were_cut_anywhere_are_written_again() {
     let lab = lab();
     succeeded(&lab.with_engine(REAL, &["run", "sweep.toml", "--set", "eval=[]"]).output().unwrap());

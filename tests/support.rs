@@ -1,6 +1,7 @@
 //! A scratch folder with a tiny model, and the program run in it.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -76,7 +77,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 pub(crate) fn case(file: &str) -> Option<Json> {
     let folder = std::env::var_os("LORAGRID_CASES").filter(|folder| !folder.is_empty());
     let Some(folder) = folder else {
-        println!("skipped: {file}: LORAGRID_CASES names no folder");
+        let _ = writeln!(std::io::stderr(), "skipped: {file}: LORAGRID_CASES names no folder");
         return None;
     };
     Some(serde_json::from_str(&std::fs::read_to_string(Path::new(&folder).join(file)).unwrap()).unwrap())

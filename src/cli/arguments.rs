@@ -122,6 +122,18 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// The devices that run what the command plans, and the engine, if it is named.
+    pub(super) fn devices(&self) -> (&str, Option<PathBuf>) {
+        match self {
+            Self::Plan(command) => (&command.devices, None),
+            Self::Submit(command) => (&command.devices, None),
+            Self::Run(command) => (&command.working.devices, command.working.engine.clone()),
+            Self::Work(command) => (&command.working.devices, command.working.engine.clone()),
+            Self::Best(command) => (&command.working.devices, command.working.engine.clone()),
+            _ => ("auto", None),
+        }
+    }
+
     /// Whether output and errors are JSON.
     pub(super) fn json(&self) -> bool {
         match self {
@@ -188,6 +200,9 @@ pub(super) struct PlanArguments {
     /// List every job, however many there are
     #[arg(long)]
     pub(super) all: bool,
+    /// The devices that will run it, as for `run`; cuda also where no GPU is, as on a login node
+    #[arg(long, value_name = "DEVICES", default_value = "auto")]
+    pub(super) devices: String,
     /// Print each resolved key of one job with where it came from; an id, its start, or a label
     #[arg(long, value_name = "JOB")]
     pub(super) explain: Option<String>,

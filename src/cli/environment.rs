@@ -4,20 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments::Arguments;
+use super::exit_code::ExitCode;
 use super::failure::Failure;
 use crate::data::DataRoots;
-use crate::device::auto_dtype;
+use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
 use crate::hub::Hub;
 use crate::plan::{Known, Plan, PlanContext};
 use crate::spec::SweepSpec;
 use crate::store::{RememberedDigests, Store};
 use crate::task::TaskIndex;
+use crate::worker::{find_engine, has_cuda};
 
 /// The surroundings.
 pub(super) struct Environment {
     pub(super) db: PathBuf,
     pub(super) roots: DataRoots,
     pub(super) hub: Hub,
+    /// The devices that will run what is planned, as the command names them.
+    devices: String,
+    /// The engine, where the command names one.
+    engine: Option<PathBuf>,
 }
 
 impl Environment {
@@ -25,7 +31,23 @@ impl Environment {
         let local = std::env::var_os("LORAGRID_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
         let hub = Hub::from_environment();
         let roots = DataRoots { local, hub: Some(hub.cache.clone()), ..DataRoots::default() };
-        Self { db: arguments.db.clone(), roots, hub }
+        let (devices, engine) = arguments.command.devices();
+        let engine = engine.or_else(|| {
+            std::env::var_os("LORAGRID_ENGINE").filter(|value| !value.is_empty()).map(PathBuf::from)
+        });
+        Self { db: arguments.db.clone(), roots, hub, devices: devices.to_owned(), engine }
+    }
+
+    /// The kind of device that will run what is planned. Errors: devices that cannot be had.
+    pub(super) fn device_kind(&self) -> Result<DeviceKind, Failure> {
+        let has_cuda = || engine_has_cuda(self.engine.as_deref());
+        DeviceKind::named(&self.devices, &Inventory::find(), &has_cuda).map_err(devices_failure)
+    }
+
+    /// The slots of the devices that the command names. Errors: devices that cannot be had.
+    pub(super) fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, Failure> {
+        let has_cuda = || engine_has_cuda(self.engine.as_deref());
+        slots(&self.devices, inventory, &has_cuda).map_err(devices_failure)
     }
 
     /// The folder of the database, for adapters and logs.
@@ -59,8 +81,8 @@ impl Environment {
     ) -> Result<Plan, Failure> {
         let cache = Some(self.results().join("cache")).filter(|folder| folder.is_dir());
         let models = self.hub.cache.clone();
-        let (roots, tasks, auto_dtype) = (self.roots.clone(), Arc::clone(tasks), auto_dtype());
-        let mut context = PlanContext { roots, digests, auto_dtype, models, tasks, cache };
+        let (roots, tasks, device) = (self.roots.clone(), Arc::clone(tasks), self.device_kind()?);
+        let mut context = PlanContext { roots, digests, device, models, tasks, cache };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 
@@ -73,6 +95,29 @@ impl Environment {
         let (known, digests) = (store.known().await?, store.digests().await?);
         Ok((Some(store), known, digests))
     }
+}
+
+/// Whether the engine computes on GPUs; where there is no engine it will be asked again when there is one.
+fn engine_has_cuda(named: Option<&Path>) -> bool {
+    let program = std::env::current_exe().ok();
+    let path = std::env::var_os("PATH");
+    let found = find_engine(named, program.as_deref(), path.as_deref());
+    let has_cuda = found.as_deref().is_ok_and(has_cuda);
+    if !has_cuda {
+        tracing::warn!("there are GPUs here, and the engine computes on the CPU only: see docs/gpu.md");
+    }
+    has_cuda
+}
+
+fn devices_failure(error: DeviceError) -> Failure {
+    let help = match &error {
+        DeviceError::Mig { .. } => "name other GPUs with --devices, or --devices cpu",
+        DeviceError::Visible { .. } => {
+            "name each GPU once, by its number or its whole UUID; `nvidia-smi -L` lists them"
+        }
+        _ => "write auto, cpu, cpu:N for N slots, or cuda:0,2",
+    };
+    Failure::new(ExitCode::Usage, error.to_string(), help.to_owned())
 }
 
 /// Runs the asynchronous part of a command on this thread. Signals and engines are heard on another, so that they are while

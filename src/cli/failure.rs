@@ -274,7 +274,7 @@ impl From<StoreError> for Failure {
                 "`loragrid run SWEEP.toml` makes the first results; --db names another file".into(),
             ),
             StoreError::NoRoom { .. } => {
-                (ExitCode::Disk, "free some space, or name a database on another disk with --db".into())
+                (ExitCode::Disk, "free some space (`loragrid gc --dry-run` shows what may go), or name a database on another disk with --db".into())
             }
             StoreError::Full => (
                 ExitCode::Disk,

@@ -123,7 +123,9 @@ impl Screen {
             }
             Progress::LogsLost { folder } => {
                 let folder = folder.display();
-                self.line(&format!("the disk of {folder} is full: jobs go on, and lines of their logs are lost"));
+                self.line(&format!(
+                    "the disk of {folder} is full: jobs go on, and lines of their logs are lost"
+                ));
             }
             Progress::Quarantined { device, reason } => {
                 self.line(&format!("quarantined {device}: engines crash on start; last error: {reason}"));

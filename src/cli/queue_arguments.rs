@@ -12,6 +12,9 @@ use crate::job::SweepName;
 pub(crate) struct SubmitArguments {
     #[command(flatten)]
     pub(super) sweep: SweepArguments,
+    /// The devices that will run it, as for `work`; cuda also where no GPU is, as on a login node
+    #[arg(long, value_name = "DEVICES", default_value = "auto")]
+    pub(super) devices: String,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

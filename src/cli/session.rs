@@ -6,7 +6,7 @@ use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::model_arguments::LoadArguments;
 use crate::checkpoint::{Checkpoint, ModelTokenizer};
-use crate::device::{Inventory, Slot, auto_dtype, slots};
+use crate::device::{DeviceKind, Inventory, Slot, slots};
 use crate::job::{BaseForm, DType, Quantize};
 use crate::protocol::{Device, Event, FailureKind, FrameError, LoadOrder, Order};
 use crate::worker::{Engine, EngineHandle, Place, find_engine};
@@ -15,16 +15,17 @@ use crate::worker::{Engine, EngineHandle, Place, find_engine};
 fn slot_of(device: &str) -> Result<Slot, Failure> {
     let help = "name cpu, or one GPU as cuda:0; `loragrid doctor` shows them".to_owned();
     let usage = |message: String| Failure::new(ExitCode::Usage, message, help.clone());
-    let mut found = slots(device, &Inventory::find()).map_err(|error| usage(error.to_string()))?;
+    let mut found = slots(device, &Inventory::find(), &|| true).map_err(|error| usage(error.to_string()))?;
     match (found.pop(), found.is_empty()) {
         (Some(slot), true) => Ok(slot),
         _ => Err(usage(format!("--device {device} is not one device"))),
     }
 }
 
-/// The compute dtype where none is named: every GPU computes in bf16, a CPU where it has the instructions.
+/// The compute dtype where none is named: that of a sweep on this device.
 fn auto(device: &str) -> DType {
-    if device.starts_with("cuda") { DType::Bf16 } else { auto_dtype() }
+    let kind = DeviceKind::named(device, &Inventory::find(), &|| true);
+    kind.unwrap_or_else(|_| DeviceKind::of_this_cpu()).auto_dtype()
 }
 
 /// A running engine.

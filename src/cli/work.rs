@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use clap::Args;
+use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -12,7 +15,7 @@ use super::failure::Failure;
 use super::notify::{tell_end, tell_failure, tell_start};
 use super::output::write_error;
 use super::progress::Display;
-use crate::device::{Inventory, Slot, slots};
+use crate::device::Inventory;
 use crate::plan::{PACK_MOST, Plan};
 use crate::runner::{Limits, RunSummary, Runner, Stopped};
 use crate::spec::Notify;
@@ -43,13 +46,6 @@ pub(super) struct WorkingArguments {
 }
 
 impl WorkingArguments {
-    /// The slots. Error: devices that cannot be had.
-    pub(super) fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, Failure> {
-        let help = "write auto, cpu, cpu:N for N slots, or cuda:0,2".to_owned();
-        slots(&self.devices, inventory)
-            .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), help))
-    }
-
     /// The engine, where a plan needs one. Error: it is not found.
     pub(super) fn engine(&self, plan: &Plan) -> Result<PathBuf, Failure> {
         if plan.to_run().next().is_none() {
@@ -69,7 +65,8 @@ impl WorkingArguments {
         limits: &Limits,
     ) -> Result<Runner<'a>, Failure> {
         let inventory = Inventory::find();
-        let (slots, results, limits) = (self.slots(&inventory)?, environment.results(), limits.clone());
+        let (slots, results, limits) =
+            (environment.slots(&inventory)?, environment.results(), limits.clone());
         Ok(Runner { store, engine, slots, inventory, results, limits, pack: self.pack as usize })
     }
 
@@ -135,10 +132,13 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
             None => std::future::pending().await,
         };
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                () = hung_up() => {}
+            let own = tokio::select! {
+                _ = interrupt.recv() => Signal::SIGINT,
+                _ = terminate.recv() => Signal::SIGTERM,
+                () = hung_up() => Signal::SIGHUP,
+            };
+            if IS_PLANNING.load(Ordering::SeqCst) {
+                end_by(own);
             }
             waiting.lose();
             if sender.send(()).await.is_err() {
@@ -147,6 +147,24 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
         }
     });
     (receiver, patience)
+}
+
+/// Whether a sweep is being planned, which may take minutes and can be broken off at any place.
+static IS_PLANNING: AtomicBool = AtomicBool::new(false);
+
+/// Plans on this thread. A wish to stop ends the process meanwhile: nothing runs yet, and nothing is lost.
+pub(super) fn plan_interruptibly<T>(plan: impl FnOnce() -> T) -> T {
+    IS_PLANNING.store(true, Ordering::SeqCst);
+    let planned = plan();
+    IS_PLANNING.store(false, Ordering::SeqCst);
+    planned
+}
+
+/// Ends this process as the signal would, had nobody listened to it.
+fn end_by(own: Signal) {
+    // SAFETY: the default action of a signal runs no code of this process.
+    let _ = unsafe { nix::sys::signal::signal(own, SigHandler::SigDfl) };
+    let _ = nix::sys::signal::raise(own);
 }
 
 /// Whether this process ignores a signal.

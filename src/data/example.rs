@@ -42,6 +42,11 @@ impl Encoded {
     pub fn tokens(&self) -> u64 {
         self.examples.iter().map(|example| example.tokens.len() as u64).sum()
     }
+
+    /// Tokens of the longest row.
+    pub fn longest(&self) -> u64 {
+        self.examples.iter().map(|example| example.tokens.len() as u64).max().unwrap_or_default()
+    }
 }
 
 /// How rows are encoded.

@@ -8,6 +8,7 @@ use nvml_wrapper::enums::device::UsedGpuMemory;
 use serde::Deserialize;
 
 use super::DeviceError;
+use super::kind::Capability;
 use crate::job::Bytes;
 
 /// What a card is called for good, and what `CUDA_VISIBLE_DEVICES` calls it.
@@ -28,6 +29,10 @@ pub struct Card {
     pub free: Bytes,
     /// Who holds the rest, as far as the driver says.
     pub holders: Vec<Holder>,
+    /// What it can do, if the driver says it.
+    pub capability: Option<Capability>,
+    /// Whether it is cut into instances.
+    pub mig: bool,
 }
 
 /// A process that holds memory of a card.
@@ -44,8 +49,8 @@ pub struct Holder {
 pub enum Inventory {
     /// No cards.
     None,
-    /// A file that is read anew each time: `[[card]]` with `id`, `name`, `memory` in bytes and `processes` of `pid` and
-    /// `memory`.
+    /// A file that is read anew each time: `[[card]]` with `id`, `name`, `memory` in bytes, and perhaps `capability`, `mig`, and
+    /// `processes` of `pid` and `memory`.
     File(PathBuf),
     /// The driver.
     Driver(Box<Nvml>),
@@ -66,6 +71,10 @@ struct CardEntry {
     memory: Bytes,
     #[serde(default)]
     processes: Vec<Holder>,
+    #[serde(default)]
+    capability: Option<Capability>,
+    #[serde(default)]
+    mig: bool,
 }
 
 impl Inventory {
@@ -94,31 +103,57 @@ impl Inventory {
         }
     }
 
-    /// The cards that this process sees: those that `CUDA_VISIBLE_DEVICES` names, in its order, or all of them.
+    /// The cards that this process sees: those that `CUDA_VISIBLE_DEVICES` names, in its order, or all of them. Errors: as
+    /// [`Self::cards`], names that are not of one card each.
     pub fn visible(&self) -> Result<Vec<Card>, DeviceError> {
         let cards = self.cards()?;
         Ok(match std::env::var("CUDA_VISIBLE_DEVICES") {
-            Ok(named) => choose(&cards, &named),
+            Ok(named) => choose(&cards, &named).map_err(|why| DeviceError::Visible { text: named, why })?,
             Err(_) => cards,
         })
     }
 }
 
 /// The cards that a list names by place or by the start of their identity. As CUDA has it: what comes after a name that is
-/// none does not count.
-fn choose(cards: &[Card], named: &str) -> Vec<Card> {
-    let find = |name: &str| match name.parse::<usize>() {
-        Ok(place) => cards.get(place),
-        Err(_) => cards.iter().find(|card| name.len() > 3 && card.id.0.starts_with(name)),
-    };
-    named.split(',').map_while(|name| find(name.trim()).cloned()).collect()
+/// none does not count. Errors: an instance of a card, the start of several identities, a card twice.
+fn choose(cards: &[Card], named: &str) -> Result<Vec<Card>, String> {
+    let mut chosen: Vec<Card> = Vec::new();
+    for name in named.split(',').map(str::trim) {
+        if name.starts_with("MIG-") {
+            return Err(format!(
+                "{name} is an instance of a GPU in MIG mode, and loragrid runs on whole GPUs only"
+            ));
+        }
+        let found: Vec<&Card> = match name.parse::<usize>() {
+            Ok(place) => cards.get(place).into_iter().collect(),
+            Err(_) if name.len() > 3 => cards.iter().filter(|card| card.id.0.starts_with(name)).collect(),
+            Err(_) => Vec::new(),
+        };
+        match found.as_slice() {
+            [] => break,
+            [card] if chosen.iter().any(|known| known.id == card.id) => {
+                return Err(format!("it names {} twice", card.id.0));
+            }
+            [card] => chosen.push((*card).clone()),
+            several => return Err(format!("{name} is the start of {} GPUs", several.len())),
+        }
+    }
+    Ok(chosen)
 }
 
 impl CardEntry {
     fn now(self) -> Card {
         let held: u64 = self.processes.iter().map(|holder| holder.memory.0).sum();
         let free = Bytes(self.memory.0.saturating_sub(held));
-        Card { id: self.id, name: self.name, memory: self.memory, free, holders: self.processes }
+        Card {
+            id: self.id,
+            name: self.name,
+            memory: self.memory,
+            free,
+            holders: self.processes,
+            capability: self.capability,
+            mig: self.mig,
+        }
     }
 }
 
@@ -162,6 +197,12 @@ fn driver_cards(driver: &Nvml) -> Result<Vec<Card>, nvml_wrapper::error::NvmlErr
                 memory: Bytes(memory.total),
                 free: Bytes(memory.free),
                 holders: processes.into_iter().map(holder).collect(),
+                capability: device
+                    .cuda_compute_capability()
+                    .ok()
+                    .map(|own| Capability { major: own.major as u32, minor: own.minor as u32 }),
+                // GPUs without instances do not know the question.
+                mig: device.mig_mode().is_ok_and(|mode| mode.current != 0),
             })
         })
         .collect()
@@ -173,19 +214,34 @@ mod tests {
 
     fn card(id: &str, holders: &[(u32, u64)]) -> Card {
         let processes = holders.iter().map(|&(pid, memory)| Holder { pid, memory: Bytes(memory) }).collect();
-        CardEntry { id: CardId(id.to_owned()), name: "a card".to_owned(), memory: Bytes(80), processes }.now()
+        CardEntry {
+            id: CardId(id.to_owned()),
+            name: "a card".to_owned(),
+            memory: Bytes(80),
+            processes,
+            capability: None,
+            mig: false,
+        }
+        .now()
     }
 
     #[test]
     fn visible_cards_are_named_by_place_or_identity() {
         let cards = [card("GPU-aa", &[]), card("GPU-ab", &[]), card("GPU-cc", &[])];
-        let ids = |named| choose(&cards, named).into_iter().map(|card| card.id.0).collect::<Vec<_>>();
+        let ids =
+            |named| choose(&cards, named).unwrap().into_iter().map(|card| card.id.0).collect::<Vec<_>>();
         assert_eq!(ids("2,0"), ["GPU-cc", "GPU-aa"]);
         assert_eq!(ids("GPU-c, 1"), ["GPU-cc", "GPU-ab"]);
         for none in ["", "-1", "7", "none"] {
             assert_eq!(ids(none), Vec::<String>::new());
         }
         assert_eq!(ids("1,-1,0"), ["GPU-ab"]);
+        for (wrong, why) in
+            [("0,0", "twice"), ("1,GPU-ab", "twice"), ("GPU-a", "start of 2"), ("MIG-1", "MIG mode")]
+        {
+            let told = choose(&cards, wrong).unwrap_err();
+            assert!(told.contains(why), "{wrong}: {told}");
+        }
     }
 
     #[test]

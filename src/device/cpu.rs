@@ -3,12 +3,9 @@
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
-use super::{DeviceError, DeviceName, Slot};
-use crate::job::{Bytes, DType};
+use super::{CPU_TOKEN_BUDGET, DeviceError, DeviceName, Slot};
+use crate::job::Bytes;
 use crate::scheduler::SlotId;
-
-/// Most tokens of one pass on a CPU.
-const TOKEN_BUDGET: usize = 1024;
 
 /// The CPU as one slot with every core that this process may use.
 pub fn cpu_slots() -> Vec<Slot> {
@@ -35,7 +32,7 @@ fn slot(number: usize, device: DeviceName, cores: Vec<usize>) -> Slot {
         device,
         threads: cores.len().max(1),
         cores,
-        token_budget: TOKEN_BUDGET,
+        token_budget: CPU_TOKEN_BUDGET,
         // Processes share it with everything else: what is free now says little of what will be.
         memory: Bytes(u64::MAX),
         card: None,
@@ -48,14 +45,4 @@ pub(super) fn usable_cores() -> Vec<usize> {
     let cores: Vec<usize> = (0..CpuSet::count()).filter(|core| set.is_set(*core).unwrap_or(false)).collect();
     let limit = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     cores.into_iter().take(limit).collect()
-}
-
-/// What `train.dtype = "auto"` means here: bf16 where the processor multiplies it in hardware, else single precision.
-pub fn auto_dtype() -> DType {
-    let has = |flag: &str| {
-        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default().to_owned();
-        flags.split_whitespace().any(|word| word == flag)
-    };
-    if has("avx512_bf16") || has("amx_bf16") { DType::Bf16 } else { DType::Fp32 }
 }

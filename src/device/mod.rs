@@ -2,6 +2,8 @@
 
 mod cards;
 mod cpu;
+mod kind;
+mod memory;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +11,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use cards::{Card, CardId, Holder, Inventory};
-pub use cpu::{auto_dtype, cpu_slots};
+pub use cpu::cpu_slots;
+pub use kind::{Capability, DeviceKind};
+pub use memory::available_memory;
 
 use crate::job::Bytes;
 use crate::scheduler::SlotId;
@@ -80,6 +84,20 @@ pub enum DeviceError {
         /// As written.
         text: String,
     },
+    /// A GPU that is cut into instances.
+    #[error("{card} is in MIG mode, and loragrid runs on whole GPUs only")]
+    Mig {
+        /// Its name.
+        card: String,
+    },
+    /// `CUDA_VISIBLE_DEVICES` does not say which GPUs are meant.
+    #[error("CUDA_VISIBLE_DEVICES = '{text}': {why}")]
+    Visible {
+        /// As written.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No device.
     #[error("'{text}' is no device")]
     Unknown {
@@ -99,39 +117,73 @@ pub enum DeviceError {
     Driver(String),
 }
 
-/// Most tokens of one pass on a graphics card.
+/// Most tokens of one pass on a CPU.
+const CPU_TOKEN_BUDGET: usize = 1024;
+/// Most tokens of one pass on a GPU.
 const CARD_TOKEN_BUDGET: usize = 4096;
 
-/// The slots that a text names: `cpu` (all cores as one), `cpu:N` (N shares of them), `cuda` (every card), `cuda:0,2` (some of
-/// those that this process sees), `auto` (the cards of an inventory file, else the processor: the engine does not compute on
-/// real cards yet). Errors: see [`DeviceError`].
-pub fn slots(text: &str, inventory: &Inventory) -> Result<Vec<Slot>, DeviceError> {
+/// The slots that a text names: `cpu` (all cores as one), `cpu:N` (N shares of them), `cuda` (every GPU), `cuda:0,2` (some of
+/// those that this process sees), `auto` (the GPUs if there are any and the engine computes on them, else the CPU). Errors: see
+/// [`DeviceError`].
+pub fn slots(
+    text: &str,
+    inventory: &Inventory,
+    engine_has_cuda: &dyn Fn() -> bool,
+) -> Result<Vec<Slot>, DeviceError> {
     let unknown = || DeviceError::Unknown { text: text.to_owned() };
-    let count = |text: &str| text.trim().parse::<usize>().map_err(|_| unknown());
     match text.split_once(':').map_or((text, None), |(kind, rest)| (kind, Some(rest))) {
-        ("auto", None) if matches!(inventory, Inventory::File(_)) => match inventory.visible()? {
+        ("auto", None) => match gpus_for_auto(inventory, engine_has_cuda)? {
             cards if cards.is_empty() => Ok(cpu_slots()),
             cards => Ok(card_slots(cards.into_iter().enumerate().collect())),
         },
-        ("auto" | "cpu", None) => Ok(cpu_slots()),
-        ("cpu", Some(rest)) => cpu_shares(count(rest).ok().filter(|count| *count > 0).ok_or_else(unknown)?),
-        ("cuda", rest) => {
-            let seen = inventory.visible()?;
-            let wanted: Vec<usize> = match rest {
-                None => (0..seen.len().max(1)).collect(),
-                Some(list) => list.split(',').map(count).collect::<Result<_, _>>()?,
-            };
-            if (1..wanted.len()).any(|at| wanted[..at].contains(&wanted[at])) {
-                return Err(DeviceError::Twice { text: text.to_owned() });
-            }
-            let card = |number: usize| match seen.get(number) {
-                Some(card) => Ok((number, card.clone())),
-                None => Err(DeviceError::NoCard { wanted: number, seen: seen.len() }),
-            };
-            Ok(card_slots(wanted.into_iter().map(card).collect::<Result<_, _>>()?))
+        ("cpu", None) => Ok(cpu_slots()),
+        ("cpu", Some(rest)) => {
+            cpu_shares(rest.trim().parse().ok().filter(|count| *count > 0).ok_or_else(unknown)?)
         }
+        ("cuda", _) => Ok(card_slots(chosen_cards(text, inventory)?)),
         _ => Err(unknown()),
     }
+}
+
+/// The GPUs that `auto` takes: all that this process sees, if the engine computes on GPUs. Errors: the driver does not answer, a GPU
+/// that cannot be used.
+fn gpus_for_auto(
+    inventory: &Inventory,
+    engine_has_cuda: &dyn Fn() -> bool,
+) -> Result<Vec<Card>, DeviceError> {
+    let cards = inventory.visible()?;
+    // What a file makes up is for tests of placement, whatever the engine.
+    if cards.is_empty() || !(matches!(inventory, Inventory::File(_)) || engine_has_cuda()) {
+        return Ok(Vec::new());
+    }
+    cards.iter().try_for_each(whole)?;
+    Ok(cards)
+}
+
+/// The GPUs that `cuda` or `cuda:0,2` names, with their places among those that this process sees. Errors: as [`slots`].
+fn chosen_cards(text: &str, inventory: &Inventory) -> Result<Vec<(usize, Card)>, DeviceError> {
+    let unknown = || DeviceError::Unknown { text: text.to_owned() };
+    let seen = inventory.visible()?;
+    let wanted: Vec<usize> = match text.split_once(':') {
+        None => (0..seen.len().max(1)).collect(),
+        Some((_, list)) => {
+            let number = |own: &str| own.trim().parse::<usize>().map_err(|_| unknown());
+            list.split(',').map(number).collect::<Result<_, _>>()?
+        }
+    };
+    if (1..wanted.len()).any(|at| wanted[..at].contains(&wanted[at])) {
+        return Err(DeviceError::Twice { text: text.to_owned() });
+    }
+    let card = |number: usize| match seen.get(number) {
+        Some(card) => whole(card).map(|()| (number, card.clone())),
+        None => Err(DeviceError::NoCard { wanted: number, seen: seen.len() }),
+    };
+    wanted.into_iter().map(card).collect()
+}
+
+/// Checks that a GPU is not cut into instances. Error: [`DeviceError::Mig`].
+fn whole(card: &Card) -> Result<(), DeviceError> {
+    if card.mig { Err(DeviceError::Mig { card: card.name.clone() }) } else { Ok(()) }
 }
 
 /// A slot for each card, with its share of the cores.
@@ -159,15 +211,15 @@ mod tests {
     #[test]
     fn shares_of_the_processor_have_every_core_once() {
         let all = cpu_slots().remove(0).cores;
-        let shares = slots(&format!("cpu:{}", all.len()), &Inventory::None).unwrap();
+        let shares = slots(&format!("cpu:{}", all.len()), &Inventory::None, &|| true).unwrap();
         assert_eq!(shares.iter().flat_map(|slot| slot.cores.clone()).collect::<Vec<_>>(), all);
         assert!(shares.iter().enumerate().all(|(n, slot)| slot.device == DeviceName::CpuShare(n)));
-        assert_eq!(slots("auto", &Inventory::None).unwrap(), cpu_slots());
+        assert_eq!(slots("auto", &Inventory::None, &|| true).unwrap(), cpu_slots());
     }
 
     #[test]
     fn what_cannot_be_had_is_refused_by_name() {
-        let refused = |text| slots(text, &Inventory::None).unwrap_err().to_string();
+        let refused = |text| slots(text, &Inventory::None, &|| true).unwrap_err().to_string();
         assert!(refused("cpu:100000").starts_with("100000 slots are wanted, this process may use "));
         assert_eq!(refused("cuda:0,2"), "cuda:0 is wanted, this process sees 0 cards");
         assert_eq!(refused("cuda"), "cuda:0 is wanted, this process sees 0 cards");

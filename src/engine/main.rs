@@ -23,10 +23,11 @@ mod tensor;
 mod train;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process::ExitCode;
 
-use loragrid::protocol::EVENT_DESCRIPTOR;
+use loragrid::protocol::{EVENT_DESCRIPTOR, PROTOCOL_VERSION};
 use tracing_subscriber::EnvFilter;
 
 /// libtorch allocates through it too: as `malloc`, it comes before the system's.
@@ -34,6 +35,9 @@ use tracing_subscriber::EnvFilter;
 static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--describe") {
+        return describe();
+    }
     let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     // A line that a full disk does not take is lost; telling so on the same disk would end the engine.
@@ -50,6 +54,15 @@ fn main() -> ExitCode {
             tracing::error!("the stream of orders broke: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what this engine can do, as one JSON object.
+fn describe() -> ExitCode {
+    let text = serde_json::json!({ "protocol": PROTOCOL_VERSION, "cuda": tch::Cuda::is_available() });
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -15,6 +15,7 @@ use super::job::PlannedJob;
 use super::models::PlannedModel;
 use super::samples::PlannedSample;
 use super::tasks::{PlannedGroup, PlannedTask};
+use crate::device::DeviceKind;
 use crate::job::{DType, EvalConfig, JobConfig, SweepName};
 use crate::spec::{Keep, SweepSpec};
 use crate::task::Metric;
@@ -44,6 +45,8 @@ pub struct Plan {
     pub samples: Vec<PlannedSample>,
     /// Base models first, then references, then the grid in order.
     pub jobs: Vec<PlannedJob>,
+    /// The kind of device that it is planned for.
+    pub device: DeviceKind,
     /// Training speed that the estimates use, by model.
     pub throughput: Vec<Throughput>,
     /// What stays on disk.
@@ -62,13 +65,13 @@ impl Plan {
     pub fn build(spec: &SweepSpec, context: &mut PlanContext<'_>, known: &Known) -> Result<Self, PlanError> {
         let expansion = expand(spec)?;
         context.roots.named.extend(spec.data_sets.clone());
-        let auto = context.auto_dtype;
+        let auto = context.device.auto_dtype();
         let configs = expansion
             .cells
             .iter()
             .map(|settings| JobConfig::from_settings(settings, auto).map_err(PlanError::Setting))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut builder = Builder::new(spec, known);
+        let mut builder = Builder::new(spec, known, context.device);
         let places = builder.find_everything(&configs, context)?;
         let objective = builder.objective()?;
         let references = builder.references(context)?;
@@ -94,6 +97,7 @@ impl Plan {
             objective,
             samples: builder.samples,
             jobs,
+            device: context.device,
             keep: spec.keep,
             blockers: builder.blockers.into_iter().collect(),
             warnings: expansion.warnings,
@@ -114,6 +118,7 @@ impl Plan {
 pub(super) struct Builder<'a> {
     pub(super) spec: &'a SweepSpec,
     pub(super) known: &'a Known,
+    pub(super) device: DeviceKind,
     pub(super) folder: PathBuf,
     pub(super) models: Vec<PlannedModel>,
     pub(super) by_name: HashMap<(String, Option<String>), usize>,
@@ -128,10 +133,11 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(spec: &'a SweepSpec, known: &'a Known) -> Self {
+    fn new(spec: &'a SweepSpec, known: &'a Known, device: DeviceKind) -> Self {
         Self {
             spec,
             known,
+            device,
             folder: spec.folder(),
             models: Vec::new(),
             by_name: HashMap::new(),

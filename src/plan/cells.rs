@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::build::Builder;
 use super::context::PlanContext;
 use super::error::PlanError;
-use super::estimate::{Estimate, MemoryDevice, MemoryEstimate};
+use super::estimate::{Estimate, MemoryEstimate};
 use super::gather::Places;
 use super::job::{PlannedJob, Work};
 use crate::checkpoint::trainable_parameters;
@@ -55,7 +55,7 @@ impl Builder<'_> {
             }
             let (tasks, label) =
                 ((0..self.tasks.len()).collect(), self.models[model].short_name().to_owned());
-            jobs.push(self.base(model, context.auto_dtype, tasks, &settings, label));
+            jobs.push(self.base(model, context.device.auto_dtype(), tasks, &settings, label));
         }
         Ok(jobs)
     }
@@ -164,7 +164,7 @@ impl Builder<'_> {
             label,
             trainable: trainable_parameters(shape, &config.lora),
             tokens: (data.mean_tokens * trained_rows as f64) as u64,
-            memory: Some(MemoryEstimate::of(shape, &config.train, &config.lora, MemoryDevice::Cpu)),
+            memory: Some(MemoryEstimate::of(shape, &config.train, &config.lora, (self.device, data.longest))),
             work: Work::Train { data: places.data, config: Box::new(config) },
         };
         Ok(self.job(draft, &places.tasks))

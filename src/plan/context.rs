@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::FileDigests;
 use crate::data::DataRoots;
+use crate::device::DeviceKind;
 use crate::hub::Cache;
 use crate::job::{DType, Digest, JobId};
 use crate::task::TaskIndex;
@@ -16,8 +17,8 @@ pub struct PlanContext<'a> {
     pub roots: DataRoots,
     /// Digests of files.
     pub digests: &'a mut dyn FileDigests,
-    /// What `train.dtype = "auto"` means here.
-    pub auto_dtype: DType,
+    /// The kind of device that will run the jobs.
+    pub device: DeviceKind,
     /// Models that a hub gave.
     pub models: Cache,
     /// The names of tasks.

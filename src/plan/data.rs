@@ -27,6 +27,8 @@ pub struct PlannedData {
     pub rows: u64,
     /// Mean tokens of a row.
     pub mean_tokens: f64,
+    /// Tokens of the longest row.
+    pub longest: u64,
     /// The encoded rows, if rows and tokenizer are here.
     pub encoded: Option<Arc<Encoded>>,
     /// The file name of the encoded rows in the cache.
@@ -90,6 +92,7 @@ impl PlannedData {
             template: template.identity(),
             rows: encoded.examples.len() as u64,
             mean_tokens: encoded.tokens() as f64 / encoded.examples.len() as f64,
+            longest: encoded.longest(),
             encoded: Some(Arc::new(encoded)),
             cache_name,
             damaged,
@@ -109,6 +112,7 @@ impl PlannedData {
             template: config.template.clone(),
             rows,
             mean_tokens: mean_tokens.min(config.train.max_seq_length as f64),
+            longest: config.train.max_seq_length,
             encoded: None,
             cache_name: String::new(),
             damaged: false,

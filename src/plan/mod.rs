@@ -22,7 +22,7 @@ pub use build::Plan;
 pub use context::{Known, LastVersion, PlanContext};
 pub use data::PlannedData;
 pub use error::PlanError;
-pub use estimate::{Estimate, MemoryDevice, MemoryEstimate, Throughput, weight_bytes};
+pub use estimate::{Estimate, MemoryEstimate, Throughput, weight_bytes};
 pub use expand::{Expansion, expand};
 pub use job::{PlannedJob, Work};
 pub use models::{LocalModel, ModelFiles, PlannedModel, hub_models};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::build::Plan;
 use super::job::{PlannedJob, Work};
+use crate::device::{Slot, available_memory};
 use crate::job::{BaseForm, Bytes, Seconds, Variant};
 
 /// Jobs of a pack where nothing says otherwise: with more, one that dies takes too many with it.
@@ -20,6 +21,20 @@ pub struct PackRules {
     pub memory: Bytes,
     /// Most tokens of one pass.
     pub token_budget: usize,
+}
+
+impl PackRules {
+    /// The rules for slots. CPU slots share what is available now.
+    pub fn of(slots: &[Slot], most: usize) -> Self {
+        let share = available_memory().0 / slots.len().max(1) as u64;
+        let memory = |slot: &Slot| if slot.card.is_some() { slot.memory } else { Bytes(share) };
+        Self {
+            most,
+            slots: slots.len(),
+            memory: slots.iter().map(memory).max().unwrap_or(Bytes(u64::MAX)),
+            token_budget: slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
+        }
+    }
 }
 
 /// Jobs that run together.

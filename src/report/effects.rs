@@ -371,11 +371,13 @@ mod tests {
     #[test]
     fn the_axis_that_moves_the_score_comes_first_and_seeds_are_averaged() {
         let board = board(&[
-            (8, "adamw", 1, 0.2),
-            (8, "adamw", 2, 0.4),
-            (8, "sgd", 1, 0.1),
+            (8, "adamw", 1, 0.21),
+            (8, "adamw", 2, 0.25),
+            (8, "sgd", 1, 0.2),
             (16, "adamw", 1, 0.6),
-            (16, "sgd", 1, 0.4),
+            (16, "adamw", 2, 0.62),
+            (16, "sgd", 1, 0.58),
+            (16, "sgd", 2, 0.61),
         ]);
         let effects = axis_effects(&board, None).unwrap();
         assert_eq!((effects.cells, effects.complete), ((4, 4), true));

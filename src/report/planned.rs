@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value as Json, json};
 
 use super::table::{Cell, Column, Table};
+use crate::device::DeviceKind;
 use crate::job::{Bytes, JobId, Settings};
-use crate::plan::{
-    MemoryDevice, MemoryEstimate, Pack, PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs,
-};
+use crate::plan::{MemoryEstimate, Pack, PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs};
 use crate::spec::KeepAdapters;
 
 /// More jobs than this are folded by axis.
@@ -86,6 +85,17 @@ pub fn settings_table(settings: &Settings) -> Table {
     Table { columns, rows: settings.iter().map(row).collect() }
 }
 
+/// The kinds of devices whose memory is told.
+const KINDS: [DeviceKind; 2] = [DeviceKind::Cpu { bf16: true }, DeviceKind::Cuda { capability: None }];
+
+/// Tokens of the longest row that a job trains on.
+fn longest_row(plan: &Plan, job: &PlannedJob) -> u64 {
+    match job.work {
+        Work::Train { data, .. } => plan.data[data].longest,
+        Work::Base => 0,
+    }
+}
+
 /// The parts of a job's memory on each kind of device.
 pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
     let Work::Train { config, .. } = &job.work else { return None };
@@ -94,8 +104,9 @@ pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
         ["weights", "adapter", "optimizer", "activations", "logits", "runtime", "all"]
             .map(|part| Column::number(part, None)),
     );
-    let row = |(name, device): (&str, MemoryDevice)| {
-        let memory = MemoryEstimate::of(shape, &config.train, &config.lora, device);
+    let longest = longest_row(plan, job);
+    let row = |(name, device): (&str, DeviceKind)| {
+        let memory = MemoryEstimate::of(shape, &config.train, &config.lora, (device, longest));
         let parts = [
             memory.weights,
             memory.adapter,
@@ -108,10 +119,7 @@ pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
         let sizes = parts.map(|bytes| Cell::Text(bytes.to_string()));
         [Cell::Text(name.to_owned())].into_iter().chain(sizes).collect()
     };
-    let rows = [
-        ("CPU, passes of 1,024 tokens", MemoryDevice::Cpu),
-        ("GPU, passes of 4,096 tokens", MemoryDevice::Cuda),
-    ];
+    let rows = [("CPU, passes of 1,024 tokens", KINDS[0]), ("GPU, passes of 4,096 tokens", KINDS[1])];
     Some(Table { columns: columns.collect(), rows: rows.map(row).to_vec() })
 }
 
@@ -197,9 +205,10 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         (key.path.to_owned(), json!({ "value": setting.value, "from": setting.origin.to_string() }))
     });
     let model = &plan.models[job.model];
+    let longest = longest_row(plan, job);
     let memory = |device| match &job.work {
         Work::Train { config, .. } => {
-            Some(MemoryEstimate::of(&model.config, &config.train, &config.lora, device).total())
+            Some(MemoryEstimate::of(&model.config, &config.train, &config.lora, (device, longest)).total())
         }
         _ => None,
     };
@@ -213,7 +222,7 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         "train": job.train_missing,
         "score": job.missing.iter().map(|&at| &plan.tasks[job.wanted[at].0].task.name).collect::<Vec<_>>(),
         "estimate": job.estimate,
-        "memory_bytes": { "cpu": memory(MemoryDevice::Cpu), "cuda": memory(MemoryDevice::Cuda) },
+        "memory_bytes": { "cpu": memory(KINDS[0]), "cuda": memory(KINDS[1]) },
         "settings": settings.collect::<serde_json::Map<_, _>>(),
     })
 }

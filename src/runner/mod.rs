@@ -1,5 +1,6 @@
 //! The one loop that knows scheduler, device, store and worker: it carries out a plan.
 
+mod begin;
 mod death;
 mod ending;
 mod error;

@@ -1,7 +1,7 @@
 //! The loop.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -10,18 +10,18 @@ use super::Progress;
 use super::death::{Deaths, relieve};
 use super::error::RunError;
 use super::heartbeat::Heartbeat;
-use super::job::{JobFiles, Leaving, RunningJob};
+use super::job::Leaving;
 use super::limits::Limits;
 use super::pack::{Next, RunningPack};
 use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
 use super::trouble::Trouble;
 use crate::device::{DeviceName, Inventory, Slot};
-use crate::job::{AttemptNumber, Bytes, JobId, JobState, Seconds};
-use crate::plan::{PackRules, Plan, PlannedJob, Work, packs};
+use crate::job::{Bytes, JobId, JobState, Seconds};
+use crate::plan::{PackRules, Plan, PlannedJob, packs};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::scheduler::{Effect, Event, Scheduler, SlotId};
-use crate::store::{Attempt, AttemptEnd, Observer, Owner, Store, Writing};
+use crate::store::{AttemptEnd, Observer, Owner, Store};
 use crate::worker::Place;
 
 /// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
@@ -51,7 +51,7 @@ pub struct Runner<'a> {
 pub(super) struct Running<'a, 'w> {
     pub(super) runner: &'a Runner<'a>,
     pub(super) plan: &'a Plan,
-    jobs: HashMap<JobId, &'a PlannedJob>,
+    pub(super) jobs: HashMap<JobId, &'a PlannedJob>,
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
     /// The jobs that are missing, in the packs in which they run, with the memory of each.
@@ -79,24 +79,9 @@ pub(super) struct Running<'a, 'w> {
     /// Whether the driver of the GPUs did not answer the last time.
     pub(super) driver_is_lost: bool,
     /// Whether it was told that the disk of the logs is full.
-    logs_are_lost: bool,
+    pub(super) logs_are_lost: bool,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
-}
-
-/// Jobs that were claimed and have not begun.
-pub(super) struct Claimed<'a> {
-    jobs: Vec<(&'a PlannedJob, Attempt)>,
-    /// Most tokens of a pass.
-    budget: usize,
-    /// The log of all of them.
-    log: PathBuf,
-}
-
-/// Whether the disk of a file that is to be written has no room at all.
-fn is_full(path: &Path) -> bool {
-    let folder = path.parent().unwrap_or(path);
-    nix::sys::statvfs::statvfs(folder).is_ok_and(|disk| disk.blocks_available() == 0)
 }
 
 impl Runner<'_> {
@@ -153,12 +138,7 @@ impl Runner<'_> {
     /// The packs of what the plan is missing, for the slots here. Jobs that may have taken their process with them go alone, and
     /// behind the others.
     fn packs(&self, plan: &Plan, lost: &[JobId]) -> Vec<(Vec<JobId>, Bytes)> {
-        let rules = PackRules {
-            most: self.pack,
-            slots: self.slots.len(),
-            memory: self.slots.iter().map(|slot| slot.memory).max().unwrap_or(Bytes(u64::MAX)),
-            token_budget: self.slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
-        };
+        let rules = PackRules::of(&self.slots, self.pack);
         let ids = |jobs: Vec<usize>| -> Vec<JobId> {
             jobs.into_iter().map(|at| plan.jobs[at].id.clone()).collect()
         };
@@ -422,88 +402,5 @@ impl<'a> Running<'a, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Claims jobs and sends their first order. `false`: none of them is queued any more.
-    async fn start_jobs(&mut self, slot: SlotId, jobs: &[JobId]) -> Result<bool, RunError> {
-        let mut writing = self.runner.store.write().await?;
-        let claimed = self.claim(&mut writing, slot, jobs).await?;
-        writing.commit().await?;
-        let Some(claimed) = claimed else { return Ok(false) };
-        self.begin(slot, claimed).await?;
-        Ok(true)
-    }
-
-    fn log(&self, id: &JobId, number: AttemptNumber) -> PathBuf {
-        self.runner.results.join("logs").join(format!("{id}-{number}.log"))
-    }
-
-    /// Claims jobs that are to run together, one lease each. `None`: none of them is queued any more.
-    pub(super) async fn claim(
-        &self,
-        writing: &mut Writing<'_>,
-        slot: SlotId,
-        ids: &[JobId],
-    ) -> Result<Option<Claimed<'a>>, RunError> {
-        let here = &self.runner.slots[slot.0];
-        let smallest = ids.iter().filter_map(|id| self.budgets.get(id)).min();
-        let budget = smallest.copied().unwrap_or(here.token_budget);
-        let mut log: Option<PathBuf> = None;
-        let mut jobs = Vec::new();
-        for id in ids {
-            let Some(&job) = self.jobs.get(id) else { continue };
-            let path = |number| log.clone().unwrap_or_else(|| self.log(id, number));
-            // From the folder of the database, which can be moved.
-            let text = |number| {
-                let path = path(number);
-                path.strip_prefix(&self.runner.results).unwrap_or(&path).display().to_string()
-            };
-            let Some(attempt) = writing.claim(id, &self.owner, here, budget, text).await? else { continue };
-            log = Some(path(attempt.number));
-            jobs.push((job, attempt));
-        }
-        Ok(log.map(|log| Claimed { jobs, budget, log }))
-    }
-
-    /// Sends the first order of attempts.
-    pub(super) async fn begin(&mut self, slot: SlotId, claimed: Claimed<'a>) -> Result<(), RunError> {
-        let Claimed { jobs, budget, log } = claimed;
-        let log = std::path::absolute(&log).unwrap_or(log);
-        let mut members = Vec::new();
-        for (job, attempt) in jobs {
-            let subject = job.subject.digest().to_string();
-            let files = JobFiles {
-                adapter: self.runner.results.join("adapters").join(&subject),
-                tokens: self.tokens(job)?,
-                checkpoints: self.runner.results.join("checkpoints").join(&subject),
-                keeps_less: self.keep_less.contains(&job.id),
-            };
-            let mut running = RunningJob::new(self.plan, job, attempt, files);
-            running.look_up(self.runner.store).await?;
-            (self.watch)(running.started());
-            members.push(running);
-        }
-        if !self.logs_are_lost && is_full(&log) {
-            self.logs_are_lost = true;
-            (self.watch)(Progress::LogsLost { folder: log.parent().unwrap_or(&log).to_owned() });
-        }
-        if let Some(engine) = self.engines.get_mut(&slot) {
-            engine.log.send_replace(Some(log.clone()));
-            engine.give();
-        }
-        self.working.insert(slot, RunningPack::new(self.plan, members, log, budget));
-        self.send_next(slot).await
-    }
-
-    /// The file of a job's encoded rows.
-    fn tokens(&self, job: &PlannedJob) -> Result<PathBuf, RunError> {
-        match &job.work {
-            Work::Train { data, .. } if job.train_missing => {
-                let folder = self.runner.results.join("cache");
-                let cached = self.plan.data[*data].cache_in(&folder);
-                cached.map_err(|source| RunError::Folder { path: folder, source })
-            }
-            _ => Ok(PathBuf::new()),
-        }
     }
 }

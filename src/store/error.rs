@@ -83,7 +83,7 @@ pub enum StoreError {
         source: sqlx::migrate::MigrateError,
     },
     /// There is not even room to begin.
-    #[error("the disk of {} has {free} free, and {needed} are needed", path.display())]
+    #[error("the disk of {} is full: {free} are free, and {needed} are needed", path.display())]
     NoRoom {
         /// The file or folder.
         path: PathBuf,

@@ -1,7 +1,9 @@
 //! Where the engine is.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
+use serde::Deserialize;
 use thiserror::Error;
 
 /// The engine's file name.
@@ -27,6 +29,19 @@ pub fn find_engine(
     let beside = program.and_then(Path::parent).map(|folder| folder.join(NAME));
     let in_path = path_list.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join(NAME));
     beside.into_iter().chain(in_path).find(|path| path.is_file()).ok_or(EngineNotFound)
+}
+
+/// What an engine answers to `--describe`.
+#[derive(Debug, Deserialize)]
+struct Description {
+    cuda: bool,
+}
+
+/// Whether an engine computes on GPUs here, as it says itself; one that does not answer does not.
+pub fn has_cuda(engine: &Path) -> bool {
+    let output = std::process::Command::new(engine).arg("--describe").stdin(Stdio::null()).output();
+    let described = output.ok().and_then(|output| serde_json::from_slice::<Description>(&output.stdout).ok());
+    described.is_some_and(|own| own.cuda)
 }
 
 #[cfg(test)]

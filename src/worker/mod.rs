@@ -5,5 +5,5 @@ mod find;
 mod process;
 
 pub use death::Death;
-pub use find::{EngineNotFound, find_engine};
+pub use find::{EngineNotFound, find_engine, has_cuda};
 pub use process::{Engine, EngineHandle, Place, WorkerError};

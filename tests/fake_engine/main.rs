@@ -24,6 +24,9 @@ use loragrid::task::{RequestScore, build_documents, score_document};
 const STEPS: u64 = 4;
 
 fn main() {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "--describe") {
+        return writeln!(std::io::stdout(), "{{\"cuda\": true}}").expect("somebody asked");
+    }
     if due("die@start") {
         std::process::abort();
     }

@@ -7,7 +7,7 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::DoctorArguments;
-use crate::device::{Card, Inventory, auto_dtype, cpu_slots};
+use crate::device::{Card, DeviceKind, Inventory, available_memory, cpu_slots};
 use crate::job::Bytes;
 use crate::protocol::{Event, PROTOCOL_VERSION};
 use crate::store::Store;
@@ -110,16 +110,17 @@ fn disk(environment: &Environment) -> Finding {
 
 fn processor() -> Finding {
     let slot = cpu_slots().remove(0);
-    let text = format!("{} cores, computes in {} by itself", slot.threads, auto_dtype().as_str());
+    let text = format!(
+        "{} cores, computes in {} by itself",
+        slot.threads,
+        DeviceKind::of_this_cpu().auto_dtype().as_str()
+    );
     Finding { what: "processor", good: true, text }
 }
 
 fn memory() -> Finding {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").trim().parse().unwrap_or_default();
-    let text = format!("{} available", Bytes(kilobytes * 1024));
-    Finding { what: "memory", good: kilobytes > 1 << 20, text }
+    let available = available_memory();
+    Finding { what: "memory", good: available.0 > 1 << 30, text: format!("{available} available") }
 }
 
 /// The graphics cards that engines may see, with what strangers leave free.

@@ -7,7 +7,7 @@ use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_error, write_json, write_line};
-use crate::device::{Inventory, cpu_slots, slots};
+use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
 use crate::plan::{PackRules, Plan, PlannedJob, Throughput, makespan, packs};
 use crate::report::{
@@ -30,28 +30,23 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
     } else if arguments.json {
-        write_json(&plan_json(&plan, rules(arguments.pack)))?;
+        write_json(&plan_json(&plan, rules(arguments.pack, environment)))?;
     } else {
         let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
         let table = if long { folded_table(&plan) } else { plan_table(&plan) };
         write_line(&show_table(&table))?;
-        write_line(&summary(&plan, rules(arguments.pack)))?;
+        write_line(&summary(&plan, rules(arguments.pack, environment)))?;
     }
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
     std::mem::forget(plan);
     Ok(ExitCode::Success)
 }
 
-/// What packs are made for on the devices here, with so many jobs at most.
-pub(in crate::cli) fn rules(most: u64) -> PackRules {
-    let inventory = Inventory::find();
-    let slots = slots("auto", &inventory).unwrap_or_else(|_| cpu_slots());
-    PackRules {
-        most: most as usize,
-        slots: slots.len(),
-        memory: slots.iter().map(|slot| slot.memory).max().unwrap_or(Bytes(u64::MAX)),
-        token_budget: slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
-    }
+/// What packs are made for on the devices that the command names, with so many jobs at most.
+pub(in crate::cli) fn rules(most: u64, environment: &Environment) -> PackRules {
+    // GPUs that are elsewhere are planned as one.
+    let slots = environment.slots(&Inventory::find()).unwrap_or_else(|_| cpu_slots());
+    PackRules::of(&slots, most as usize)
 }
 
 /// How the jobs that are left run: together and one by one.
@@ -149,6 +144,12 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let (adapters, checkpoints) = plan_disk(plan);
     if let Some(memory) = memory {
         lines.push(format!("memory: at most {memory} a job"));
+        let (slots, available) = (rules.slots as u64, available_memory());
+        if matches!(plan.device, DeviceKind::Cpu { .. }) && memory.0.saturating_mul(slots) > available.0 {
+            lines.push(format!(
+                "warning: on {slots} slots that is more than the {available} that are available"
+            ));
+        }
     }
     lines.extend(packs_line(plan, rules));
     if adapters > Bytes(0) || checkpoints > Bytes(0) {

@@ -16,7 +16,7 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
         let prepared = prepare(&arguments.sweep, environment).await?;
         let engine = arguments.working.engine(&prepared.plan)?;
         let (store, spec, plan) = prepared.queue(environment).await?;
-        write_error(&summary(&plan, rules(arguments.working.pack)));
+        write_error(&summary(&plan, rules(arguments.working.pack, environment)));
         let (mut stops, patience) = stops();
         let store = store.with(patience);
         let runner = arguments.working.runner(&store, engine, environment, &limits)?;

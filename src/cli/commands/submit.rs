@@ -11,7 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::models::pull;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::SubmitArguments;
-use crate::job::Bytes;
+use crate::job::{Bytes, Value};
 use crate::plan::PACK_MOST;
 use crate::plan::{Plan, hub_models};
 use crate::report::plan_disk;
@@ -29,7 +29,7 @@ pub(in crate::cli) fn run(
         if arguments.json {
             write_json(&json!({ "sweep": plan.name, "jobs": plan.jobs.len(), "queued": queued }))?;
         } else {
-            write_line(&summary(&plan, rules(PACK_MOST as u64)))?;
+            write_line(&summary(&plan, rules(PACK_MOST as u64, environment)))?;
             write_line("queued; `loragrid work` runs it")?;
         }
         Ok(ExitCode::Success)
@@ -69,12 +69,25 @@ pub(in crate::cli) async fn prepare(
         return Err(failure);
     }
     let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut overrides = sweep.set.clone();
+    overrides.extend(pinned(&spec, &plan));
     let origin = SweepOrigin {
         file: absolute(&sweep.file),
         include_path: sweep.include_path.as_deref().map(absolute),
-        overrides: sweep.set.clone(),
+        overrides,
     };
     Ok(Prepared { spec, plan, origin, store, digests })
+}
+
+/// What `train.dtype = "auto"` was resolved to, for whoever plans the sweep again on another device. Nothing where a rule or an axis
+/// of the file decides it.
+fn pinned(spec: &SweepSpec, plan: &Plan) -> Option<(String, String)> {
+    const PATH: &str = "train.dtype";
+    let value = spec.settings.value(PATH).and_then(Value::as_text).unwrap_or("auto");
+    let by_rule = spec.derive.iter().any(|derive| derive.key.path == PATH)
+        || spec.when.iter().any(|when| when.set.iter().any(|(key, ..)| key.path == PATH))
+        || spec.varied().contains(&PATH);
+    (value == "auto" && !by_rule).then(|| (PATH.to_owned(), plan.device.auto_dtype().as_str().to_owned()))
 }
 
 impl Prepared {
@@ -89,8 +102,12 @@ impl Prepared {
         };
         let (adapters, checkpoints) = plan_disk(&self.plan);
         require_room(store.path(), checkpoints)?;
-        if let Err(error) = require_room(store.path(), Bytes(adapters.0.saturating_add(checkpoints.0))) {
-            write_error(&format!("warning: {error}"));
+        let all = Bytes(adapters.0.saturating_add(checkpoints.0));
+        if require_room(store.path(), all).is_err() {
+            let place = store.results().display().to_string();
+            write_error(&format!(
+                "warning: adapters and checkpoints need {all}, more than is free in {place}"
+            ));
         }
         store.remember(&self.digests).await?;
         store.submit(&self.plan, &self.origin).await?;

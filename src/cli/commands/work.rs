@@ -9,7 +9,7 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
 use crate::cli::queue_arguments::WorkArguments;
-use crate::cli::work::{carry_out, exit_code, stops};
+use crate::cli::work::{carry_out, exit_code, plan_interruptibly, stops};
 use crate::device::Inventory;
 use crate::job::{JobId, JobState};
 use crate::plan::Plan;
@@ -59,7 +59,7 @@ impl BlockedSweeps {
 }
 
 pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    arguments.working.slots(&Inventory::find())?;
+    environment.slots(&Inventory::find())?;
     let limits = arguments.working.limits()?;
     block_on(async {
         let (mut stops, patience) = stops();
@@ -137,7 +137,7 @@ async fn plan_again(store: &Store, name: &str, environment: &Environment) -> Res
     }
     let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
     let (known, mut digests) = (store.known().await?, store.digests().await?);
-    let plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+    let plan = plan_interruptibly(|| environment.plan(&spec, &tasks, &known, &mut digests))?;
     store.remember(&digests).await?;
     let queued = store.jobs_in(Some(name), &[JobState::Queued]).await?;
     if let Some(failure) = Failure::of_blockers(&plan.blockers) {

@@ -144,6 +144,37 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
     assert!(!explained.contains(" -"), "{explained}");
 }
 
+#[test]
+fn a_plan_says_what_counts_as_undone_because_an_earlier_release_made_its_numbers() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.run(None, &[]));
+    // As if an earlier release had run it: under other ids, by other arithmetic.
+    lab.change(&["UPDATE jobs SET numerics = 1".to_owned()]);
+    let told = crate::support::stdout(&lab.0.run(&["plan", "sweep.toml"]));
+    assert!(told.contains("5 of its done jobs are of an earlier loragrid"), "{told}");
+    assert_eq!(lab.0.json(&["plan", "sweep.toml", "--json"])["difference"]["of_earlier_numbers"], 5);
+}
+
+#[test]
+fn a_plan_never_upgrades_a_database_and_reads_one_that_cannot_be_written() {
+    let lab = Lab::new(GRID);
+    let old = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/databases/first_storey.db");
+    std::fs::copy(&old, lab.0.path().join("old.db")).unwrap();
+    let refused = lab.0.run(&["--db", "old.db", "plan", "sweep.toml"]);
+    assert_eq!(refused.status.code(), Some(ExitCode::Database as i32));
+    assert!(std::fs::read(lab.0.path().join("old.db")).unwrap() == std::fs::read(&old).unwrap());
+    let Some(disk) = SmallDisk::new("8m") else { return };
+    succeeded(&lab.run(None, &[]));
+    std::fs::copy(lab.db(), disk.path().join("grid.db")).unwrap();
+    let path = disk.path().display().to_string();
+    let remount =
+        std::process::Command::new("/bin/mount").args(["-o", "remount,ro", &path]).status().unwrap();
+    assert!(remount.success());
+    let db = disk.path().join("grid.db").display().to_string();
+    succeeded(&lab.0.run(&["--db", &db, "plan", "sweep.toml"]));
+    succeeded(&lab.0.run(&["--db", &db, "top"]));
+}
+
 /// A database of the first release, with one sweep of five jobs.
 #[test]
 fn an_older_database_is_upgraded_after_a_copy_and_never_in_passing() {

@@ -217,3 +217,36 @@ fn a_folder_of_tasks_is_counted_and_what_is_refused_is_named() {
     assert!(names.contains(&"utils.other") && names.contains(&"doc_to_txt"), "{names:?}");
     assert!(names.iter().any(|name| name.contains("nothing")), "{names:?}");
 }
+
+#[test]
+fn what_of_tasks_may_not_be_meant_is_told_by_the_plan() {
+    let scratch = Scratch::new();
+    crate::support::tiny_model(&scratch);
+    std::fs::create_dir(scratch.path().join("tasks")).unwrap();
+    let head = |name: &str| {
+        format!(
+            "task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: rows.jsonl}}}}\ntest_split: test\n"
+        )
+    };
+    let body = "output_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: [a, b]\ndoc_to_target: 0\nnum_fewshot: 2\n\
+                fewshot_config: {sampler: first_n, samples: [{question: 'one?'}, {question: 'two?'}]}\n";
+    scratch.write("tasks/rows.jsonl", "{\"question\": \"one?\"}\n{\"question\": \"three?\"}\n");
+    scratch.write("tasks/a.yaml", head("quiz") + body);
+    scratch.write("tasks/b.yaml", head("quiz") + body);
+    scratch.write(
+        "tasks/group.yaml",
+        "group: all\ntask: [quiz, {group: inner, task: [quiz]}]\naggregate_metric_list: [{metric: acc}, {metric: brier_score}]\n",
+    );
+    scratch.write("sweep.toml", crate::support::sweep("eval = [\"all\"]\n"));
+    let output = scratch.run(&["plan", "sweep.toml", "--include-path", "tasks"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = stderr(&output);
+    for warning in [
+        "task quiz: 1 of 2 documents have their own question among their examples",
+        "a.yaml defines it, and so does tasks/b.yaml, which is not used",
+        "group all: none of its tasks has the metric brier_score",
+        "group all: it counts quiz more than once",
+    ] {
+        assert!(told.contains(warning), "{warning} is not in {told}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
 use crate::hub::Hub;
 use crate::plan::{Known, Plan, PlanContext};
 use crate::spec::SweepSpec;
-use crate::store::{RememberedDigests, Store};
+use crate::store::{RememberedDigests, Store, StoreError};
 use crate::task::TaskIndex;
 use crate::worker::{find_engine, has_cuda};
 
@@ -84,6 +84,24 @@ impl Environment {
         let (roots, tasks, device) = (self.roots.clone(), Arc::clone(tasks), self.device_kind()?);
         let mut context = PlanContext { roots, digests, device, models, tasks, cache };
         Ok(Plan::build(spec, &mut context, known)?)
+    }
+
+    /// [`Self::known`] for commands that run nothing: the schema stays what it is, and a database that cannot be written is read.
+    pub(super) async fn known_to_plan(&self) -> Result<(Option<Store>, Known, RememberedDigests), Failure> {
+        if !self.db.is_file() {
+            return Ok((None, Known::default(), RememberedDigests::default()));
+        }
+        // A reader says what is wrong with the schema, and touches nothing.
+        let reader = Store::open_to_read(&self.db).await?;
+        let store = match Store::open_existing(&self.db).await {
+            Err(StoreError::Open { .. } | StoreError::Sql(_)) => reader,
+            other => {
+                reader.close().await;
+                other?
+            }
+        };
+        let (known, digests) = (store.known().await?, store.digests().await?);
+        Ok((Some(store), known, digests))
     }
 
     /// The database, what is done in it, and the digests that it remembers; nothing of these where it is not there yet.

@@ -100,7 +100,7 @@ impl Plan {
             device: context.device,
             keep: spec.keep,
             blockers: builder.blockers.into_iter().collect(),
-            warnings: expansion.warnings,
+            warnings: [expansion.warnings, builder.notes].concat(),
             last,
         };
         let more = super::warnings::of(&plan);
@@ -130,6 +130,8 @@ pub(super) struct Builder<'a> {
     pub(super) samples: Vec<PlannedSample>,
     pub(super) by_eval: HashMap<EvalConfig, Rc<[usize]>>,
     pub(super) blockers: BTreeSet<Blocker>,
+    /// What of tasks and groups may not be what was meant.
+    pub(super) notes: Vec<String>,
 }
 
 impl<'a> Builder<'a> {
@@ -149,6 +151,7 @@ impl<'a> Builder<'a> {
             samples: Vec::new(),
             by_eval: HashMap::new(),
             blockers: BTreeSet::new(),
+            notes: Vec::new(),
         }
     }
 

@@ -51,4 +51,6 @@ pub struct LastVersion {
     pub version: i64,
     /// Its jobs.
     pub jobs: HashSet<JobId>,
+    /// Those of them that are done and whose numbers are of an earlier release's arithmetic.
+    pub older: usize,
 }

@@ -102,6 +102,9 @@ impl Builder<'_> {
         let (roots, index) = (context.roots.clone(), std::sync::Arc::clone(&context.tasks));
         let catalogue = Catalogue { folder, roots: &roots, index: &index, profile: eval.prompt_profile };
         let selection = catalogue.select(&eval.tasks)?;
+        for name in selection.tasks.iter().map(|task| &task.name) {
+            self.notes.extend(index.twice(name).map(|files| format!("task {name}: {files}")));
+        }
         self.columns(&selection);
         let prompting = Prompting { profile: eval.prompt_profile, ..Prompting::default() };
         for task in selection.tasks {
@@ -140,7 +143,9 @@ impl Builder<'_> {
                 }
                 Member::Group(group) => group,
             };
-            match PlannedGroup::of(group, &selection.tasks) {
+            let (planned, notes) = PlannedGroup::of(group, &selection.tasks);
+            self.notes.extend(notes);
+            match planned {
                 Some(planned) => {
                     add(&planned.name);
                     if !self.groups.contains(&planned) {

@@ -5,7 +5,7 @@ use super::error::PlanError;
 use super::models::PlannedModel;
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
 use crate::passes::trie::{Query, Trie};
-use crate::task::{Group, Metric, RequestEncoder, Subset, Task, TaskError, build_documents};
+use crate::task::{Document, Group, Metric, RequestEncoder, Subset, Task, TaskError, build_documents};
 
 /// Longest run of a pass that estimates assume; it changes no count of tokens.
 const RUN: usize = 1024;
@@ -21,6 +21,8 @@ pub struct PlannedTask {
     pub facts: ScoreFacts,
     /// Documents to score; none where they are not here.
     pub documents: Option<u64>,
+    /// What of its documents may not be what was meant.
+    pub notes: Vec<String>,
     /// Tokens that its requests take, each shared prefix once, by the first model that is here; 0 where that is not known.
     pub tokens: u64,
 }
@@ -37,15 +39,27 @@ pub struct PlannedGroup {
 }
 
 impl PlannedGroup {
-    /// A group that takes a metric over its tasks; none for one that only names them.
-    pub(super) fn of(group: &Group, tasks: &[Task]) -> Option<Self> {
-        let metrics: Vec<(Metric, bool)> = group
-            .metrics
-            .iter()
-            .filter_map(|wanted| Some((Metric::named(&wanted.metric)?, wanted.weight_by_size)))
-            .collect();
-        let tasks = group.tasks().into_iter().map(|number| tasks[number].name.clone()).collect();
-        (!metrics.is_empty()).then(|| Self { name: group.name.clone(), tasks, metrics })
+    /// A group that takes a metric over its tasks, none for one that only names them; and what of it may not be what was meant. A
+    /// metric that no task has is no column.
+    pub(super) fn of(group: &Group, tasks: &[Task]) -> (Option<Self>, Vec<String>) {
+        let (mut metrics, mut notes, name) = (Vec::new(), Vec::new(), &group.name);
+        let members = group.tasks();
+        for wanted in &group.metrics {
+            let metric = Metric::named(&wanted.metric);
+            let has = |number: &usize| tasks[*number].metrics.iter().any(|own| Some(own.metric) == metric);
+            match metric.filter(|_| members.iter().any(has)) {
+                Some(metric) => metrics.push((metric, wanted.weight_by_size)),
+                None => {
+                    notes.push(format!("group {name}: none of its tasks has the metric {}", wanted.metric))
+                }
+            }
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        let twice: std::collections::BTreeSet<&str> =
+            members.iter().filter(|at| !seen.insert(**at)).map(|at| tasks[*at].name.as_str()).collect();
+        notes.extend(twice.into_iter().map(|task| format!("group {name}: it counts {task} more than once")));
+        let tasks = members.into_iter().map(|number| tasks[number].name.clone()).collect();
+        ((!metrics.is_empty()).then(|| Self { name: name.clone(), tasks, metrics }), notes)
     }
 }
 
@@ -67,7 +81,7 @@ impl PlannedTask {
         for rows in task.sources() {
             let Some(here) = &rows.here else {
                 let version = task.version_digest(Digest::of(rows.name().as_bytes()));
-                return Ok(Self { task, version, facts, documents: None, tokens: 0 });
+                return Ok(Self { task, version, facts, documents: None, notes: Vec::new(), tokens: 0 });
             };
             let digest = here.identity(context.digests);
             let read = |source| TaskError::Documents { task: task.name.clone(), source };
@@ -75,6 +89,7 @@ impl PlannedTask {
         }
         let content = Digest::all(&contents);
         let documents = build_documents(&task, &Subset::from(facts.limit))?;
+        let notes = notes_of(&task, &documents);
         let mut encoded = Vec::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
@@ -87,8 +102,18 @@ impl PlannedTask {
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
         let tokens = Trie::new(&queries, RUN).tokens() as u64;
         let (version, documents) = (task.version_digest(content), Some(documents.len() as u64));
-        Ok(Self { task, version, facts, documents, tokens })
+        Ok(Self { task, version, facts, documents, notes, tokens })
     }
+}
+
+/// What of a task's documents may not be what was meant.
+fn notes_of(task: &Task, documents: &[Document]) -> Vec<String> {
+    let shown = documents.iter().filter(|document| document.is_shown).count();
+    let note = || {
+        let (count, name) = (documents.len(), &task.name);
+        format!("task {name}: {shown} of {count} documents have their own question among their examples")
+    };
+    (shown > 0).then(note).into_iter().collect()
 }
 
 /// What an evaluation says of how tasks are scored.

@@ -15,6 +15,7 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
         warnings.extend(of_data(data, positions.min()));
     }
     warnings.extend(of_training(plan));
+    warnings.extend(plan.tasks.iter().flat_map(|planned| planned.notes.iter().cloned()));
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
     warnings

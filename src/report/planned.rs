@@ -172,8 +172,9 @@ pub fn plan_json(plan: &Plan, rules: PackRules) -> Json {
     });
     let blockers =
         plan.blockers.iter().map(|blocker| json!({ "message": blocker.to_string(), "help": blocker.help() }));
+    let older = plan.last.as_ref().map_or(0, |last| last.older);
     let difference = plan_difference(plan).map(|(version, added, kept, dropped)| {
-        json!({ "since_version": version, "added": added, "kept": kept, "dropped": dropped })
+        json!({ "since_version": version, "added": added, "kept": kept, "dropped": dropped, "of_earlier_numbers": older })
     });
     json!({
         "sweep": plan.name,

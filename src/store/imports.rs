@@ -30,8 +30,8 @@ pub struct ImportedResults {
     pub scores: Vec<ImportedScore>,
     /// Scores of documents, where they were written.
     pub documents: Vec<ImportedDocument>,
-    /// Metrics that are not known here, or that are no number.
-    pub left_out: usize,
+    /// What is not taken in, by name: metrics that are not known here, and filters beside the one that is taken.
+    pub left_out: Vec<String>,
 }
 
 /// A score of a task.

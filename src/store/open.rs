@@ -30,6 +30,7 @@ pub struct Store {
     /// The file as it was opened.
     pub(super) opened: FileStamp,
     pub(super) patience: Patience,
+    read_only: bool,
 }
 
 impl Store {
@@ -81,7 +82,12 @@ impl Store {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let pool = one().connect_with(reading(path)).await.map_err(failed)?;
         schema::require_current(&pool, path).await?;
-        Self::opened(pool, path).await
+        Ok(Self { read_only: true, ..Self::opened(pool, path).await? })
+    }
+
+    /// Whether it was opened to read.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Upgrades the schema of a database that must be there. Returns the copy that was made of it before; none where there was
@@ -94,7 +100,7 @@ impl Store {
     async fn opened(pool: SqlitePool, path: &Path) -> Result<Self, StoreError> {
         let opened = FileStamp::of(path)
             .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default() })
+        Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default(), read_only: false })
     }
 
     /// The same database, if the folder of its results is its own.

@@ -131,15 +131,16 @@ impl Store {
             known.throughput.insert((read_digest(&row, 0)?, dtype), row.try_get(2)?);
         }
         let last = sqlx::query(
-            "SELECT s.name, v.version, sj.job_id FROM sweeps s
+            "SELECT s.name, v.version, sj.job_id, j.state = 'done' AND j.numerics < $1 FROM sweeps s
              JOIN (SELECT sweep_id, MAX(version) AS version FROM sweep_versions GROUP BY sweep_id) v
                  ON v.sweep_id = s.id
-             JOIN sweep_jobs sj ON sj.sweep_id = s.id AND sj.version = v.version",
+             JOIN sweep_jobs sj ON sj.sweep_id = s.id AND sj.version = v.version JOIN jobs j ON j.id = sj.job_id",
         );
-        for row in last.fetch_all(&self.pool).await? {
+        for row in last.bind(i64::from(TRAINING_VERSION)).fetch_all(&self.pool).await? {
             let version = known.last.entry(row.try_get(0)?).or_default();
             version.version = row.try_get(1)?;
             version.jobs.insert(JobId::from_store(row.try_get(2)?));
+            version.older += usize::from(row.try_get::<bool, _>(3)?);
         }
         Ok(known)
     }

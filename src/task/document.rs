@@ -37,11 +37,13 @@ pub struct Document {
     pub row: Row,
     /// Its target, in Python's spelling.
     pub target: String,
+    /// Whether one of its examples asks its question.
+    pub is_shown: bool,
 }
 
 impl Default for Document {
     fn default() -> Self {
         let (requests, choices, row) = (Vec::new(), Vec::new(), Row::new());
-        Self { id: 0, requests, choices, gold: Gold::Target, row, target: String::new() }
+        Self { id: 0, requests, choices, gold: Gold::Target, row, target: String::new(), is_shown: false }
     }
 }

@@ -36,6 +36,8 @@ pub struct TaskIndex {
     entries: BTreeMap<String, Entry>,
     /// Files that are not understood, with what is wrong.
     broken: Vec<(PathBuf, TaskError)>,
+    /// Names that several files of a folder define: the file that counts, and the others.
+    twice: BTreeMap<String, (PathBuf, Vec<PathBuf>)>,
     /// Tasks that are Python classes.
     pub(super) classes: usize,
     pub(super) modules: Modules,
@@ -72,6 +74,7 @@ impl TaskIndex {
             let own = Self::open(folder)?;
             all.entries.extend(own.entries);
             all.broken = own.broken;
+            all.twice = own.twice;
         }
         Ok(all)
     }
@@ -87,6 +90,7 @@ impl TaskIndex {
         if node.get("class").is_some() {
             self.classes += 1;
         } else if let Some(group) = name("group") {
+            self.note_twice(&group, &place);
             self.entries.entry(group).or_insert(Entry::Group(place));
         } else if let Some(Node::List(list)) = node.get("task_list") {
             for (number, entry) in list.iter().enumerate() {
@@ -100,6 +104,7 @@ impl TaskIndex {
     }
 
     fn task(&mut self, name: String, place: Place, tags: Vec<String>) {
+        self.note_twice(&name, &place);
         if self.entries.contains_key(&name) {
             return;
         }
@@ -110,6 +115,23 @@ impl TaskIndex {
             }
         }
         self.entries.insert(name, Entry::Task(place));
+    }
+
+    /// Notes a name that another file has already defined.
+    fn note_twice(&mut self, name: &str, other: &Place) {
+        let known = match self.entries.get(name) {
+            Some(Entry::Task(place) | Entry::Group(place)) => place.path.clone(),
+            Some(Entry::Tag(_)) | None => return,
+        };
+        let (_, others) = self.twice.entry(name.to_owned()).or_insert_with(|| (known, Vec::new()));
+        others.push(other.path.clone());
+    }
+
+    /// In words, the files that define a name, where several do.
+    pub fn twice(&self, name: &str) -> Option<String> {
+        let (counts, others) = self.twice.get(name)?;
+        let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
+        Some(format!("{} defines it, and so does {}, which is not used", counts.display(), others.join(", ")))
     }
 
     /// What is wrong with a file that is not understood and seems to define a name: by its own name, or by a line of it.

@@ -22,7 +22,7 @@ pub(in crate::cli) fn run(command: &DataCommand, environment: &Environment) -> R
 fn plan(sweep: &SweepArguments, environment: &Environment) -> Result<Plan, Failure> {
     let spec = environment.spec(sweep)?;
     block_on(async {
-        let (_, known, mut digests) = environment.known().await?;
+        let (_, known, mut digests) = environment.known_to_plan().await?;
         environment.plan(&spec, &environment.tasks(sweep)?, &known, &mut digests)
     })
 }

@@ -7,7 +7,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{ImportArguments, ImportCommand};
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json};
+use crate::cli::output::{in_one_line, write_error, write_json};
 use crate::report::lm_eval::{ReadError, read_results};
 use crate::store::Store;
 
@@ -30,11 +30,8 @@ fn lm_eval(arguments: &ImportArguments, environment: &Environment) -> Result<Exi
         for one in &results {
             let (scores, documents) = (one.scores.len(), one.documents.len());
             write_error(&format!("{}: {scores} scores, {documents} documents into sweep {sweep}", one.label));
-            if one.left_out > 0 {
-                write_error(&format!(
-                    "  {} metrics are none that loragrid knows, and were left out",
-                    one.left_out
-                ));
+            if !one.left_out.is_empty() {
+                write_error(&format!("  left out: {}", in_one_line(&one.left_out.join("; "))));
             }
         }
         if arguments.json {

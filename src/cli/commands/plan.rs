@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_error, write_json, write_line};
 use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
-use crate::plan::{PackRules, Plan, PlannedJob, Throughput, makespan, packs};
+use crate::plan::{PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
     settings_table,
@@ -18,10 +18,13 @@ use crate::report::{
 pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let spec = environment.spec(&arguments.sweep)?;
     let plan = block_on(async {
-        let (store, known, mut digests) = environment.known().await?;
+        let (store, known, mut digests) = environment.known_to_plan().await?;
         let plan = environment.plan(&spec, &environment.tasks(&arguments.sweep)?, &known, &mut digests)?;
         if let Some(store) = store {
-            store.remember(&digests).await?;
+            // What is only read is not written: files are hashed again the next time.
+            if !store.is_read_only() {
+                store.remember(&digests).await?;
+            }
             store.close().await;
         }
         Ok(plan)
@@ -109,6 +112,25 @@ fn four_bit(plan: &Plan) -> Vec<String> {
     forms.into_iter().map(line).collect()
 }
 
+/// How many rows of a data set are trained on, where it is not all of them.
+fn rows_used(plan: &Plan, place: usize) -> String {
+    let rows = plan.data[place].rows;
+    let used = plan.jobs.iter().filter_map(|job| match &job.work {
+        Work::Train { data, config } if *data == place => {
+            let left = rows - config.train.validation_rows(rows).min(rows);
+            Some((config.train.rows(left).min(left), left))
+        }
+        _ => None,
+    });
+    let (least, most) =
+        used.fold((u64::MAX, 0), |(least, most), (used, _)| (least.min(used), most.max(used)));
+    match () {
+        () if most == 0 || least >= rows => String::new(),
+        () if least == most => format!(", {most} of them trained on"),
+        () => format!(", {least} to {most} of them trained on"),
+    }
+}
+
 /// The lines below the table.
 pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let (all, left) = (plan.jobs.len(), plan.to_run().count());
@@ -130,14 +152,17 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
         ));
     }
     lines.extend(four_bit(plan));
-    for data in &plan.data {
+    for (place, data) in plan.data.iter().enumerate() {
         let template = if data.template.contains("{%") { "chat" } else { &data.template };
         let cut =
             data.encoded.as_ref().map(|e| format!(", {} truncated, {} dropped", e.truncated, e.dropped));
         let here = cut.unwrap_or_else(|| ", as published".to_owned());
         lines.push(format!(
-            "data {} ({template}): {} rows of {:.0} tokens{here}",
-            data.name, data.rows, data.mean_tokens
+            "data {} ({template}): {} rows of {:.0} tokens{here}{}",
+            data.name,
+            data.rows,
+            data.mean_tokens,
+            rows_used(plan, place)
         ));
     }
     let memory = plan.jobs.iter().filter_map(|job| job.estimate.memory).map(|memory| memory.total()).max();
@@ -162,6 +187,12 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     }
     if let Some((version, added, kept, dropped)) = plan_difference(plan) {
         lines.push(format!("since version {version}: {added} added, {kept} kept, {dropped} dropped"));
+    }
+    if let Some(older) = plan.last.as_ref().map(|last| last.older).filter(|older| *older > 0) {
+        lines.push(format!(
+            "{older} of its done jobs are of an earlier loragrid, whose numbers differ: they stay on their leaderboard, marked, and \
+             count as undone here"
+        ));
     }
     lines.extend(plan.blockers.iter().map(|blocker| format!("cannot run yet: {blocker}")));
     lines.join("\n")

@@ -1,6 +1,7 @@
 //! Reading the files that lm_eval wrote.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -81,7 +82,7 @@ fn read_file(path: &Path) -> Result<ImportedResults, ReadError> {
         digest: Digest::of(&text),
         scores: Vec::new(),
         documents: Vec::new(),
-        left_out: 0,
+        left_out: Vec::new(),
     };
     for (task, own) in results {
         let filters = read_scores(task, own, &json["n-samples"][task], &mut imported);
@@ -92,7 +93,7 @@ fn read_file(path: &Path) -> Result<ImportedResults, ReadError> {
     Ok(imported)
 }
 
-/// A JSON text in which Python's NaN, Infinity and -Infinity outside of strings are null.
+/// A JSON text in which Python's NaN, Infinity and -Infinity outside of strings are strings.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut quoted) = (text, false);
@@ -100,7 +101,7 @@ fn without_nan(text: &str) -> String {
         let word =
             ["-Infinity", "Infinity", "NaN"].into_iter().find(|word| !quoted && rest.starts_with(word));
         if let Some(word) = word {
-            out += "null";
+            out += &format!("\"{word}\"");
             rest = &rest[word.len()..];
             continue;
         }
@@ -111,6 +112,16 @@ fn without_nan(text: &str) -> String {
         rest = &rest[end..];
     }
     out
+}
+
+/// A number, also one that JSON has no sign for.
+fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        _ => value.as_f64(),
+    }
 }
 
 /// The last part of the model's name, and that of an adapter.
@@ -133,8 +144,8 @@ fn label(json: &Value) -> Option<String> {
     Some(format!("{}{adapter}", last(model)))
 }
 
-/// Adds a task's scores; of a metric with several filters the one named `none`, else the first. Returns the filter of each
-/// metric.
+/// Adds a task's scores; of a metric with several filters the one named `none`, else the first; what is left out is named. Returns the filter
+/// of each metric.
 fn read_scores(
     task: &str,
     own: &Value,
@@ -147,22 +158,29 @@ fn read_scores(
         let Some((name, filter)) = key.split_once(',') else { continue };
         match Metric::named(name) {
             Some(metric) => {
-                let known = filters.entry(metric).or_insert_with(|| filter.to_owned());
-                if filter == "none" {
-                    *known = filter.to_owned();
+                let mut unused = None;
+                match filters.entry(metric) {
+                    Entry::Vacant(place) => drop(place.insert(filter.to_owned())),
+                    Entry::Occupied(mut known) if filter == "none" => {
+                        unused = Some(known.insert(filter.to_owned()));
+                    }
+                    Entry::Occupied(_) => unused = Some(filter.to_owned()),
                 }
+                imported.left_out.extend(unused.map(|filter| format!("{task}: {name},{filter}")));
             }
-            None => imported.left_out += 1,
+            None => imported.left_out.push(format!("{task}: {key}")),
         }
     }
     let documents = counts["effective"].as_u64().or_else(|| own.get("sample_len").and_then(Value::as_u64));
     for (metric, filter) in &filters {
         let name = metric.as_str();
-        let Some(value) = own.get(&format!("{name},{filter}")).and_then(Value::as_f64) else {
-            imported.left_out += 1;
+        let Some(value) = own.get(&format!("{name},{filter}")).and_then(number).filter(|own| !own.is_nan())
+        else {
+            imported.left_out.push(format!("{task}: {name},{filter} is no number"));
             continue;
         };
-        let stderr = own.get(&format!("{name}_stderr,{filter}")).and_then(Value::as_f64);
+        let stderr = own.get(&format!("{name}_stderr,{filter}")).and_then(number);
+        let stderr = stderr.filter(|error| !error.is_nan());
         let (task, documents) = (task.to_owned(), documents.unwrap_or_default());
         imported.scores.push(ImportedScore { task, metric: *metric, value, stderr, documents });
     }
@@ -221,9 +239,9 @@ fn answer(answer: &Value) -> Option<RequestScore> {
 fn value(json: &Value) -> Option<DocumentValue> {
     match json {
         Value::Array(parts) => {
-            parts.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>().map(DocumentValue::Parts)
+            parts.iter().map(number).collect::<Option<Vec<f64>>>().map(DocumentValue::Parts)
         }
-        other => other.as_f64().map(DocumentValue::Number),
+        other => number(other).map(DocumentValue::Number),
     }
 }
 
@@ -251,13 +269,18 @@ mod tests {
         let folder = folder(RESULTS, samples);
         let read = read_results(folder.path()).unwrap();
         let [one] = read.as_slice() else { panic!("one file") };
+        let left_out = ["a_b: acc,other", "a_b: bleu,none", "a_b: perplexity,none is no number"];
         assert_eq!(
-            (one.label.as_str(), one.harness.as_str(), one.left_out),
-            ("tiny + x", "lm_eval 0.4.13", 2)
+            (
+                one.label.as_str(),
+                one.harness.as_str(),
+                one.left_out.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
+            ),
+            ("tiny + x", "lm_eval 0.4.13", &left_out[..])
         );
         let shown: Vec<(Metric, f64, Option<f64>, u64)> =
             one.scores.iter().map(|s| (s.metric, s.value, s.stderr, s.documents)).collect();
-        assert_eq!(shown, [(Metric::Acc, 0.5, None, 2), (Metric::WordPerplexity, 4.5, None, 2)]);
+        assert_eq!(format!("{shown:?}"), "[(Acc, 0.5, None, 2), (WordPerplexity, 4.5, None, 2)]");
         assert_eq!(one.documents.len(), 1);
         assert_eq!((one.documents[0].document, one.documents[0].requests.len()), (4, 2));
         assert_eq!(one.documents[0].metrics, [(Metric::Acc, DocumentValue::Number(1.0))]);
@@ -279,7 +302,7 @@ mod tests {
     fn words_in_strings_stay() {
         assert_eq!(
             without_nan(r#"{"NaN \" NaN": NaN, "a": -Infinity}"#),
-            r#"{"NaN \" NaN": null, "a": null}"#
+            r#"{"NaN \" NaN": "NaN", "a": "-Infinity"}"#
         );
     }
 }

@@ -105,8 +105,9 @@ impl<'a> Builder<'a> {
             return Ok(Document { requests: vec![Request::Rolling { text: spelled }], gold, ..made });
         }
         let prefix = self.values.prefix(id, row, &task.fields)?;
-        let before = self.before(id, row, shots)?;
         let prompt = self.values.text(id, row, &task.fields)?;
+        let (before, is_shown) = self.before(id, row, (shots, prompt.as_str()))?;
+        let made = Document { is_shown, ..made };
         let context = |question: &str, delimiter: &str| {
             let turn = Turn { question, answer: None, prefix: prefix.as_deref(), delimiter, after: "" };
             let said = self.conversation.context(&before, &turn);
@@ -175,25 +176,32 @@ impl<'a> Builder<'a> {
         prompt.as_str().ok_or_else(wrong)
     }
 
-    /// What stands before the question: instruction, description and examples.
-    fn before(&self, id: usize, row: &Row, shots: &[&Row]) -> Result<Vec<turn::Said>, TaskError> {
+    /// What stands before the question: instruction, description and examples; and whether an example asks the question itself.
+    fn before(
+        &self,
+        id: usize,
+        row: &Row,
+        (shots, asked): (&[&Row], Option<&str>),
+    ) -> Result<(Vec<turn::Said>, bool), TaskError> {
         let task = self.task;
         let description = self.values.resolved(id, row, "description", &task.description)?;
         let system = task.prompting.system.as_deref().unwrap_or_default();
         // The delimiter of the file, not that of the examples' own settings.
         let system = delimited(system, &description, &task.delimiter);
-        let mut said = Vec::new();
+        let (mut said, mut is_shown) = (Vec::new(), false);
         if !system.is_empty() {
             said.push(turn::Said::system(system));
         }
         for shot in shots {
-            said.extend(self.example(id, shot)?);
+            let (example, question) = self.example(id, shot)?;
+            is_shown |= *shot == row || asked.is_some_and(|asked| asked.trim() == question.trim());
+            said.extend(example);
         }
-        Ok(said)
+        Ok((said, is_shown))
     }
 
-    /// An example with its answer and what stands after it.
-    fn example(&self, id: usize, row: &Row) -> Result<Vec<turn::Said>, TaskError> {
+    /// An example with its answer and what stands after it, and its question.
+    fn example(&self, id: usize, row: &Row) -> Result<(Vec<turn::Said>, String), TaskError> {
         let (shots, values) = (&self.task.shots, &self.values);
         let fail = |field, reason: String| values.error(id, field, format!("an example: {reason}"));
         let prompt = values.text(id, row, &shots.fields)?;
@@ -231,7 +239,8 @@ impl<'a> Builder<'a> {
             delimiter: &shots.fields.target_delimiter,
             after: &shots.delimiter,
         };
-        Ok(turn.said())
+        let said = turn.said();
+        Ok((said, question))
     }
 }
 

@@ -27,15 +27,17 @@ struct Answer {
     body: Vec<u8>,
     /// Cut the connection after so many bytes of the body.
     cut: Option<usize>,
+    /// Leave it open instead, and send nothing more.
+    stalls: bool,
 }
 
 impl Answer {
     fn ok(body: Vec<u8>) -> Self {
-        Self { status: 200, headers: Vec::new(), body, cut: None }
+        Self { status: 200, headers: Vec::new(), body, cut: None, stalls: false }
     }
 
     fn refusal(status: u16, headers: Vec<(&'static str, String)>) -> Self {
-        Self { status, headers, body: b"no".to_vec(), cut: None }
+        Self { status, headers, ..Self::ok(b"no".to_vec()) }
     }
 
     /// A file, from the byte that the request's range names.
@@ -111,6 +113,10 @@ fn send(stream: &mut TcpStream, answer: &Answer) -> bool {
     let _ = stream.write_all(b"\r\n");
     let _ = stream.write_all(&answer.body[..sent]);
     let _ = stream.flush();
+    if answer.stalls {
+        // The connection stays open for as long as the test runs.
+        std::mem::forget(stream.try_clone().unwrap());
+    }
     answer.cut.is_none()
 }
 
@@ -172,6 +178,48 @@ fn pull(scratch: &Scratch, server: &Server, id: &str) -> std::process::Output {
 
 fn snapshot(scratch: &Scratch) -> std::path::PathBuf {
     scratch.path().join("hf/hub/models--org--tiny/snapshots").join(COMMIT)
+}
+
+#[test]
+fn a_transfer_that_brings_nothing_any_more_is_asked_for_again() {
+    let scratch = Scratch::new();
+    let repository = Repository::new(&scratch);
+    let server = Server::start(move |request, count| {
+        let answer = repository.answer(request);
+        let stalls = request.path.contains("/resolve/") && request.range.is_none() && count == 1;
+        if stalls { Answer { cut: Some(100), stalls, ..answer } } else { answer }
+    });
+    let mut command = scratch.command(&["model", "pull", "org/tiny"]);
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", scratch.path().join("hf"));
+    let output = command.env("HF_HUB_DOWNLOAD_TIMEOUT", "0.2").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(server.requests().iter().any(|request| request.range == Some(100)), "{:?}", server.requests());
+}
+
+#[test]
+fn a_blob_that_somebody_else_writes_is_waited_for() {
+    let scratch = Scratch::new();
+    let repository = Repository::new(&scratch);
+    let weights = repository.find("model.safetensors").unwrap().to_vec();
+    let hash = Sha256::digest(&weights).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let server = Server::start(move |request, _| repository.answer(request));
+    // As Hugging Face's own client does it.
+    let folder = scratch.path().join("hf/hub");
+    let lock = folder.join(".locks/models--org--tiny").join(format!("{hash}.lock"));
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let mut command = scratch.command(&["model", "pull", "org/tiny"]);
+    command.env("HF_ENDPOINT", &server.address).env("HF_HOME", scratch.path().join("hf"));
+    let mut pull = command.spawn().unwrap();
+    let asked = || server.requests().iter().filter(|request| request.path.contains("/resolve/")).count();
+    crate::lab::wait_until("the small files are there", || asked() == 2);
+    assert!(pull.try_wait().unwrap().is_none(), "it waits");
+    let blob = folder.join("models--org--tiny/blobs").join(&hash);
+    std::fs::write(&blob, &weights).unwrap();
+    drop(held);
+    assert!(pull.wait().unwrap().success());
+    assert_eq!(asked(), 2, "what the other one brought is not brought again");
 }
 
 #[test]

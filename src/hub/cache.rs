@@ -46,6 +46,11 @@ impl Cache {
         self.folder(id).join("blobs").join(hash)
     }
 
+    /// The file that whoever writes a blob locks, as huggingface_hub does: `.locks/models--ORG--NAME/HASH.lock`.
+    pub(super) fn lock(&self, id: &RepositoryId, hash: &str) -> PathBuf {
+        self.root.join(".locks").join(id.folder()).join(format!("{hash}.lock"))
+    }
+
     pub(super) fn snapshot(&self, id: &RepositoryId, commit: &str) -> PathBuf {
         self.folder(id).join("snapshots").join(commit)
     }

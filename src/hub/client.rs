@@ -65,6 +65,10 @@ impl<'a> Client<'a> {
             if let Some(token) = self.hub.token.as_ref().filter(|_| home.is_some() && host(&url) == home) {
                 request = request.header("Authorization", token.header());
             }
+            // A part of a file is a part of its own bytes, not of what they are packed into.
+            if path_is_file(&url) {
+                request = request.header("Accept-Encoding", "identity");
+            }
             if start > 0 {
                 request = request.header("Range", format!("bytes={start}-"));
             }
@@ -127,10 +131,49 @@ fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
 
-/// A location, absolute or relative to the place that named it.
+/// Whether an address is that of a file's content.
+fn path_is_file(url: &str) -> bool {
+    without_query(url).contains("/resolve/")
+}
+
+/// A location, absolute or relative to the place that named it (RFC 3986, section 5.2, without `.` and `..`).
 fn join(from: &str, location: &str) -> String {
-    match host(from) {
-        Some((scheme, authority)) if location.starts_with('/') => format!("{scheme}://{authority}{location}"),
-        _ => location.to_owned(),
+    let is_scheme =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_absolute = location.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme));
+    let Some((scheme, authority)) = host(from).filter(|_| !is_absolute) else {
+        return location.to_owned();
+    };
+    if location.starts_with("//") {
+        return format!("{scheme}:{location}");
+    }
+    if location.starts_with('/') {
+        return format!("{scheme}://{authority}{location}");
+    }
+    let from = without_query(from);
+    // The scheme's own slashes are no path's.
+    let start = from.find("://").map_or(0, |at| at + 3);
+    match from[start..].rfind('/') {
+        Some(at) => format!("{}/{location}", &from[..start + at]),
+        None => format!("{from}/{location}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_absolute_or_relative_to_the_scheme_the_host_or_the_folder() {
+        let from = "https://hub.example:8080/a/resolve/b?sig=1/2";
+        for (location, wanted) in [
+            ("https://cdn.example/x", "https://cdn.example/x"),
+            ("//cdn.example/x?y", "https://cdn.example/x?y"),
+            ("/x?from=https://a", "https://hub.example:8080/x?from=https://a"),
+            ("x?y=https:", "https://hub.example:8080/a/resolve/x?y=https:"),
+        ] {
+            assert_eq!(join(from, location), wanted, "{location}");
+        }
+        assert_eq!(join("http://h", "x"), "http://h/x");
     }
 }

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::cache::Cache;
+
+/// What Hugging Face's own client waits for the next bytes.
+const IDLE: Duration = Duration::from_secs(10);
 
 /// A token; it is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,13 +42,15 @@ pub struct Hub {
     pub token: Option<Token>,
     /// Whether only the cache may be used.
     pub offline: bool,
+    /// How long a transfer may bring nothing before it is asked for again.
+    pub idle: Duration,
     /// The cache.
     pub cache: Cache,
 }
 
 impl Hub {
-    /// What HF_ENDPOINT, HF_TOKEN (or HF_TOKEN_PATH, or `token` in HF_HOME), HF_HUB_OFFLINE, HF_HUB_CACHE and HF_HOME
-    /// say.
+    /// What HF_ENDPOINT, HF_TOKEN (or HF_TOKEN_PATH, or `token` in HF_HOME), HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_CACHE
+    /// and HF_HOME say.
     pub fn from_environment() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -66,6 +72,10 @@ impl Hub {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token: token.and_then(|text| Token::new(&text)),
             offline: said("HF_HUB_OFFLINE") || said("TRANSFORMERS_OFFLINE"),
+            idle: variable("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok())
+                .filter(|idle| !idle.is_zero())
+                .unwrap_or(IDLE),
             cache: Cache::new(cache),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use serde::Deserialize;
 use sha1::Sha1;
@@ -198,6 +199,11 @@ impl Pull<'_> {
         let io = |source| HubError::Io { path: blob.clone(), source };
         if !blob.is_file() {
             std::fs::create_dir_all(blob.parent().unwrap_or(Path::new("."))).map_err(io)?;
+            // One at a time, Hugging Face's own client among them.
+            let _lock = self.lock(file.hash.text())?;
+            if blob.is_file() {
+                return self.hub.cache.link(self.id, self.commit, &file.name, file.hash.text()).map_err(io);
+            }
             let partial = blob.with_extension("incomplete");
             self.transfer(file, &partial)?;
             let found = hash_of(&partial, &file.hash).map_err(io)?;
@@ -209,6 +215,18 @@ impl Pull<'_> {
             std::fs::rename(&partial, &blob).map_err(io)?;
         }
         self.hub.cache.link(self.id, self.commit, &file.name, file.hash.text()).map_err(io)
+    }
+
+    /// Waits until nobody else writes a blob. The lock goes with the file that is returned.
+    fn lock(&self, hash: &str) -> Result<File, HubError> {
+        let path = self.hub.cache.lock(self.id, hash);
+        let locked = || {
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+            let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        locked().map_err(|source| HubError::Io { path: path.clone(), source })
     }
 
     /// Transfers what a partial file lacks, and goes on where a transfer was cut off.
@@ -252,27 +270,50 @@ impl Pull<'_> {
     /// Copies a body; the text of a read error is returned, as the transfer can go on. Error: of writing.
     fn copy(
         &mut self,
-        mut body: impl Read,
+        body: impl Read + Send + 'static,
         output: &mut File,
         file: &Wanted,
         mut done: u64,
     ) -> std::io::Result<Option<String>> {
-        let mut chunk = vec![0; 1 << 20];
+        let chunks = in_chunks(body);
         loop {
-            let read = match body.read(&mut chunk) {
-                Ok(0) => return Ok(None),
-                Ok(read) => read,
-                Err(error) => return Ok(Some(error.to_string())),
+            let chunk = match chunks.recv_timeout(self.hub.idle) {
+                Ok(Ok(chunk)) => chunk,
+                Ok(Err(error)) => return Ok(Some(error.to_string())),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Ok(Some(format!("nothing came for {} s", self.hub.idle.as_secs_f64())));
+                }
             };
-            output.write_all(&chunk[..read])?;
-            done += read as u64;
-            self.transferred += read as u64;
+            output.write_all(&chunk)?;
+            done += chunk.len() as u64;
+            self.transferred += chunk.len() as u64;
             (self.watch)(Transfer { file: &file.name, done: Bytes(done), size: Bytes(file.size) });
             if done > file.size {
                 return Ok(Some("it is longer than the hub says".to_owned()));
             }
         }
     }
+}
+
+/// Reads a body on a thread of its own, so that one that brings nothing can be given up. The thread ends with its connection.
+fn in_chunks(mut body: impl Read + Send + 'static) -> Receiver<std::io::Result<Vec<u8>>> {
+    let (sender, receiver) = sync_channel(4);
+    std::thread::spawn(move || {
+        loop {
+            let mut chunk = vec![0; 1 << 20];
+            let read = body.read(&mut chunk);
+            let is_end = !matches!(&read, Ok(length) if *length > 0);
+            let chunk = read.map(|length| {
+                chunk.truncate(length);
+                chunk
+            });
+            if matches!(&chunk, Ok(chunk) if chunk.is_empty()) || sender.send(chunk).is_err() || is_end {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// The hash of a file's content, in the form of the one expected.

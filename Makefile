@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,11 @@ quickstart: build ## run a real sweep on a real model, ending with its leaderboa
 
 test: setup ## every test that needs no GPU
 	cargo test $(CARGO_FLAGS)
+
+# The instructions of a CPU that has AVX2 and no more, for libtorch, oneDNN and the choice of a dtype.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 LORAGRID_CPU_FEATURES=avx2
+test-avx2: setup ## every test as on a CPU with AVX2 only
+	$(AVX2) cargo test $(CARGO_FLAGS)
 
 # Without the engine: what a bare clone can build and test.
 BARE := --release --features fake-engine

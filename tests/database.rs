@@ -142,6 +142,9 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
     let job = lab.ask::<String>("SELECT job_id FROM attempts WHERE outcome = 'requeued'")[0].clone();
     let explained = crate::support::stdout(&lab.0.run(&["explain", &job]));
     assert!(!explained.contains(" -"), "{explained}");
+    // How long it took is told by another clock.
+    let attempts = lab.0.json(&["explain", &job, "--json"])["attempts"].clone();
+    assert!(attempts[0]["seconds"].as_f64().is_some_and(|seconds| seconds < 600.0), "{attempts}");
 }
 
 #[test]

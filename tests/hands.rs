@@ -171,7 +171,18 @@ fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
         std::fs::write(results.join(folder).join("file"), "12345").unwrap();
         std::fs::File::open(results.join(folder)).unwrap().set_modified(old).unwrap();
     }
+    // Old rows and logs go too; files of other names stay.
+    let ancient = SystemTime::now() - Duration::from_secs(100 * 86_400);
+    let old =
+        ["cache/0123456789abcdef0123456789abcdef.tokens", "logs/0123456789abcdef-1.log", "logs/mine.log"];
+    for file in old {
+        std::fs::create_dir_all(results.join(file).parent().unwrap()).unwrap();
+        std::fs::write(results.join(file), "").unwrap();
+        let times = std::fs::FileTimes::new().set_modified(ancient).set_accessed(ancient);
+        std::fs::File::options().write(true).open(results.join(file)).unwrap().set_times(times).unwrap();
+    }
     let told = lab.0.json(&["gc", "--dry-run", "--json"]);
+    assert_eq!(told["files"].as_array().unwrap().len(), 2, "{told}");
     assert_eq!((&told["bytes"], told["folders"].as_array().unwrap().len()), (&json!(10), 2), "{told}");
     let refused = lab.0.run(&["gc"]);
     assert_eq!(refused.status.code(), Some(loragrid::cli::ExitCode::Usage as i32), "nobody can be asked");
@@ -183,6 +194,7 @@ fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
         "what is not loragrid's is not touched"
     );
     assert!(results.join("adapters").join(&subject).is_dir());
+    assert_eq!(old.map(|file| results.join(file).exists()), [false, false, true]);
 }
 
 #[test]

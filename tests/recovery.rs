@@ -153,6 +153,27 @@ fn an_orchestrator_that_was_stopped_loses_its_job_and_overwrites_nothing() {
     assert!(lab.is_done());
 }
 
+/// The letter of a process's state.
+fn state(pid: &str) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn an_engine_stops_and_goes_on_with_the_program_that_a_terminal_stops() {
+    let lab = Lab::new(&grid(1));
+    let run = lab.spawn(lab.command(Some("hang@train"), &[]));
+    let engine = lab.wait_for_fault();
+    run.signal(Signal::SIGTSTP);
+    wait_until("the engine is stopped", || state(&engine) == Some('T'));
+    wait_until("the program is stopped", || state(&run.pid().to_string()) == Some('T'));
+    run.signal(Signal::SIGCONT);
+    wait_until("the engine goes on", || state(&engine).is_some_and(|state| state != 'T'));
+    kill(Pid::from_raw(engine.parse().unwrap()), Signal::SIGKILL).unwrap();
+    succeeded(&run.wait());
+    assert!(lab.is_done());
+}
+
 #[test]
 fn two_orchestrators_race_for_a_thousand_jobs_and_none_runs_twice() {
     let lab = Lab::new(&grid(1000));

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use crate::lab::{Lab, notes};
+use crate::lab::{Lab, notes, succeeded};
 use crate::support::{stderr, stdout, sweep};
 
 const GRID: &str =
@@ -140,4 +140,17 @@ fn one_task_with_two_limits_is_scored_with_both() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(lab.count("SELECT COUNT(*) FROM documents"), 5 + 10 + 5 + 10);
     assert!(lab.rows().iter().all(|row| row["state"] == "done"));
+}
+
+#[test]
+fn what_the_plan_warned_of_is_with_the_job() {
+    let lab = Lab::new(
+        "eval = [\"two_digit_subtraction\"]\nlimit = 5\n[train]\niterations = 8\nwarmup_steps = 100\n",
+    );
+    succeeded(&lab.run(None, &[]));
+    let job = lab.ask::<String>("SELECT id FROM jobs WHERE kind = 'train'")[0].clone();
+    let shown = crate::support::stdout(&lab.0.run(&["show", &job]));
+    assert!(shown.contains("warning: train.warmup_steps = 100 is not below"), "{shown}");
+    let warnings = lab.0.json(&["show", &job, "--json"])["warnings"].as_array().unwrap().len();
+    assert_eq!(warnings, 1);
 }

@@ -20,7 +20,7 @@ use crate::plan::{PACK_MOST, Plan};
 use crate::runner::{Limits, RunSummary, Runner, Stopped};
 use crate::spec::Notify;
 use crate::store::{Patience, Store};
-use crate::worker::find_engine;
+use crate::worker::{continue_engines, find_engine, stop_engines};
 
 /// How and for how long jobs are run.
 #[derive(Debug, Args)]
@@ -122,6 +122,7 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
     let patience = Patience::endless();
     let waiting = patience.clone();
     let ignores_hangup = ignores(nix::libc::SIGHUP);
+    stop_with_terminal();
     tokio::spawn(async move {
         let streams = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
         let [Ok(mut interrupt), Ok(mut terminate)] = streams else { return };
@@ -147,6 +148,19 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
         }
     });
     (receiver, patience)
+}
+
+/// Stops engines with this program when a terminal stops it (Ctrl-Z), and lets them go on with it.
+fn stop_with_terminal() {
+    let Ok(mut stop) = signal(SignalKind::from_raw(nix::libc::SIGTSTP)) else { return };
+    tokio::spawn(async move {
+        while stop.recv().await.is_some() {
+            stop_engines();
+            // This returns when the program is continued.
+            let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+            continue_engines();
+        }
+    });
 }
 
 /// Whether a sweep is being planned, which may take minutes and can be broken off at any place.

@@ -271,7 +271,8 @@ impl Engine {
 /// What a member of a pack needs for its run.
 fn run_of<'a>(order: &'a TrainOrder, encoded: &'a Encoded) -> Run<'a> {
     let every = Duration::from_secs_f64(order.checkpoint_every.0);
-    let checkpoints = Checkpoints { folder: &order.checkpoints, every, key: order.key };
+    let checkpoints =
+        Checkpoints { folder: &order.checkpoints, every, key: order.key, attempt: order.attempt };
     Run {
         train: &order.train,
         lora: &order.lora,
@@ -318,7 +319,7 @@ fn tell(
             let digest = write_adapter(&order.adapter, adapter, model, &order.lora, &order.base_name)?;
             let trained = Trained { adapter: Some(digest), ..trained };
             let end = Finished { key: order.key, reports: reports.to_vec(), trained: trained.clone() };
-            finish(&order.checkpoints, &end)?;
+            finish(&order.checkpoints, order.attempt, &end)?;
             fault::at("finished");
             Event::Trained { member, trained }
         }

@@ -28,5 +28,5 @@ pub use job::{PlannedJob, Work};
 pub use models::{LocalModel, ModelFiles, PlannedModel, hub_models};
 pub use packs::{PACK_MOST, Pack, PackRules, makespan, packs};
 pub use samples::PlannedSample;
-pub use tasks::{PlannedGroup, PlannedTask};
+pub use tasks::{PlannedGroup, PlannedTask, task_notes};
 pub use warnings::of_data as data_warnings;

@@ -89,11 +89,12 @@ impl PlannedTask {
         }
         let content = Digest::all(&contents);
         let documents = build_documents(&task, &Subset::from(facts.limit))?;
-        let notes = notes_of(&task, &documents);
+        let notes = task_notes(&task, &documents);
         let mut encoded = Vec::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
-            let encoder = RequestEncoder::new(&local.tokenizer, config.max_positions as usize, facts.prompts);
+            let (most, rows) = (config.max_positions as usize, config.vocab_size);
+            let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompts);
             for document in &documents {
                 encoded.extend(encoder.document(&task, document)?.into_iter().flatten());
             }
@@ -107,7 +108,7 @@ impl PlannedTask {
 }
 
 /// What of a task's documents may not be what was meant.
-fn notes_of(task: &Task, documents: &[Document]) -> Vec<String> {
+pub fn task_notes(task: &Task, documents: &[Document]) -> Vec<String> {
     let shown = documents.iter().filter(|document| document.is_shown).count();
     let note = || {
         let (count, name) = (documents.len(), &task.name);

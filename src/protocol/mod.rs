@@ -12,7 +12,7 @@ pub use order::{
 };
 
 /// Version of orders and events together; both sides refuse another one. Raise it when a field changes its meaning.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// The descriptor on which the engine writes events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{BaseForm, Digest, LoraConfig, Quantize, Seconds, Softmax, TrainConfig};
+use crate::job::{AttemptNumber, BaseForm, Digest, LoraConfig, Quantize, Seconds, Softmax, TrainConfig};
 use crate::task::{Subset, Task};
 
 /// Something that the engine is to do. It does one after another.
@@ -71,6 +71,9 @@ pub struct TrainOrder {
     pub key: Digest,
     /// Folder for checkpoints.
     pub checkpoints: PathBuf,
+    /// The attempt, which is in the names of its checkpoints: an engine that goes on although its job is another attempt's touches
+    /// nothing of that one.
+    pub attempt: AttemptNumber,
     /// Time between checkpoints.
     pub checkpoint_every: Seconds,
 }

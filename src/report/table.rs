@@ -152,8 +152,14 @@ impl Cell {
     }
 }
 
+/// From here on a number is shown with its exponent: a perplexity of a model that learned nothing has forty digits.
+const LARGE: f64 = 1e7;
+
 /// A number with fixed decimals; never "-0.000".
 fn show_number(value: f64, decimals: usize) -> String {
+    if value.is_finite() && value.abs() >= LARGE {
+        return format!("{value:.decimals$e}");
+    }
     let shown = format!("{value:.decimals$}");
     let zero = shown.strip_prefix('-').filter(|rest| rest.chars().all(|c| c == '0' || c == '.'));
     zero.map_or(shown.clone(), str::to_owned)
@@ -180,6 +186,8 @@ mod tests {
     fn numbers_are_shown_without_a_negative_zero_and_with_groups() {
         assert_eq!(Cell::Number(-0.0001, 3).show(), "0.000");
         assert_eq!(Cell::Number(-0.5, 1).show(), "-0.5");
+        assert_eq!(Cell::Number(1.234_56e40, 3).show(), "1.235e40");
+        assert_eq!(Cell::Uncertain(9_999_999.0, 1e9, 0).show(), "9999999 ± 1e9");
         assert_eq!(
             [0.0125, -0.5, 0.0001, -0.0001].map(|value| Cell::Signed(value, 2).show()),
             ["+0.01", "-0.50", "0.00", "0.00"]

@@ -191,6 +191,7 @@ impl<'a> RunningJob<'a> {
             base_name: config.model.clone(),
             key: self.job.subject.digest(),
             checkpoints: self.checkpoints.clone(),
+            attempt: self.attempt.number,
             checkpoint_every: Seconds(config.train.checkpoint_every as f64),
         })
     }

@@ -13,6 +13,8 @@ pub struct Limits {
     pub lease: Duration,
     /// How long an engine may be silent before it is killed; longer where its passes are.
     pub hang: Duration,
+    /// How long a device is left alone on which engines only die.
+    pub rest: Duration,
     /// Whether to wait for jobs that other processes are working at.
     pub wait_for_others: bool,
 }
@@ -24,13 +26,14 @@ impl Default for Limits {
             max_failures: None,
             lease: Duration::from_secs(30),
             hang: Duration::from_secs(300),
+            rest: Duration::from_secs(600),
             wait_for_others: true,
         }
     }
 }
 
 impl Limits {
-    /// The defaults, with the seconds that `LORAGRID_LEASE` and `LORAGRID_HANG` name.
+    /// The defaults, with the seconds that `LORAGRID_LEASE`, `LORAGRID_HANG` and `LORAGRID_REST` name.
     pub fn from_environment() -> Self {
         let seconds = |name: &str| {
             let text = std::env::var(name).ok()?;
@@ -42,6 +45,7 @@ impl Limits {
         Self {
             lease: seconds("LORAGRID_LEASE").unwrap_or(plain.lease),
             hang: seconds("LORAGRID_HANG").unwrap_or(plain.hang),
+            rest: seconds("LORAGRID_REST").unwrap_or(plain.rest),
             ..plain
         }
     }

@@ -78,6 +78,8 @@ pub(super) struct Running<'a, 'w> {
     pub(super) waiting: usize,
     /// Whether the driver of the GPUs did not answer the last time.
     pub(super) driver_is_lost: bool,
+    /// Slots that are left alone, and since when.
+    resting: BTreeMap<SlotId, Instant>,
     /// Whether it was told that the disk of the logs is full.
     pub(super) logs_are_lost: bool,
     /// Since when `[keep]` was not looked after although something changed.
@@ -123,6 +125,7 @@ impl Runner<'_> {
             without_cuda: BTreeSet::new(),
             waiting: 0,
             driver_is_lost: false,
+            resting: BTreeMap::new(),
             logs_are_lost: false,
             keep_since: None,
         };
@@ -201,6 +204,7 @@ impl<'a> Running<'a, '_> {
                 }
                 _ = ticks.tick() => {
                     self.kill_silent();
+                    self.try_rested().await?;
                     if self.trouble.is_over(Instant::now()) {
                         let effects = self.scheduler.on(Event::Hold(false));
                         self.carry_out(effects).await?;
@@ -227,6 +231,19 @@ impl<'a> Running<'a, '_> {
                 return self.stop(Stopped::Environment, receiver, stops).await;
             }
         }
+    }
+
+    /// Tries slots again that were left alone for long enough: a GPU may have been reset meanwhile.
+    async fn try_rested(&mut self) -> Result<(), RunError> {
+        let rest = self.runner.limits.rest;
+        let rested: Vec<SlotId> =
+            self.resting.iter().filter(|(_, since)| since.elapsed() >= rest).map(|(slot, _)| *slot).collect();
+        for slot in rested {
+            self.resting.remove(&slot);
+            let effects = self.scheduler.on(Event::Rested(slot));
+            self.carry_out(effects).await?;
+        }
+        Ok(())
     }
 
     /// Whether time or patience is at its end, with so many more failures than are counted.
@@ -396,6 +413,7 @@ impl<'a> Running<'a, '_> {
                 Effect::Quarantine(slot) => {
                     // What died there was not its own fault.
                     self.deaths.clear();
+                    self.resting.insert(slot, Instant::now());
                     let device = self.runner.slots[slot.0].device.to_string();
                     (self.watch)(Progress::Quarantined { device, reason: self.last_death.clone() });
                 }

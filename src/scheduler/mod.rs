@@ -56,6 +56,8 @@ pub enum Event {
         /// Whether it died before it could do anything: a few of these, and the slot is left alone.
         quick: bool,
     },
+    /// A slot that was left alone has rested, and is tried again.
+    Rested(SlotId),
     /// Nothing new starts for a while, or starts again: the surroundings are not as jobs need them.
     Hold(bool),
     /// The user wants to stop: nothing new starts.
@@ -74,7 +76,7 @@ pub enum Effect {
     },
     /// Start a slot's engine.
     StartEngine(SlotId),
-    /// Leave a slot alone from now on: its engines die.
+    /// Leave a slot alone until it has rested: its engines die.
     Quarantine(SlotId),
 }
 
@@ -159,6 +161,13 @@ impl Scheduler {
                 }
             }
             Event::SlotLost { slot, back, quick } => self.lose(slot, back, quick, &mut effects),
+            Event::Rested(slot) => {
+                if let Some(slot) = self.slots.get_mut(&slot).filter(|slot| slot.state == State::Quarantined)
+                {
+                    slot.state = State::Off;
+                    slot.quick_losses.clear();
+                }
+            }
             Event::Hold(held) => self.held = held,
             Event::Stop => self.stopping = true,
         }

@@ -20,6 +20,19 @@ fn start(name: &str) -> Effect {
 }
 
 #[test]
+fn a_slot_that_was_left_alone_is_tried_again_when_it_has_rested() {
+    let mut scheduler = Scheduler::new([(SLOT, Bytes(80))]);
+    assert_eq!(scheduler.on(queued("a")), [Effect::StartEngine(SLOT)]);
+    let lost = || Event::SlotLost { slot: SLOT, back: Vec::new(), quick: true };
+    let told: Vec<Effect> = (0..QUICK_LOSSES_OF_THE_LAST).flat_map(|_| scheduler.on(lost())).collect();
+    assert_eq!(told.last(), Some(&Effect::Quarantine(SLOT)));
+    assert!(scheduler.is_out_of_slots());
+    assert_eq!(scheduler.on(Event::Rested(SLOT)), [Effect::StartEngine(SLOT)]);
+    assert_eq!(scheduler.on(Event::Rested(SLOT)), [], "one that works needs no rest");
+    assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("a")]);
+}
+
+#[test]
 fn jobs_start_in_order_on_free_slots() {
     let mut scheduler = Scheduler::new([(SLOT, ALL)]);
     assert_eq!(scheduler.on(queued("a")), [Effect::StartEngine(SLOT)]);
@@ -222,6 +235,7 @@ impl World {
                 self.free.insert(slot, Bytes(size));
                 Event::Room { slot, free: Bytes(size) }
             }
+            8 if self.quarantined.remove(&slot) => Event::Rested(slot),
             // A job that is there already.
             7 => {
                 let (job, needs) = self.needs.iter().find(|(job, _)| self.knows(job))?;
@@ -263,7 +277,7 @@ impl World {
 proptest! {
     #[test]
     fn a_job_is_never_on_two_slots_and_none_is_lost(
-        steps in prop::collection::vec((0usize..8, 0usize..3, 0u64..100), 0..80)
+        steps in prop::collection::vec((0usize..9, 0usize..3, 0u64..100), 0..80)
     ) {
         let mut scheduler = Scheduler::new((0..3).map(|slot| (SlotId(slot), ALL)));
         let mut world = World::default();

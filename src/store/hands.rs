@@ -84,6 +84,8 @@ pub struct AttemptRecord {
     pub started_ms: i64,
     /// Milliseconds since 1970; none while it runs.
     pub ended_ms: Option<i64>,
+    /// How long it took, by a clock that nobody sets; none where its process did not end it.
+    pub seconds: Option<f64>,
     /// How it ended.
     pub outcome: Option<String>,
     /// Why.
@@ -205,7 +207,7 @@ impl Store {
     /// Every attempt at a job, the first one first.
     pub async fn attempts(&self, job: &JobId) -> Result<Vec<AttemptRecord>, StoreError> {
         let query = sqlx::query(
-            "SELECT attempt, owner, device, threads, token_budget, log, started_ms, ended_ms, outcome, reason
+            "SELECT attempt, owner, device, threads, token_budget, log, started_ms, ended_ms, outcome, reason, seconds
              FROM job_attempts WHERE job_id = $1 ORDER BY attempt",
         );
         let read = |row: &SqliteRow| {
@@ -220,6 +222,7 @@ impl Store {
                 ended_ms: row.try_get(7)?,
                 outcome: row.try_get(8)?,
                 reason: row.try_get(9)?,
+                seconds: row.try_get(10)?,
             })
         };
         query.bind(job.as_str()).fetch_all(&self.pool).await?.iter().map(read).collect()

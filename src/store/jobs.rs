@@ -1,5 +1,7 @@
 //! Claiming jobs and ending attempts.
 
+use std::time::Instant;
+
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::error::StoreError;
@@ -17,6 +19,8 @@ pub struct Attempt {
     pub job: JobId,
     /// Its number.
     pub number: AttemptNumber,
+    /// When this process claimed it; none of another process's.
+    pub began: Option<Instant>,
 }
 
 /// How an attempt ended.
@@ -96,7 +100,7 @@ impl Writing<'_> {
             .bind(now_ms())
             .execute(&mut *self.0)
             .await?;
-        Ok(Some(Attempt { job: job.clone(), number }))
+        Ok(Some(Attempt { job: job.clone(), number, began: Some(Instant::now()) }))
     }
 
     /// Ends an attempt, and takes in what it has done and the store has not. Error: [`StoreError::Fenced`] if the job is no
@@ -141,7 +145,7 @@ impl Writing<'_> {
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         let close = sqlx::query(
-            "UPDATE job_attempts SET ended_ms = $1, outcome = $2, reason = $3, reach =
+            "UPDATE job_attempts SET ended_ms = $1, outcome = $2, reason = $3, seconds = $6, reach =
                  (SELECT COALESCE(MAX(c.step), 0) FROM curve_points c JOIN jobs j ON j.subject = c.subject
                   WHERE j.id = $4)
                  + (SELECT COUNT(*) FROM scored_documents d JOIN wanted_scores w ON w.score_key = d.score_key
@@ -154,6 +158,7 @@ impl Writing<'_> {
             .bind(reason)
             .bind(attempt.job.as_str())
             .bind(i64::from(attempt.number.0))
+            .bind(attempt.began.map(|began| began.elapsed().as_secs_f64()))
             .execute(&mut *self.0)
             .await?;
         Ok(())

@@ -155,7 +155,7 @@ fn lost_in_a_row(ends: &[(bool, i64)]) -> u32 {
 
 pub(super) fn read_attempt(job: String, number: i64) -> Attempt {
     let number = AttemptNumber(u32::try_from(number).unwrap_or(u32::MAX));
-    Attempt { job: JobId::from_store(job), number }
+    Attempt { job: JobId::from_store(job), number, began: None }
 }
 
 #[cfg(test)]

@@ -116,6 +116,23 @@ impl Store {
         Ok(jobs)
     }
 
+    /// What the plans of the newest versions that have a job warned of.
+    pub async fn warnings(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query(
+            "SELECT v.warnings FROM sweep_versions v
+             JOIN (SELECT sweep_id, MAX(version) AS version FROM sweep_versions GROUP BY sweep_id) n
+                 ON n.sweep_id = v.sweep_id AND n.version = v.version
+             JOIN sweep_jobs s ON s.sweep_id = v.sweep_id AND s.version = v.version
+             WHERE s.job_id = $1 ORDER BY v.sweep_id",
+        );
+        let mut warnings: Vec<String> = Vec::new();
+        for row in query.bind(job.as_str()).fetch_all(&self.pool).await? {
+            let own: Vec<String> = read_json(&row, 0)?;
+            warnings.extend(own.into_iter().filter(|one| !warnings.contains(one)).collect::<Vec<_>>());
+        }
+        Ok(warnings)
+    }
+
     /// `SWEEP/LABEL` of a job in the newest version of each sweep that has it.
     pub async fn labels(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(

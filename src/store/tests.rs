@@ -32,7 +32,7 @@ impl World {
     async fn attempt(&self) -> Attempt {
         let row = sqlx::query("SELECT attempt FROM jobs").fetch_one(&self.store.pool).await.unwrap();
         let number: i64 = sqlx::Row::get(&row, 0);
-        Attempt { job: self.job.clone(), number: AttemptNumber(number as u32) }
+        Attempt { job: self.job.clone(), number: AttemptNumber(number as u32), began: None }
     }
 
     /// What the program does for a transition; whether it says that it was done.

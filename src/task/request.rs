@@ -62,22 +62,39 @@ pub struct RequestEncoder<'a> {
     tokenizer: &'a ModelTokenizer,
     /// Longest sequence in tokens.
     max_positions: usize,
+    /// Rows of the model's embedding.
+    vocabulary: u64,
     profile: PromptProfile,
 }
 
 impl<'a> RequestEncoder<'a> {
     /// An encoder. Under [`PromptProfile::LitGpt2023`] no special token is added and a missing context is EOS, as Lit-GPT
     /// wrapped its models for the harness of that year.
-    pub fn new(tokenizer: &'a ModelTokenizer, max_positions: usize, profile: PromptProfile) -> Self {
-        Self { tokenizer, max_positions, profile }
+    pub fn new(
+        tokenizer: &'a ModelTokenizer,
+        max_positions: usize,
+        vocabulary: u64,
+        profile: PromptProfile,
+    ) -> Self {
+        Self { tokenizer, max_positions, vocabulary, profile }
     }
 
     /// The sequences of a request, one for a pair, as many as it takes for a whole text. Errors: the tokenizer's, a model
-    /// without a prefix token, a context of white space, a continuation that is empty or longer than the model reads.
+    /// without a prefix token, a context of white space, a continuation that is empty or longer than the model reads, a token that
+    /// the model has no row for.
     pub fn encode(&self, request: &Request) -> Result<Vec<EncodedRequest>, TaskError> {
-        match request {
-            Request::Pair { context, continuation } => Ok(vec![self.pair(context, continuation)?]),
-            Request::Rolling { text } => self.windows(text),
+        let encoded = match request {
+            Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
+            Request::Rolling { text } => self.windows(text)?,
+        };
+        let mut tokens = encoded.iter().flat_map(|own| own.input.iter().chain(&own.targets));
+        match tokens.find(|token| u64::from(**token) >= self.vocabulary) {
+            None => Ok(encoded),
+            Some(token) => {
+                let rows = self.vocabulary;
+                let reason = format!("token {token} is beyond the model's embedding of {rows} rows");
+                Err(TokenizerError::Encode { reason }.into())
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 
 use super::death::{Death, oom_kills};
+use super::groups::KnownGroup;
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
 
 /// Variables that hold secrets of the orchestrator's.
@@ -50,6 +51,7 @@ pub struct Engine {
     log_start: u64,
     /// What the kernel's count of killed processes was at the start.
     oom_kills: u64,
+    _group: KnownGroup,
 }
 
 /// The other half: orders go in, and the process can be killed.
@@ -109,7 +111,15 @@ impl Engine {
         let orders = child.stdin.take().ok_or_else(|| failed(std::io::Error::other("no standard input")))?;
         let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
         let events = pipe::Receiver::from_owned_fd(OwnedFd::from(ours)).map_err(failed)?;
-        let engine = Self { child, events, buffer: Vec::new(), log: log.to_owned(), log_start, oom_kills };
+        let engine = Self {
+            child,
+            events,
+            buffer: Vec::new(),
+            log: log.to_owned(),
+            log_start,
+            oom_kills,
+            _group: KnownGroup::new(group),
+        };
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(write_orders(orders, receiver));
         let orders = sender;

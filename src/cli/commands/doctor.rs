@@ -1,5 +1,7 @@
 //! `loragrid doctor`
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::cli::ExitCode;
@@ -87,14 +89,27 @@ async fn database(environment: &Environment) -> Finding {
     }
     let checked = async {
         let store = Store::open_existing(&environment.db).await?;
-        let integrity = store.integrity().await?;
+        let (integrity, version) = (store.integrity().await?, store.sqlite_version().await?);
         store.close().await;
-        Ok::<_, crate::store::StoreError>(integrity)
+        Ok::<_, crate::store::StoreError>((integrity, version))
     };
     match checked.await {
-        Ok(word) if word == "ok" => found(true, format!("{path} passes its integrity check")),
-        Ok(word) => found(false, format!("{path}: {word}")),
+        Ok((word, version)) if word == "ok" => {
+            let who = who_writes(&environment.db);
+            found(true, format!("{path} passes its integrity check; SQLite {version}; {who}"))
+        }
+        Ok((word, _)) => found(false, format!("{path}: {word}")),
         Err(error) => found(false, error.to_string()),
+    }
+}
+
+/// Who may write a file by its rights.
+fn who_writes(path: &std::path::Path) -> &'static str {
+    let mode = std::fs::metadata(path).map(|file| file.permissions().mode()).unwrap_or_default();
+    match (mode & 0o020 != 0, mode & 0o002 != 0) {
+        (_, true) => "every user can write it",
+        (true, false) => "its group can write it",
+        (false, false) => "only its owner can write it",
     }
 }
 

@@ -77,9 +77,9 @@ fn table(attempts: &[AttemptRecord]) -> Table {
     ];
     let row = |attempt: &AttemptRecord| {
         let started = local_time(attempt.started_ms, "%m-%d %H:%M:%S");
-        // The clock may have been set back meanwhile.
-        let seconds = attempt.ended_ms.map(|ended| (ended - attempt.started_ms) as f64 / 1000.0);
-        let seconds = seconds.filter(|seconds| *seconds >= 0.0);
+        // The clock on the wall may have been set meanwhile.
+        let by_wall = attempt.ended_ms.map(|ended| (ended - attempt.started_ms) as f64 / 1000.0);
+        let seconds = attempt.seconds.or(by_wall.filter(|seconds| *seconds >= 0.0));
         vec![
             Cell::Count(attempt.attempt as u64),
             Cell::Text(started),

@@ -17,6 +17,18 @@ use crate::store::Store;
 /// What was changed more recently may belong to a process that has not told the database of it yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
+/// Encoded rows that nothing has read for so long are made again when they are wanted.
+const CACHE_AGE: Duration = Duration::from_secs(30 * 86_400);
+/// Logs of attempts that ended longer ago.
+const LOG_AGE: Duration = Duration::from_secs(90 * 86_400);
+
+/// A file that has not been touched for long.
+struct OldFile {
+    path: PathBuf,
+    why: &'static str,
+    size: Bytes,
+}
+
 /// A folder that nothing needs.
 struct Garbage {
     path: PathBuf,
@@ -38,15 +50,20 @@ pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) ->
             let known = unneeded.get(&one.subject);
             known.is_some_and(|adapter_is_gone| !one.adapter || one.is_partial() || *adapter_is_gone)
         });
-        let total = Bytes(garbage.iter().map(|one| one.size.0).sum());
+        let old = old_files(&store.results());
+        let sizes = garbage.iter().map(|one| one.size.0).chain(old.iter().map(|one| one.size.0));
+        let (total, count) = (Bytes(sizes.sum()), garbage.len() + old.len());
         if !arguments.json {
-            for one in &garbage {
-                write_line(&format!("{} ({}): {}", one.path.display(), one.size, one.why))?;
+            let lines = garbage.iter().map(|one| (&one.path, one.size, one.why));
+            for (path, size, why) in lines.chain(old.iter().map(|one| (&one.path, one.size, one.why))) {
+                write_line(&format!("{} ({size}): {why}", path.display()))?;
             }
         }
-        let deletes =
-            !arguments.dry_run && !garbage.is_empty() && (arguments.yes || confirmed(&garbage, total)?);
+        let deletes = !arguments.dry_run && count > 0 && (arguments.yes || confirmed(count, total)?);
         let mut removed = 0;
+        for one in old.iter().filter(|_| deletes) {
+            removed += usize::from(std::fs::remove_file(&one.path).is_ok());
+        }
         for one in garbage.iter().filter(|_| deletes) {
             let adapter = one.adapter && !one.is_partial();
             // The state is read again in the transaction that nobody can change it beside.
@@ -57,14 +74,16 @@ pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) ->
         if arguments.json {
             let one = |one: &Garbage| json!({ "path": one.path, "why": one.why, "bytes": one.size.0 });
             let folders = garbage.iter().map(one).collect::<Vec<_>>();
+            let file = |one: &OldFile| json!({ "path": one.path, "why": one.why, "bytes": one.size.0 });
+            let files = old.iter().map(file).collect::<Vec<_>>();
             write_json(
-                &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders }),
+                &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders, "files": files }),
             )?;
         } else if deletes {
-            write_line(&format!("removed {removed} folders of {total}"))?;
+            write_line(&format!("removed {removed} of {count} folders and files, {total}"))?;
         } else {
-            let how = if garbage.is_empty() { "" } else { "; `loragrid gc --yes` removes them" };
-            write_line(&format!("{} folders with {total} are not needed{how}", garbage.len()))?;
+            let how = if count == 0 { "" } else { "; `loragrid gc --yes` removes them" };
+            write_line(&format!("{count} folders and files with {total} are not needed{how}"))?;
         }
         Ok(ExitCode::Success)
     })
@@ -103,20 +122,52 @@ fn candidates(results: &Path) -> Result<Vec<Garbage>, Failure> {
     Ok(garbage)
 }
 
+/// Encoded rows and logs, by the names that this program gives, that nothing has touched for long.
+fn old_files(results: &Path) -> Vec<OldFile> {
+    let is_log = |name: &str| {
+        let job = name.strip_suffix(".log").and_then(|name| name.rsplit_once('-'));
+        job.is_some_and(|(id, number)| {
+            id.len() >= 12 && id.bytes().all(|b| b.is_ascii_hexdigit()) && number.parse::<u32>().is_ok()
+        })
+    };
+    let is_cache = |name: &str| {
+        let hash = name.strip_suffix(".tokens");
+        hash.is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let kinds: [(&str, &dyn Fn(&str) -> bool, Duration, &str); 2] = [
+        ("cache", &is_cache, CACHE_AGE, "encoded rows that nothing has read for 30 days"),
+        ("logs", &is_log, LOG_AGE, "a log that is older than 90 days"),
+    ];
+    let mut found = Vec::new();
+    for (folder, is_own, age, why) in kinds {
+        for entry in std::fs::read_dir(results.join(folder)).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let touched = [meta.modified(), meta.accessed()].into_iter().flatten().max();
+            let is_old =
+                touched.is_some_and(|at| SystemTime::now().duration_since(at).is_ok_and(|own| own > age));
+            if meta.is_file() && is_old && is_own(&entry.file_name().to_string_lossy()) {
+                found.push(OldFile { path: entry.path(), why, size: Bytes(meta.len()) });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
 fn is_young(path: &Path) -> bool {
     let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
     modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < YOUNG))
 }
 
 /// Asks on a terminal. Error: there is none, and `--yes` was not given.
-fn confirmed(garbage: &[Garbage], total: Bytes) -> Result<bool, Failure> {
+fn confirmed(count: usize, total: Bytes) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         let help = "add --yes to remove them, or --dry-run to only list them".to_owned();
-        let message = format!("{} folders with {total} would be removed", garbage.len());
+        let message = format!("{count} folders and files with {total} would be removed");
         return Err(Failure::new(ExitCode::Usage, message, help));
     }
     let mut output = std::io::stdout();
-    write!(output, "Remove {} folders with {total}? [y/N] ", garbage.len())?;
+    write!(output, "Remove {count} folders and files with {total}? [y/N] ")?;
     output.flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

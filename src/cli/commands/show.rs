@@ -13,20 +13,22 @@ use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob, StoredSample};
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let (job, samples) = block_on(async {
+    let (job, samples, warnings) = block_on(async {
         let store = Store::open_to_read(&environment.db).await?;
         let job = job_named(&store, &arguments.job).await?;
-        let samples = store.samples(&job.id).await?;
+        let (samples, warnings) = (store.samples(&job.id).await?, store.warnings(&job.id).await?);
         store.close().await;
-        Ok((job, samples))
+        Ok((job, samples, warnings))
     })?;
     if arguments.json {
         let mut value = json!(job);
         value["samples"] = json!(samples);
+        value["warnings"] = json!(warnings);
         write_json(&value)?;
         return Ok(ExitCode::Success);
     }
     write_line(&heading(&job))?;
+    warnings.iter().try_for_each(|warning| write_line(&format!("warning: {}", in_one_line(warning))))?;
     write_line(&show_table(&stored_settings_table(&job)))?;
     if !job.scores.is_empty() {
         write_line(&show_table(&stored_scores_table(&job)))?;

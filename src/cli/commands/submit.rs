@@ -52,6 +52,8 @@ pub(in crate::cli) async fn prepare(
     environment: &Environment,
 ) -> Result<Prepared, Failure> {
     let spec = environment.spec(sweep)?;
+    require_utf8(&environment.results())?;
+    require_utf8(&std::path::absolute(&sweep.file).unwrap_or_else(|_| sweep.file.clone()))?;
     for id in hub_models(&spec)?.iter().filter(|id| environment.hub.cache.find(id).is_none()) {
         pull(id, environment)?;
     }
@@ -77,6 +79,14 @@ pub(in crate::cli) async fn prepare(
         overrides,
     };
     Ok(Prepared { spec, plan, origin, store, digests })
+}
+
+/// Engines are told paths as text. Error: a path that is none.
+fn require_utf8(path: &std::path::Path) -> Result<(), Failure> {
+    let help = || "rename the folder, or name a database in another one with --db".to_owned();
+    let failure =
+        || Failure::new(ExitCode::Usage, format!("the path {} is not UTF-8", path.display()), help());
+    path.to_str().map(drop).ok_or_else(failure)
 }
 
 /// What `train.dtype = "auto"` was resolved to, for whoever plans the sweep again on another device. Nothing where a rule or an axis

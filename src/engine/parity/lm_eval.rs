@@ -23,7 +23,7 @@ use crate::score::{TakeOne, Told, Way, score_exactly, score_requests, score_task
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
     let text = |side: usize| pair[side].as_str().unwrap().to_owned();
     let request = Request::Pair { context: text(0), continuation: text(1) };
-    RequestEncoder::new(tokenizer, 8192, PromptProfile::LmEval).encode(&request).unwrap().remove(0)
+    RequestEncoder::new(tokenizer, 8192, u64::MAX, PromptProfile::LmEval).encode(&request).unwrap().remove(0)
 }
 
 /// The scores of requests in their order, and the tokens that went through the model.
@@ -217,8 +217,9 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
     let text =
         |context: &str| Request::Pair { context: context.to_owned(), continuation: " a word".to_owned() };
-    let encoded =
-        |profile, context| RequestEncoder::new(&tokenizer, 8192, profile).encode(&text(context)).unwrap();
+    let encoded = |profile, context| {
+        RequestEncoder::new(&tokenizer, 8192, u64::MAX, profile).encode(&text(context)).unwrap()
+    };
     let (new, old) = (encoded(PromptProfile::LmEval, ""), encoded(PromptProfile::LitGpt2023, ""));
     assert_eq!(
         (new[0].input.first(), old[0].input.first()),

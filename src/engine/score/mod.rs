@@ -108,7 +108,8 @@ pub(crate) fn score_tasks(
     let mut signs = LifeSigns::new();
     for (place, wanted) in order.tasks.iter().enumerate() {
         let profile = wanted.task.prompting.profile;
-        let encoder = RequestEncoder::new(tokenizer, model.config.max_positions as usize, profile);
+        let (most, rows) = (model.config.max_positions as usize, model.config.vocab_size);
+        let encoder = RequestEncoder::new(tokenizer, most, rows, profile);
         for document in build_documents(&wanted.task, &wanted.subset)? {
             if wanted.done.contains(&document.id) {
                 continue;

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use loragrid::checkpoint::sync_folder;
-use loragrid::job::Digest;
+use loragrid::job::{AttemptNumber, Digest};
 use loragrid::protocol::{StepReport, Trained};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -53,13 +53,15 @@ struct Head {
     tensors: Vec<(String, String, i64)>,
 }
 
-/// Writes a checkpoint of named tensors `[elements]`, and removes all but the newest two. Error: the system's.
+/// Writes an attempt's checkpoint of named tensors `[elements]`, and removes all but the newest two of those that are not of a later
+/// attempt. Error: the system's.
 pub(crate) fn save(
     folder: &Path,
+    attempt: AttemptNumber,
     standing: &Standing,
     tensors: &[(&str, &Tensor)],
 ) -> Result<(), EngineError> {
-    let path = folder.join(format!("{:010}.{ENDING}", standing.step));
+    let path = folder.join(format!("{:010}-{:06}.{ENDING}", standing.step, attempt.0));
     let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
     let named = tensors
         .iter()
@@ -72,7 +74,7 @@ pub(crate) fn save(
         tensors.iter().try_for_each(|(_, tensor)| write_elements(tensor, file))
     })
     .map_err(io)?;
-    for old in files(folder).into_iter().skip(KEPT) {
+    for old in files_up_to(folder, attempt).into_iter().skip(KEPT) {
         // One more file is no harm.
         let _ = std::fs::remove_file(old);
     }
@@ -111,12 +113,12 @@ const FINISHED: &str = "finished";
 
 /// Notes that a training is at its end and its adapter is written, so that whoever did not hear it is told again. The folder
 /// is removed by who heard it. Error: the system's.
-pub(crate) fn finish(folder: &Path, finished: &Finished) -> Result<(), EngineError> {
+pub(crate) fn finish(folder: &Path, attempt: AttemptNumber, finished: &Finished) -> Result<(), EngineError> {
     let path = folder.join(FINISHED);
     let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
     let body = serde_json::to_vec(finished).map_err(|error| io(error.into()))?;
     write_whole(&path, |file| file.write_all(&body)).map_err(io)?;
-    for old in files(folder) {
+    for old in files_up_to(folder, attempt) {
         // What stays goes with the folder.
         let _ = std::fs::remove_file(old);
     }
@@ -195,6 +197,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// The checkpoint files of an attempt and of earlier ones, the newest first.
+fn files_up_to(folder: &Path, attempt: AttemptNumber) -> Vec<PathBuf> {
+    let of = |path: &PathBuf| -> u32 {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // Names of earlier releases say no attempt.
+        name.split_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or_default()
+    };
+    files(folder).into_iter().filter(|path| of(path) <= attempt.0).collect()
+}
+
 fn read(path: &Path) -> Option<(Standing, Vec<(String, Tensor)>)> {
     let file = std::fs::read(path).ok()?;
     let body = whole(&file)?;
@@ -263,8 +275,13 @@ mod tests {
         let flat = Tensor::from_slice(&[0.1f32, f32::MIN_POSITIVE, -3.0]);
         let half = flat.to_kind(Kind::BFloat16);
         for step in 1..=4 {
-            save(folder.path(), &standing(step), &[("flat", &(&flat * step as f64)), ("half", &half)])
-                .unwrap();
+            save(
+                folder.path(),
+                AttemptNumber(1),
+                &standing(step),
+                &[("flat", &(&flat * step as f64)), ("half", &half)],
+            )
+            .unwrap();
         }
         assert_eq!(files(folder.path()).len(), KEPT);
         let whole = std::fs::read(&files(folder.path())[0]).unwrap();
@@ -287,6 +304,22 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_removes_nothing_of_a_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let save = |attempt, step| save(folder.path(), AttemptNumber(attempt), &standing(step), &[]).unwrap();
+        save(2, 5);
+        (6..=9).for_each(|step| save(1, step));
+        let names = || -> Vec<String> {
+            let name = |path: PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+            files(folder.path()).into_iter().map(name).collect()
+        };
+        assert_eq!(names(), ["0000000009-000001", "0000000008-000001", "0000000005-000002"]);
+        // The later one goes on from the furthest point that is whole, whoever wrote it, and clears up behind itself.
+        save(2, 10);
+        assert_eq!(names(), ["0000000010-000002", "0000000009-000001"]);
+    }
+
+    #[test]
     fn the_end_of_a_training_is_told_again_only_where_its_file_is_whole() {
         let folder = tempfile::tempdir().unwrap();
         let Standing { key, reports, .. } = standing(3);
@@ -301,8 +334,8 @@ mod tests {
             adapter: Some(key),
         };
         let end = Finished { key, reports, trained };
-        save(folder.path(), &standing(2), &[]).unwrap();
-        finish(folder.path(), &end).unwrap();
+        save(folder.path(), AttemptNumber(1), &standing(2), &[]).unwrap();
+        finish(folder.path(), AttemptNumber(2), &end).unwrap();
         assert_eq!(finished(folder.path(), key), Some(end));
         assert_eq!(finished(folder.path(), Digest::of(b"another")), None);
         assert!(files(folder.path()).is_empty());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use loragrid::data::Example;
-use loragrid::job::{Digest, LoraConfig, Seconds, Tokens, TrainConfig};
+use loragrid::job::{AttemptNumber, Digest, LoraConfig, Seconds, Tokens, TrainConfig};
 use loragrid::passes::schedule::Shape;
 use loragrid::passes::{Pass, RowSequence, plan_passes, split_rows, token_weights};
 use loragrid::protocol::{StepReport, Trained};
@@ -40,6 +40,7 @@ pub(crate) struct Checkpoints<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) every: Duration,
     pub(crate) key: Digest,
+    pub(crate) attempt: AttemptNumber,
 }
 
 /// A run between two steps, or within a window.
@@ -136,7 +137,7 @@ impl<'a> Member<'a> {
         self.at.optimizer_steps = self.optimizer.steps();
         let mut tensors = vec![(FLAT, &self.adapter.flat)];
         tensors.extend(self.optimizer.state());
-        checkpoint::save(checkpoints.folder, &self.at, &tensors)
+        checkpoint::save(checkpoints.folder, checkpoints.attempt, &self.at, &tensors)
     }
 
     /// Writes one if it is time.

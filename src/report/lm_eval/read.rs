@@ -174,8 +174,7 @@ fn read_scores(
     let documents = counts["effective"].as_u64().or_else(|| own.get("sample_len").and_then(Value::as_u64));
     for (metric, filter) in &filters {
         let name = metric.as_str();
-        let Some(value) = own.get(&format!("{name},{filter}")).and_then(number).filter(|own| !own.is_nan())
-        else {
+        let Some(value) = own.get(&format!("{name},{filter}")).and_then(number) else {
             imported.left_out.push(format!("{task}: {name},{filter} is no number"));
             continue;
         };
@@ -269,7 +268,7 @@ mod tests {
         let folder = folder(RESULTS, samples);
         let read = read_results(folder.path()).unwrap();
         let [one] = read.as_slice() else { panic!("one file") };
-        let left_out = ["a_b: acc,other", "a_b: bleu,none", "a_b: perplexity,none is no number"];
+        let left_out = ["a_b: acc,other", "a_b: bleu,none"];
         assert_eq!(
             (
                 one.label.as_str(),
@@ -280,7 +279,10 @@ mod tests {
         );
         let shown: Vec<(Metric, f64, Option<f64>, u64)> =
             one.scores.iter().map(|s| (s.metric, s.value, s.stderr, s.documents)).collect();
-        assert_eq!(format!("{shown:?}"), "[(Acc, 0.5, None, 2), (WordPerplexity, 4.5, None, 2)]");
+        assert_eq!(
+            format!("{shown:?}"),
+            "[(Acc, 0.5, None, 2), (Perplexity, NaN, None, 2), (WordPerplexity, 4.5, None, 2)]"
+        );
         assert_eq!(one.documents.len(), 1);
         assert_eq!((one.documents[0].document, one.documents[0].requests.len()), (4, 2));
         assert_eq!(one.documents[0].metrics, [(Metric::Acc, DocumentValue::Number(1.0))]);

@@ -14,6 +14,7 @@ use crate::cli::output::write_error;
 use crate::data::ChatTemplate;
 use crate::jinja::TemplateDate;
 use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
+use crate::plan::task_notes;
 use crate::task::{
     Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
     TaskIndex, build_documents,
@@ -57,13 +58,15 @@ impl Request {
             let original = build_count(&task)?;
             check_numbers(&task, &subset, original)?;
             let documents = build_documents(&task, &subset)?;
-            let max = checkpoint.config().max_positions as usize;
-            let encoder = RequestEncoder::new(tokenizer, max, prompting.profile);
+            let config = checkpoint.config();
+            let (most, rows) = (config.max_positions as usize, config.vocab_size);
+            let encoder = RequestEncoder::new(tokenizer, most, rows, prompting.profile);
             for document in &documents {
                 let requests = encoder.document(&task, document)?;
                 all += requests.len();
                 cut += requests.iter().flatten().filter(|request| request.cut > 0).count();
             }
+            task_notes(&task, &documents).iter().for_each(|note| write_error(&format!("warning: {note}")));
             wanted.push(Wanted { task, subset, original, documents });
         }
         if cut > 0 {

@@ -240,7 +240,7 @@ fn a_model_that_is_written_over_while_a_sweep_runs_is_not_taken_for_the_planned_
 
 /// The worker of cron has another environment than the user who submitted.
 #[test]
-fn what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
+fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
     let lab = Lab::new(GRID);
     std::fs::create_dir(lab.0.path().join("data")).unwrap();
     let row = json!({ "instruction": "Name a sea.", "input": "", "output": "The Baltic." });

@@ -134,6 +134,16 @@ pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
     write_verbatim(&serde_json::to_string_pretty(value)?)
 }
 
+/// Writes one JSON value, indented, to standard output while it is made. Error: as [`write_line`].
+pub(super) fn stream_json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from);
+    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(error) if nobody_reads(&error) => Ok(()),
+        result => result,
+    }
+}
+
 /// Writes a text and a line's end to standard error; where even that fails there is nobody to tell.
 pub(super) fn write_error(text: &str) {
     // In one piece, so that lines of several processes do not mix.

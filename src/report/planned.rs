@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value as Json, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Map, Value as Json, json};
 
 use super::table::{Cell, Column, Table};
 use crate::device::DeviceKind;
@@ -147,7 +148,37 @@ pub fn plan_difference(plan: &Plan) -> Option<(i64, usize, usize, usize)> {
 }
 
 /// The plan as one JSON object with its jobs in `jobs`, and how they run under these rules in `packs` and `makespan`.
-pub fn plan_json(plan: &Plan, rules: PackRules) -> Json {
+pub fn plan_json(plan: &Plan, rules: PackRules) -> impl Serialize {
+    PlanJson { head: head_json(plan, rules), plan }
+}
+
+/// The plan's object, whose jobs are made one after another while it is written: a hundred thousand of them fit no memory.
+struct PlanJson<'a> {
+    head: Map<String, Json>,
+    plan: &'a Plan,
+}
+
+impl Serialize for PlanJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.head.len() + 1))?;
+        for (key, value) in &self.head {
+            map.serialize_entry(key, value)?;
+        }
+        map.serialize_entry("jobs", &JobsJson(self.plan))?;
+        map.end()
+    }
+}
+
+struct JobsJson<'a>(&'a Plan);
+
+impl Serialize for JobsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.jobs.iter().map(|job| job_json(self.0, job)))
+    }
+}
+
+/// What a plan's object has beside the jobs.
+fn head_json(plan: &Plan, rules: PackRules) -> Map<String, Json> {
     let (adapters, checkpoints) = plan_disk(plan);
     let packs = packs(plan, rules);
     let models = plan.models.iter().zip(&plan.throughput).map(|(model, throughput)| {
@@ -176,7 +207,7 @@ pub fn plan_json(plan: &Plan, rules: PackRules) -> Json {
     let difference = plan_difference(plan).map(|(version, added, kept, dropped)| {
         json!({ "since_version": version, "added": added, "kept": kept, "dropped": dropped, "of_earlier_numbers": older })
     });
-    json!({
+    let head = json!({
         "sweep": plan.name,
         "base_parameters": plan.models.first().map(|model| model.parameters),
         "models": models.collect::<Vec<_>>(),
@@ -192,8 +223,11 @@ pub fn plan_json(plan: &Plan, rules: PackRules) -> Json {
         "blockers": blockers.collect::<Vec<_>>(),
         "warnings": plan.warnings,
         "difference": difference,
-        "jobs": plan.jobs.iter().map(|job| job_json(plan, job)).collect::<Vec<_>>(),
-    })
+    });
+    match head {
+        Json::Object(map) => map,
+        _ => Map::new(),
+    }
 }
 
 fn pack_json(plan: &Plan, pack: &Pack) -> Json {

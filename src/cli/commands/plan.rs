@@ -6,7 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_error, write_json, write_line};
+use crate::cli::output::{show_table, stream_json, write_error, write_line};
 use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
 use crate::plan::{PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs};
@@ -33,7 +33,7 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
     } else if arguments.json {
-        write_json(&plan_json(&plan, rules(arguments.pack, environment)))?;
+        stream_json(&plan_json(&plan, rules(arguments.pack, environment)))?;
     } else {
         let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
         let table = if long { folded_table(&plan) } else { plan_table(&plan) };

@@ -17,7 +17,7 @@ pub(super) async fn stored_plan(
 ) -> Result<Plan, Failure> {
     let StoredSweep { text, origin, .. } = store.sweep(sweep).await?;
     let mut spec = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
-    for (key, value) in &origin.overrides {
+    for (key, value) in origin.overrides.iter().chain(&origin.pinned) {
         spec.set(key, value).map_err(|problem| Failure::of_override(&problem))?;
     }
     let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);

@@ -12,10 +12,12 @@ use super::owner::Owner;
 use super::results::Harvest;
 use crate::job::{AttemptNumber, Digest, JobId, JobState};
 
-/// Processes that a job may take with it, one after another without progress; then it fails.
-pub const MOST_LOST: u32 = 3;
+/// Processes that a job may take with it, one after another without progress, before it fails, if it was the only one that they ran.
+pub const MOST_LOST: u32 = 5;
 /// Why such an attempt ended.
 const GONE: &str = "the process that ran it exited";
+/// What the reason says besides, where the process ran others too: whose fault it was is not known, and such an end counts half.
+const BESIDE: &str = ", beside other jobs";
 
 /// Most time between two looks that counts: longer, and the reader itself was held up, as others may have been by the same.
 const HELD_UP: Duration = Duration::from_secs(5);
@@ -79,18 +81,25 @@ impl Store {
             "SELECT a.job_id, a.attempt, a.owner, a.beat FROM job_attempts a
              JOIN jobs j ON j.id = a.job_id AND j.attempt = a.attempt WHERE j.state = 'running'",
         );
+        let rows = running.fetch_all(&self.pool).await?;
+        let mut owners: HashMap<String, usize> = HashMap::new();
+        for row in &rows {
+            *owners.entry(row.try_get(2)?).or_default() += 1;
+        }
         let mut recovered = 0;
-        for row in running.fetch_all(&self.pool).await? {
+        for row in rows {
             let (job, number, beat): (String, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
-            let owner = Owner::from_store(row.try_get(2)?);
+            let name: String = row.try_get(2)?;
+            let alone = owners.get(&name).is_none_or(|jobs| *jobs == 1);
+            let owner = Owner::from_store(name);
             let end = if owner.is_dead() {
                 // Of a job that takes its process with it each time, nothing is to be had.
-                let lost = self.lost(&job, number).await?;
-                if lost >= MOST_LOST {
-                    let reason = format!("{GONE} {lost} times in a row without progress");
+                let (suspicion, times) = self.lost(&job, (number, alone)).await?;
+                if suspicion >= 2 * MOST_LOST {
+                    let reason = format!("{GONE} {times} times in a row without progress");
                     AttemptEnd::Failed(reason)
                 } else {
-                    AttemptEnd::Requeued(GONE.to_owned())
+                    AttemptEnd::Requeued(if alone { GONE.to_owned() } else { format!("{GONE}{BESIDE}") })
                 }
             } else if owner != Owner::this_process() && observer.is_still(&job, number, beat, lease) {
                 AttemptEnd::Requeued("the process that ran it stopped sending heartbeats".to_owned())
@@ -110,9 +119,9 @@ impl Store {
 }
 
 impl Store {
-    /// Attempts at a job up to the one of this number, which is lost, whose process was gone, one after another without
-    /// progress.
-    async fn lost(&self, job: &str, number: i64) -> Result<u32, StoreError> {
+    /// How much attempts at a job speak against it, and how many they are: those up to the one of this number, which is lost, whose
+    /// process was gone, one after another without progress. `alone`: the process of the last one ran nothing else.
+    async fn lost(&self, job: &str, (number, alone): (i64, bool)) -> Result<(u32, usize), StoreError> {
         let query = sqlx::query(
             "SELECT reason, COALESCE(reach, 0) FROM job_attempts WHERE job_id = $1 AND attempt < $2
              ORDER BY attempt DESC LIMIT 16",
@@ -125,10 +134,12 @@ impl Store {
                     WHERE w.job_id = $1)",
         );
         let reach: i64 = reach.bind(job).fetch_one(&self.pool).await?.try_get(0)?;
-        let mut ends = vec![(true, reach)];
+        let suspicion = |alone: bool| if alone { 2 } else { 1 };
+        let mut ends = vec![(suspicion(alone), reach)];
         for row in &rows {
             let reason: Option<String> = row.try_get(0)?;
-            ends.push((reason.is_some_and(|reason| reason.starts_with(GONE)), row.try_get(1)?));
+            let lost = reason.as_deref().and_then(|reason| reason.strip_prefix(GONE));
+            ends.push((lost.map_or(0, |rest| suspicion(rest != BESIDE)), row.try_get(1)?));
         }
         Ok(lost_in_a_row(&ends))
     }
@@ -145,12 +156,12 @@ impl Store {
     }
 }
 
-/// How many of the last attempts, the newest first, were lost one after another without getting further; each with whether it
-/// was lost and how far the job had come at its end.
-fn lost_in_a_row(ends: &[(bool, i64)]) -> u32 {
-    let Some((_, newest)) = ends.first() else { return 0 };
-    let same = ends.iter().take_while(|(lost, reach)| *lost && reach == newest);
-    u32::try_from(same.count()).unwrap_or(u32::MAX)
+/// How much the last attempts speak against a job, and how many they are: of those that were lost one after another without getting
+/// further, the newest first; each with what it counts (nothing if it was not lost) and how far the job had come at its end.
+fn lost_in_a_row(ends: &[(u32, i64)]) -> (u32, usize) {
+    let Some((_, newest)) = ends.first() else { return (0, 0) };
+    let same = ends.iter().take_while(|(suspicion, reach)| *suspicion > 0 && reach == newest);
+    same.fold((0, 0), |(all, count), (suspicion, _)| (all + suspicion, count + 1))
 }
 
 pub(super) fn read_attempt(job: String, number: i64) -> Attempt {
@@ -166,10 +177,10 @@ mod tests {
 
     #[test]
     fn ends_of_processes_count_only_in_a_row_and_without_progress() {
-        assert_eq!(lost_in_a_row(&[]), 0);
-        assert_eq!(lost_in_a_row(&[(true, 4), (true, 4), (false, 4)]), 2);
-        assert_eq!(lost_in_a_row(&[(true, 8), (true, 4), (true, 4)]), 1, "it had got further");
-        assert_eq!(lost_in_a_row(&[(false, 4), (true, 4)]), 0);
+        assert_eq!(lost_in_a_row(&[]), (0, 0));
+        assert_eq!(lost_in_a_row(&[(2, 4), (1, 4), (0, 4), (2, 4)]), (3, 2));
+        assert_eq!(lost_in_a_row(&[(2, 8), (2, 4), (2, 4)]), (2, 1), "it had got further");
+        assert_eq!(lost_in_a_row(&[(0, 4), (2, 4)]), (0, 0));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::now_ms;
 use super::open::Store;
 use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION, Transition};
 use crate::plan::{Known, Plan, PlannedJob, Work};
+use crate::spec::SweepSpec;
 
 /// Where a version of a sweep came from, so that it can be planned again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,16 @@ pub struct SweepOrigin {
     pub include_path: Option<PathBuf>,
     /// What `--set` said.
     pub overrides: Vec<(String, String)>,
+    /// What was resolved at submission, for whoever plans the sweep again: `train.dtype = "auto"`.
+    pub pinned: Vec<(String, String)>,
+}
+
+impl SweepOrigin {
+    /// The same for a sweep made of this one: what it says itself is not pinned.
+    pub fn pinned_for(mut self, spec: &SweepSpec) -> Self {
+        self.pinned.retain(|(key, _)| spec.settings.value(key).is_none());
+        self
+    }
 }
 
 /// The newest version of a sweep as it was submitted.
@@ -53,7 +64,7 @@ impl Store {
     pub async fn sweep(&self, name: &str) -> Result<StoredSweep, StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(name)).await?;
         let query = sqlx::query(
-            "SELECT text, file, include_path, overrides, submitter FROM sweep_versions
+            "SELECT text, file, include_path, overrides, submitter, pinned FROM sweep_versions
              WHERE sweep_id = $1 AND version = $2",
         );
         let row = query.bind(sweep).bind(version).fetch_one(&self.pool).await?;
@@ -62,6 +73,7 @@ impl Store {
             file: PathBuf::from(row.try_get::<String, _>(1)?),
             include_path: include_path.map(PathBuf::from),
             overrides: super::read::read_json(&row, 3)?,
+            pinned: super::read::read_json(&row, 5)?,
         };
         let submitter: Option<i64> = row.try_get(4)?;
         let submitter = submitter.and_then(|id| u32::try_from(id).ok());
@@ -221,8 +233,8 @@ async fn insert_version(
     let insert = sqlx::query(
         "INSERT INTO sweep_versions
              (sweep_id, version, text, axes, tasks, objective_task, objective_metric, created_ms, task_groups,
-              file, include_path, overrides, warnings, submitter)
-         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+              file, include_path, overrides, pinned, warnings, submitter)
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
          FROM sweep_versions WHERE sweep_id = $1 RETURNING version",
     );
     let version: i64 = insert
@@ -237,6 +249,7 @@ async fn insert_version(
         .bind(origin.file.display().to_string())
         .bind(origin.include_path.as_ref().map(|path| path.display().to_string()))
         .bind(json(&origin.overrides))
+        .bind(json(&origin.pinned))
         .bind(json(&plan.warnings))
         .bind(i64::from(nix::unistd::getuid().as_raw()))
         .fetch_one(&mut **tx)

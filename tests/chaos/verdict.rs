@@ -16,7 +16,9 @@ const REASONS: [&str; 7] = [
 ];
 
 pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
-    assert_eq!(lab.ask::<String>("SELECT DISTINCT state FROM jobs"), ["done"], "a job is lost");
+    let lost = "SELECT state || ': ' || COALESCE(reason, '') || (SELECT group_concat('; ' || outcome || ' ' || COALESCE(a.reason, '')
+         || ' at ' || COALESCE(reach, 0), '') FROM job_attempts a WHERE a.job_id = jobs.id) FROM jobs WHERE state <> 'done'";
+    assert_eq!(lab.ask::<String>(lost), Vec::<String>::new(), "a job is lost");
     let jobs = settings.jobs as usize + 1;
     // Whatever ends an engine ends an attempt of each job that it had.
     let pack: u64 = settings.pack().parse().unwrap();

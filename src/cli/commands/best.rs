@@ -186,7 +186,7 @@ async fn prepare_final(
     if let Some(failure) = Failure::of_blockers(&plan.blockers) {
         return Err(failure);
     }
-    let origin = SweepOrigin { overrides: Vec::new(), ..origin };
+    let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
     Ok(Prepared { spec, plan, origin, store: Some(store), digests })
 }
 

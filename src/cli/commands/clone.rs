@@ -52,7 +52,7 @@ pub(in crate::cli) fn run(
             return Err(Failure::new(ExitCode::Usage, message, help));
         }
         let queued = plan.to_run().count();
-        let origin = SweepOrigin { overrides: Vec::new(), ..origin };
+        let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
         let prepared = Prepared { spec, plan, origin, store: Some(store), digests };
         let (store, _, _) = prepared.queue(environment).await?;
         store.close().await;

@@ -134,12 +134,12 @@ fn old_files(results: &Path) -> Vec<OldFile> {
         let hash = name.strip_suffix(".tokens");
         hash.is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
     };
-    let kinds: [(&str, &dyn Fn(&str) -> bool, Duration, &str); 2] = [
-        ("cache", &is_cache, CACHE_AGE, "encoded rows that nothing has read for 30 days"),
-        ("logs", &is_log, LOG_AGE, "a log that is older than 90 days"),
-    ];
+    type IsOwn<'a> = &'a dyn Fn(&str) -> bool;
+    let cache =
+        ("cache", &is_cache as IsOwn<'_>, CACHE_AGE, "encoded rows that nothing has read for 30 days");
+    let logs = ("logs", &is_log as IsOwn<'_>, LOG_AGE, "a log that is older than 90 days");
     let mut found = Vec::new();
-    for (folder, is_own, age, why) in kinds {
+    for (folder, is_own, age, why) in [cache, logs] {
         for entry in std::fs::read_dir(results.join(folder)).into_iter().flatten().flatten() {
             let Ok(meta) = entry.metadata() else { continue };
             let touched = [meta.modified(), meta.accessed()].into_iter().flatten().max();

@@ -71,12 +71,11 @@ pub(in crate::cli) async fn prepare(
         return Err(failure);
     }
     let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut overrides = sweep.set.clone();
-    overrides.extend(pinned(&spec, &plan));
     let origin = SweepOrigin {
         file: absolute(&sweep.file),
         include_path: sweep.include_path.as_deref().map(absolute),
-        overrides,
+        overrides: sweep.set.clone(),
+        pinned: pinned(&spec, &plan).into_iter().collect(),
     };
     Ok(Prepared { spec, plan, origin, store, digests })
 }

@@ -128,7 +128,7 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, environment: &Environment) 
 async fn plan_again(store: &Store, name: &str, environment: &Environment) -> Result<Replanned, Failure> {
     let StoredSweep { text, origin, submitter } = store.sweep(name).await?;
     let mut spec = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
-    for (key, value) in &origin.overrides {
+    for (key, value) in origin.overrides.iter().chain(&origin.pinned) {
         spec.set(key, value).map_err(|problem| Failure::of_override(&problem))?;
     }
     // Whoever can write into the database must not have commands run as somebody else.

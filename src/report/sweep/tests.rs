@@ -88,7 +88,12 @@ fn input() -> ReportInput {
         },
         sweep: StoredSweep {
             text: "name = \"rank_alpha\" # <b> \\end{Verbatim} ```\n".to_owned(),
-            origin: SweepOrigin { file: "a.toml".into(), include_path: None, overrides: Vec::new() },
+            origin: SweepOrigin {
+                file: "a.toml".into(),
+                include_path: None,
+                overrides: Vec::new(),
+                pinned: Vec::new(),
+            },
             submitter: None,
         },
         curves,

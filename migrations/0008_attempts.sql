@@ -18,3 +18,6 @@ INSERT INTO import_scores_new (import_id, task, metric, value, stderr, documents
     SELECT import_id, task, metric, value, stderr, documents FROM import_scores;
 DROP TABLE import_scores;
 ALTER TABLE import_scores_new RENAME TO import_scores;
+
+-- What was resolved at submission for whoever plans the version again, as a JSON list of keys and values: train.dtype = "auto".
+ALTER TABLE sweep_versions ADD COLUMN pinned TEXT NOT NULL DEFAULT '[]';

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the logits of transformers for a real GGUF file of Llama or Gemma 3, on the weights that the package `gguf` reads,
-rounded once to bf16: the reference of `make test-gguf`.
+in single precision as they are: the reference of `make test-gguf`.
 
 usage: gguf_model.py FILE.gguf FOLDER
 """
@@ -42,7 +42,7 @@ for key, parameter in model.named_parameters():
     if architecture == "gemma3" and key.endswith("norm.weight"):
         values = values - 1
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).to(torch.bfloat16).float())
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
 out.mkdir(parents=True, exist_ok=True)
 (out / "model.gguf").unlink(missing_ok=True)
 (out / "model.gguf").symlink_to(source.resolve())

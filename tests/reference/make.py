@@ -288,7 +288,7 @@ def write_gguf(name, architecture, config, seed, rope_divisors=None):
             values = values.reshape(heads, head_dim // 2, 2, -1).swapaxes(1, 2).reshape(data.shape)
         values = torch.from_numpy(np.ascontiguousarray(values - 1 if plus_one else values))
         with torch.no_grad():
-            parameter.copy_(values.to(torch.bfloat16).float())
+            parameter.copy_(values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

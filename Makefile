@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,11 @@ quickstart: build ## run a real sweep on a real model, ending with its leaderboa
 
 test: setup ## every test that needs no GPU
 	cargo test $(CARGO_FLAGS)
+
+DEVICE ?= cuda:0
+test-gpu: setup ## parity, resuming, want of memory and strict runs on DEVICE=cuda:0; needs a libtorch with CUDA
+	LORAGRID_PARITY=1 LORAGRID_PARITY_DEVICE=$(DEVICE) cargo test $(CARGO_FLAGS) --bin loragrid-engine parity
+	LORAGRID_PARITY_DEVICE=$(DEVICE) cargo test $(CARGO_FLAGS) --test tests -- night engine
 
 # The instructions of a CPU that has AVX2 and no more, for libtorch, oneDNN and the choice of a dtype.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 LORAGRID_CPU_FEATURES=avx2

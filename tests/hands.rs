@@ -261,3 +261,25 @@ fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
     succeeded(&work.env("LORAGRID_DATA", "data").output().unwrap());
     assert_eq!(states(&lab), ["done 9"]);
 }
+
+#[test]
+fn sweeps_that_share_jobs_or_a_name_are_told() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    lab.0.write("other.toml", sweep(GRID).replace("tiny", "other"));
+    succeeded(&lab.0.run(&["submit", "other.toml"]));
+    let paused = lab.0.run(&["pause", "tiny"]);
+    assert!(
+        stderr(&paused).contains("5 of these jobs are paused for sweep 'other' too"),
+        "{}",
+        stderr(&paused)
+    );
+    let resumed = lab.0.run(&["resume", "tiny"]);
+    assert!(succeeded(&resumed).is_empty(), "{}", stderr(&resumed));
+    // Another file of the same name.
+    lab.0.write("third.toml", sweep(&GRID.replace("[2, 4]", "[8]")));
+    let told = succeeded(&lab.0.run(&["submit", "third.toml"]));
+    assert!(told.contains("sweep.toml before; this file makes its next version"), "{told}");
+    let again = succeeded(&lab.0.run(&["submit", "third.toml"]));
+    assert!(!again.contains("before; this file"), "{again}");
+}

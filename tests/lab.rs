@@ -56,6 +56,12 @@ impl Lab {
         command.env("LORAGRID_ENGINE", engine);
         // Stories of one job after another; those of packs are in packs.rs.
         command.env("LORAGRID_PACK", "1");
+        // Resuming, want of memory and strict runs on another device than the CPU.
+        let device = std::env::var("LORAGRID_PARITY_DEVICE").unwrap_or_default();
+        let computes = engine != FAKE && matches!(arguments.first(), Some(&("run" | "work")));
+        if !device.is_empty() && computes && !arguments.contains(&"--devices") {
+            command.args(["--devices", &device]);
+        }
         command
     }
 

@@ -133,6 +133,18 @@ impl Store {
         Ok(warnings)
     }
 
+    /// How many of some jobs the newest version of each sweep has, of those that have any.
+    pub async fn shared_with(&self, jobs: &[JobId]) -> Result<Vec<(String, usize)>, StoreError> {
+        let wanted: std::collections::HashSet<&JobId> = jobs.iter().collect();
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for job in self.labeled_jobs().await? {
+            if wanted.contains(&job.id) {
+                *counts.entry(job.sweep).or_default() += 1;
+            }
+        }
+        Ok(counts.into_iter().collect())
+    }
+
     /// `SWEEP/LABEL` of a job in the newest version of each sweep that has it.
     pub async fn labels(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(

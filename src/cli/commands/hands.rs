@@ -6,7 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
-use crate::cli::output::{write_json, write_line};
+use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::{HandArguments, RetryArguments};
 use crate::job::{JobId, JobState, Transition};
 use crate::store::{Observer, Store, StoreError};
@@ -46,6 +46,12 @@ fn hand(
         let jobs =
             named(&store, Some(&arguments.name), (&transition.sources(), &transition.sources())).await?;
         let moved = store.move_jobs(&jobs, transition, arguments.reason.as_deref()).await?;
+        for (sweep, shared) in store.shared_with(&moved).await? {
+            // Jobs that several sweeps want are one job.
+            if sweep != arguments.name && moved.len() > 1 && transition != Transition::Resume {
+                write_error(&format!("warning: {shared} of these jobs are {word} for sweep '{sweep}' too"));
+            }
+        }
         // Engines that work at them write down where they are first.
         let mut observer = Observer::default();
         while store.any_open(&moved).await? {

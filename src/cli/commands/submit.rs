@@ -16,7 +16,7 @@ use crate::plan::PACK_MOST;
 use crate::plan::{Plan, hub_models};
 use crate::report::plan_disk;
 use crate::spec::SweepSpec;
-use crate::store::{Observer, RememberedDigests, Store, SweepOrigin, require_room};
+use crate::store::{Observer, RememberedDigests, Store, StoreError, SweepOrigin, require_room};
 
 pub(in crate::cli) fn run(
     arguments: &SubmitArguments,
@@ -62,6 +62,9 @@ pub(in crate::cli) async fn prepare(
     if let Some(store) = &store {
         store.recover(&mut Observer::default(), std::time::Duration::MAX).await?;
     }
+    if let Some(store) = &store {
+        warn_of_other_file(store, &spec, &sweep.file).await?;
+    }
     let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
     if bring(plan.tasks.iter().map(|planned| &planned.task), environment)? {
         plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
@@ -78,6 +81,26 @@ pub(in crate::cli) async fn prepare(
         pinned: pinned(&spec, &plan).into_iter().collect(),
     };
     Ok(Prepared { spec, plan, origin, store, digests })
+}
+
+/// Warns where a sweep of this name was submitted from another file: what that one has and this one lacks is dropped from it.
+async fn warn_of_other_file(store: &Store, spec: &SweepSpec, file: &std::path::Path) -> Result<(), Failure> {
+    let known = match store.sweep(spec.name.as_str()).await {
+        Ok(known) => known.origin.file,
+        Err(StoreError::NoSweep { .. } | StoreError::Empty) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let here = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let same = here == known
+        || here.canonicalize().is_ok_and(|own| known.canonicalize().is_ok_and(|other| own == other));
+    if !same {
+        write_error(&format!(
+            "warning: sweep '{}' was submitted from {} before; this file makes its next version",
+            spec.name,
+            known.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Engines are told paths as text. Error: a path that is none.

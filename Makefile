@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -30,6 +30,11 @@ setup: ## bring libtorch and the quickstart's model into .deps
 
 build: setup ## build loragrid and loragrid-engine into target/release
 	cargo build $(CARGO_FLAGS) --bins
+
+# What every published figure is measured on: optimized across crates, which takes minutes more to build.
+DIST_FLAGS := --profile dist --features engine,fake-engine
+dist: setup ## build them for packages and figures, into target/dist
+	cargo build $(DIST_FLAGS) --bins
 
 quickstart: build ## run a real sweep on a real model, ending with its leaderboard
 	@target/release/loragrid run sweeps/quickstart.toml $(ARGS)
@@ -103,10 +108,10 @@ task-check: build ## count which of lm_eval's own tasks are understood: 9,238 of
 	@test -d .deps/lm_eval || { $(PYTHON) -m pip download -q --no-deps -d .deps/wheels lm_eval==0.4.13 && $(PYTHON) -m zipfile -e .deps/wheels/lm_eval-0.4.13-py3-none-any.whl .deps/lm_eval; }
 	@target/release/loragrid task check --include-path .deps/lm_eval/lm_eval/tasks --json | $(PYTHON) -c "import json, sys; c = json.load(sys.stdin); print(c['total'], c['runnable']); sys.exit((c['total'], c['runnable']) != (13093, 9238))"
 
-bench-lm-eval: build peer ## the study's tasks in loragrid and in lm_eval, alternately; LIMIT=25 documents
-	$(PEER)/bin/python benches/peer/harness.py target/release/loragrid $(MODEL) $(LORAGRID_DATA) --limit $(or $(LIMIT),25)
+bench-lm-eval: dist peer ## the study's tasks in loragrid and in lm_eval, alternately; LIMIT=25 documents
+	$(PEER)/bin/python benches/peer/harness.py target/dist/loragrid $(MODEL) $(LORAGRID_DATA) --limit $(or $(LIMIT),25)
 
-bench-peer: build peer ## the same training in loragrid and in PEFT
+bench-peer: dist peer ## the same training in loragrid and in PEFT
 	PEER_PYTHON=$(PEER)/bin/python benches/peer/train.sh
 
 chaos: build ## kill, stop and starve a sweep, CHAOS_KILLS=40 times with the real engine and as often with the fake one
@@ -125,24 +130,24 @@ fmt: ## format the code
 	cargo fmt --all
 
 bench: bench-plan bench-queue ## planner, store, and what has no tensor: passes, trie, quantiser
-	@cargo bench -q $(filter-out --release,$(CARGO_FLAGS)) --bench floor
+	@cargo bench -q $(DIST_FLAGS) --bench floor
 
-bench-compare: build peer ## loragrid against PEFT and lm_eval, each goal's ratio; ARGS="--quick --json FILE"
+bench-compare: dist peer ## loragrid against PEFT and lm_eval, each goal's ratio; ARGS="--quick --json FILE"
 	@benches/peer/compare.sh $(ARGS)
 
-big-db: build ## make a database of 10,000 runs with 50 metrics each: DB=FILE
+big-db: dist ## make a database of 10,000 runs with 50 metrics each: DB=FILE
 	@benches/big_db.sh $(DB)
 
-bench-results: build ## time top, compare, export and report over such a database, made now or named by DB=FILE
+bench-results: dist ## time top, compare, export and report over such a database, made now or named by DB=FILE
 	@benches/results.sh $(DB)
 
-bench-plan: build ## time of a plan of 100,000 cells
+bench-plan: dist ## time of a plan of 100,000 cells
 	@benches/plan.sh
 
-bench-queue: build ## time of a claim and an end among 100,000 jobs, and of 10,000 jobs that do nothing
+bench-queue: dist ## time of a claim and an end among 100,000 jobs, and of 10,000 jobs that do nothing
 	@benches/queue.sh
 
-bench-start: build ## time of `loragrid --help` and of a plan
+bench-start: dist ## time of `loragrid --help` and of a plan
 	@benches/start.sh
 
 clean: ## remove what was built, not what was downloaded

@@ -42,10 +42,10 @@ seed = [1, 2]
 [derive]
 "lora.alpha" = "2 * lora.rank"
 TOML
-    target/release/loragrid --db "$db" submit --include-path "$scratch" "$scratch/$1.toml" | tail -1
+    target/dist/loragrid --db "$db" submit --include-path "$scratch" "$scratch/$1.toml" | tail -1
 }
 sweep big 50 100
-cargo bench -q --features engine,fake-engine --bench big_db -- "$db" big
+cargo bench -q --profile dist --features engine,fake-engine --bench big_db -- "$db" big
 # Now these are done.
 sweep big-5000 50 50
 sweep big-1000 20 25

@@ -21,7 +21,7 @@ seed        = [$(list 1000)]
 TOML
 for _ in 1 2 3; do
     begin=$(date +%s%N)
-    target/release/loragrid --db "$scratch/none.db" plan "$scratch/big.toml" | grep jobs
+    target/dist/loragrid --db "$scratch/none.db" plan "$scratch/big.toml" | grep jobs
     end=$(date +%s%N)
     echo "$(((end - begin) / 1000000)) ms"
 done

@@ -10,10 +10,10 @@ sweep() { # name, number of cells
 }
 sweep many 100000 > "$scratch/many.toml"
 sweep nothing 10000 > "$scratch/nothing.toml"
-target/release/loragrid --db "$scratch/a/a.db" submit "$scratch/many.toml" > /dev/null
-cargo bench -q --features engine,fake-engine --bench queue -- "$scratch/a/a.db" many
+target/dist/loragrid --db "$scratch/a/a.db" submit "$scratch/many.toml" > /dev/null
+cargo bench -q --profile dist --features engine,fake-engine --bench queue -- "$scratch/a/a.db" many
 for _ in 1 2 3; do
     rm -rf "$scratch/b"
-    target/release/loragrid --db "$scratch/b/b.db" submit "$scratch/nothing.toml" > /dev/null
-    target/release/loragrid --db "$scratch/b/b.db" work --devices cpu:2 --engine target/release/fake-engine 2>&1 | tail -1
+    target/dist/loragrid --db "$scratch/b/b.db" submit "$scratch/nothing.toml" > /dev/null
+    target/dist/loragrid --db "$scratch/b/b.db" work --devices cpu:2 --engine target/dist/fake-engine 2>&1 | tail -1
 done

@@ -7,7 +7,7 @@ trap 'rm -rf "$scratch"' EXIT
 db=${1:-$scratch/big.db}
 [ -e "$db" ] || benches/big_db.sh "$db"
 export LORAGRID_DB=$db
-loragrid=target/release/loragrid
+loragrid=target/dist/loragrid
 jobs=$($loragrid query --csv "SELECT job_id FROM runs WHERE sweep = 'big' AND kind = 'train' ORDER BY position LIMIT 2" | tail -2)
 timed() { # name, command...
     local name=$1

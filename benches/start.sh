@@ -11,5 +11,5 @@ median() {
         echo $(((end - begin) / 1000))
     done | sort -n | sed -n 11p | awk '{ printf "%.1f ms\n", $1 / 1000 }'
 }
-echo "loragrid --help: $(median target/release/loragrid --help)"
-echo "loragrid plan sweeps/quickstart.toml: $(median target/release/loragrid plan sweeps/quickstart.toml)"
+echo "loragrid --help: $(median target/dist/loragrid --help)"
+echo "loragrid plan sweeps/quickstart.toml: $(median target/dist/loragrid plan sweeps/quickstart.toml)"

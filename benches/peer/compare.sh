@@ -14,4 +14,4 @@ while [ $# -gt 0 ]; do
     esac
 done
 data=${LORAGRID_DATA:-$(realpath -m ../shared/data)}
-exec "$peer/bin/python" benches/peer/compare.py target/release/loragrid .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf "$data" "${arguments[@]}"
+exec "$peer/bin/python" benches/peer/compare.py target/dist/loragrid .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf "$data" "${arguments[@]}"

@@ -17,7 +17,7 @@ zeros = {f"base_model.model.model.layers.{n}.self_attn.q_proj.lora_{part}.weight
 save_file(zeros, sys.argv[1] + "/adapter_model.safetensors")
 json.dump({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}, open(sys.argv[1] + "/adapter_config.json", "w"))
 PY
-target/release/loragrid merge "$model" --adapter "$scratch/zero" --out "$scratch/model" >/dev/null
+target/dist/loragrid merge "$model" --adapter "$scratch/zero" --out "$scratch/model" >/dev/null
 for form in none bnb.nf4; do
     cat >"$scratch/sweep.toml" <<TOML
 name = "peer"
@@ -33,9 +33,9 @@ quantize = "$form"
 [lora]
 dropout = 0.05
 TOML
-    target/release/loragrid run "$scratch/sweep.toml" --db "$scratch/$form.db" >/dev/null 2>&1
-    id=$(target/release/loragrid top --db "$scratch/$form.db" --json | "$python" -c "import json,sys; print([r for r in json.load(sys.stdin)['rows'] if not r['base']][0]['jobs'][0])")
-    target/release/loragrid show "$id" --db "$scratch/$form.db" --json | "$python" -c "
+    target/dist/loragrid run "$scratch/sweep.toml" --db "$scratch/$form.db" >/dev/null 2>&1
+    id=$(target/dist/loragrid top --db "$scratch/$form.db" --json | "$python" -c "import json,sys; print([r for r in json.load(sys.stdin)['rows'] if not r['base']][0]['jobs'][0])")
+    target/dist/loragrid show "$id" --db "$scratch/$form.db" --json | "$python" -c "
 import json, sys
 job = json.load(sys.stdin)
 print(f'loragrid, $form: {job[\"tokens\"] / job[\"seconds\"]:.0f} tokens/s ({job[\"tokens\"]} tokens, peak {job[\"peak_memory\"] / 1e9:.2f} GB)')"

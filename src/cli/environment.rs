@@ -115,14 +115,16 @@ impl Environment {
     }
 }
 
-/// Whether the engine computes on GPUs; where there is no engine it will be asked again when there is one.
+/// Whether the engine computes on GPUs; without an engine: no.
 fn engine_has_cuda(named: Option<&Path>) -> bool {
     let program = std::env::current_exe().ok();
     let path = std::env::var_os("PATH");
     let found = find_engine(named, program.as_deref(), path.as_deref());
     let has_cuda = found.as_deref().is_ok_and(has_cuda);
     if !has_cuda {
-        tracing::warn!("there are GPUs here, and the engine computes on the CPU only: see docs/gpu.md");
+        tracing::warn!(
+            "this machine has GPUs, and the engine computes on the CPU only: `LORAGRID_SETUP=cuda make build` builds one that uses them"
+        );
     }
     has_cuda
 }

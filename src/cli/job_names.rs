@@ -44,7 +44,7 @@ fn fitting<'a>(jobs: &'a [LabeledJob], text: &str) -> Vec<&'a LabeledJob> {
 struct Label(Vec<(String, String)>);
 
 impl Label {
-    /// None where the text is no list of `key=value`.
+    /// None unless the text is a list of `key=value`.
     fn read(text: &str) -> Option<Self> {
         let part = |part: &str| {
             let (key, value) = part.split_once('=')?;

@@ -30,7 +30,7 @@ impl FromStr for Capability {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts =
             text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-        let wrong = || format!("'{text}' is no compute capability such as 8.0");
+        let wrong = || format!("'{text}' is not a compute capability; one looks like 8.0");
         parts.map(|(major, minor)| Self { major, minor }).ok_or_else(wrong)
     }
 }

@@ -36,7 +36,7 @@ fn left_by_groups(groups: &str, root: &Path) -> Option<u64> {
 /// What a group leaves: its limit less what is held, of which pages of files can be given back.
 fn left_in(folder: &Path, [limit, held]: [&str; 2]) -> Option<u64> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    // "max", and what version 1 writes for it, is no limit.
+    // "max", and what version 1 writes for it, means no limit.
     let limit = number(limit).filter(|limit| *limit < 1 << 60)?;
     let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let pages = statistics.lines().find_map(|line| {

@@ -131,6 +131,11 @@ impl<'a> RunningJob<'a> {
         &self.attempt.job
     }
 
+    /// Tokens that it trains on and scores, as planned.
+    pub(super) fn planned_tokens(&self) -> u64 {
+        self.job.estimate.train_tokens + self.job.estimate.score_tokens
+    }
+
     /// The longest row that it trains on, in tokens.
     pub(super) fn longest_row(&self) -> usize {
         let Work::Train { data, .. } = &self.job.work else { return 0 };

@@ -335,11 +335,11 @@ impl<'a> RunningPack<'a> {
         self.members.iter().map(RunningJob::longest_row).max().unwrap_or_default()
     }
 
-    /// Time that a pass is thought to take at most, from what the plan knows of the model's speed.
+    /// Time that a pass takes at most, estimated from the model's throughput.
     pub(super) fn pass_time(&self) -> Duration {
         let rate = self.model().map(|(place, _)| self.plan.throughput[place].tokens_per_second());
-        let tokens = self.token_budget.max(self.longest_row()) as f64;
-        Duration::try_from_secs_f64(tokens / rate.unwrap_or(1.0).max(1e-3)).unwrap_or(Duration::MAX)
+        let tokens = self.members.iter().map(RunningJob::planned_tokens).sum();
+        pass_time(self.token_budget.max(self.longest_row()), tokens, rate.unwrap_or(1.0))
     }
 
     /// What the attempts leave behind when their engine is gone. One whose job is another's leaves nothing.
@@ -361,5 +361,25 @@ fn end_of(failure: EngineFailure) -> Result<AttemptEnd, Next> {
         FailureKind::OutOfMemory => Err(Next::OutOfMemory(failure.message)),
         FailureKind::DiskFull => Err(Next::DiskFull(failure.message)),
         FailureKind::Environment => Ok(AttemptEnd::Requeued(failure.message)),
+    }
+}
+
+/// Time of a pass of at most `budget` tokens, at `rate` tokens per second. A pass holds no more than the `tokens` of the whole pack:
+/// where jobs are short, the measured rate is mostly their overhead, and says nothing about a full pass.
+fn pass_time(budget: usize, tokens: u64, rate: f64) -> Duration {
+    let pass = (budget as u64).min(tokens) as f64;
+    Duration::try_from_secs_f64(pass / rate.max(1e-3)).unwrap_or(Duration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_is_not_estimated_longer_than_its_whole_pack_takes() {
+        assert_eq!(pass_time(4096, 1_000_000, 2048.0), Duration::from_secs(2));
+        // Jobs of 40 tokens that took half a second each: 80 tokens per second, which says nothing about a full pass.
+        assert_eq!(pass_time(4096, 8 * 40, 80.0), Duration::from_secs(4));
+        assert_eq!(pass_time(4096, 0, 0.0), Duration::ZERO);
     }
 }

@@ -5,10 +5,13 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use loragrid::device::cpu_slots;
-use loragrid::job::{Bytes, Digest, JobState, Seconds, Tokens};
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::job::{Bytes, Digest, JobId, JobState, Seconds, Tokens};
 use loragrid::protocol::{DocumentScore, StepReport, Trained};
-use loragrid::store::{AttemptEnd, Harvest, Leaderboard, Owner, ScoreRecord, Store, TrainingRecord, Wanted};
+use loragrid::queue::{
+    Attempt, AttemptEnd, AttemptResults, Claim, Closing, Owner, Queue, Record, ScoreRecord, TrainingRecord,
+};
+use loragrid::random::{Purpose, Stream};
+use loragrid::store::{Leaderboard, Store, Wanted};
 use loragrid::task::{Aggregation, DocumentValue, Metric, RequestScore, TaskMetric, aggregate};
 
 /// Documents of each task.
@@ -34,30 +37,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let queued: Vec<usize> =
         (0..board.jobs.len()).filter(|&at| board.jobs[at].state == JobState::Queued).collect();
     for (number, chunk) in queued.chunks(TOGETHER).enumerate() {
-        let mut attempts = Vec::new();
-        let mut writing = store.write().await?;
-        for &at in chunk {
-            let id = &board.jobs[at].id;
-            attempts
-                .push(writing.claim(id, &owner, slot, 1024, |_| String::new()).await?.ok_or("not queued")?);
+        let jobs: Vec<JobId> = chunk.iter().map(|&at| board.jobs[at].id.clone()).collect();
+        let claim = Claim { jobs: &jobs, owner: &owner, slot, token_budget: 1024 };
+        let attempts = store.advance(&[], Some(claim)).await?.claimed;
+        if attempts.len() < jobs.len() {
+            return Err("not queued".into());
         }
-        writing.commit().await?;
         let made: Vec<Made> = chunk.iter().map(|&at| Made::of(&board, at, &wanted)).collect();
-        let records: Vec<(Digest, ScoreRecord)> = made
-            .iter()
-            .flat_map(|own| own.records.iter().map(|record| (own.subject, record.clone())))
-            .collect();
-        store.record_scores(None, &records).await?;
-        for own in made.iter().filter(|_| number == 0).take(WHOLE) {
-            store
-                .record_documents(None, own.documents.iter().map(|(key, document)| (*key, document)))
-                .await?;
+        for results in &made {
+            store.write_record(None, &Record::Scores(results.subject, results.records.clone())).await?;
         }
-        let mut writing = store.write().await?;
-        for (attempt, own) in attempts.iter().zip(&made) {
-            writing.end(attempt, &AttemptEnd::Finished, (own.subject, &own.harvest)).await?;
+        for results in made.iter().filter(|_| number == 0).take(WHOLE) {
+            store.write_record(None, &Record::Documents(results.documents.clone())).await?;
         }
-        writing.commit().await?;
+        let closing = |(attempt, results): (Attempt, Made)| {
+            (attempt, results.subject, Closing::End(AttemptEnd::Finished, Box::new(results.training)))
+        };
+        let closings: Vec<_> = attempts.into_iter().zip(made).map(closing).collect();
+        store.advance(&closings, None).await?;
     }
     store.close().await;
     Ok(())
@@ -66,7 +63,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// The results of a job.
 struct Made {
     subject: Digest,
-    harvest: Harvest,
+    training: AttemptResults,
     records: Vec<ScoreRecord>,
     documents: Vec<(loragrid::job::ScoreKey, DocumentScore)>,
 }
@@ -104,12 +101,12 @@ impl Made {
             }));
             records.push(ScoreRecord { key: own.key, task: own.task.clone(), aggregates, documents: values });
         }
-        let harvest = if job.is_base { Harvest::default() } else { training(at as u64) };
-        Self { subject, harvest, records, documents }
+        let training = if job.is_base { AttemptResults::default() } else { training_of(at as u64) };
+        Self { subject, training, records, documents }
     }
 }
 
-fn training(at: u64) -> Harvest {
+fn training_of(at: u64) -> AttemptResults {
     let noise = Stream::new(at, Purpose::Test, 1000);
     let loss = |step: u64| 1.2 + 1.5 * (-(step as f64) / 6.0).exp() + 0.1 * noise.uniform(step);
     let steps: Vec<StepReport> = (1..=STEPS)
@@ -134,5 +131,5 @@ fn training(at: u64) -> Harvest {
         adapter: None,
     };
     let losses = Some((loss(1), loss(STEPS)));
-    Harvest { steps, training: Some(TrainingRecord { trained, losses }) }
+    AttemptResults { steps, training: Some(TrainingRecord { trained, losses }) }
 }

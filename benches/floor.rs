@@ -5,10 +5,10 @@ use std::hint::black_box;
 use std::io::Write as _;
 use std::time::Instant;
 
-use loragrid::passes::random::{Purpose, Stream};
-use loragrid::passes::trie::{Query, Trie};
 use loragrid::passes::{PackWindows, RowSequence};
 use loragrid::quant::{Code, NestedAbsmax, quantise};
+use loragrid::random::{Purpose, Stream};
+use loragrid::trie::{Query, Trie};
 
 const REPETITIONS: usize = 5;
 

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use loragrid::device::cpu_slots;
 use loragrid::job::{Digest, JobState};
-use loragrid::store::{AttemptEnd, Harvest, Owner, Store};
+use loragrid::queue::{AttemptEnd, Claim, Closing, Owner, Queue};
+use loragrid::store::Store;
 
 /// Claims and ends that are timed.
 const COUNT: usize = 5000;
@@ -24,11 +25,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     for job in jobs.iter().take(COUNT) {
         let start = Instant::now();
-        let mut writing = store.write().await?;
-        let attempt = writing.claim(job, &owner, slot, 1024, |_| String::new()).await?;
-        writing.commit().await?;
+        let jobs = std::slice::from_ref(job);
+        let claim = Claim { jobs, owner: &owner, slot, token_budget: 1024 };
+        let attempt = store.advance(&[], Some(claim)).await?.claimed.pop();
         let attempt = attempt.ok_or("a queued job was not queued")?;
-        store.end(&attempt, &AttemptEnd::Finished, (Digest::of(b""), &Harvest::default())).await?;
+        let closing = Closing::of_end(AttemptEnd::Finished);
+        store.advance(&[(attempt, Digest::of(b""), closing)], None).await?;
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

@@ -5,6 +5,8 @@ mod architecture;
 #[cfg(feature = "fake-engine")]
 mod boards;
 #[cfg(feature = "fake-engine")]
+mod control;
+#[cfg(feature = "fake-engine")]
 mod database;
 #[cfg(feature = "fake-engine")]
 mod devices;
@@ -16,8 +18,6 @@ mod errors;
 #[cfg(feature = "fake-engine")]
 mod evaluation;
 mod fuzz;
-#[cfg(feature = "fake-engine")]
-mod hands;
 #[cfg(feature = "fake-engine")]
 mod hub;
 #[cfg(feature = "fake-engine")]

@@ -53,7 +53,7 @@ fn each_claim_of_the_study_is_about_runs_that_its_sweeps_have() {
         let claims = Claims::parse(&std::fs::read_to_string(folder.join("findings.toml")).unwrap()).unwrap();
         for claim in &claims.claims {
             let file = claim.sweep.replacen("study-", "", 1).replacen("mini-", "", 1);
-            let spec = loragrid::spec::SweepSpec::read(&folder.join(format!("{file}.toml"))).unwrap();
+            let spec = loragrid::sweep_file::SweepSpec::read(&folder.join(format!("{file}.toml"))).unwrap();
             assert_eq!(spec.name.as_str(), claim.sweep);
             let board = crate::support::board_of(&spec);
             assert!(

@@ -337,6 +337,7 @@ fn a_sweep_that_was_queued_by_an_older_program_gets_its_tasks_from_whoever_runs_
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
     // What the schema of before had no room for.
     lab.ask::<i64>("DELETE FROM sweep_tasks RETURNING position");
+    lab.ask::<i64>("UPDATE jobs SET job_order = NULL, wanted = 0 RETURNING 1");
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert!(lab.rows().iter().all(|row| row["scores"][0]["value"].is_number()), "{:?}", lab.rows()[0]);
 }

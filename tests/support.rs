@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use loragrid::checkpoint::{LayerName, LlamaSizes, ModelConfig, write_safetensors};
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::pretrained::{LayerName, LlamaSizes, ModelConfig, write_safetensors};
+use loragrid::random::{Purpose, Stream};
 use serde_json::{Value as Json, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
@@ -149,7 +149,7 @@ fn byte_tokenizer() -> Json {
 
 /// A base model and every cell of a sweep file, as a leaderboard without a score.
 #[allow(dead_code, reason = "chaos does not ask")]
-pub(crate) fn board_of(spec: &loragrid::spec::SweepSpec) -> loragrid::store::Leaderboard {
+pub(crate) fn board_of(spec: &loragrid::sweep_file::SweepSpec) -> loragrid::store::Leaderboard {
     use loragrid::job::{JobId, JobState};
     let job = |number: usize, settings: &loragrid::job::Settings| loragrid::store::BoardJob {
         id: JobId::from_store(number.to_string()),

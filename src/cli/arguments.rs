@@ -5,12 +5,12 @@ use std::path::PathBuf;
 pub(super) use super::model_arguments::*;
 
 use super::queue_arguments::{
-    CloneArguments, DbCommand, DoctorArguments, ExplainArguments, GcArguments, HandArguments, LogsArguments,
-    RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
+    CloneArguments, ControlArguments, DbCommand, DoctorArguments, ExplainArguments, GcArguments,
+    LogsArguments, RetryArguments, SubmitArguments, SweepCommand, WorkArguments,
 };
 pub(super) use super::result_arguments::*;
 use super::work::WorkingArguments;
-use crate::plan::PACK_MOST;
+use crate::scheduler::PACK_MOST;
 use clap::{Args, Parser, Subcommand};
 
 /// Run a sweep of LoRA finetunings as one program.
@@ -46,11 +46,11 @@ pub(super) enum Command {
     /// Run what is queued, of every sweep, beside any other workers
     Work(WorkArguments),
     /// Hold back the jobs of a sweep, or one job; what they have done stays
-    Pause(HandArguments),
+    Pause(ControlArguments),
     /// Let paused jobs go on
-    Resume(HandArguments),
+    Resume(ControlArguments),
     /// Give up jobs for good
-    Cancel(HandArguments),
+    Cancel(ControlArguments),
     /// Queue jobs again that failed, diverged or were cancelled
     Retry(RetryArguments),
     /// Queue a job again with some keys changed, as a sweep of its own

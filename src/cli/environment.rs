@@ -8,12 +8,12 @@ use super::exit_code::ExitCode;
 use super::failure::Failure;
 use crate::data::DataRoots;
 use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
+use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
-use crate::plan::{Known, Plan, PlanContext};
-use crate::spec::SweepSpec;
+use crate::plan::{CompletedWork, Plan, PlanContext};
 use crate::store::{RememberedDigests, Store, StoreError};
+use crate::sweep_file::SweepSpec;
 use crate::task::TaskIndex;
-use crate::worker::{find_engine, has_cuda};
 
 /// The surroundings.
 pub(super) struct Environment {
@@ -76,7 +76,7 @@ impl Environment {
         &self,
         spec: &SweepSpec,
         tasks: &Arc<TaskIndex>,
-        known: &Known,
+        known: &CompletedWork,
         digests: &mut RememberedDigests,
     ) -> Result<Plan, Failure> {
         let cache = Some(self.results().join("cache")).filter(|folder| folder.is_dir());
@@ -87,9 +87,11 @@ impl Environment {
     }
 
     /// [`Self::known`] for commands that run nothing: the schema stays what it is, and a database that cannot be written is read.
-    pub(super) async fn known_to_plan(&self) -> Result<(Option<Store>, Known, RememberedDigests), Failure> {
+    pub(super) async fn known_to_plan(
+        &self,
+    ) -> Result<(Option<Store>, CompletedWork, RememberedDigests), Failure> {
         if !self.db.is_file() {
-            return Ok((None, Known::default(), RememberedDigests::default()));
+            return Ok((None, CompletedWork::default(), RememberedDigests::default()));
         }
         // A reader says what is wrong with the schema, and touches nothing.
         let reader = Store::open_to_read(&self.db).await?;
@@ -105,9 +107,9 @@ impl Environment {
     }
 
     /// The database, what is done in it, and the digests that it remembers; nothing of these where it is not there yet.
-    pub(super) async fn known(&self) -> Result<(Option<Store>, Known, RememberedDigests), Failure> {
+    pub(super) async fn known(&self) -> Result<(Option<Store>, CompletedWork, RememberedDigests), Failure> {
         if !self.db.is_file() {
-            return Ok((None, Known::default(), RememberedDigests::default()));
+            return Ok((None, CompletedWork::default(), RememberedDigests::default()));
         }
         let store = Store::open(&self.db).await?;
         let (known, digests) = (store.known().await?, store.digests().await?);

@@ -8,15 +8,16 @@ use serde_json::{Value as Json, json};
 
 use super::exit_code::ExitCode;
 use super::output::{ascii_only, in_ascii, terminal_width, write_error};
-use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::engine_process::EngineNotFound;
 use crate::hub::HubError;
 use crate::plan::{Blocker, PlanError};
+use crate::pretrained::CheckpointError;
+use crate::queue::QueueError;
 use crate::runner::RunError;
-use crate::spec::{Problem, SourceText, SpecError};
-use crate::store::StoreError;
+use crate::store::{StoreError, StoredSpecError};
+use crate::sweep_file::{Problem, SourceText, SpecError};
 use crate::task::TaskError;
-use crate::worker::EngineNotFound;
 
 /// What the user is told when a command cannot do its work.
 #[derive(Debug)]
@@ -30,12 +31,12 @@ pub(super) struct Failure {
 struct Detail {
     message: String,
     help: Option<String>,
-    place: Option<Place>,
+    place: Option<Location>,
 }
 
 /// Where it is.
 #[derive(Debug)]
-struct Place {
+struct Location {
     file: PathBuf,
     line: Option<usize>,
     source: Option<(SourceText, Range<usize>)>,
@@ -49,7 +50,7 @@ impl Failure {
 
     fn at(mut self, file: PathBuf, line: Option<usize>) -> Self {
         if let Some(detail) = self.details.first_mut() {
-            detail.place = Some(Place { file, line, source: None });
+            detail.place = Some(Location { file, line, source: None });
         }
         self
     }
@@ -106,11 +107,11 @@ impl Failure {
 impl Detail {
     fn line_and_column(&self) -> (Option<usize>, Option<usize>) {
         match &self.place {
-            Some(Place { source: Some((source, span)), .. }) => {
+            Some(Location { source: Some((source, span)), .. }) => {
                 let (line, column) = source.place(span.start);
                 (Some(line), Some(column))
             }
-            Some(Place { line, .. }) => (*line, None),
+            Some(Location { line, .. }) => (*line, None),
             None => (None, None),
         }
     }
@@ -162,7 +163,7 @@ impl From<SpecError> for Failure {
                 let detail = |(problem, span): (Problem, Range<usize>)| Detail {
                     message: problem.to_string(),
                     help: Some(problem.help()),
-                    place: Some(Place {
+                    place: Some(Location {
                         file: source_text.path().to_owned(),
                         line: None,
                         source: Some(((*source_text).clone(), span)),
@@ -326,11 +327,30 @@ impl From<EngineNotFound> for Failure {
     }
 }
 
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        match error.0.downcast::<StoreError>() {
+            Ok(error) => (*error).into(),
+            Err(error) => Self::new(ExitCode::Database, error.to_string(), None),
+        }
+    }
+}
+
+impl From<StoredSpecError> for Failure {
+    fn from(error: StoredSpecError) -> Self {
+        match error {
+            StoredSpecError::File(error) => error.into(),
+            StoredSpecError::Override(problem) => Self::of_override(&problem),
+        }
+    }
+}
+
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let message = error.to_string();
         match error {
             RunError::Store(error) => error.into(),
+            RunError::Queue(error) => error.into(),
             RunError::Folder { .. } => Self::new(
                 ExitCode::Database,
                 message,

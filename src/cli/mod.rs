@@ -13,9 +13,9 @@ mod notify;
 mod output;
 mod progress;
 mod queue_arguments;
+mod replan;
 mod result_arguments;
 mod session;
-mod stored;
 mod work;
 
 pub use exit_code::ExitCode;
@@ -42,17 +42,17 @@ pub fn main() -> std::process::ExitCode {
         Command::Plan(command) => commands::plan::run(command, &environment),
         Command::Submit(command) => commands::submit::run(command, &environment),
         Command::Work(command) => commands::work::run(command, &environment),
-        Command::Pause(command) => commands::hands::pause(command, &environment),
-        Command::Resume(command) => commands::hands::resume(command, &environment),
-        Command::Cancel(command) => commands::hands::cancel(command, &environment),
+        Command::Pause(command) => commands::control::pause(command, &environment),
+        Command::Resume(command) => commands::control::resume(command, &environment),
+        Command::Cancel(command) => commands::control::cancel(command, &environment),
         Command::Logs(command) => commands::logs::run(command, &environment),
         Command::Explain(command) => commands::explain::run(command, &environment),
-        Command::Sweep(command) => commands::history::run(command, &environment),
+        Command::Sweep(command) => commands::sweep::run(command, &environment),
         Command::Gc(command) => commands::gc::run(command, &environment),
         Command::Db(command) => commands::db::run(command, &environment),
         Command::Doctor(command) => commands::doctor::run(command, &environment),
         Command::Clone(command) => commands::clone::run(command, &environment),
-        Command::Retry(command) => commands::hands::retry(command, &environment),
+        Command::Retry(command) => commands::control::retry(command, &environment),
         Command::Run(command) => commands::run::run(command, &environment),
         Command::Top(command) => commands::top::run(command, &environment),
         Command::Status(command) => commands::status::run(command, &environment),

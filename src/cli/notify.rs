@@ -5,30 +5,77 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::output::write_error;
-use crate::runner::{RunSummary, Stopped};
-use crate::spec::Notify;
+use crate::runner::{Progress, RunSummary, Stopped};
+use crate::store::Store;
+use crate::sweep_file::Notify;
 
 /// How long a command or a server may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a command is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// What of a sweep is notified.
+#[derive(Debug)]
+pub(super) enum SweepEvent {
+    Started(String, usize),
+    Ended(String, Box<RunSummary>),
+    Failed(String, String),
+}
+
+impl SweepEvent {
+    /// The event of this progress, if it is one.
+    pub(super) fn of(progress: &Progress) -> Option<Self> {
+        match progress {
+            Progress::SweepStarted { sweep, jobs } => Some(Self::Started(sweep.clone(), *jobs)),
+            Progress::SweepEnded { sweep, summary } => Some(Self::Ended(sweep.clone(), summary.clone())),
+            Progress::SweepFailed { sweep, error, .. } => Some(Self::Failed(sweep.clone(), error.clone())),
+            _ => None,
+        }
+    }
+
+    fn sweep(&self) -> &str {
+        match self {
+            Self::Started(sweep, _) | Self::Ended(sweep, _) | Self::Failed(sweep, _) => sweep,
+        }
+    }
+}
+
+/// Notifies whom the sweeps' files name, of one event after another.
+pub(super) async fn notify(mut events: UnboundedReceiver<SweepEvent>, store: &Store) {
+    while let Some(event) = events.recv().await {
+        let Ok(stored) = store.sweep(event.sweep()).await else { continue };
+        // Whoever can write into the database must not have commands run as somebody else.
+        if stored.submitter != Some(nix::unistd::getuid().as_raw()) {
+            continue;
+        }
+        let Ok(Some(whom)) = stored.spec().map(|spec| spec.notify) else { continue };
+        let told = tokio::task::spawn_blocking(move || match &event {
+            SweepEvent::Started(sweep, jobs) => tell_start(Some(&whom), sweep, *jobs),
+            SweepEvent::Ended(sweep, summary) => tell_end(Some(&whom), sweep, summary),
+            SweepEvent::Failed(sweep, error) => tell_failure(Some(&whom), sweep, error),
+        });
+        // What fails changes nothing.
+        let _ = told.await;
+    }
+}
+
 /// Tells that a sweep's jobs begin to run.
-pub(super) fn tell_start(notify: Option<&Notify>, sweep: &str, jobs: usize) {
+fn tell_start(notify: Option<&Notify>, sweep: &str, jobs: usize) {
     let text = format!("sweep {sweep}: {jobs} jobs begin");
     tell(notify, "started", &json!({ "event": "started", "sweep": sweep, "text": text, "jobs": jobs }));
 }
 
 /// Tells that a sweep's jobs can no longer run.
-pub(super) fn tell_failure(notify: Option<&Notify>, sweep: &str, message: &str) {
+fn tell_failure(notify: Option<&Notify>, sweep: &str, message: &str) {
     let text = format!("sweep {sweep} stopped: {message}");
     tell(notify, "failed", &json!({ "event": "failed", "sweep": sweep, "text": text, "error": message }));
 }
 
 /// Tells what a sweep's jobs came to: `stopped`, `failed` or `diverged` where any did, or `done`.
-pub(super) fn tell_end(notify: Option<&Notify>, sweep: &str, outcome: &RunSummary) {
+fn tell_end(notify: Option<&Notify>, sweep: &str, outcome: &RunSummary) {
     let causes = outcome.causes();
     let event = match outcome {
         RunSummary { stopped: Some(_), .. } => "stopped",

@@ -10,8 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::{in_one_line, write_error};
 use crate::job::JobId;
+use crate::queue::AttemptEnd;
 use crate::runner::Progress;
-use crate::store::AttemptEnd;
 
 /// Plain lines are written at each of this many equal parts of a training.
 const LINES_PER_TRAINING: u64 = 4;
@@ -33,12 +33,12 @@ pub(super) struct Display {
 }
 
 impl Display {
-    /// For this many jobs.
-    pub(super) fn new(total: u64) -> Self {
+    /// For jobs of which the number is not known yet.
+    pub(super) fn new() -> Self {
         let (news, receiver) = sync_channel(WAITING);
         let (writing, written) = channel::<()>();
         std::thread::spawn(move || {
-            let mut screen = Screen::new(total);
+            let mut screen = Screen::new();
             receiver.into_iter().for_each(|progress| screen.show(progress));
             screen.finish();
             drop(writing);
@@ -75,8 +75,8 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(total: u64) -> Self {
-        let bar = (total > 0 && std::io::stderr().is_terminal()).then(|| {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
             let template = "{prefix} [{bar:24}] {msg}  {elapsed}";
             if let Ok(style) = ProgressStyle::with_template(template) {
@@ -84,7 +84,7 @@ impl Screen {
             }
             bar
         });
-        Self { bar, total, done: 0, labels: HashMap::new(), last_line: Instant::now() }
+        Self { bar, total: 0, done: 0, labels: HashMap::new(), last_line: Instant::now() }
     }
 
     fn show(&mut self, progress: Progress) {
@@ -111,8 +111,19 @@ impl Screen {
                 let text = format!("{} scored {done}/{total} documents", self.label(&job));
                 self.position(done, total, text, done == total);
             }
-            Progress::LetGo { label, outcome } => {
-                self.line(&format!("[{}/{}] {label} {outcome}", self.done, self.total));
+            Progress::SweepStarted { sweep, jobs } => {
+                let s = if jobs == 1 { "" } else { "s" };
+                self.line(&format!("sweep {sweep}: {jobs} job{s} to run"));
+            }
+            Progress::SweepEnded { .. } | Progress::SweepFailed { .. } => {}
+            Progress::Total { jobs } => self.total = jobs as u64,
+            Progress::Unavailable { jobs, reason } => {
+                let stay = if jobs == 1 { "job stays" } else { "jobs stay" };
+                self.line(&format!("{jobs} {stay} queued: {reason}"));
+            }
+            Progress::LetGo { label, taken } => {
+                let taken = taken.as_str();
+                self.line(&format!("[{}/{}] {label} {taken}", self.done, self.total));
             }
             Progress::WaitingForMemory { jobs } => {
                 let wait = if jobs == 1 { "job waits" } else { "jobs wait" };

@@ -30,7 +30,7 @@ pub(crate) struct WorkArguments {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct HandArguments {
+pub(crate) struct ControlArguments {
     /// A sweep, or a job's id or its start
     pub(crate) name: String,
     /// Why; kept with the jobs

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::model_arguments::LoadArguments;
-use crate::checkpoint::{Checkpoint, ModelTokenizer};
 use crate::device::{DeviceKind, Inventory, Slot, slots};
+use crate::engine_process::{Engine, EngineDevice, EngineHandle, find_engine};
 use crate::job::{BaseForm, DType, Quantize};
+use crate::pretrained::{Checkpoint, ModelTokenizer};
 use crate::protocol::{Device, Event, FailureKind, FrameError, LoadOrder, Order};
-use crate::worker::{Engine, EngineHandle, Place, find_engine};
 
 /// The one slot that `--device` names. Errors: it names none, or several.
 fn slot_of(device: &str) -> Result<Slot, Failure> {
@@ -45,18 +45,14 @@ impl Session {
         let program = find_engine(load.engine.as_deref(), program.as_deref(), path.as_deref())?;
         let scratch = tempfile::tempdir()?;
         let log = scratch.path().join("engine.log");
-        let failed =
-            |error: crate::worker::WorkerError| Failure::new(ExitCode::Engine, error.to_string(), None);
+        let failed = |error: crate::engine_process::WorkerError| {
+            Failure::new(ExitCode::Engine, error.to_string(), None)
+        };
         let slot = slot_of(&load.device)?;
         let cards = slot.card.as_ref().map(|card| card.0.clone());
-        let place = Place { device: slot.device.to_string(), cards, ..Place::default() };
+        let place = EngineDevice { device: slot.device.to_string(), cards, ..EngineDevice::default() };
         let (engine, handle) = Engine::start(&program, &log, &place).map_err(failed)?;
         Ok(Self { engine, handle, slot, log, _scratch: scratch })
-    }
-
-    /// Most tokens of one pass.
-    pub(super) fn token_budget(&self) -> usize {
-        self.slot.token_budget
     }
 
     /// A folder for the command's own files, removed with the session.

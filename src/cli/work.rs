@@ -12,15 +12,17 @@ use tokio::sync::mpsc;
 use super::environment::Environment;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::notify::{tell_end, tell_failure, tell_start};
+use super::notify::{SweepEvent, notify};
 use super::output::write_error;
 use super::progress::Display;
 use crate::device::Inventory;
-use crate::plan::{PACK_MOST, Plan};
-use crate::runner::{Limits, RunSummary, Runner, Stopped};
-use crate::spec::Notify;
+use crate::engine_process::{continue_engines, find_engine, stop_engines};
+use crate::job::JobId;
+use crate::plan::Plan;
+use crate::queue::Queue;
+use crate::runner::{Inputs, Keeper, Limits, Progress, RunSummary, Runner, Stopped};
+use crate::scheduler::PACK_MOST;
 use crate::store::{Patience, Store};
-use crate::worker::{continue_engines, find_engine, stop_engines};
 
 /// How and for how long jobs are run.
 #[derive(Debug, Args)]
@@ -46,9 +48,9 @@ pub(super) struct WorkingArguments {
 }
 
 impl WorkingArguments {
-    /// The engine, where a plan needs one. Error: it is not found.
-    pub(super) fn engine(&self, plan: &Plan) -> Result<PathBuf, Failure> {
-        if plan.to_run().next().is_none() {
+    /// The engine, where one is needed. Error: it is not found.
+    pub(super) fn engine(&self, is_needed: bool) -> Result<PathBuf, Failure> {
+        if !is_needed {
             return Ok(PathBuf::new());
         }
         let program = std::env::current_exe().ok();
@@ -56,18 +58,27 @@ impl WorkingArguments {
         Ok(find_engine(self.engine.as_deref(), program.as_deref(), path.as_deref())?)
     }
 
-    /// What carries out plans. Error: devices that cannot be had.
+    /// What runs jobs of a database: those of a plan, or every one. Errors: devices that cannot be had, no engine.
     pub(super) fn runner<'a>(
         &self,
         store: &'a Store,
-        engine: PathBuf,
+        plan: Option<&Plan>,
         environment: &Environment,
         limits: &Limits,
-    ) -> Result<Runner<'a>, Failure> {
+    ) -> Result<Runner<'a, Store>, Failure> {
         let inventory = Inventory::find();
-        let (slots, results, limits) =
-            (environment.slots(&inventory)?, environment.results(), limits.clone());
-        Ok(Runner { store, engine, slots, inventory, results, limits, pack: self.pack as usize })
+        Ok(Runner {
+            queue: store,
+            only: plan.map(|plan| plan.jobs.iter().map(|job| job.id.clone()).collect()),
+            engine: self.engine(plan.is_none_or(|plan| plan.to_run().next().is_some()))?,
+            slots: environment.slots(&inventory)?,
+            device: environment.device_kind()?,
+            inventory,
+            results: environment.results(),
+            limits: limits.clone(),
+            pack: self.pack as usize,
+            keeper: Some(Keeper { store }),
+        })
     }
 
     /// How long to go on, from now. Error: a time that is none.
@@ -189,28 +200,39 @@ fn ignores(signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
-/// Runs what a plan is missing, and tells how it ended. Error: the run's.
+/// Runs jobs, and reports how they ended. Error: the run's.
 pub(super) async fn carry_out(
-    runner: &Runner<'_>,
-    plan: &Plan,
-    whom: Option<&Notify>,
+    runner: &Runner<'_, Store>,
+    environment: &Environment,
     stops: &mut mpsc::Receiver<()>,
 ) -> Result<RunSummary, Failure> {
-    let (name, jobs) = (plan.name.as_str(), plan.to_run().count());
-    let whom = whom.filter(|_| jobs > 0);
-    tell_start(whom, name, jobs);
-    let mut display = Display::new(plan.to_run().count() as u64);
-    let outcome = runner.run(plan, &mut |progress| display.show(progress), stops).await;
+    let store = runner.queue;
+    let mut digests = store.digests().await?;
+    let mut inputs = Inputs::new(runner.results.join("cache"), environment.hub.cache.clone(), &mut digests);
+    let queued: Vec<JobId> = store.active().await?.into_iter().map(|job| job.id).collect();
+    let orders = store.orders(&queued).await?;
+    plan_interruptibly(|| inputs.open_models(orders.iter().map(|(order, _)| order)));
+    drop(orders);
+    let mut display = Display::new();
+    let (news, sweeps) = mpsc::unbounded_channel();
+    let shown = &mut display;
+    let run = async {
+        // Dropped at the end of the run, which ends the notifications.
+        let news = news;
+        let mut watch = |progress: Progress| {
+            // The other end lives as long as this one.
+            let _ = SweepEvent::of(&progress).map(|event| news.send(event));
+            shown.show(progress);
+        };
+        runner.run(&mut inputs, &mut watch, stops).await
+    };
+    let (outcome, ()) = tokio::join!(run, notify(sweeps, store));
     let lost = display.finish();
     if lost > 0 {
-        tracing::debug!(lost, "news that the terminal did not take");
+        tracing::debug!(lost, "progress that the terminal did not take");
     }
-    let outcome = outcome.map_err(|error| {
-        let failure = Failure::from(error);
-        tell_failure(whom, name, failure.message());
-        failure
-    })?;
-    tell_end(whom, name, &outcome);
+    let outcome = outcome?;
+    store.remember(&digests).await?;
     tell(&outcome, &runner.results);
     Ok(outcome)
 }

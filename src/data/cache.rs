@@ -26,21 +26,33 @@ pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
         bytes.extend(example.tokens.iter().flat_map(|token| token.to_le_bytes()));
         bytes.extend(example.scored.iter().map(|scored| u8::from(*scored)));
     }
+    write_checked(path, bytes)
+}
+
+/// Writes a file of the cache with its checksum; it appears whole or not at all. Error: the system's.
+pub fn write_checked(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
     bytes.extend(Digest::of(&bytes).to_string().as_bytes());
-    let beside = path.with_extension(format!("partial-{}", std::process::id()));
-    let mut file = std::fs::File::create(&beside)?;
+    let partial = path.with_extension(format!("partial-{}", std::process::id()));
+    let mut file = std::fs::File::create(&partial)?;
     std::io::Write::write_all(&mut file, &bytes)?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&partial, path)
+}
+
+/// Reads a file of the cache. `None`: it does not exist, or its checksum is wrong.
+pub fn read_checked(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = std::fs::read(path).ok()?;
+    let body = bytes.len().checked_sub(TAIL)?;
+    if Digest::of(&bytes[..body]).to_string().as_bytes() != &bytes[body..] {
+        return None;
+    }
+    bytes.truncate(body);
+    Some(bytes)
 }
 
 /// Reads encoded rows. `None`: not there, or not whole; it is then made anew.
 pub fn read_encoded(path: &Path) -> Option<Encoded> {
-    let bytes = std::fs::read(path).ok()?;
-    let (body, tail) = bytes.split_at(bytes.len().checked_sub(TAIL)?);
-    if Digest::of(body).to_string().as_bytes() != tail {
-        return None;
-    }
+    let body = read_checked(path)?;
     let mut rest = body.strip_prefix(MAGIC)?;
     let length = usize::try_from(take_u64(&mut rest)?).ok()?;
     let (notes, after) = rest.split_at_checked(length)?;

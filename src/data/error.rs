@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::preset::PRESETS;
 use super::template::RenderError;
-use crate::checkpoint::TokenizerError;
+use crate::pretrained::TokenizerError;
 
 /// A data set that cannot be used, and why.
 #[derive(Debug, Error)]

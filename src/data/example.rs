@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::error::DataError;
 use super::rows::Row;
 use super::template::{Part, Rendered, Template};
-use crate::checkpoint::ModelTokenizer;
 use crate::job::{Labels, Overlong};
+use crate::pretrained::ModelTokenizer;
 
 /// One training sequence. Token t is scored as the target of position t − 1 if `scored[t]`; the first token never is.
 #[derive(Debug, Clone, PartialEq, Eq)]

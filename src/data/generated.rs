@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::rows::Row;
-use crate::passes::random::{Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// Smallest and largest operand.
 const OPERANDS: std::ops::RangeInclusive<i64> = 10..=99;

@@ -2,22 +2,22 @@
 
 mod cache;
 mod chat;
+mod dataset_location;
 mod error;
 mod example;
 mod generated;
-mod place;
 mod preset;
 mod rows;
 mod source;
 mod table;
 mod template;
 
-pub use cache::{read_encoded, write_encoded};
+pub use cache::{read_checked, read_encoded, write_checked, write_encoded};
 pub use chat::{Chat, ChatSource, ChatTemplate, Message};
+pub use dataset_location::{DatasetLocation, PARQUET_REVISION};
 pub use error::DataError;
 pub use example::{Encoded, Encoding, Example, encode_rows};
 pub use generated::{Arithmetic, Split};
-pub use place::{PARQUET_REVISION, Place};
 pub use preset::{PRESETS, Preset, PresetOrigin, find_preset};
 pub use rows::{Row, read_rows};
 pub use source::{DataRoots, DataSource};

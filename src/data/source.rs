@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::dataset_location::DatasetLocation;
 use super::error::DataError;
 use super::generated::{Arithmetic, Split};
-use super::place::Place;
 use super::preset::{PRESETS, PresetOrigin, find_preset};
 use super::rows::{Row, read_rows};
 use super::table::{align, infer_types};
-use crate::checkpoint::FileDigests;
 use crate::job::Digest;
+use crate::pretrained::FileDigests;
 
 /// The name under which task files ask for a generated data set.
 const GENERATED: &str = "loragrid/arithmetic";
@@ -99,7 +99,11 @@ impl DataSource {
 
     /// The documents that a task file names: a generated set, an entry of `[data_sets]`, a file of the folder of local data,
     /// or what was brought from the hub. Error: none of these.
-    pub fn documents(place: Place<'_>, folder: &Path, roots: &DataRoots) -> Result<Self, DataError> {
+    pub fn documents(
+        place: DatasetLocation<'_>,
+        folder: &Path,
+        roots: &DataRoots,
+    ) -> Result<Self, DataError> {
         if place.path == GENERATED {
             let preset = Arithmetic::ALL.into_iter().find(|preset| Some(preset.name()) == place.config);
             let unknown = || DataError::Unknown { name: place.name(), nearest: None };

@@ -2,9 +2,9 @@
 
 use super::chat::{Chat, ChatTemplate, Message, chat_of};
 use super::rows::Row;
-use crate::checkpoint::ModelTokenizer;
 use crate::data::DataError;
 use crate::jinja::TemplateDate;
+use crate::pretrained::ModelTokenizer;
 
 /// A part of a rendered row.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
 use super::{CPU_TOKEN_BUDGET, DeviceError, DeviceName, Slot};
-use crate::job::Bytes;
-use crate::scheduler::SlotId;
+use crate::job::{Bytes, SlotId};
 
 /// The CPU as one slot with every core that this process may use.
 pub fn cpu_slots() -> Vec<Slot> {

@@ -15,9 +15,21 @@ pub use cpu::cpu_slots;
 pub use kind::{Capability, DeviceKind};
 pub use memory::available_memory;
 
-use crate::job::Bytes;
-use crate::scheduler::SlotId;
+use crate::job::{Bytes, SlotId};
+use crate::scheduler::PackRules;
 use cpu::{cpu_shares, share_of, usable_cores};
+
+/// What packs are made for on these slots, with so many jobs at most. CPU slots share the memory that is available now.
+pub fn pack_rules(slots: &[Slot], most: usize) -> PackRules {
+    let share = available_memory().0 / slots.len().max(1) as u64;
+    let memory = |slot: &Slot| if slot.card.is_some() { slot.memory } else { Bytes(share) };
+    PackRules {
+        most,
+        slots: slots.len(),
+        memory: slots.iter().map(memory).max().unwrap_or(Bytes(u64::MAX)),
+        token_budget: slots.iter().map(|slot| slot.token_budget).max().unwrap_or(1),
+    }
+}
 
 /// A place where one engine runs: a share of the processor's cores, and perhaps a graphics card.
 #[derive(Debug, Clone, PartialEq, Eq)]

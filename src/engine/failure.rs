@@ -1,7 +1,7 @@
 //! Errors inside the engine and the event that each becomes.
 
-use loragrid::checkpoint::{CheckpointError, TokenizerError};
 use loragrid::data::DataError;
+use loragrid::pretrained::{CheckpointError, TokenizerError};
 use loragrid::protocol::{EngineFailure, FailureKind};
 use loragrid::task::TaskError;
 use thiserror::Error;
@@ -19,8 +19,10 @@ pub(crate) enum EngineError {
     Task(#[from] TaskError),
     #[error("the adapter at {path} does not fit: {reason}")]
     Adapter { path: String, reason: String },
-    #[error("the encoded rows at {path} are not whole")]
+    #[error("the encoded rows at {path} are missing or damaged")]
     NoRows { path: String },
+    #[error("the documents at {path} are missing or damaged")]
+    NoDocuments { path: String },
     #[error("no model is loaded")]
     NoModel,
     #[error("the loss is {loss} at step {step}")]
@@ -79,9 +81,9 @@ impl EngineError {
             _ if system.is_some_and(|code| FULL.contains(&code)) => FailureKind::DiskFull,
             _ if system.is_some_and(|code| AWAY.contains(&code)) => FailureKind::Environment,
             // Rows and weights that are not there come back, or are written anew.
-            Self::NoRows { .. } | Self::Checkpoint(CheckpointError::Missing { .. }) => {
-                FailureKind::Environment
-            }
+            Self::NoRows { .. }
+            | Self::NoDocuments { .. }
+            | Self::Checkpoint(CheckpointError::Missing { .. }) => FailureKind::Environment,
             Self::OutOfMemory { .. } => FailureKind::OutOfMemory,
             Self::Checkpoint(_)
             | Self::Tokenizer(_)

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use loragrid::job::{Seconds, Tokens};
-use loragrid::passes::random::{Purpose, Stream};
 use loragrid::protocol::{Event, GenerateOrder, Sampling};
+use loragrid::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

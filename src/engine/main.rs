@@ -4,6 +4,7 @@
 //! Orders come in on descriptor 0 and events leave on descriptor 3; descriptors 1 and 2 point at a log, so that no
 //! library's print can break a frame.
 
+mod compare;
 mod failure;
 mod fault;
 mod generate;
@@ -15,7 +16,6 @@ mod model;
 mod optimizer;
 #[cfg(test)]
 mod parity;
-mod probe;
 mod score;
 mod serve;
 mod shim;

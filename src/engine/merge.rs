@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use half::{bf16, f16};
-use loragrid::checkpoint::{
+use loragrid::job::Bytes;
+use loragrid::pretrained::{
     Checkpoint, Elements, FolderWriter, LayerName, Part, Stored, TensorData, write_model_files,
 };
-use loragrid::job::Bytes;
 use loragrid::protocol::{MergeBase, MergeOrder};
 use tch::{Kind, Tensor};
 

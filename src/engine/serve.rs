@@ -6,16 +6,17 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loragrid::checkpoint::{Checkpoint, ModelTokenizer, TokenizerError};
 use loragrid::data::{Encoded, read_encoded};
 use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
+use loragrid::pretrained::{Checkpoint, ModelTokenizer, TokenizerError};
 use loragrid::protocol::{
-    self, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION, PackOrder,
-    ProbeOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
+    self, CompareOrder, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION,
+    PackOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
     write_frame,
 };
 use tch::{Device, Kind};
 
+use crate::compare::compare;
 use crate::failure::EngineError;
 use crate::fault;
 use crate::generate::generate;
@@ -24,11 +25,10 @@ use crate::lora::{Adapter, read_adapter, write_adapter};
 use crate::memory::{forget_peak, give_back, peak_memory};
 use crate::merge::{Merged, merge};
 use crate::model::{Model, Storage, load};
-use crate::probe::probe;
 use crate::score::{self, score_tasks};
 use crate::shim::set_deterministic;
 use crate::tensor::{kind, wide};
-use crate::train::{Checkpoints, Finished, Member, Run, Told, finish, finished, train};
+use crate::train::{Checkpoints, Finished, Member, Run, TrainingEvent, finish, finished, train};
 
 /// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
@@ -48,7 +48,7 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
             Order::Sample(order) => engine.sample(&order),
             Order::Generate(order) => engine.generate(&order),
             Order::Merge(order) => engine.merge(&order),
-            Order::Probe(order) => engine.probe(&order),
+            Order::Compare(order) => engine.compare(&order),
             Order::Shutdown => return Ok(()),
         };
         match result {
@@ -186,16 +186,14 @@ impl Engine {
             }
         }
         let members: Vec<Option<&Adapter>> = adapters.iter().map(Option::as_ref).collect();
-        let names: Vec<&str> = order.tasks.iter().map(|wanted| wanted.task.name.as_str()).collect();
-        tracing::info!("scoring {} by {} of one base", names.join(", "), members.len());
         let tokens = score_tasks(model, tokenizer, &members, order, |told| {
             let event = match told {
-                score::Told::Pass => Event::Pass,
-                score::Told::Document(member, score) => {
+                score::ScoringEvent::Pass => Event::Pass,
+                score::ScoringEvent::Document(member, score) => {
                     fault::at("document");
                     Event::Document { member: numbers[member], score }
                 }
-                score::Told::Failed(member, error) => return fail(events, numbers[member], &error),
+                score::ScoringEvent::Failed(member, error) => return fail(events, numbers[member], &error),
             };
             Ok(write_frame(events, &event)?)
         })?;
@@ -260,10 +258,10 @@ impl Engine {
         Ok(self.send(&Event::Merged { changed, size })?)
     }
 
-    fn probe(&mut self, order: &ProbeOrder) -> Result<(), EngineError> {
+    fn compare(&mut self, order: &CompareOrder) -> Result<(), EngineError> {
         let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let adapter = order.adapter.as_deref().map(|folder| read_adapter(folder, model)).transpose()?;
-        let difference = probe(model, adapter.as_ref(), order)?;
+        let difference = compare(model, adapter.as_ref(), order)?;
         Ok(self.send(&Event::Probed { difference })?)
     }
 }
@@ -300,21 +298,21 @@ fn tell(
     model: &Model,
     member: usize,
     order: &TrainOrder,
-    told: Told<'_>,
+    told: TrainingEvent<'_>,
 ) -> Result<(), EngineError> {
     let event = match told {
-        Told::Pass => Event::Pass,
-        Told::Failed(error) => return fail(events, member, &error),
-        Told::Resumed(step) => {
+        TrainingEvent::Pass => Event::Pass,
+        TrainingEvent::Failed(error) => return fail(events, member, &error),
+        TrainingEvent::Resumed(step) => {
             tracing::info!("member {member}: going on after step {step}");
             Event::Resumed { member, step }
         }
-        Told::Step(report) => {
+        TrainingEvent::Step(report) => {
             let StepReport { step, steps, loss, learning_rate, .. } = report;
             tracing::info!("member {member}: step {step}/{steps} loss {loss:.4} lr {learning_rate:.3e}");
             Event::Step { member, report }
         }
-        Told::Trained(adapter, trained, reports) => {
+        TrainingEvent::Trained(adapter, trained, reports) => {
             fault::at("adapter");
             let digest = write_adapter(&order.adapter, adapter, model, &order.lora, &order.base_name)?;
             let trained = Trained { adapter: Some(digest), ..trained };

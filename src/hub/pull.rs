@@ -70,7 +70,7 @@ struct Lfs {
 }
 
 /// A file to bring, with what its content must hash to.
-pub(super) struct Wanted {
+pub(super) struct RequestedFile {
     pub(super) name: String,
     size: u64,
     hash: Hash,
@@ -119,7 +119,7 @@ impl Hub {
         &self,
         client: &Client<'_>,
         id: &RepositoryId,
-    ) -> Result<(String, Vec<Wanted>), HubError> {
+    ) -> Result<(String, Vec<RequestedFile>), HubError> {
         let wrong = |reason: String| HubError::Description { id: id.name().to_owned(), reason };
         let revision = id.revision().replace('/', "%2F");
         let kind = match id.kind() {
@@ -154,7 +154,7 @@ impl Hub {
             if !hex(hash.text()) {
                 return Err(wrong(format!("the hash of {} is none", sibling.rfilename)));
             }
-            files.push(Wanted { name: sibling.rfilename, size, hash });
+            files.push(RequestedFile { name: sibling.rfilename, size, hash });
         }
         Ok((description.sha, files))
     }
@@ -172,7 +172,7 @@ pub(super) struct Pull<'a> {
 
 impl Pull<'_> {
     /// The files that are wanted: of weights, those that the index names, or the single one.
-    fn choose(&mut self, files: Vec<Wanted>) -> Result<Vec<Wanted>, HubError> {
+    fn choose(&mut self, files: Vec<RequestedFile>) -> Result<Vec<RequestedFile>, HubError> {
         let shards: Vec<String> = match files.iter().find(|file| file.name == INDEX) {
             Some(index) => {
                 self.file(index)?;
@@ -188,13 +188,14 @@ impl Pull<'_> {
         if !files.iter().any(|file| is_weight(&file.name)) {
             return Err(HubError::NoWeights { id: self.id.name().to_owned() });
         }
-        let chosen =
-            |file: &Wanted| is_weight(&file.name) || ENDINGS.iter().any(|ending| file.name.ends_with(ending));
+        let chosen = |file: &RequestedFile| {
+            is_weight(&file.name) || ENDINGS.iter().any(|ending| file.name.ends_with(ending))
+        };
         Ok(files.into_iter().filter(chosen).collect())
     }
 
     /// Brings one file, checks it, and links it into the snapshot.
-    pub(super) fn file(&mut self, file: &Wanted) -> Result<(), HubError> {
+    pub(super) fn file(&mut self, file: &RequestedFile) -> Result<(), HubError> {
         let blob = self.hub.cache.blob(self.id, file.hash.text());
         let io = |source| HubError::Io { path: blob.clone(), source };
         if !blob.is_file() {
@@ -230,7 +231,7 @@ impl Pull<'_> {
     }
 
     /// Transfers what a partial file lacks, and goes on where a transfer was cut off.
-    fn transfer(&mut self, file: &Wanted, partial: &Path) -> Result<(), HubError> {
+    fn transfer(&mut self, file: &RequestedFile, partial: &Path) -> Result<(), HubError> {
         let kind = match self.id.kind() {
             RepositoryKind::Model => "",
             RepositoryKind::DataSet => "datasets/",
@@ -272,7 +273,7 @@ impl Pull<'_> {
         &mut self,
         body: impl Read + Send + 'static,
         output: &mut File,
-        file: &Wanted,
+        file: &RequestedFile,
         mut done: u64,
     ) -> std::io::Result<Option<String>> {
         let chunks = in_chunks(body);

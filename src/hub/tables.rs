@@ -4,7 +4,7 @@ use super::cache::COMPLETE;
 use super::client::Client;
 use super::environment::Hub;
 use super::error::HubError;
-use super::pull::{Pull, Transfer, Wanted};
+use super::pull::{Pull, RequestedFile, Transfer};
 use super::repository_id::RepositoryId;
 use crate::job::Bytes;
 
@@ -63,7 +63,7 @@ impl Hub {
 }
 
 /// The files of what is wanted. A split's are in `CONFIGURATION/SPLIT/`.
-fn choose(files: Vec<Wanted>, tables: Tables<'_>) -> Vec<Wanted> {
+fn choose(files: Vec<RequestedFile>, tables: Tables<'_>) -> Vec<RequestedFile> {
     let (config, split) = match tables {
         Tables::File(name) => return files.into_iter().filter(|file| file.name == name).collect(),
         Tables::Split { config, split } => (config, split),
@@ -83,7 +83,7 @@ fn choose(files: Vec<Wanted>, tables: Tables<'_>) -> Vec<Wanted> {
 }
 
 /// `default` where it is there, else the only configuration; nothing where there are several.
-fn only_configuration(files: &[Wanted]) -> String {
+fn only_configuration(files: &[RequestedFile]) -> String {
     let mut names: Vec<&str> = files
         .iter()
         .filter(|file| file.name.ends_with(".parquet"))

@@ -107,6 +107,14 @@ impl TrainConfig {
         BaseForm { dtype, quantize, quantize_head, dequantise }
     }
 
+    /// Numbers that the optimizer keeps for each parameter: two moments of AdamW, one of SGD with momentum, none without.
+    pub fn optimizer_moments(&self) -> u64 {
+        match self.optimizer {
+            Optimizer::Adamw => 2,
+            Optimizer::Sgd => u64::from(self.momentum > 0.0),
+        }
+    }
+
     /// Rows of a data set that are kept for validation; at least one is left to train on.
     pub fn validation_rows(&self, rows: u64) -> u64 {
         ((self.validation_split * rows as f64).round() as u64).min(rows.saturating_sub(1))

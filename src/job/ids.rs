@@ -61,6 +61,10 @@ impl From<SweepName> for String {
     }
 }
 
+/// A place where one engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub usize);
+
 /// A job's identity in the store: the first 16 hexadecimal digits of its subject key. Equal configurations of
 /// different sweeps are one job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -145,7 +145,8 @@ impl TrainingKey {
 }
 
 /// What is scored: an untrained model in a compute dtype, or an adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SubjectKey {
     /// The untrained model.
     Base(Digest),

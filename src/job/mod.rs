@@ -16,7 +16,7 @@ pub use choices::{
     PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Softmax, Variant,
 };
 pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig, short_name};
-pub use ids::{AttemptNumber, IdError, JobId, SweepName};
+pub use ids::{AttemptNumber, IdError, JobId, SlotId, SweepName};
 pub use key::{
     Digest, ModelIdentity, SCORING_VERSION, ScoreFacts, ScoreKey, SubjectKey, TRAINING_VERSION,
     TrainingFacts, TrainingKey, canonical_json,

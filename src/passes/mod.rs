@@ -3,9 +3,6 @@
 
 mod order;
 mod pack;
-pub mod random;
-pub mod schedule;
-pub mod trie;
 mod window;
 
 pub use order::{RowSequence, split_rows};

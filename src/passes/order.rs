@@ -1,7 +1,7 @@
 //! Which row of the data set each place of a run takes.
 
-use super::random::{Purpose, Stream};
 use crate::job::RowOrder;
+use crate::random::{Purpose, Stream};
 
 /// The endless sequence of rows of one run: row k is known without the rows before it.
 #[derive(Debug)]

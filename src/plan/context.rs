@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::checkpoint::FileDigests;
 use crate::data::DataRoots;
 use crate::device::DeviceKind;
 use crate::hub::Cache;
 use crate::job::{DType, Digest, JobId};
+use crate::pretrained::FileDigests;
 use crate::task::TaskIndex;
 
 /// What a plan needs to know of its surroundings.
@@ -29,7 +29,7 @@ pub struct PlanContext<'a> {
 
 /// What is done already.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct CompletedWork {
     /// Digests of training keys whose adapter is there.
     pub trained: HashSet<Digest>,
     /// Digests of training keys that were trained and whose adapter is no longer on disk.

@@ -12,7 +12,7 @@ use crate::data::{
     write_encoded,
 };
 use crate::job::{Digest, JobConfig};
-use crate::spec::SampleSpec;
+use crate::sweep_file::SampleSpec;
 
 /// A data set in one way of encoding.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl PlannedData {
             overlong: config.train.overlong,
         };
         let key = format!("{identity} {} {} {encoding:?} v2", model.identity.0, template.identity());
-        let cache_name = format!("{}.tokens", Digest::of(key.as_bytes()).prefix(32));
+        let cache_name = format!("{}.rows", Digest::of(key.as_bytes()).prefix(32));
         let file = context.cache.as_ref().map(|folder| folder.join(&cache_name));
         let cached = file.as_ref().and_then(|file| read_encoded(file));
         let damaged = cached.is_none() && file.is_some_and(|file| file.exists());

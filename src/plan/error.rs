@@ -2,9 +2,9 @@
 
 use thiserror::Error;
 
-use crate::checkpoint::{CheckpointError, TokenizerError};
 use crate::data::DataError;
-use crate::spec::SpecError;
+use crate::pretrained::{CheckpointError, TokenizerError};
+use crate::sweep_file::SpecError;
 use crate::task::TaskError;
 
 /// Why a sweep cannot be planned.
@@ -70,4 +70,13 @@ pub enum PlanError {
         /// The objective.
         objective: String,
     },
+}
+
+impl From<super::models::OpenModelError> for PlanError {
+    fn from(error: super::models::OpenModelError) -> Self {
+        match error {
+            super::models::OpenModelError::Checkpoint(error) => Self::Checkpoint(error),
+            super::models::OpenModelError::Tokenizer(error) => Self::Tokenizer(error),
+        }
+    }
 }

@@ -2,11 +2,9 @@
 
 use serde::Serialize;
 
-use crate::checkpoint::{ModelConfig, trainable_parameters};
 use crate::device::DeviceKind;
-use crate::job::{
-    AdapterDType, Bytes, DType, Dequantise, LoraConfig, Optimizer, Quantize, Seconds, TrainConfig,
-};
+use crate::job::{AdapterDType, Bytes, DType, Dequantise, LoraConfig, Quantize, Seconds, TrainConfig};
+use crate::pretrained::{ModelConfig, trainable_parameters};
 
 /// Memory of one training job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,10 +43,7 @@ impl MemoryEstimate {
             AdapterDType::Fp32 => 4,
             AdapterDType::Compute => compute,
         };
-        let moments = match train.optimizer {
-            Optimizer::Adamw => 2,
-            Optimizer::Sgd => u64::from(train.momentum > 0.0),
-        };
+        let moments = train.optimizer_moments();
         let widths = 12 * model.hidden_size + 5 * model.intermediate_size;
         let kept = if train.gradient_checkpointing {
             model.layers * model.hidden_size * compute + widths * 3 / 2
@@ -66,6 +61,11 @@ impl MemoryEstimate {
                 DeviceKind::Cuda { .. } => 1_000_000_000,
             }),
         }
+    }
+
+    /// What a pack holds once, however many jobs it has: all but the adapter and its moments.
+    pub fn shared(&self) -> Bytes {
+        Bytes(self.total().0 - self.adapter.0 - self.optimizer.0)
     }
 
     /// All of it.
@@ -142,8 +142,8 @@ pub struct Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::find_known;
     use crate::job::{DType, JobConfig, LayerKind, Origin, Profile, Settings, find_key};
+    use crate::pretrained::find_known;
 
     const CUDA: (DeviceKind, u64) = (DeviceKind::Cuda { capability: None }, 0);
 

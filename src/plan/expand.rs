@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::job::{JobConfig, Key, Origin, Profile, Setting, Settings, Value};
-use crate::spec::{Condition, EvalError, MAX_JOBS, Problem, SpecError, SweepSpec};
+use crate::sweep_file::{Condition, EvalError, MAX_JOBS, Problem, SpecError, SweepSpec};
 
 /// The cells of a sweep.
 #[derive(Debug, Clone)]
@@ -219,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::spec::SourceText;
+    use crate::sweep_file::SourceText;
 
     fn spec(rest: &str) -> SweepSpec {
         let text = format!("name = 'a'\nmodel = 'm'\ndata = 'd'\n{rest}");

@@ -4,15 +4,19 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use thiserror::Error;
+
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::expand::expand;
-use crate::checkpoint::{
-    Checkpoint, CheckpointError, FileDigests, FileStamp, ModelConfig, ModelTokenizer, find_known, read_config,
-};
 use crate::hub::RepositoryId;
 use crate::job::{Digest, ModelIdentity, Value, canonical_json};
-use crate::spec::{SpecError, SweepSpec};
+use crate::orders::ModelLocation;
+use crate::pretrained::{
+    Checkpoint, CheckpointError, FileDigests, FileStamp, ModelConfig, ModelTokenizer, TokenizerError,
+    find_known, read_config,
+};
+use crate::sweep_file::{SpecError, SweepSpec};
 
 /// A model of a sweep: on this machine, or only known by its published shape.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct PlannedModel {
     pub parameters: u64,
     /// What it is; of a model that is not here, only its name.
     pub identity: ModelIdentity,
+    /// Where it is looked for.
+    pub location: ModelLocation,
     /// Its files, if they are here.
     pub local: Option<LocalModel>,
     /// What should be known of its files.
@@ -44,6 +50,17 @@ pub struct LocalModel {
     files: RefCell<Vec<(PathBuf, FileStamp)>>,
 }
 
+/// Why a model cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenModelError {
+    /// Its files.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Its tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
 /// A model's files against what was planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelFiles {
@@ -56,6 +73,27 @@ pub enum ModelFiles {
 }
 
 impl LocalModel {
+    /// Opens a model; its shape and what should be known of its files with it. Errors: unreadable, unsupported, no tokenizer.
+    pub fn open(
+        path: PathBuf,
+        digests: &mut dyn FileDigests,
+    ) -> Result<(Self, ModelConfig, Vec<String>), OpenModelError> {
+        let checkpoint = Checkpoint::open(&path)?;
+        let io = |source| CheckpointError::Io { path: path.clone(), source };
+        // Before the content is looked at, so that no change after it is overlooked.
+        let files = checkpoint.stamps().map_err(io)?;
+        let tokenizer = ModelTokenizer::open(&checkpoint)?;
+        let identity = checkpoint.identity(&tokenizer, digests)?;
+        let notes = [checkpoint.notes(), tokenizer.notes()].concat();
+        let config = checkpoint.config().clone();
+        Ok((Self { tokenizer, path, identity, files: RefCell::new(files) }, config, notes))
+    }
+
+    /// What it was when it was opened.
+    pub fn identity(&self) -> ModelIdentity {
+        self.identity
+    }
+
     /// Whether its files are still what was planned. Files that were touched, or copied anew, are read again: only what is in
     /// them counts.
     pub fn check_files(&self) -> ModelFiles {
@@ -113,12 +151,15 @@ impl PlannedModel {
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
         let mut path = folder.join(name);
+        let mut location = ModelLocation::Path(std::path::absolute(&path).unwrap_or_else(|_| path.clone()));
         let id = RepositoryId::new(name, revision.unwrap_or("main"));
         let pulled = || context.models.find(id.as_ref()?);
         if !path.exists()
             && let Some(snapshot) = pulled()
         {
             path = snapshot;
+            let revision = revision.unwrap_or("main").to_owned();
+            location = ModelLocation::Hub { name: name.to_owned(), revision };
         }
         if path.join("config.json").is_file() && !has_weights(&path) {
             let (config, notes) = read_config(&path)?;
@@ -128,24 +169,21 @@ impl PlannedModel {
                 parameters: config.parameters(),
                 config,
                 identity: ModelIdentity(identity),
+                location,
                 local: None,
                 notes,
             });
         }
         if path.exists() {
-            let checkpoint = Checkpoint::open(&path)?;
-            let io = |source| CheckpointError::Io { path: path.clone(), source };
-            // Before the content is looked at, so that no change after it is overlooked.
-            let files = checkpoint.stamps().map_err(io)?;
-            let tokenizer = ModelTokenizer::open(&checkpoint)?;
-            let identity = checkpoint.identity(&tokenizer, context.digests)?;
+            let (local, config, notes) = LocalModel::open(path, context.digests)?;
             return Ok(Self {
                 name: name.to_owned(),
-                parameters: checkpoint.config().parameters(),
-                identity,
-                config: checkpoint.config().clone(),
-                notes: [checkpoint.notes(), tokenizer.notes()].concat(),
-                local: Some(LocalModel { tokenizer, path, identity, files: RefCell::new(files) }),
+                parameters: config.parameters(),
+                identity: local.identity,
+                config,
+                notes,
+                location,
+                local: Some(local),
             });
         }
         let known = find_known(name).ok_or_else(|| match id {
@@ -158,6 +196,7 @@ impl PlannedModel {
             parameters: known.config.parameters(),
             config: known.config,
             identity: ModelIdentity(identity),
+            location,
             local: None,
             notes: Vec::new(),
         })

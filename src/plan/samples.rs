@@ -1,11 +1,11 @@
 //! The prompts that the subjects of a sweep answer, as `[samples]` asks for them.
 
 use super::error::PlanError;
-use crate::checkpoint::ModelTokenizer;
 use crate::data::{DataError, DataSource, Encoding, Part, RenderError, Row, Template, encode_rows};
 use crate::job::{Digest, JobConfig, Overlong};
 use crate::passes::split_rows;
-use crate::spec::SampleSpec;
+use crate::pretrained::ModelTokenizer;
+use crate::sweep_file::SampleSpec;
 
 /// A prompt that every subject answers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! The tasks of a sweep.
 
+use std::sync::Arc;
+
 use super::context::PlanContext;
 use super::error::PlanError;
 use super::models::PlannedModel;
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
-use crate::passes::trie::{Query, Trie};
-use crate::task::{Document, Group, Metric, RequestEncoder, Subset, Task, TaskError, build_documents};
+use crate::task::{
+    Document, Group, Metric, RequestEncoder, Subset, Task, TaskDocuments, TaskError, build_documents,
+};
+use crate::trie::{Query, Trie};
 
 /// Longest run of a pass that estimates assume; it changes no count of tokens.
 const RUN: usize = 1024;
@@ -21,6 +25,8 @@ pub struct PlannedTask {
     pub facts: ScoreFacts,
     /// Documents to score; none where they are not here.
     pub documents: Option<u64>,
+    /// The documents to score; none where they are not here.
+    pub built: Option<Arc<Vec<Document>>>,
     /// What of its documents may not be what was meant.
     pub notes: Vec<String>,
     /// Tokens that its requests take, each shared prefix once, by the first model that is here; 0 where that is not known.
@@ -64,6 +70,11 @@ impl PlannedGroup {
 }
 
 impl PlannedTask {
+    /// The file name of its documents in the cache.
+    pub fn documents_file(&self) -> String {
+        TaskDocuments::file_name(self.version, &Subset::from(self.facts.limit))
+    }
+
     /// The key of a subject's scores on it.
     pub fn key(&self, subject: SubjectKey) -> ScoreKey {
         ScoreKey::of(subject, self.version, self.facts)
@@ -81,7 +92,8 @@ impl PlannedTask {
         for rows in task.sources() {
             let Some(here) = &rows.here else {
                 let version = task.version_digest(Digest::of(rows.name().as_bytes()));
-                return Ok(Self { task, version, facts, documents: None, notes: Vec::new(), tokens: 0 });
+                let notes = Vec::new();
+                return Ok(Self { task, version, facts, documents: None, built: None, notes, tokens: 0 });
             };
             let digest = here.identity(context.digests);
             let read = |source| TaskError::Documents { task: task.name.clone(), source };
@@ -102,8 +114,9 @@ impl PlannedTask {
         let queries: Vec<Query<'_>> =
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
         let tokens = Trie::new(&queries, RUN).tokens() as u64;
-        let (version, documents) = (task.version_digest(content), Some(documents.len() as u64));
-        Ok(Self { task, version, facts, documents, notes, tokens })
+        let (version, count) = (task.version_digest(content), Some(documents.len() as u64));
+        let built = Some(Arc::new(documents));
+        Ok(Self { task, version, facts, documents: count, built, notes, tokens })
     }
 }
 

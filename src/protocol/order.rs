@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptNumber, BaseForm, Digest, LoraConfig, Quantize, Seconds, Softmax, TrainConfig};
-use crate::task::{Subset, Task};
 
 /// Something that the engine is to do. It does one after another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,7 +24,7 @@ pub enum Order {
     /// Write a model with an adapter added to its weights.
     Merge(MergeOrder),
     /// Compute the log-probabilities of texts, and compare them with those that are kept.
-    Probe(ProbeOrder),
+    Compare(CompareOrder),
     /// Exit.
     Shutdown,
 }
@@ -96,12 +95,10 @@ pub struct ScoreOrder {
 }
 
 /// A task to score.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskOrder {
-    /// The task.
-    pub task: Task,
-    /// Which of its documents.
-    pub subset: Subset,
+    /// The task with its documents, as [`crate::task::TaskDocuments`] wrote them.
+    pub documents: PathBuf,
     /// Documents whose scores are known already, by number.
     pub done: BTreeSet<usize>,
 }
@@ -179,7 +176,7 @@ pub struct MergeOrder {
 
 /// Texts whose log-probabilities are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeOrder {
+pub struct CompareOrder {
     /// The adapter's folder; none for the base model.
     pub adapter: Option<PathBuf>,
     /// The texts' tokens.

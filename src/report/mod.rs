@@ -9,10 +9,10 @@ mod effects;
 mod export;
 mod findings;
 mod histogram;
-mod planned;
+mod job_tables;
+mod plan_tables;
 mod render;
 mod status;
-mod stored;
 mod sweep;
 mod table;
 
@@ -41,7 +41,8 @@ pub use findings::{
     findings_table, jobs_of, judge, not_run,
 };
 pub use histogram::LengthStats;
-pub use planned::{
+pub use job_tables::{stored_scores_table, stored_settings_table};
+pub use plan_tables::{
     LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table, settings_table,
 };
 pub use render::{
@@ -49,6 +50,5 @@ pub use render::{
     render_terminal, table_html, table_latex, table_markdown,
 };
 pub use status::status_table;
-pub use stored::{stored_scores_table, stored_settings_table};
 pub use sweep::{ReportInput, SampleText, sweep_report};
 pub use table::{Align, Cell, Column, Mark, Table};

@@ -4,22 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::Progress;
 use super::error::RunError;
-use super::job::{JobFiles, RunningJob};
+use super::job::RunningJob;
 use super::pack::RunningPack;
 use super::run::Running;
-use crate::job::{AttemptNumber, JobId};
-use crate::plan::{PlannedJob, Work};
-use crate::scheduler::SlotId;
-use crate::store::{Attempt, Writing};
-
-/// Jobs that were claimed and have not begun.
-pub(super) struct Claimed<'a> {
-    jobs: Vec<(&'a PlannedJob, Attempt)>,
-    /// Most tokens of a pass.
-    budget: usize,
-    /// The log of all of them.
-    log: PathBuf,
-}
+use crate::job::{JobId, SlotId};
+use crate::queue::{Attempt, AttemptEnd, Claim, Queue};
 
 /// Whether the disk of a file that is to be written has no room at all.
 fn is_full(path: &Path) -> bool {
@@ -27,65 +16,49 @@ fn is_full(path: &Path) -> bool {
     nix::sys::statvfs::statvfs(folder).is_ok_and(|disk| disk.blocks_available() == 0)
 }
 
-impl<'a> Running<'a, '_> {
+impl<Q: Queue> Running<'_, '_, '_, Q> {
     /// Claims jobs and sends their first order. `false`: none of them is queued any more.
     pub(super) async fn start_jobs(&mut self, slot: SlotId, jobs: &[JobId]) -> Result<bool, RunError> {
-        let mut writing = self.runner.store.write().await?;
-        let claimed = self.claim(&mut writing, slot, jobs).await?;
-        writing.commit().await?;
-        let Some(claimed) = claimed else { return Ok(false) };
-        self.begin(slot, claimed).await?;
+        let advanced = self.runner.queue.advance(&[], Some(self.claim(slot, jobs))).await?;
+        if advanced.claimed.is_empty() {
+            return Ok(false);
+        }
+        self.begin(slot, advanced.claimed).await?;
         Ok(true)
     }
 
-    fn log(&self, id: &JobId, number: AttemptNumber) -> PathBuf {
-        self.runner.results.join("logs").join(format!("{id}-{number}.log"))
+    /// A claim of jobs that are to run together.
+    pub(super) fn claim<'c>(&'c self, slot: SlotId, jobs: &'c [JobId]) -> Claim<'c> {
+        let token_budget = self.token_budget(slot, jobs.iter());
+        Claim { jobs, owner: &self.owner, slot: &self.runner.slots[slot.0], token_budget }
     }
 
-    /// Claims jobs that are to run together, one lease each. `None`: none of them is queued any more.
-    pub(super) async fn claim(
-        &self,
-        writing: &mut Writing<'_>,
-        slot: SlotId,
-        ids: &[JobId],
-    ) -> Result<Option<Claimed<'a>>, RunError> {
-        let here = &self.runner.slots[slot.0];
-        let smallest = ids.iter().filter_map(|id| self.budgets.get(id)).min();
-        let budget = smallest.copied().unwrap_or(here.token_budget);
-        let mut log: Option<PathBuf> = None;
-        let mut jobs = Vec::new();
-        for id in ids {
-            let Some(&job) = self.jobs.get(id) else { continue };
-            let path = |number| log.clone().unwrap_or_else(|| self.log(id, number));
-            // From the folder of the database, which can be moved.
-            let text = |number| {
-                let path = path(number);
-                path.strip_prefix(&self.runner.results).unwrap_or(&path).display().to_string()
-            };
-            let Some(attempt) = writing.claim(id, &self.owner, here, budget, text).await? else { continue };
-            log = Some(path(attempt.number));
-            jobs.push((job, attempt));
-        }
-        Ok(log.map(|log| Claimed { jobs, budget, log }))
+    /// Most tokens of a pass of jobs on a slot.
+    fn token_budget<'j>(&self, slot: SlotId, jobs: impl Iterator<Item = &'j JobId>) -> usize {
+        let smallest = jobs.filter_map(|id| self.budgets.get(id)).min();
+        smallest.copied().unwrap_or(self.runner.slots[slot.0].token_budget)
     }
 
     /// Sends the first order of attempts.
-    pub(super) async fn begin(&mut self, slot: SlotId, claimed: Claimed<'a>) -> Result<(), RunError> {
-        let Claimed { jobs, budget, log } = claimed;
-        let log = std::path::absolute(&log).unwrap_or(log);
-        let mut members = Vec::new();
-        for (job, attempt) in jobs {
-            let subject = job.subject.digest().to_string();
-            let files = JobFiles {
-                adapter: self.runner.results.join("adapters").join(&subject),
-                tokens: self.tokens(job)?,
-                checkpoints: self.runner.results.join("checkpoints").join(&subject),
-                keeps_less: self.keep_less.contains(&job.id),
-            };
-            let mut running = RunningJob::new(self.plan, job, attempt, files);
-            running.look_up(self.runner.store).await?;
-            (self.watch)(running.started());
-            members.push(running);
+    pub(super) async fn begin(&mut self, slot: SlotId, claimed: Vec<Attempt>) -> Result<(), RunError> {
+        let budget = self.token_budget(slot, claimed.iter().map(|attempt| &attempt.job));
+        let log = claimed.first().map(Attempt::log).unwrap_or_default();
+        let log = self.runner.results.join(log);
+        let log: PathBuf = std::path::absolute(&log).unwrap_or(log);
+        let (mut members, mut idle) = (Vec::new(), Vec::new());
+        for attempt in claimed {
+            let Some(job) = self.jobs.get(&attempt.job) else { continue };
+            let progress = self.runner.queue.progress(&job.order).await?;
+            let keeps_less = self.keep_less.contains(&attempt.job);
+            let (order, inputs) = (job.order.clone(), job.inputs.clone());
+            let member =
+                RunningJob::new(order, inputs, attempt, progress, (&self.runner.results, keeps_less));
+            if !member.has_work() {
+                idle.push(member.id().clone());
+            }
+            self.tally.start(member.sweep(), member.id(), self.watch);
+            (self.watch)(member.started());
+            members.push(member);
         }
         if !self.logs_are_lost && is_full(&log) {
             self.logs_are_lost = true;
@@ -95,19 +68,12 @@ impl<'a> Running<'a, '_> {
             engine.log.send_replace(Some(log.clone()));
             engine.give();
         }
-        self.working.insert(slot, RunningPack::new(self.plan, members, log, budget));
-        self.send_next(slot).await
-    }
-
-    /// The file of a job's encoded rows.
-    fn tokens(&self, job: &PlannedJob) -> Result<PathBuf, RunError> {
-        match &job.work {
-            Work::Train { data, .. } if job.train_missing => {
-                let folder = self.runner.results.join("cache");
-                let cached = self.plan.data[*data].cache_in(&folder);
-                cached.map_err(|source| RunError::Folder { path: folder, source })
-            }
-            _ => Ok(PathBuf::new()),
+        self.working.insert(slot, RunningPack::new(members, log, budget));
+        if idle.is_empty() {
+            return self.send_next(slot).await;
         }
+        // Another attempt, or an evaluation, did what was missing.
+        let ends = idle.into_iter().map(|job| (job, AttemptEnd::Finished)).collect();
+        Box::pin(self.end_members(slot, ends)).await
     }
 }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::device::DeviceError;
+use crate::engine_process::WorkerError;
 use crate::protocol::FrameError;
+use crate::queue::QueueError;
 use crate::store::StoreError;
-use crate::worker::WorkerError;
 
 /// Why a run cannot go on.
 #[derive(Debug, Error)]
 pub enum RunError {
-    /// The database.
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The database, where `[keep]` is looked after.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An engine.

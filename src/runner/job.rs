@@ -1,46 +1,50 @@
-//! One attempt at a job: what it asks of its engine, and what that means for the store.
+//! One attempt at a job: what it asks of its engine, and what that means for the queue.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::Progress;
+use super::inputs::{JobInputs, OpenedModel};
 use crate::job::{BaseForm, Digest, JobId, ScoreKey, Seconds, Softmax};
-use crate::plan::{Plan, PlannedJob, PlannedTask, Work};
+use crate::orders::{JobOrder, OrderedSample, OrderedTask, OrderedWork};
 use crate::protocol::{DocumentScore, StepReport, TaskOrder, TrainOrder, Trained};
-use crate::store::{
-    Attempt, AttemptEnd, Harvest, ScoreRecord, Store, StoreError, StoredDocument, StoredSample,
-    TrainingRecord,
+use crate::queue::{
+    Attempt, AttemptEnd, AttemptResults, JobProgress, Queue, QueueError, Record, ScoreRecord, StoredSample,
+    Taken, TrainingRecord,
 };
-use crate::task::{Aggregate, DocumentValue, Subset, aggregate};
+use crate::task::{Aggregate, DocumentValue, TaskMetric, aggregate};
 
-/// Steps that are collected before they go into the store together.
+/// Steps that are collected before they are recorded together.
 const STEP_BATCH: usize = 32;
-/// Documents that are collected before they go into the store together.
+/// Documents that are collected before they are recorded together.
 const DOCUMENT_BATCH: usize = 64;
 
 /// An attempt that a slot works at.
-pub(super) struct RunningJob<'a> {
-    plan: &'a Plan,
-    job: &'a PlannedJob,
+pub(super) struct RunningJob {
+    order: Rc<JobOrder>,
+    pub(super) model: Rc<OpenedModel>,
     pub(super) attempt: Attempt,
     adapter: PathBuf,
     checkpoints: PathBuf,
-    tokens: PathBuf,
+    rows: PathBuf,
     /// Whether blocks are computed again in backward although the configuration does not ask for it: memory was short.
     keeps_less: bool,
     /// Whether its adapter is still to be trained.
     trains: bool,
-    /// Whether tasks are still to be scored.
-    scores: bool,
-    /// Which of the plan's samples it has still to answer.
-    samples: Vec<usize>,
-    /// What is not in the store yet.
-    harvest: Harvest,
+    /// Tasks that are still to be scored; those of the order that is being carried out are the first ones.
+    missing: Vec<MissingTask>,
+    /// How many tasks the scoring order has that is being carried out.
+    scoring: usize,
+    /// Samples that are still to be answered.
+    samples: Vec<OrderedSample>,
+    /// Tokens that end an answer.
+    pub(super) stop: Vec<u32>,
+    /// What is not recorded yet.
+    results: AttemptResults,
     losses: Option<(f64, f64)>,
-    /// Documents that are in the store already, by the place of their task among the missing ones.
-    known: Vec<BTreeSet<usize>>,
-    /// Documents that are not in the store yet.
-    documents: Vec<DocumentScore>,
+    /// Documents that are not recorded yet.
+    documents: Vec<(ScoreKey, DocumentScore)>,
     scored: u64,
     /// How far it has come: optimizer steps made and documents scored, all attempts together.
     pub(super) reach: u64,
@@ -50,76 +54,98 @@ pub(super) struct RunningJob<'a> {
     pub(super) leaving: Option<Leaving>,
 }
 
+/// A task that is still to be scored.
+struct MissingTask {
+    task: OrderedTask,
+    metrics: Rc<[TaskMetric]>,
+    documents: PathBuf,
+    /// Documents that are recorded already.
+    done: BTreeSet<usize>,
+}
+
 /// How an attempt ends whose engine is on its way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leaving {
     /// So.
     End(AttemptEnd),
-    /// Its job is no longer its own: paused, cancelled, or given to another attempt.
-    LetGo(&'static str),
+    /// Its job was taken from it.
+    LetGo(Taken),
 }
 
-/// The files of an attempt.
-pub(super) struct JobFiles {
-    /// Folder of its adapter.
-    pub(super) adapter: PathBuf,
-    /// Its encoded rows; empty where it does not train.
-    pub(super) tokens: PathBuf,
-    /// Folder of its checkpoints.
-    pub(super) checkpoints: PathBuf,
-    /// Whether memory was short before.
-    pub(super) keeps_less: bool,
+/// What is missing of a job.
+pub(super) struct Missing {
+    pub(super) trains: bool,
+    pub(super) tasks: Vec<usize>,
+    /// Places of files of samples, and of the samples in them.
+    pub(super) samples: Vec<(usize, usize)>,
 }
 
-/// A job that is another's by now takes nothing in; its attempt is let go as soon as that is noticed.
-fn unfenced(written: Result<(), StoreError>) -> Result<(), StoreError> {
-    match written {
-        Err(StoreError::Fenced { .. }) => Ok(()),
-        written => written,
+impl Missing {
+    /// What is missing by what is done.
+    pub(super) fn of(order: &JobOrder, inputs: &JobInputs, progress: &JobProgress) -> Self {
+        let tasks: Vec<usize> = (0..inputs.tasks.len())
+            .filter(|&at| !progress.scored.contains(&inputs.tasks[at].0.key))
+            .collect();
+        let mut samples = Vec::new();
+        for (file, prompts) in inputs.samples.iter().enumerate() {
+            let open = |&at: &usize| !progress.sampled.contains(&prompts.samples[at].key);
+            samples.extend((0..prompts.samples.len()).filter(open).map(|at| (file, at)));
+        }
+        // An adapter that was removed is trained again only for what it has not been asked yet.
+        let trained = progress.trained || (progress.removed && tasks.is_empty() && samples.is_empty());
+        Self { trains: order.config().is_some() && !trained, tasks, samples }
+    }
+
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.trains && self.tasks.is_empty() && self.samples.is_empty()
     }
 }
 
-impl<'a> RunningJob<'a> {
-    /// An attempt that has not begun.
-    pub(super) fn new(plan: &'a Plan, job: &'a PlannedJob, attempt: Attempt, files: JobFiles) -> Self {
-        let JobFiles { adapter, tokens, checkpoints, keeps_less } = files;
+impl RunningJob {
+    /// An attempt that has not begun. `results` is the folder of results.
+    pub(super) fn new(
+        order: Rc<JobOrder>,
+        inputs: JobInputs,
+        attempt: Attempt,
+        mut progress: JobProgress,
+        (results, keeps_less): (&Path, bool),
+    ) -> Self {
+        let missing = Missing::of(&order, &inputs, &progress);
+        let subject = order.key().to_string();
+        let adapter = match &order.work {
+            OrderedWork::Adapter { folder } => folder.clone(),
+            OrderedWork::Base | OrderedWork::Train { .. } => results.join("adapters").join(&subject),
+        };
+        let JobInputs { model, rows, tasks, samples } = inputs;
+        let task = |at: usize| {
+            let (task, metrics, documents) = tasks[at].clone();
+            let done = progress.documents.remove(&task.key).unwrap_or_default();
+            MissingTask { task, metrics, documents, done }
+        };
+        let tasks: Vec<MissingTask> = missing.tasks.into_iter().map(task).collect();
+        let scored = tasks.iter().map(|task| task.done.len() as u64).sum();
         Self {
-            plan,
-            job,
+            model,
             attempt,
             adapter,
-            tokens,
-            checkpoints,
+            checkpoints: results.join("checkpoints").join(&subject),
+            rows,
             keeps_less,
-            trains: job.train_missing,
-            scores: !job.missing.is_empty(),
-            samples: job.samples_missing.clone(),
-            harvest: Harvest::default(),
+            trains: missing.trains,
+            missing: tasks,
+            scoring: 0,
+            stop: samples.first().map(|prompts| prompts.stop.clone()).unwrap_or_default(),
+            samples: missing.samples.iter().map(|&(file, at)| samples[file].samples[at].clone()).collect(),
+            results: AttemptResults::default(),
             losses: None,
-            known: Vec::new(),
             documents: Vec::new(),
-            scored: 0,
-            reach: 0,
-            began_at: 0,
+            scored,
+            reach: scored,
+            began_at: scored,
             leaving: None,
+            order,
         }
-    }
-
-    /// Looks up whether an earlier attempt has trained it and which documents it has scored, so that it goes on after that.
-    pub(super) async fn look_up(&mut self, store: &Store) -> Result<(), StoreError> {
-        // An attempt that was broken off while it was scored has its adapter.
-        if self.trains && self.adapter.is_dir() && store.has_adapter(self.job.subject.digest()).await? {
-            self.trains = false;
-        }
-        let mut known = Vec::new();
-        for (_, key) in self.missing() {
-            known.push(store.scored_documents(key).await?);
-        }
-        self.scored = known.iter().map(|documents| documents.len() as u64).sum();
-        self.reach = self.scored;
-        self.began_at = self.reach;
-        self.known = known;
-        Ok(())
     }
 
     /// Notes how it ends when its engine is gone; the first reason counts.
@@ -131,27 +157,34 @@ impl<'a> RunningJob<'a> {
         &self.attempt.job
     }
 
-    /// Tokens that it trains on and scores, as planned.
-    pub(super) fn planned_tokens(&self) -> u64 {
-        self.job.estimate.train_tokens + self.job.estimate.score_tokens
+    pub(super) fn subject(&self) -> Digest {
+        self.order.key()
     }
 
-    /// The longest row that it trains on, in tokens.
+    /// The sweep that it runs for.
+    pub(super) fn sweep(&self) -> &str {
+        self.order.sweep()
+    }
+
+    /// Tokens that it trains on and scores, as planned.
+    pub(super) fn planned_tokens(&self) -> u64 {
+        self.order.train_tokens + self.order.tasks().map(|task| task.tokens).sum::<u64>()
+    }
+
+    /// The speed that it was planned with, in tokens per second.
+    pub(super) fn tokens_per_second(&self) -> f64 {
+        self.order.tokens_per_second
+    }
+
+    /// The longest row that it is still to be trained on, in tokens.
     pub(super) fn longest_row(&self) -> usize {
-        let Work::Train { data, .. } = &self.job.work else { return 0 };
-        let encoded = self.plan.data[*data].encoded.as_ref().filter(|_| self.trains);
-        let lengths = encoded.into_iter().flat_map(|encoded| &encoded.examples);
-        lengths.map(|example| example.tokens.len()).max().unwrap_or_default()
+        if self.trains { self.order.longest_row() as usize } else { 0 }
     }
 
     /// Whether it could keep a block's input only and compute the block again in backward: less memory, the same numbers.
     pub(super) fn could_keep_less(&self) -> bool {
-        match &self.job.work {
-            Work::Train { config, .. } => {
-                self.trains && !config.train.gradient_checkpointing && !self.keeps_less
-            }
-            Work::Base => false,
-        }
+        let checkpointing = self.order.config().map(|config| config.train.gradient_checkpointing);
+        self.trains && checkpointing == Some(false) && !self.keeps_less
     }
 
     /// Whether its adapter is still to be trained.
@@ -161,40 +194,46 @@ impl<'a> RunningJob<'a> {
 
     /// Whether tasks are still to be scored.
     pub(super) fn scores(&self) -> bool {
-        self.scores
+        !self.missing.is_empty()
     }
 
-    /// The samples that it has still to answer, by their places in the plan.
-    pub(super) fn samples(&self) -> &[usize] {
+    /// Whether anything is left to do.
+    pub(super) fn has_work(&self) -> bool {
+        self.end_if_done().is_none()
+    }
+
+    /// The samples that it has still to answer.
+    pub(super) fn samples(&self) -> &[OrderedSample] {
         &self.samples
     }
 
-    /// Its model's place in the plan and how it is held.
-    pub(super) fn model(&self) -> (usize, BaseForm) {
-        (self.job.model, self.job.base_form())
+    /// Its model's identity and how it is held.
+    pub(super) fn base(&self) -> (Digest, BaseForm) {
+        (self.order.model.identity.0, self.order.form)
     }
 
     pub(super) fn label(&self) -> &str {
-        &self.job.label
+        self.order.label()
     }
 
     pub(super) fn started(&self) -> Progress {
-        Progress::Started { job: self.job.id.clone(), label: self.job.label.clone(), trains: self.trains }
+        let (job, label) = (self.order.id.clone(), self.label().to_owned());
+        Progress::Started { job, label, trains: self.trains }
     }
 
-    /// What its engine is to train; none for a base model.
+    /// What its engine is to train; none for a job that trains nothing.
     pub(super) fn train_order(&self) -> Option<TrainOrder> {
-        let Work::Train { config, .. } = &self.job.work else { return None };
+        let config = self.order.config()?;
         let mut train = config.train.clone();
         train.gradient_checkpointing |= self.keeps_less;
         Some(TrainOrder {
-            tokens: self.tokens.clone(),
+            tokens: self.rows.clone(),
             train,
             lora: config.lora.clone(),
             seed: config.seed,
             adapter: self.adapter.clone(),
             base_name: config.model.clone(),
-            key: self.job.subject.digest(),
+            key: self.order.key(),
             checkpoints: self.checkpoints.clone(),
             attempt: self.attempt.number,
             checkpoint_every: Seconds(config.train.checkpoint_every as f64),
@@ -203,55 +242,63 @@ impl<'a> RunningJob<'a> {
 
     /// The folder of the adapter that is scored; none for a base model.
     pub(super) fn scored_adapter(&self) -> Option<PathBuf> {
-        matches!(self.job.work, Work::Train { .. }).then(|| self.adapter.clone())
+        match self.order.work {
+            OrderedWork::Base => None,
+            OrderedWork::Adapter { .. } | OrderedWork::Train { .. } => Some(self.adapter.clone()),
+        }
     }
 
-    /// In which dtype its log-likelihoods are made; all tasks of a job are scored alike.
-    pub(super) fn softmax(&self) -> Softmax {
-        self.missing().next().map_or(Softmax::Fp32, |(task, _)| task.facts.softmax)
+    /// How its next tasks are scored: in which dtype log-likelihoods are made, and whether one request at a time.
+    pub(super) fn scoring_form(&self) -> Option<(Softmax, bool)> {
+        self.missing.first().map(|missing| (missing.task.softmax, missing.task.exact))
     }
 
-    /// The tasks that are to be scored, with the documents that are known.
+    /// The tasks that are to be scored next, all in one form, with the documents that are known.
     pub(super) fn task_orders(&self) -> Vec<TaskOrder> {
-        let order = |(place, (task, _)): (usize, (&PlannedTask, ScoreKey))| TaskOrder {
-            task: task.task.clone(),
-            subset: Subset::from(task.facts.limit),
-            done: self.known.get(place).cloned().unwrap_or_default(),
+        let form = self.scoring_form();
+        let alike = |missing: &&MissingTask| Some((missing.task.softmax, missing.task.exact)) == form;
+        let order = |missing: &MissingTask| TaskOrder {
+            documents: missing.documents.clone(),
+            done: missing.done.clone(),
         };
-        self.missing().enumerate().map(order).collect()
+        self.missing.iter().filter(alike).map(order).collect()
     }
 
-    /// The tasks that are still to be scored, with the keys of their scores.
-    fn missing(&self) -> impl Iterator<Item = (&PlannedTask, ScoreKey)> {
-        self.job.missing.iter().map(|&at| {
-            let (task, key) = self.job.wanted[at];
-            (&self.plan.tasks[task], key)
-        })
+    /// Notes that the tasks of [`Self::task_orders`] are being scored: they come first.
+    pub(super) fn begin_scoring(&mut self) {
+        let Some(form) = self.scoring_form() else { return };
+        let other = |missing: &MissingTask| (missing.task.softmax, missing.task.exact) != form;
+        self.missing.sort_by_key(other);
+        self.scoring = self.missing.iter().filter(|missing| !other(missing)).count();
     }
 
     /// Takes in an optimizer step.
-    pub(super) async fn step(&mut self, report: StepReport, store: &Store) -> Result<Progress, StoreError> {
+    pub(super) async fn step(
+        &mut self,
+        report: StepReport,
+        queue: &impl Queue,
+    ) -> Result<Progress, QueueError> {
         self.reach = self.reach.max(self.scored + report.step);
         let first = self.losses.map_or(report.loss, |(first, _)| first);
         self.losses = Some((first, report.loss));
-        self.harvest.steps.push(report);
-        if self.harvest.steps.len() >= STEP_BATCH {
-            self.bring_in(store).await?;
+        self.results.steps.push(report);
+        if self.results.steps.len() >= STEP_BATCH {
+            self.record_training(queue).await?;
         }
-        Ok(Progress::Step { job: self.job.id.clone(), report })
+        Ok(Progress::Step { job: self.order.id.clone(), report })
     }
 
     /// Takes in the end of its training; its own end, if nothing is to be scored.
     pub(super) async fn trained(
         &mut self,
         trained: Trained,
-        store: &Store,
-    ) -> Result<Option<AttemptEnd>, StoreError> {
-        self.harvest.training = Some(TrainingRecord { trained, losses: self.losses });
+        queue: &impl Queue,
+    ) -> Result<Option<AttemptEnd>, QueueError> {
+        self.results.training = Some(TrainingRecord { trained, losses: self.losses });
         self.trains = false;
         let end = self.end_if_done();
         if end.is_none() {
-            self.bring_in(store).await?;
+            self.record_training(queue).await?;
         }
         // The end of the attempt takes it in.
         Ok(end)
@@ -261,118 +308,122 @@ impl<'a> RunningJob<'a> {
     pub(super) async fn document(
         &mut self,
         score: DocumentScore,
-        store: &Store,
-    ) -> Result<Progress, StoreError> {
-        self.documents.push(score);
+        queue: &impl Queue,
+    ) -> Result<Progress, QueueError> {
+        if let Some(missing) = self.missing.get(score.task) {
+            self.documents.push((missing.task.key, score));
+        }
         self.scored += 1;
         self.reach += 1;
         if self.documents.len() >= DOCUMENT_BATCH {
-            self.flush_documents(store).await?;
+            self.record_documents(queue).await?;
         }
-        let total = self.missing().filter_map(|(task, _)| task.documents).sum();
-        Ok(Progress::Scoring { job: self.job.id.clone(), done: self.scored, total })
+        let total = self.missing.iter().map(|missing| missing.task.count).sum();
+        Ok(Progress::Scoring { job: self.order.id.clone(), done: self.scored, total })
     }
 
-    /// Takes in that everything is scored; its own end, if it is one.
-    pub(super) async fn scored(&mut self, store: &Store) -> Result<Option<AttemptEnd>, StoreError> {
-        let failed = self.store_scores(self.job.subject.digest(), store).await?;
-        self.scores = false;
+    /// Takes in that the tasks of an order are scored; its own end, if it is one.
+    pub(super) async fn scored(&mut self, queue: &impl Queue) -> Result<Option<AttemptEnd>, QueueError> {
+        let failed = self.record_scores(queue).await?;
+        if failed.is_none() {
+            self.missing.drain(..self.scoring.min(self.missing.len()));
+        }
+        self.scoring = 0;
         Ok(failed.or_else(|| self.end_if_done()))
     }
 
-    /// Takes in an answer to the sample at a place of the plan; its own end, if that was the last thing to do.
+    /// Takes in an answer to a sample; its own end, if that was the last thing to do.
     pub(super) async fn sample(
         &mut self,
-        place: usize,
+        sample: &OrderedSample,
         tokens: &[u32],
-        store: &Store,
-    ) -> Result<Option<AttemptEnd>, StoreError> {
-        let local = self.plan.models[self.job.model].local.as_ref();
-        let answer = local.and_then(|local| local.tokenizer.decode(tokens).ok()).unwrap_or_default();
-        let sample = &self.plan.samples[place];
-        let record = StoredSample {
+        queue: &impl Queue,
+    ) -> Result<Option<AttemptEnd>, QueueError> {
+        let stored = StoredSample {
             key: sample.key,
-            position: place as i64,
+            position: sample.position as i64,
             prompt: sample.prompt.clone(),
             wanted: sample.wanted.clone(),
-            answer,
+            answer: self.model.local.tokenizer.decode(tokens).unwrap_or_default(),
             tokens: tokens.len() as i64,
         };
-        unfenced(store.record_sample(&self.attempt, self.job.subject.digest(), &record).await)?;
-        self.samples.retain(|own| *own != place);
+        // A job that is another's by now takes nothing in; its attempt is let go as soon as that is noticed.
+        queue.record(&self.attempt, &Record::Sample(self.subject(), stored)).await?;
+        self.samples.retain(|other| other.key != sample.key);
         Ok(self.end_if_done())
     }
 
     fn end_if_done(&self) -> Option<AttemptEnd> {
-        let left = self.trains || self.scores || !self.samples.is_empty();
+        let left = self.trains || !self.missing.is_empty() || !self.samples.is_empty();
         (!left).then_some(AttemptEnd::Finished)
     }
 
     /// What the attempt leaves behind when its engine is gone.
-    pub(super) async fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
-        self.flush_documents(store).await?;
-        self.bring_in(store).await
+    pub(super) async fn flush(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
+        self.record_documents(queue).await?;
+        self.record_training(queue).await
     }
 
-    /// What the end of the attempt takes in, by the job's subject.
-    pub(super) fn left_over(&self) -> (Digest, &Harvest) {
-        (self.job.subject.digest(), &self.harvest)
+    /// What the end of the attempt takes in.
+    pub(super) fn results(&self) -> &AttemptResults {
+        &self.results
     }
 
-    /// Removes the checkpoints of a training that the store has.
+    /// Removes the checkpoints of a training that is recorded.
     pub(super) fn clear_checkpoints(&self) {
         // What stays of them is found by `loragrid gc`.
         let _ = std::fs::remove_dir_all(&self.checkpoints);
     }
 
-    async fn flush_documents(&mut self, store: &Store) -> Result<(), StoreError> {
-        let keys: Vec<ScoreKey> = self.missing().map(|(_, key)| key).collect();
-        let documents = std::mem::take(&mut self.documents);
-        let keyed = documents.iter().filter_map(|score| Some((*keys.get(score.task)?, score)));
-        unfenced(store.record_documents(Some(&self.attempt), keyed).await)
-    }
-
-    async fn bring_in(&mut self, store: &Store) -> Result<(), StoreError> {
-        if self.harvest.is_empty() {
+    async fn record_documents(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
+        if self.documents.is_empty() {
             return Ok(());
         }
-        unfenced(store.bring_in(&self.attempt, self.job.subject.digest(), &self.harvest).await)?;
-        if std::mem::take(&mut self.harvest).training.is_some() {
+        let documents = std::mem::take(&mut self.documents);
+        queue.record(&self.attempt, &Record::Documents(documents)).await.map(drop)
+    }
+
+    async fn record_training(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
+        if self.results.is_empty() {
+            return Ok(());
+        }
+        let results = std::mem::take(&mut self.results);
+        let is_whole = results.training.is_some();
+        queue.record(&self.attempt, &Record::Training(self.subject(), results)).await?;
+        if is_whole {
             self.clear_checkpoints();
         }
         Ok(())
     }
 
-    /// Records the scores of every task; why the attempt fails, where documents are missing.
-    async fn store_scores(
-        &mut self,
-        subject: Digest,
-        store: &Store,
-    ) -> Result<Option<AttemptEnd>, StoreError> {
-        self.flush_documents(store).await?;
+    /// Records the scores of the tasks of an order; why the attempt fails, where documents are missing.
+    async fn record_scores(&mut self, queue: &impl Queue) -> Result<Option<AttemptEnd>, QueueError> {
+        self.record_documents(queue).await?;
         let mut records = Vec::new();
-        for (planned, key) in self.missing() {
-            let documents = store.documents(key).await?;
-            let wanted = planned.documents.unwrap_or_default();
+        for missing in self.missing.iter().take(self.scoring) {
+            let (name, wanted, key) = (&missing.task.task, missing.task.count, missing.task.key);
+            let documents = queue.documents(key).await?;
             if documents.len() as u64 != wanted {
-                let (name, found) = (&planned.task.name, documents.len());
+                let found = documents.len();
                 return Ok(Some(AttemptEnd::Failed(format!(
                     "task '{name}': {found} of {wanted} documents were scored"
                 ))));
             }
-            let metrics = planned.task.metrics.iter().enumerate();
+            let metrics = missing.metrics.iter().enumerate();
             let aggregates: Vec<Aggregate> = metrics
                 .map(|(index, metric)| {
-                    let value = |document: &StoredDocument| document.metrics.get(index).cloned();
-                    let values: Vec<DocumentValue> = documents.iter().filter_map(value).collect();
+                    let values: Vec<DocumentValue> = documents
+                        .iter()
+                        .filter_map(|document| document.metrics.get(index).cloned())
+                        .collect();
                     aggregate(*metric, &values)
                 })
                 .collect();
-            let task = planned.task.name.clone();
-            let documents = documents.into_iter().map(|own| (own.document, own.metrics)).collect();
-            records.push((subject, ScoreRecord { key, task, aggregates, documents }));
+            let documents =
+                documents.into_iter().map(|document| (document.document, document.metrics)).collect();
+            records.push(ScoreRecord { key, task: name.clone(), aggregates, documents });
         }
-        unfenced(store.record_scores(Some(&self.attempt), &records).await)?;
+        queue.record(&self.attempt, &Record::Scores(self.subject(), records)).await?;
         Ok(None)
     }
 }

@@ -6,9 +6,8 @@ use std::path::Path;
 use super::error::RunError;
 use crate::job::real::for_ranking;
 use crate::job::{Bytes, JobId, JobState};
-use crate::plan::{Plan, Work};
-use crate::spec::{Keep, KeepAdapters};
-use crate::store::{Leaderboard, ScoresOf, Store, StoredAdapter};
+use crate::store::{Leaderboard, ScoresOf, Store, StoreError, StoredAdapter};
+use crate::sweep_file::{Keep, KeepAdapters};
 
 /// A cell whose jobs are all done. One that failed keeps its adapter for another try.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,70 +24,87 @@ struct Leaving {
     why: String,
 }
 
-/// Whether anything has to be looked after.
-pub(super) fn is_limited(keep: &Keep) -> bool {
-    keep.adapters != KeepAdapters::All || keep.max_disk.is_some()
+/// Looks after `[keep]` in the results of a database.
+pub struct Keeper<'a> {
+    /// The database.
+    pub store: &'a Store,
 }
 
-/// Removes the adapters that `[keep]` does not let stay. What is left when nothing more may go, if it is more than
-/// `max_disk`. Errors: the database's.
-pub(super) async fn enforce(plan: &Plan, store: &Store, results: &Path) -> Result<Option<Bytes>, RunError> {
-    let mut board = store.board(Some(plan.name.as_str())).await?;
-    if let Some((task, metric)) = board.objective.clone() {
-        let metrics = [(task.clone(), metric)];
-        store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
-    }
-    let mut adapters = store.own_adapters(plan.name.as_str()).await?;
-    let cells = ended_cells(plan, &board);
-    let leaving = beyond_best(&cells, plan.keep.adapters);
-    remove(plan, &leaving, &mut adapters, store).await?;
-    let Some(most) = plan.keep.max_disk else { return Ok(None) };
-    let checkpoints: u64 = plan
-        .jobs
-        .iter()
-        .filter(|job| matches!(job.work, Work::Train { .. }))
-        .map(|job| size(&results.join("checkpoints").join(job.subject.digest().to_string())))
-        .sum();
-    let sizes: HashMap<JobId, u64> =
-        adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect();
-    let (leaving, left) = beyond_disk(&cells, &sizes, checkpoints, most);
-    remove(plan, &leaving, &mut adapters, store).await?;
-    Ok((left > most).then_some(left))
-}
-
-async fn remove(
-    plan: &Plan,
-    leaving: &[Leaving],
-    adapters: &mut Vec<StoredAdapter>,
-    store: &Store,
-) -> Result<(), RunError> {
-    for Leaving { jobs, why } in leaving {
-        let (gone, stay) =
-            std::mem::take(adapters).into_iter().partition(|adapter| jobs.contains(&adapter.job));
-        *adapters = stay;
-        let gone: Vec<StoredAdapter> = gone;
-        for adapter in store.note_removed(plan.name.as_str(), &gone, why).await? {
-            tracing::info!("removed {}: {why}", adapter.folder.display());
-            // What cannot be removed is found by `loragrid gc`.
-            let _ = std::fs::remove_dir_all(&adapter.folder);
+impl Keeper<'_> {
+    /// Removes the adapters that a sweep's `[keep]` does not let stay. What is left when nothing more may go, if it is more than
+    /// `max_disk`. Errors: the database's.
+    pub(super) async fn enforce(&self, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
+        let keep = self.rules(sweep).await?;
+        if keep.adapters == KeepAdapters::All && keep.max_disk.is_none() {
+            return Ok(None);
         }
+        let store = self.store;
+        let mut board = store.board(Some(sweep)).await?;
+        if let Some((task, metric)) = board.objective.clone() {
+            let metrics = [(task.clone(), metric)];
+            store.read_scores(&mut board, ScoresOf { metrics: Some(&metrics), jobs: None }).await?;
+        }
+        let mut adapters = store.own_adapters(sweep).await?;
+        let cells = ended_cells(&board);
+        let leaving = beyond_best(&cells, keep.adapters);
+        self.remove(sweep, &leaving, &mut adapters).await?;
+        let Some(most) = keep.max_disk else { return Ok(None) };
+        let checkpoints: u64 = store
+            .trained_subjects(sweep)
+            .await?
+            .iter()
+            .map(|subject| size(&results.join("checkpoints").join(subject)))
+            .sum();
+        let sizes: HashMap<JobId, u64> =
+            adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect();
+        let (leaving, left) = beyond_disk(&cells, &sizes, checkpoints, most);
+        self.remove(sweep, &leaving, &mut adapters).await?;
+        Ok((left > most).then_some(left))
     }
-    Ok(())
+
+    /// The rules of a sweep's newest version. Of a file that is not understood any more everything stays.
+    async fn rules(&self, sweep: &str) -> Result<Keep, RunError> {
+        let stored = match self.store.sweep(sweep).await {
+            Ok(stored) => stored,
+            Err(StoreError::NoSweep { .. } | StoreError::Empty) => return Ok(Keep::default()),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(stored.spec().map(|spec| spec.keep).unwrap_or_default())
+    }
+
+    async fn remove(
+        &self,
+        sweep: &str,
+        leaving: &[Leaving],
+        adapters: &mut Vec<StoredAdapter>,
+    ) -> Result<(), RunError> {
+        for Leaving { jobs, why } in leaving {
+            let (gone, stay) =
+                std::mem::take(adapters).into_iter().partition(|adapter| jobs.contains(&adapter.job));
+            *adapters = stay;
+            let gone: Vec<StoredAdapter> = gone;
+            for adapter in self.store.note_removed(sweep, &gone, why).await? {
+                tracing::info!("removed {}: {why}", adapter.folder.display());
+                // What cannot be removed is found by `loragrid gc`.
+                let _ = std::fs::remove_dir_all(&adapter.folder);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The cells of the grid whose jobs are all done, the best first, those without a value last.
-fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
+fn ended_cells(board: &Leaderboard) -> Vec<EndedCell> {
     let mut cells: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, job) in plan.jobs.iter().enumerate().filter(|(_, job)| matches!(job.work, Work::Train { .. })) {
-        let axes = plan.axes.iter().filter(|path| **path != "seed");
-        let key: Vec<String> = axes.map(|path| format!("{:?}", job.settings.value(path))).collect();
+    for (at, job) in board.jobs.iter().enumerate().filter(|(_, job)| job.is_cell()) {
+        let axes = board.axes.iter().filter(|path| *path != "seed");
+        let key: Vec<String> = axes.map(|path| format!("{:?}", job.settings.get(path))).collect();
         cells.entry(key.join(" ")).or_default().push(at);
     }
-    let by_id: HashMap<&JobId, _> = board.jobs.iter().map(|job| (&job.id, job)).collect();
     let ended = |jobs: Vec<usize>| {
         let mut values = Vec::new();
         for &at in &jobs {
-            let job = by_id.get(&plan.jobs[at].id)?;
+            let job = &board.jobs[at];
             if job.state != JobState::Done {
                 return None;
             }
@@ -98,7 +114,7 @@ fn ended_cells(plan: &Plan, board: &Leaderboard) -> Vec<EndedCell> {
             }));
         }
         let value = values.iter().copied().sum::<Option<f64>>().map(|sum| sum / values.len() as f64);
-        Some(EndedCell { jobs: jobs.iter().map(|&at| plan.jobs[at].id.clone()).collect(), value })
+        Some(EndedCell { jobs: jobs.iter().map(|&at| board.jobs[at].id.clone()).collect(), value })
     };
     let mut cells: Vec<Vec<usize>> = cells.into_values().collect();
     cells.sort_unstable();

@@ -17,6 +17,8 @@ pub struct Limits {
     pub rest: Duration,
     /// Whether to wait for jobs that other processes are working at.
     pub wait_for_others: bool,
+    /// Whether to wait for jobs that are submitted later.
+    pub forever: bool,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             hang: Duration::from_secs(300),
             rest: Duration::from_secs(600),
             wait_for_others: true,
+            forever: false,
         }
     }
 }

@@ -1,32 +1,71 @@
-//! The one loop that knows scheduler, device, store and worker: it carries out a plan.
+//! The one loop that knows scheduler, device, queue and engine processes: it runs the jobs of a queue, of every sweep.
 
+mod attempt_end;
 mod begin;
-mod death;
-mod ending;
+mod crash;
 mod error;
-mod heartbeat;
+mod inputs;
 mod job;
 mod keep;
+mod known;
 mod limits;
+mod liveness;
 mod pack;
 mod run;
 mod slot;
 mod summary;
+mod tally;
 mod trouble;
-mod watch;
 
 pub use error::RunError;
+pub use inputs::Inputs;
+pub use keep::Keeper;
 pub use limits::Limits;
 pub use run::Runner;
 pub use summary::{RunSummary, Stopped};
 
 use crate::job::JobId;
 use crate::protocol::StepReport;
-use crate::store::AttemptEnd;
+use crate::queue::{AttemptEnd, Taken};
 
-/// What a watcher is told while a plan runs.
+/// What is reported while jobs run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
+    /// The first job of a sweep begins.
+    SweepStarted {
+        /// The sweep.
+        sweep: String,
+        /// Jobs that are to run.
+        jobs: usize,
+    },
+    /// Nothing of a sweep is left, or the run stopped.
+    SweepEnded {
+        /// The sweep.
+        sweep: String,
+        /// What its jobs came to.
+        summary: Box<RunSummary>,
+    },
+    /// A sweep cannot go on.
+    SweepFailed {
+        /// The sweep.
+        sweep: String,
+        /// Jobs that are left.
+        jobs: usize,
+        /// Why.
+        error: String,
+    },
+    /// There are so many jobs.
+    Total {
+        /// Jobs that ended and jobs that are left.
+        jobs: usize,
+    },
+    /// Jobs cannot run on this machine, and stay queued.
+    Unavailable {
+        /// How many.
+        jobs: usize,
+        /// What is missing.
+        reason: String,
+    },
     /// An engine is loading the model.
     Loading,
     /// A job began.
@@ -58,8 +97,8 @@ pub enum Progress {
     LetGo {
         /// Its label.
         label: String,
-        /// What became of it.
-        outcome: &'static str,
+        /// How.
+        taken: Taken,
     },
     /// Jobs wait because strangers hold the memory of cards.
     WaitingForMemory {

@@ -5,21 +5,23 @@ use std::time::{Duration, Instant};
 
 use super::Progress;
 use super::job::{Leaving, RunningJob};
-use crate::job::{BaseForm, JobId};
-use crate::plan::{LocalModel, ModelFiles, Plan};
+use crate::job::{BaseForm, Digest, JobId};
+use crate::orders::OrderedSample;
+use crate::plan::ModelFiles;
 use crate::protocol::{
     EngineFailure, Event, FailureKind, LoadOrder, Order, PackOrder, SampleOrder, SamplePrompt, ScoreOrder,
     TrainOrder,
 };
-use crate::store::{AttemptEnd, Store, StoreError};
+use crate::queue::{AttemptEnd, Queue, QueueError, Taken};
 
 /// Attempts that share an engine.
-pub(super) struct RunningPack<'a> {
-    plan: &'a Plan,
+pub(super) struct RunningPack {
     /// Those that have not ended.
-    pub(super) members: Vec<RunningJob<'a>>,
+    pub(super) members: Vec<RunningJob>,
     /// How many there were.
     size: usize,
+    /// The sweep that they run for: packs do not mix sweeps.
+    sweep: String,
     pub(super) log: PathBuf,
     pub(super) token_budget: usize,
     phase: Phase,
@@ -35,8 +37,8 @@ enum Phase {
     Loading,
     Training(Vec<JobId>),
     Scoring(Vec<JobId>),
-    /// With the places of the samples in the plan, in the order in which events name them.
-    Sampling(Vec<JobId>, Vec<usize>),
+    /// With the samples, in the order in which events name them.
+    Sampling(Vec<JobId>, Vec<OrderedSample>),
 }
 
 /// What follows from an event.
@@ -53,16 +55,12 @@ pub(super) enum Next {
     Environment(Vec<JobId>, String),
 }
 
-impl<'a> RunningPack<'a> {
+impl RunningPack {
     /// Attempts that have not begun; at least one.
-    pub(super) fn new(
-        plan: &'a Plan,
-        members: Vec<RunningJob<'a>>,
-        log: PathBuf,
-        token_budget: usize,
-    ) -> Self {
+    pub(super) fn new(members: Vec<RunningJob>, log: PathBuf, token_budget: usize) -> Self {
         let size = members.len();
-        Self { plan, members, size, log, token_budget, phase: Phase::Between, left: None }
+        let sweep = members.first().map(|member| member.sweep().to_owned()).unwrap_or_default();
+        Self { sweep, members, size, log, token_budget, phase: Phase::Between, left: None }
     }
 
     /// Whether the attempts are one.
@@ -75,19 +73,24 @@ impl<'a> RunningPack<'a> {
         self.members.iter().map(|member| member.id().clone()).collect()
     }
 
-    pub(super) fn member(&mut self, job: &JobId) -> Option<&mut RunningJob<'a>> {
+    pub(super) fn member(&mut self, job: &JobId) -> Option<&mut RunningJob> {
         self.members.iter_mut().find(|member| member.id() == job)
     }
 
     /// Takes out a member that ended; an order that is still being carried out for it goes on to its end.
-    pub(super) fn remove(&mut self, job: &JobId) -> Option<RunningJob<'a>> {
+    pub(super) fn remove(&mut self, job: &JobId) -> Option<RunningJob> {
         let at = self.members.iter().position(|member| member.id() == job)?;
         Some(self.members.remove(at))
     }
 
     /// The model that all of it needs, and how it is held.
-    pub(super) fn model(&self) -> Option<(usize, BaseForm)> {
-        self.members.first().map(RunningJob::model)
+    pub(super) fn base(&self) -> Option<(Digest, BaseForm)> {
+        self.members.first().map(RunningJob::base)
+    }
+
+    /// The sweep that the pack runs for.
+    pub(super) fn sweep(&self) -> &str {
+        &self.sweep
     }
 
     /// Whether its slot's engine is loading the model.
@@ -127,10 +130,9 @@ impl<'a> RunningPack<'a> {
         if self.phase != Phase::Between {
             return None;
         }
-        let (place, form) = self.model()?;
+        let first = self.members.first()?;
         if !loaded {
-            let local = self.plan.models[place].local.as_ref();
-            let model = local.map(|local| local.path.clone()).unwrap_or_default();
+            let (model, (_, form)) = (first.model.local.path.clone(), first.base());
             self.phase = Phase::Loading;
             return Some(Order::Load(LoadOrder { model, form, threads }));
         }
@@ -143,70 +145,64 @@ impl<'a> RunningPack<'a> {
             return Some(Order::Train(PackOrder { log, token_budget, members }));
         }
         match self.members.iter().position(RunningJob::scores) {
-            Some(first) => Some(self.score_order(first)),
+            Some(first) => self.score_order(first),
             None => self.sample_order(),
         }
     }
 
     /// Has the first member's samples answered by all that have the same ones left.
     fn sample_order(&mut self) -> Option<Order> {
-        let places = self.members.first()?.samples().to_vec();
-        let (model, _) = self.model()?;
-        let tokenizer = &self.plan.models[model].local.as_ref()?.tokenizer;
-        let prompt = |&place: &usize| {
-            let sample = &self.plan.samples[place];
-            let mut tokens = tokenizer.encode(&sample.prompt, !sample.has_special_tokens).unwrap_or_default();
-            if tokens.is_empty() {
-                tokens.extend(tokenizer.prefix());
-            }
-            SamplePrompt { tokens, max_new_tokens: sample.max_tokens }
+        let first = self.members.first()?;
+        let (samples, stop) = (first.samples().to_vec(), first.stop.clone());
+        let prompt = |sample: &OrderedSample| SamplePrompt {
+            tokens: sample.tokens.clone(),
+            max_new_tokens: sample.max_tokens,
         };
-        let prompts = places.iter().map(prompt).collect();
-        let alike = self.members.iter().filter(|member| member.samples() == places);
+        let prompts = samples.iter().map(prompt).collect();
+        let alike = self.members.iter().filter(|member| member.samples() == samples);
         let (jobs, adapters) = alike.map(|member| (member.id().clone(), member.scored_adapter())).unzip();
-        self.phase = Phase::Sampling(jobs, places);
-        let (log, stop) = (self.log.clone(), tokenizer.stops());
-        Some(Order::Sample(SampleOrder { log, adapters, prompts, stop }))
+        self.phase = Phase::Sampling(jobs, samples);
+        Some(Order::Sample(SampleOrder { log: self.log.clone(), adapters, prompts, stop }))
     }
 
     /// Scores a member, and all that are to be scored on the same documents, in one walk.
-    fn score_order(&mut self, first: usize) -> Order {
-        let (tasks, softmax) = (self.members[first].task_orders(), self.members[first].softmax());
-        let alike = |member: &&RunningJob<'_>| {
-            member.scores() && member.softmax() == softmax && member.task_orders() == tasks
-        };
-        let (jobs, adapters) = self
-            .members
-            .iter()
-            .filter(alike)
-            .map(|member| (member.id().clone(), member.scored_adapter()))
-            .unzip();
+    fn score_order(&mut self, first: usize) -> Option<Order> {
+        let (tasks, form) = (self.members[first].task_orders(), self.members[first].scoring_form());
+        let (softmax, exact) = form?;
+        let (mut jobs, mut adapters) = (Vec::new(), Vec::new());
+        for member in &mut self.members {
+            if member.scoring_form() == form && member.task_orders() == tasks {
+                member.begin_scoring();
+                jobs.push(member.id().clone());
+                adapters.push(member.scored_adapter());
+            }
+        }
         self.phase = Phase::Scoring(jobs);
         let (log, token_budget) = (self.log.clone(), self.token_budget);
-        Order::Score(ScoreOrder { log, adapters, tasks, token_budget, exact: false, softmax })
+        Some(Order::Score(ScoreOrder { log, adapters, tasks, token_budget, exact, softmax }))
     }
 
     /// Takes in an event of the engine.
     pub(super) async fn on(
         &mut self,
         event: Event,
-        store: &Store,
+        queue: &impl Queue,
         watch: &mut dyn FnMut(Progress),
-    ) -> Result<Next, StoreError> {
+    ) -> Result<Next, QueueError> {
         let job = self.job_of(&event);
         // What is said of a job that is no longer this process's is not written down.
-        let is_own = |member: &&mut RunningJob<'a>| member.leaving != Some(Leaving::LetGo("lost"));
-        let member = job.as_ref().and_then(|job| self.member(job)).filter(is_own);
+        let is_held = |member: &&mut RunningJob| member.leaving != Some(Leaving::LetGo(Taken::Lost));
+        let member = job.as_ref().and_then(|job| self.member(job)).filter(is_held);
         let mut ends = Vec::new();
         match (event, member) {
-            (Event::Step { report, .. }, Some(member)) => watch(member.step(report, store).await?),
-            (Event::Document { score, .. }, Some(member)) => watch(member.document(score, store).await?),
+            (Event::Step { report, .. }, Some(member)) => watch(member.step(report, queue).await?),
+            (Event::Document { score, .. }, Some(member)) => watch(member.document(score, queue).await?),
             (Event::Trained { trained, .. }, Some(member)) => {
-                let end = member.trained(trained, store).await?;
+                let end = member.trained(trained, queue).await?;
                 ends.extend(end.map(|end| (member.id().clone(), end)));
             }
             (Event::MemberFailed { failure, .. }, Some(member)) => {
-                member.flush(store).await?;
+                member.flush(queue).await?;
                 if failure.kind == FailureKind::Environment {
                     let job = member.id().clone();
                     self.end_training(&[(job.clone(), AttemptEnd::Requeued(failure.message.clone()))]);
@@ -218,10 +214,10 @@ impl<'a> RunningPack<'a> {
                 }
             }
             (Event::Sample { prompt, tokens, .. }, _) => {
-                let place = self.sample_place(prompt);
-                let member = job.as_ref().and_then(|job| self.member(job)).filter(is_own);
-                if let (Some(place), Some(member)) = (place, member) {
-                    let end = member.sample(place, &tokens, store).await?;
+                let sample = self.sample_of(prompt).cloned();
+                let member = job.as_ref().and_then(|job| self.member(job)).filter(is_held);
+                if let (Some(sample), Some(member)) = (sample, member) {
+                    let end = member.sample(&sample, &tokens, queue).await?;
                     ends.extend(end.map(|end| (member.id().clone(), end)));
                 }
             }
@@ -244,13 +240,13 @@ impl<'a> RunningPack<'a> {
             (Event::Scored { .. }, _) => {
                 for job in self.order_jobs() {
                     if let Some(member) = self.member(&job) {
-                        ends.extend(member.scored(store).await?.map(|end| (job, end)));
+                        ends.extend(member.scored(queue).await?.map(|end| (job, end)));
                     }
                 }
                 self.phase = Phase::Between;
             }
             (Event::Failed(failure), _) => {
-                self.flush(store).await?;
+                self.flush(queue).await?;
                 let concerned = self.concerned();
                 if failure.kind == FailureKind::Environment {
                     self.phase = Phase::Between;
@@ -264,7 +260,7 @@ impl<'a> RunningPack<'a> {
                     Err(next) => return Ok(next),
                 }
             }
-            (Event::Stopped, _) => self.flush(store).await?,
+            (Event::Stopped, _) => self.flush(queue).await?,
             // Signs of life, and answers to orders that a pack never sends.
             _ => {}
         }
@@ -293,10 +289,10 @@ impl<'a> RunningPack<'a> {
         }
     }
 
-    /// The place in the plan of a sample of the order that is being carried out.
-    fn sample_place(&self, prompt: usize) -> Option<usize> {
-        let Phase::Sampling(_, places) = &self.phase else { return None };
-        places.get(prompt).copied()
+    /// A sample of the order that is being carried out.
+    fn sample_of(&self, prompt: usize) -> Option<&OrderedSample> {
+        let Phase::Sampling(_, samples) = &self.phase else { return None };
+        samples.get(prompt)
     }
 
     /// The job that an event is about.
@@ -326,8 +322,7 @@ impl<'a> RunningPack<'a> {
 
     /// Whether the model's files are what the sweep was planned on.
     pub(super) fn check_model(&self) -> ModelFiles {
-        let local = self.model().and_then(|(place, _)| self.plan.models[place].local.as_ref());
-        local.map_or(ModelFiles::Same, LocalModel::check_files)
+        self.members.first().map_or(ModelFiles::Same, |member| member.model.local.check_files())
     }
 
     /// The longest row that any member trains on, in tokens: no smaller budget makes its passes smaller.
@@ -337,16 +332,16 @@ impl<'a> RunningPack<'a> {
 
     /// Time that a pass takes at most, estimated from the model's throughput.
     pub(super) fn pass_time(&self) -> Duration {
-        let rate = self.model().map(|(place, _)| self.plan.throughput[place].tokens_per_second());
+        let rate = self.members.first().map_or(1.0, RunningJob::tokens_per_second);
         let tokens = self.members.iter().map(RunningJob::planned_tokens).sum();
-        pass_time(self.token_budget.max(self.longest_row()), tokens, rate.unwrap_or(1.0))
+        pass_time(self.token_budget.max(self.longest_row()), tokens, rate)
     }
 
     /// What the attempts leave behind when their engine is gone. One whose job is another's leaves nothing.
-    pub(super) async fn flush(&mut self, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn flush(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
         for member in &mut self.members {
-            if member.leaving != Some(Leaving::LetGo("lost")) {
-                member.flush(store).await?;
+            if member.leaving != Some(Leaving::LetGo(Taken::Lost)) {
+                member.flush(queue).await?;
             }
         }
         Ok(())

@@ -7,38 +7,47 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Progress;
-use super::death::{Deaths, relieve};
+use super::crash::relieve;
 use super::error::RunError;
-use super::heartbeat::Heartbeat;
+use super::inputs::Inputs;
 use super::job::Leaving;
+use super::keep::Keeper;
+use super::known::KnownJob;
 use super::limits::Limits;
 use super::pack::{Next, RunningPack};
 use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
+use super::tally::Tally;
 use super::trouble::Trouble;
-use crate::device::{DeviceName, Inventory, Slot};
-use crate::job::{Bytes, JobId, JobState, Seconds};
-use crate::plan::{PackRules, Plan, PlannedJob, packs};
+use crate::device::{DeviceKind, DeviceName, Inventory, Slot};
+use crate::engine_process::EngineDevice;
+use crate::job::{Bytes, JobId, Seconds, SlotId};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
-use crate::scheduler::{Effect, Event, Scheduler, SlotId};
-use crate::store::{AttemptEnd, Observer, Owner, Store};
-use crate::worker::Place;
+use crate::queue::{AttemptEnd, Observer, Owner, Queue};
+use crate::scheduler::{CrashCount, Effect, Event, Scheduler};
 
 /// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
 pub(super) const GOODBYE: Duration = Duration::from_secs(10);
 /// How often the world outside is looked at.
 const TICK: Duration = Duration::from_millis(200);
-/// How often a process says that it lives.
+/// How often the queue is reached, and processes that are gone are looked for.
 const BEAT: Duration = Duration::from_secs(2);
-/// Carries out plans.
-pub struct Runner<'a> {
-    /// The database.
-    pub store: &'a Store,
+/// How often jobs that cannot run here are tried again.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Runs the jobs of a queue.
+pub struct Runner<'a, Q> {
+    /// The queue.
+    pub queue: &'a Q,
+    /// Only these jobs; every job where it is not named.
+    pub only: Option<HashSet<JobId>>,
     /// The engine's program.
     pub engine: PathBuf,
     /// Where engines run.
     pub slots: Vec<Slot>,
-    /// What there is of cards.
+    /// The kind of device that the slots are.
+    pub device: DeviceKind,
+    /// The GPUs of this machine.
     pub inventory: Inventory,
     /// Folder for adapters, checkpoints and logs.
     pub results: PathBuf,
@@ -46,18 +55,25 @@ pub struct Runner<'a> {
     pub limits: Limits,
     /// Most jobs of a pack.
     pub pack: usize,
+    /// What looks after `[keep]`; nothing does where it is not named.
+    pub keeper: Option<Keeper<'a>>,
 }
 
-pub(super) struct Running<'a, 'w> {
-    pub(super) runner: &'a Runner<'a>,
-    pub(super) plan: &'a Plan,
-    pub(super) jobs: HashMap<JobId, &'a PlannedJob>,
+pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
+    pub(super) runner: &'a Runner<'a, Q>,
+    pub(super) inputs: &'w mut Inputs<'i>,
+    /// Jobs that were queued, by their orders.
+    pub(super) jobs: HashMap<JobId, KnownJob>,
+    /// Jobs that cannot run here, by the revision of their order, with why.
+    pub(super) unavailable: HashMap<JobId, (i64, String)>,
+    /// Sweeps that hold as much disk as `[keep]` allows.
+    pub(super) full: BTreeSet<String>,
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
-    /// The jobs that are missing, in the packs in which they run, with the memory of each.
-    packs: Vec<(Vec<JobId>, Bytes)>,
-    pub(super) working: BTreeMap<SlotId, RunningPack<'a>>,
-    pub(super) deaths: HashMap<JobId, Deaths>,
+    /// The jobs in the packs in which they run, with the memory of each.
+    pub(super) packs: Vec<(Vec<JobId>, Bytes)>,
+    pub(super) working: BTreeMap<SlotId, RunningPack>,
+    pub(super) crashes: HashMap<JobId, CrashCount>,
     pub(super) budgets: HashMap<JobId, usize>,
     /// Jobs whose blocks are computed again in backward, as memory was short.
     pub(super) keep_less: HashSet<JobId>,
@@ -68,9 +84,10 @@ pub(super) struct Running<'a, 'w> {
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
     pub(super) owner: Owner,
-    pub(super) summary: RunSummary,
+    pub(super) tally: Tally,
+    pub(super) stopped: Option<Stopped>,
     pub(super) observer: Observer,
-    pub(super) last_death: String,
+    pub(super) last_crash: String,
     disk_full: Option<String>,
     /// Slots with a GPU whose engine computes on the CPU: it was told to end.
     pub(super) without_cuda: BTreeSet<SlotId>,
@@ -78,39 +95,45 @@ pub(super) struct Running<'a, 'w> {
     pub(super) waiting: usize,
     /// Whether the driver of the GPUs did not answer the last time.
     pub(super) driver_is_lost: bool,
-    /// Slots that are left alone, and since when.
+    /// Slots that are quarantined, and since when.
     resting: BTreeMap<SlotId, Instant>,
-    /// Whether it was told that the disk of the logs is full.
+    /// Whether it was reported that the disk of the logs is full.
     pub(super) logs_are_lost: bool,
     /// Since when `[keep]` was not looked after although something changed.
     pub(super) keep_since: Option<Instant>,
+    /// When jobs that cannot run here were tried last.
+    retried: Instant,
+    /// How many jobs there are, as it was reported last.
+    pub(super) total: usize,
 }
 
-impl Runner<'_> {
-    /// Runs what the plan is missing, beside any other processes that do. A message on `stops` is the user's wish to stop:
-    /// engines write down where they are and their jobs go back; a second one kills them. Errors: the database, engines that
-    /// die on every slot, a full disk.
+impl<Q: Queue> Runner<'_, Q> {
+    /// Runs what is queued, beside any other processes that do. A message on `stops` is the user's wish to stop: engines write
+    /// down where they are and their jobs are requeued; a second one kills them. Errors: the queue, engines that crash on every
+    /// slot, a full disk.
     pub async fn run(
         &self,
-        plan: &Plan,
+        inputs: &mut Inputs<'_>,
         watch: &mut dyn FnMut(Progress),
         stops: &mut mpsc::Receiver<()>,
     ) -> Result<RunSummary, RunError> {
         let started = Instant::now();
-        for folder in ["logs", "adapters", "checkpoints"].map(|name| self.results.join(name)) {
+        for folder in ["logs", "adapters", "checkpoints", "cache"].map(|name| self.results.join(name)) {
             let made = std::fs::create_dir_all(&folder);
             made.map_err(|source| RunError::Folder { path: folder.clone(), source })?;
         }
         let (sender, mut receiver) = mpsc::channel(1024);
         let mut running = Running {
             runner: self,
-            plan,
-            jobs: plan.jobs.iter().map(|job| (job.id.clone(), job)).collect(),
+            inputs,
+            jobs: HashMap::new(),
+            unavailable: HashMap::new(),
+            full: BTreeSet::new(),
             scheduler: Scheduler::new(self.slots.iter().map(|slot| (slot.id, slot.memory))),
             engines: BTreeMap::new(),
-            packs: self.packs(plan, &self.store.lost_jobs().await?),
+            packs: Vec::new(),
             working: BTreeMap::new(),
-            deaths: HashMap::new(),
+            crashes: HashMap::new(),
             budgets: HashMap::new(),
             keep_less: HashSet::new(),
             go_apart: false,
@@ -118,9 +141,10 @@ impl Runner<'_> {
             messages: sender,
             watch,
             owner: Owner::this_process(),
-            summary: RunSummary::default(),
+            tally: Tally::default(),
+            stopped: None,
             observer: Observer::default(),
-            last_death: String::new(),
+            last_crash: String::new(),
             disk_full: None,
             without_cuda: BTreeSet::new(),
             waiting: 0,
@@ -128,60 +152,47 @@ impl Runner<'_> {
             resting: BTreeMap::new(),
             logs_are_lost: false,
             keep_since: None,
+            retried: started,
+            total: 0,
         };
-        let heartbeat = Heartbeat::start(self.store, running.owner.clone());
+        let heartbeat = self.queue.heartbeat(&running.owner);
         let result = running.drive(&mut receiver, stops).await;
         drop(heartbeat);
-        running.close(&mut receiver).await;
-        result?;
-        running.summary.seconds = Seconds(started.elapsed().as_secs_f64());
-        Ok(running.summary)
-    }
-
-    /// The packs of what the plan is missing, for the slots here. Jobs that may have taken their process with them go alone, and
-    /// behind the others.
-    fn packs(&self, plan: &Plan, lost: &[JobId]) -> Vec<(Vec<JobId>, Bytes)> {
-        let rules = PackRules::of(&self.slots, self.pack);
-        let ids = |jobs: Vec<usize>| -> Vec<JobId> {
-            jobs.into_iter().map(|at| plan.jobs[at].id.clone()).collect()
-        };
-        let packs = packs(plan, rules).into_iter().map(|pack| (ids(pack.jobs), pack.memory));
-        let (mut together, mut alone) = (Vec::new(), Vec::new());
-        for (jobs, memory) in packs {
-            let (suspects, others): (Vec<JobId>, Vec<JobId>) =
-                jobs.into_iter().partition(|job| lost.contains(job));
-            alone.extend(suspects.into_iter().map(|job| (vec![job], memory)));
-            if !others.is_empty() {
-                together.push((others, memory));
-            }
+        running.let_engines_go(&mut receiver).await;
+        if let Err(error) = &result {
+            running.tally.fail(&error.to_string(), running.watch);
         }
-        together.append(&mut alone);
-        together
+        result?;
+        let trouble = running.trouble.reason.clone();
+        let trouble = if running.stopped == Some(Stopped::Environment) { trouble } else { String::new() };
+        let mut summary = running.tally.close(running.stopped, &trouble, running.watch);
+        summary.waiting = running.unavailable.into_iter().map(|(job, (_, reason))| (job, reason)).collect();
+        summary.seconds = Seconds(started.elapsed().as_secs_f64());
+        Ok(summary)
     }
 }
 
-impl<'a> Running<'a, '_> {
+impl<Q: Queue> Running<'_, '_, '_, Q> {
     async fn drive(
         &mut self,
         receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
         stops: &mut mpsc::Receiver<()>,
     ) -> Result<(), RunError> {
-        let missing: Vec<JobId> = self.plan.to_run().map(|job| job.id.clone()).collect();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut beaten, mut version) = (Instant::now(), -1);
+        let (mut reached, mut changes) = (Instant::now(), -1);
         self.look_at_cards().await?;
-        if self.keep_adapters().await? {
-            self.summary.stopped = Some(Stopped::Disk);
-            return Ok(());
-        }
+        // Jobs of processes that exited wait for nobody.
+        self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await?;
+        self.prepare().await?;
         let mut look = true;
         loop {
             if look {
-                version = self.runner.store.data_version().await?;
+                changes = self.runner.queue.changes().await?;
                 self.let_go_of_lost().await?;
-                if self.refill(&missing).await? {
+                if self.refill().await? {
                     self.keep_adapters().await?;
+                    self.stopped = self.disk_is_full().then_some(Stopped::Disk);
                     return Ok(());
                 }
                 look = false;
@@ -189,11 +200,16 @@ impl<'a> Running<'a, '_> {
             tokio::select! {
                 // A wish to stop comes before the news of engines.
                 biased;
-                Some(()) = stops.recv() => return self.stop(Stopped::User, receiver, stops).await,
+                Some(()) = stops.recv() => {
+                    if self.working.is_empty() && self.runner.limits.forever {
+                        return Ok(());
+                    }
+                    return self.stop(Stopped::User, receiver, stops).await;
+                }
                 message = receiver.recv() => {
                     match message {
                         Some((slot, SlotMessage::Event(event, at))) => self.on_event(slot, event, at).await?,
-                        Some((slot, SlotMessage::Died(death))) => self.on_death(slot, death).await?,
+                        Some((slot, SlotMessage::Exited(exit))) => self.on_exit(slot, exit).await?,
                         None => return Ok(()),
                     }
                     if let Some(reason) = self.disk_full.take() {
@@ -210,30 +226,41 @@ impl<'a> Running<'a, '_> {
                         self.carry_out(effects).await?;
                         look = true;
                     }
-                    if self.keep_since.is_some_and(|since| since.elapsed() > BEAT) && self.keep_adapters().await? {
-                        return self.stop(Stopped::Disk, receiver, stops).await;
+                    if self.keep_since.is_some_and(|since| since.elapsed() > BEAT) {
+                        look |= self.keep_adapters().await?;
                     }
-                    if beaten.elapsed() > BEAT {
-                        beaten = Instant::now();
-                        self.runner.store.reach().await?;
+                    if self.retried.elapsed() > RETRY && !self.unavailable.is_empty() {
+                        self.retried = Instant::now();
+                        self.unavailable.clear();
+                        self.inputs.retry();
+                        look = true;
+                    }
+                    if reached.elapsed() > BEAT {
+                        reached = Instant::now();
+                        self.runner.queue.reach().await?;
                         self.look_at_cards().await?;
                         self.give_up_undead().await?;
-                        look |= self.runner.store.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
+                        look |= self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }
-                    look |= self.scheduler.is_idle() || self.runner.store.data_version().await? != version;
+                    look |= self.scheduler.is_idle() || self.runner.queue.changes().await? != changes;
                 }
             }
             if let Some(why) = self.is_over(0) {
+                if self.working.is_empty() && self.runner.limits.forever && why == Stopped::Time {
+                    return Ok(());
+                }
                 return self.stop(why, receiver, stops).await;
             }
+            if self.disk_is_full() {
+                return self.stop(Stopped::Disk, receiver, stops).await;
+            }
             if self.trouble.is_too_much() {
-                self.summary.trouble.clone_from(&self.trouble.reason);
                 return self.stop(Stopped::Environment, receiver, stops).await;
             }
         }
     }
 
-    /// Tries slots again that were left alone for long enough: a GPU may have been reset meanwhile.
+    /// Tries slots again that were quarantined for long enough: a GPU may have been reset meanwhile.
     async fn try_rested(&mut self) -> Result<(), RunError> {
         let rest = self.runner.limits.rest;
         let rested: Vec<SlotId> =
@@ -246,38 +273,14 @@ impl<'a> Running<'a, '_> {
         Ok(())
     }
 
-    /// Whether time or patience is at its end, with so many more failures than are counted.
+    /// Whether the time is up or too many jobs failed, with so many more failures than are counted.
     pub(super) fn is_over(&self, more: usize) -> Option<Stopped> {
         let limits = &self.runner.limits;
         if limits.until.is_some_and(|until| Instant::now() >= until) {
             return Some(Stopped::Time);
         }
-        let failures = (self.summary.failed.len() + self.summary.diverged.len() + more) as u64;
+        let failures = (self.tally.failures() + more) as u64;
         limits.max_failures.filter(|most| failures >= *most).map(|_| Stopped::Failures)
-    }
-
-    /// Queues what the database has queued. `true`: nothing is left to do, or to wait for.
-    async fn refill(&mut self, missing: &[JobId]) -> Result<bool, RunError> {
-        let states = self.runner.store.states(missing).await?;
-        let queued = missing.iter().zip(&states).filter(|(_, state)| **state == JobState::Queued);
-        let queued: HashSet<&JobId> = queued.map(|(job, _)| job).collect();
-        for at in 0..self.packs.len() {
-            let (jobs, needs) = &self.packs[at];
-            let jobs: Vec<JobId> = jobs.iter().filter(|job| queued.contains(job)).cloned().collect();
-            if !jobs.is_empty() {
-                let effects = self.scheduler.on(Event::Queued { jobs, needs: *needs });
-                self.carry_out(effects).await?;
-            }
-        }
-        if !self.scheduler.is_idle() {
-            return Ok(false);
-        }
-        let queued = states.contains(&JobState::Queued);
-        if queued && self.scheduler.is_out_of_slots() {
-            return Err(RunError::NoDevice(self.last_death.clone()));
-        }
-        let running = states.contains(&JobState::Running) && self.runner.limits.wait_for_others;
-        Ok(!queued && !running)
     }
 
     fn start_engine(&mut self, slot: SlotId) -> Result<(), RunError> {
@@ -285,7 +288,7 @@ impl<'a> Running<'a, '_> {
         let log = self.runner.results.join("logs").join(format!("engine-{}.log", slot.0));
         let cores = if self.runner.slots.len() > 1 { here.cores.clone() } else { Vec::new() };
         let cards = here.card.as_ref().map(|card| card.0.clone());
-        let place = Place { device: here.device.to_string(), cores, cards };
+        let place = EngineDevice { device: here.device.to_string(), cores, cards };
         let engine = SlotEngine::start(slot, &self.runner.engine, &log, &place, self.messages.clone())?;
         self.engines.insert(slot, engine);
         Ok(())
@@ -322,10 +325,10 @@ impl<'a> Running<'a, '_> {
         }
         let Some(pack) = self.working.get_mut(&slot) else { return self.on_idle_event(slot, event).await };
         if let (Some(engine), EngineEvent::Loaded { .. }) = (self.engines.get_mut(&slot), &event) {
-            engine.loaded = pack.model();
+            engine.loaded = pack.base();
         }
         let loading = pack.is_loading();
-        match pack.on(event, self.runner.store, self.watch).await? {
+        match pack.on(event, self.runner.queue, self.watch).await? {
             Next::Wait => Ok(()),
             Next::Ends(ends) => {
                 if loading && !ends.is_empty() {
@@ -359,7 +362,7 @@ impl<'a> Running<'a, '_> {
         if pack.is_leaving() {
             return Ok(());
         }
-        let loaded = engine.loaded.is_some() && engine.loaded == pack.model();
+        let loaded = engine.loaded.is_some() && engine.loaded == pack.base();
         let Some(order) = pack.next_order(loaded, threads) else { return Ok(()) };
         if matches!(order, Order::Load(_)) {
             engine.loaded = None;
@@ -405,17 +408,17 @@ impl<'a> Running<'a, '_> {
                 Effect::StartEngine(slot) => {
                     if let Err(error) = self.start_engine(slot) {
                         // A program that is being built anew, or no more processes: other slots may go on.
-                        self.last_death = error.to_string();
+                        self.last_crash = error.to_string();
                         let lost = Event::SlotLost { slot, back: Vec::new(), quick: true };
                         waiting.extend(self.scheduler.on(lost));
                     }
                 }
                 Effect::Quarantine(slot) => {
                     // What died there was not its own fault.
-                    self.deaths.clear();
+                    self.crashes.clear();
                     self.resting.insert(slot, Instant::now());
                     let device = self.runner.slots[slot.0].device.to_string();
-                    (self.watch)(Progress::Quarantined { device, reason: self.last_death.clone() });
+                    (self.watch)(Progress::Quarantined { device, reason: self.last_crash.clone() });
                 }
             }
         }

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::job::BaseForm;
+use crate::engine_process::{Engine, EngineDevice, EngineExit, EngineHandle, WorkerError};
+use crate::job::{BaseForm, Digest, SlotId};
 use crate::protocol::Event;
-use crate::scheduler::SlotId;
-use crate::worker::{Death, Engine, EngineHandle, Place, WorkerError};
 
 /// What the reader of a slot's events says.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub(super) enum SlotMessage {
     /// The engine said something, at this time.
     Event(Event, Instant),
     /// The engine is gone.
-    Died(Death),
+    Exited(EngineExit),
 }
 
 /// An engine that was started, with the file that it logs to at present.
@@ -24,7 +23,7 @@ pub(super) struct SlotEngine {
     pub(super) handle: EngineHandle,
     pub(super) log: watch::Sender<Option<PathBuf>>,
     /// The model that it has loaded.
-    pub(super) loaded: Option<(usize, BaseForm)>,
+    pub(super) loaded: Option<(Digest, BaseForm)>,
     /// Whether it has said that it is there.
     pub(super) greeted: bool,
     /// How long it had been silent when it was killed for it.
@@ -45,7 +44,7 @@ impl SlotEngine {
         slot: SlotId,
         program: &std::path::Path,
         log: &std::path::Path,
-        place: &Place,
+        place: &EngineDevice,
         messages: mpsc::Sender<(SlotId, SlotMessage)>,
     ) -> Result<Self, WorkerError> {
         let (engine, handle) = Engine::start(program, log, place)?;
@@ -124,5 +123,5 @@ async fn read_events(
     let log = log.borrow().clone();
     let death = engine.death(log).await;
     // The receiver is gone when the run is over.
-    let _ = messages.send((slot, SlotMessage::Died(death))).await;
+    let _ = messages.send((slot, SlotMessage::Exited(death))).await;
 }

@@ -1,6 +1,6 @@
 //! What a run came to.
 
-use crate::job::Seconds;
+use crate::job::{JobId, Seconds};
 
 /// What a run came to.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -19,6 +19,8 @@ pub struct RunSummary {
     pub stopped: Option<Stopped>,
     /// What was away, where it stopped for that.
     pub trouble: String,
+    /// Jobs that stay queued because something is missing on this machine, with what.
+    pub waiting: Vec<(JobId, String)>,
     /// Wall time.
     pub seconds: Seconds,
     /// Time in which slots worked at jobs, all together.

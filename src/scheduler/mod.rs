@@ -1,22 +1,23 @@
 //! Which pack of jobs runs on which slot: a pure state machine. (state, event) → (state, effects); no clock, no store, no
 //! process, so that every order of events can be tested. A job alone is a pack of one.
 
+mod crash;
+mod packs;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::job::{Bytes, JobId};
+pub use crash::{Crash, CrashCount, CrashVerdict, Relief, relief, verdict};
+pub use packs::{PACK_MOST, Pack, PackCandidate, PackKind, PackRules, TrainingLoad, makespan, plan_packs};
+
+use crate::job::{Bytes, JobId, SlotId};
 
 /// Packs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
 /// its engine again and again is the job's fault and not the slot's.
 const QUICK_LOSSES: usize = 3;
 /// The same for the only slot that is left: bad jobs beside each other are likelier then than a bad slot.
 const QUICK_LOSSES_OF_THE_LAST: usize = 8;
-
-/// A place where one engine runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotId(pub usize);
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,11 @@ pub enum Event {
         jobs: Vec<JobId>,
         /// Memory that they need on their slot.
         needs: Bytes,
+        /// Those of a higher priority start first.
+        priority: i64,
     },
+    /// Jobs that wait are not to run any more; those that are being worked at go on.
+    Withdrawn(HashSet<JobId>),
     /// A slot has this much memory for a job from now on: what it has, less what strangers hold.
     Room {
         /// The slot.
@@ -80,6 +85,16 @@ pub enum Effect {
     Quarantine(SlotId),
 }
 
+impl Effect {
+    /// The slot on which it starts jobs, if it does.
+    pub fn started(&self) -> Option<SlotId> {
+        match self {
+            Self::Start { slot, .. } => Some(*slot),
+            Self::StartEngine(_) | Self::Quarantine(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// It has no engine.
@@ -99,6 +114,7 @@ enum State {
 struct Waiting {
     jobs: Vec<JobId>,
     needs: Bytes,
+    priority: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +153,8 @@ impl Scheduler {
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Queued { jobs, needs } => self.queue(jobs, needs),
+            Event::Queued { jobs, needs, priority } => self.queue(jobs, needs, priority),
+            Event::Withdrawn(jobs) => self.withdraw(&jobs),
             Event::Room { slot, free } => {
                 if let Some(slot) = self.slots.get_mut(&slot) {
                     slot.free = free;
@@ -193,11 +210,26 @@ impl Scheduler {
         if self.stopping || !self.slots.values().any(idle) { 0 } else { waiting() }
     }
 
-    fn queue(&mut self, mut jobs: Vec<JobId>, needs: Bytes) {
+    fn queue(&mut self, mut jobs: Vec<JobId>, needs: Bytes, priority: i64) {
         jobs.retain(|job| self.known.insert(job.clone()));
         if !jobs.is_empty() {
-            self.queue.push_back(Waiting { jobs, needs });
+            self.insert(Waiting { jobs, needs, priority });
         }
+    }
+
+    /// Behind all that have its priority or a higher one.
+    fn insert(&mut self, pack: Waiting) {
+        let lower = self.queue.iter().rposition(|waiting| waiting.priority >= pack.priority);
+        self.queue.insert(lower.map_or(0, |at| at + 1), pack);
+    }
+
+    fn withdraw(&mut self, jobs: &HashSet<JobId>) {
+        for waiting in &mut self.queue {
+            for job in waiting.jobs.extract_if(.., |job| jobs.contains(job)) {
+                self.known.remove(&job);
+            }
+        }
+        self.queue.retain(|waiting| !waiting.jobs.is_empty());
     }
 
     fn replace(&mut self, slot: SlotId, state: State) -> Option<State> {
@@ -219,7 +251,8 @@ impl Scheduler {
         if next == State::Quarantined {
             effects.push(Effect::Quarantine(id));
         }
-        let State::Busy(Waiting { jobs: lost, needs }) = std::mem::replace(&mut slot.state, next) else {
+        let State::Busy(Waiting { jobs: lost, needs, priority }) = std::mem::replace(&mut slot.state, next)
+        else {
             return;
         };
         for job in lost.iter().filter(|job| !back.iter().flatten().any(|other| other == *job)) {
@@ -227,10 +260,10 @@ impl Scheduler {
         }
         let own = |pack: Vec<JobId>| pack.into_iter().filter(|job| lost.contains(job)).collect::<Vec<_>>();
         let packs = back.into_iter().map(own).filter(|jobs| !jobs.is_empty());
-        let packs: Vec<Waiting> = packs.map(|jobs| Waiting { jobs, needs }).collect();
+        let packs: Vec<Waiting> = packs.map(|jobs| Waiting { jobs, needs, priority }).collect();
         // What was lost at once waits, so that another pack shows whether it was the slot.
         if quick {
-            self.queue.extend(packs);
+            packs.into_iter().for_each(|pack| self.insert(pack));
         } else {
             packs.into_iter().rev().for_each(|pack| self.queue.push_front(pack));
         }

@@ -12,7 +12,7 @@ const SLOT: SlotId = SlotId(0);
 const ALL: Bytes = Bytes(80);
 
 fn queued(name: &str) -> Event {
-    Event::Queued { jobs: vec![job(name)], needs: Bytes(10) }
+    Event::Queued { jobs: vec![job(name)], needs: Bytes(10), priority: 0 }
 }
 
 fn start(name: &str) -> Effect {
@@ -44,6 +44,24 @@ fn jobs_start_in_order_on_free_slots() {
     assert_eq!(scheduler.on(Event::Ended(SLOT)), []);
     assert!(scheduler.is_idle());
     assert_eq!(scheduler.on(queued("c")), [start("c")]);
+}
+
+#[test]
+fn a_higher_priority_starts_first_and_withdrawn_jobs_do_not() {
+    let mut scheduler = Scheduler::new([(SLOT, ALL)]);
+    for (name, priority) in [("a", 0), ("b", 5), ("c", 5), ("d", -1), ("e", 0)] {
+        scheduler.on(Event::Queued { jobs: vec![job(name)], needs: Bytes(10), priority });
+    }
+    assert_eq!(scheduler.on(Event::Withdrawn([job("c")].into())), []);
+    let mut started = scheduler.on(Event::SlotReady(SLOT));
+    for _ in 0..3 {
+        started.extend(scheduler.on(Event::Ended(SLOT)));
+    }
+    assert_eq!(started, [start("b"), start("a"), start("e"), start("d")]);
+    // What was withdrawn can be queued again; what is being worked at stays.
+    assert_eq!(scheduler.on(Event::Withdrawn([job("d")].into())), []);
+    assert_eq!(scheduler.on(queued("c")), []);
+    assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("c")]);
 }
 
 #[test]
@@ -129,7 +147,7 @@ fn after_a_stop_nothing_starts_and_running_jobs_are_waited_for() {
 fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_before_it() {
     let mut scheduler = Scheduler::new([(SLOT, ALL)]);
     scheduler.on(Event::Room { slot: SLOT, free: Bytes(20) });
-    assert_eq!(scheduler.on(Event::Queued { jobs: vec![job("large")], needs: Bytes(60) }), []);
+    assert_eq!(scheduler.on(Event::Queued { jobs: vec![job("large")], needs: Bytes(60), priority: 0 }), []);
     assert!(!scheduler.is_idle(), "it waits");
     assert_eq!(scheduler.waiting_for_memory(), 1);
     assert_eq!(scheduler.on(queued("small")), [Effect::StartEngine(SLOT)]);
@@ -142,7 +160,7 @@ fn a_job_waits_for_the_memory_that_a_stranger_holds_and_a_smaller_one_goes_befor
 fn slots_of_uneven_memory_take_the_jobs_that_fit_them() {
     let (small, large) = (SLOT, SlotId(1));
     let mut scheduler = Scheduler::new([(small, Bytes(24)), (large, ALL)]);
-    let queue = |name, needs| Event::Queued { jobs: vec![job(name)], needs: Bytes(needs) };
+    let queue = |name, needs| Event::Queued { jobs: vec![job(name)], needs: Bytes(needs), priority: 0 };
     assert_eq!(scheduler.on(queue("60", 60)), [Effect::StartEngine(large)]);
     assert_eq!(scheduler.on(queue("20", 20)), [Effect::StartEngine(small)]);
     assert_eq!(scheduler.on(Event::SlotReady(small)), [start("20")]);
@@ -157,7 +175,7 @@ fn slots_of_uneven_memory_take_the_jobs_that_fit_them() {
 fn a_pack_starts_together_and_what_is_left_of_it_goes_back_as_it_is_told() {
     let mut scheduler = Scheduler::new([(SLOT, ALL)]);
     let jobs = |names: &[&str]| names.iter().map(|name| job(name)).collect::<Vec<_>>();
-    scheduler.on(Event::Queued { jobs: jobs(&["a", "b", "c", "d"]), needs: Bytes(10) });
+    scheduler.on(Event::Queued { jobs: jobs(&["a", "b", "c", "d"]), needs: Bytes(10), priority: 0 });
     scheduler.on(queued("e"));
     let all = Effect::Start { slot: SLOT, jobs: jobs(&["a", "b", "c", "d"]) };
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [all]);
@@ -169,7 +187,7 @@ fn a_pack_starts_together_and_what_is_left_of_it_goes_back_as_it_is_told() {
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("c")]);
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("e")]);
     // `d` had ended by then, and may come again; a pack is queued without those that are known.
-    let again = Event::Queued { jobs: jobs(&["d", "e", "a"]), needs: Bytes(10) };
+    let again = Event::Queued { jobs: jobs(&["d", "e", "a"]), needs: Bytes(10), priority: 0 };
     assert_eq!(scheduler.on(again), []);
     let rest = Effect::Start { slot: SLOT, jobs: jobs(&["d", "a"]) };
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [rest]);
@@ -201,7 +219,7 @@ impl World {
                     self.queued.insert(job.clone(), needs);
                     self.needs.insert(job.clone(), needs);
                 }
-                Event::Queued { jobs, needs }
+                Event::Queued { jobs, needs, priority: 0 }
             }
             1 if self.running.contains_key(&slot) => {
                 self.ended += self.running.remove(&slot).map_or(0, |jobs| jobs.len());
@@ -239,7 +257,7 @@ impl World {
             // A job that is there already.
             7 => {
                 let (job, needs) = self.needs.iter().find(|(job, _)| self.knows(job))?;
-                Event::Queued { jobs: vec![job.clone()], needs: *needs }
+                Event::Queued { jobs: vec![job.clone()], needs: *needs, priority: 0 }
             }
             _ => return None,
         })

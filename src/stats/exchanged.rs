@@ -1,7 +1,7 @@
 //! Two systems on the same documents, where the value is no mean of documents: perplexity, F1, correlation.
 
 use super::paired::{DRAWS, EXACT, Paired, PairedTest, around};
-use crate::passes::random::{Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// Compares two systems of whose documents the sums of some numbers make the value: each document is exchanged between the systems or
 /// not, and the difference of the two values counted (approximate randomisation). The interval is Student's, around the difference, by

@@ -3,7 +3,7 @@
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
 use super::{mean, sample_deviation};
-use crate::passes::random::{Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// Up to so many differences every choice of signs is counted; with more, choices are drawn.
 pub(super) const EXACT: usize = 16;

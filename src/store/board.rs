@@ -8,8 +8,8 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use sqlx::Row;
 
 use super::error::StoreError;
+use super::job_details::{has_converged, read_json, read_metric, state_of};
 use super::open::Store;
-use super::read::{has_converged, read_json, read_metric, state_of};
 use super::scan::{Bound, Line};
 use crate::job::{JobId, JobState, Value};
 use crate::plan::PlannedGroup;

@@ -9,8 +9,8 @@ use sqlx::Row;
 use super::error::StoreError;
 use super::open::Store;
 use super::sweeps::read_digest;
-use crate::checkpoint::{FileDigests, FileStamp};
 use crate::job::Digest;
+use crate::pretrained::{FileDigests, FileStamp};
 
 /// The digests that the database remembers, and new ones.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::begin::is_full;
+use super::write_lock::is_full;
 use crate::job::{AttemptNumber, Bytes, JobId};
 
 /// What can go wrong with the database.

@@ -6,9 +6,9 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::board::{BoardJob, BoardScore, TrainingWork};
 use super::error::StoreError;
+use super::job_details::read_score;
 use super::now_ms;
 use super::open::Store;
-use super::read::read_score;
 use crate::job::{Digest, JobId, JobState};
 use crate::task::{DocumentValue, Metric, RequestScore};
 

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::error::StoreError;
 use super::open::Store;
-use crate::job::{Digest, JobId};
+use crate::job::JobId;
 
 /// An adapter on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,12 +48,14 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Whether a subject is trained and the program has not removed its adapter.
-    pub async fn has_adapter(&self, subject: Digest) -> Result<bool, StoreError> {
-        let query =
-            sqlx::query("SELECT COUNT(*) FROM trainings WHERE subject = $1 AND adapter_removed IS NULL");
-        let row = query.bind(subject.to_string()).fetch_one(&self.pool).await?;
-        Ok(row.try_get::<i64, _>(0)? > 0)
+    /// The subjects of the trainings of a sweep's newest version.
+    pub async fn trained_subjects(&self, sweep: &str) -> Result<Vec<String>, StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
+        let query = sqlx::query_scalar(
+            "SELECT j.subject FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = $1 AND s.version = $2 AND j.kind = 'train'",
+        );
+        Ok(query.bind(sweep).bind(version).fetch_all(&self.pool).await?)
     }
 
     /// Notes why adapters of a sweep are no longer on disk, and returns those that may be removed now: another process may

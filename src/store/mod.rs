@@ -1,25 +1,24 @@
 //! The results database: all SQL of the program. SQLite in WAL mode; every read-then-write is one immediate
 //! transaction, every change of a job's state obeys [`crate::job::JobState::after`].
 
-mod begin;
+mod attempt_results;
 mod board;
+mod control;
 mod curves;
 mod digests;
+mod document_values;
 mod error;
 mod exports;
 mod frame;
-mod hands;
+mod heartbeat;
 mod imports;
-mod jobs;
+mod job_details;
 mod keep;
-mod leases;
 mod marker;
 mod open;
-mod owner;
 mod query;
+mod queue;
 mod ranking;
-mod read;
-mod results;
 mod samples;
 mod scan;
 mod schema;
@@ -27,30 +26,25 @@ mod scores;
 mod sweeps;
 #[cfg(test)]
 mod tests;
-mod values;
+mod write_lock;
 
-pub use begin::Patience;
 pub use board::{BoardJob, BoardScore, Leaderboard, TrainingWork};
+pub use control::{AttemptRecord, JobExplanation};
 pub use curves::CurvePoint;
 pub use digests::RememberedDigests;
+pub use document_values::{ByDocument, DocumentValues, Documents};
 pub use error::StoreError;
 pub use frame::{Datum, Frame};
-pub use hands::{AttemptRecord, Standing};
+pub use heartbeat::Heartbeat;
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
-pub use jobs::{Attempt, AttemptEnd, Writing};
+pub use job_details::{LabeledJob, StatusCounts, StoredJob, SweepStatus};
 pub use keep::StoredAdapter;
-pub use leases::MOST_LOST;
-pub use leases::Observer;
 pub use open::{Store, require_room};
-pub use owner::Owner;
 pub use query::{QueryError, query};
 pub use ranking::FirstRows;
-pub use read::{LabeledJob, StatusCounts, StoredJob, SweepStatus};
-pub use results::{Harvest, ScoreRecord, StoredDocument, TrainingRecord};
-pub use samples::StoredSample;
 pub use scores::{ScoresOf, Wanted};
-pub use sweeps::{StoredSweep, SweepOrigin, SweepVersion};
-pub use values::{ByDocument, DocumentValues, Documents};
+pub use sweeps::{StoredSpecError, StoredSweep, SweepOrigin, SweepVersion};
+pub use write_lock::Patience;
 
 /// Milliseconds since 1970, for columns that people read; nothing is decided by it.
 pub(crate) fn now_ms() -> i64 {

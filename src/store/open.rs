@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
 
-use super::begin::{BUSY, Patience, is_fuse, shared_by_machines};
 use super::error::StoreError;
 use super::marker;
 use super::schema::{self, Age};
-use crate::checkpoint::FileStamp;
+use super::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
 use crate::job::Bytes;
+use crate::pretrained::FileStamp;
 
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS: usize = 8192;

@@ -115,7 +115,7 @@ impl Store {
         let Some(row) = query.bind(sweep).bind(version).fetch_optional(&self.pool).await? else {
             return Ok(None);
         };
-        let metric = super::read::read_metric(row.try_get(2)?)?;
+        let metric = super::job_details::read_metric(row.try_get(2)?)?;
         let column = ScoreColumn { position: row.try_get(0)?, task: row.try_get(1)?, metric };
         Ok((row.try_get::<i64, _>(3)? == 1).then_some(column))
     }

@@ -1,63 +1,40 @@
 //! Answers to the prompts of `[samples]`.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
 
 use super::board::Leaderboard;
 use super::error::StoreError;
-use super::jobs::Attempt;
 use super::open::Store;
-use super::results::fence;
 use super::sweeps::read_digest;
 use crate::job::{Digest, JobId};
+use crate::queue::StoredSample;
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct StoredSample {
-    /// Of what was asked and how long the answer may be.
-    #[serde(skip)]
-    pub key: Digest,
-    /// The prompt's place among those of its sweep.
-    pub position: i64,
-    /// What was asked, as the model read it.
-    pub prompt: String,
-    /// The row's own response; none for a prompt of a sweep file.
-    pub wanted: Option<String>,
-    /// What was answered.
-    pub answer: String,
-    /// Its tokens.
-    pub tokens: i64,
+/// Writes a subject's answer; one that is there already is replaced.
+pub(super) async fn write_sample(
+    tx: &mut Transaction<'_, Sqlite>,
+    subject: Digest,
+    sample: &StoredSample,
+) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO sample_texts (subject, sample_key, position, prompt, wanted, answer, tokens)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (subject, sample_key) DO UPDATE
+         SET position = excluded.position, answer = excluded.answer, tokens = excluded.tokens",
+    );
+    insert
+        .bind(subject.to_string())
+        .bind(sample.key.to_string())
+        .bind(sample.position)
+        .bind(&sample.prompt)
+        .bind(&sample.wanted)
+        .bind(&sample.answer)
+        .bind(sample.tokens)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 impl Store {
-    /// Records a subject's answer; one that is there already is replaced. Error: [`StoreError::Fenced`] if the job is another
-    /// attempt's by now.
-    pub async fn record_sample(
-        &self,
-        attempt: &Attempt,
-        subject: Digest,
-        sample: &StoredSample,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        fence(&mut tx, Some(attempt)).await?;
-        let insert = sqlx::query(
-            "INSERT INTO sample_texts (subject, sample_key, position, prompt, wanted, answer, tokens)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (subject, sample_key) DO UPDATE
-             SET position = excluded.position, answer = excluded.answer, tokens = excluded.tokens",
-        );
-        insert
-            .bind(subject.to_string())
-            .bind(sample.key.to_string())
-            .bind(sample.position)
-            .bind(&sample.prompt)
-            .bind(&sample.wanted)
-            .bind(&sample.answer)
-            .bind(sample.tokens)
-            .execute(&mut *tx)
-            .await?;
-        Ok(tx.commit().await?)
-    }
-
     /// A job's answers to what the newest sweep that holds it and asks for samples asks for, in that order; where none does, all.
     pub async fn samples(&self, job: &JobId) -> Result<Vec<StoredSample>, StoreError> {
         let query = sqlx::query(

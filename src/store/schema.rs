@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
 
 use super::error::StoreError;
-use super::owner::Owner;
+use crate::queue::Owner;
 
 /// How often a migration is tried again, beside other processes that migrate.
 const MIGRATION_TRIES: u64 = 5;

@@ -5,8 +5,8 @@ use sqlx::sqlite::SqliteRow;
 
 use super::board::{BoardScore, Leaderboard, places};
 use super::error::StoreError;
+use super::job_details::read_json;
 use super::open::Store;
-use super::read::read_json;
 use super::scan::{Bound, Line};
 use super::sweeps::read_digest;
 use crate::job::{Digest, JobId, ScoreKey};

@@ -1,16 +1,20 @@
 //! Sweeps: what is done already, and putting a plan into the queue.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+use thiserror::Error;
 
 use super::error::StoreError;
 use super::now_ms;
 use super::open::Store;
-use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION, Transition};
-use crate::plan::{Known, Plan, PlannedJob, Work};
-use crate::spec::SweepSpec;
+use super::queue::{drop_wants, put_order};
+use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION};
+use crate::plan::{CompletedWork, Plan, PlannedJob, Work};
+use crate::queue::Submission;
+use crate::sweep_file::{Problem, SourceText, SpecError, SweepSpec};
 
 /// Where a version of a sweep came from, so that it can be planned again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +48,28 @@ pub struct StoredSweep {
     pub submitter: Option<u32>,
 }
 
+/// Why a stored file is not understood any more.
+#[derive(Debug, Error)]
+pub enum StoredSpecError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] SpecError),
+    /// What was overridden.
+    #[error(transparent)]
+    Override(#[from] Problem),
+}
+
+impl StoredSweep {
+    /// Its file, checked again, with what was overridden and what was resolved at submission. Errors: the file's.
+    pub fn spec(&self) -> Result<SweepSpec, StoredSpecError> {
+        let mut spec = SweepSpec::parse(SourceText::new(&self.origin.file, &self.text))?;
+        for (key, value) in self.origin.overrides.iter().chain(&self.origin.pinned) {
+            spec.set(key, value)?;
+        }
+        Ok(spec)
+    }
+}
+
 /// A version of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SweepVersion {
@@ -72,8 +98,8 @@ impl Store {
         let origin = SweepOrigin {
             file: PathBuf::from(row.try_get::<String, _>(1)?),
             include_path: include_path.map(PathBuf::from),
-            overrides: super::read::read_json(&row, 3)?,
-            pinned: super::read::read_json(&row, 5)?,
+            overrides: super::job_details::read_json(&row, 3)?,
+            pinned: super::job_details::read_json(&row, 5)?,
         };
         let submitter: Option<i64> = row.try_get(4)?;
         let submitter = submitter.and_then(|id| u32::try_from(id).ok());
@@ -118,8 +144,8 @@ impl Store {
     }
 
     /// What is done already, of any sweep.
-    pub async fn known(&self) -> Result<Known, StoreError> {
-        let mut known = Known::default();
+    pub async fn known(&self) -> Result<CompletedWork, StoreError> {
+        let mut known = CompletedWork::default();
         let trainings = sqlx::query("SELECT subject, adapter_removed IS NOT NULL FROM trainings");
         for row in trainings.fetch_all(&self.pool).await? {
             let (subject, removed): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
@@ -157,10 +183,18 @@ impl Store {
         Ok(known)
     }
 
-    /// Notes the tasks of a sweep's newest version as it was planned again: one that was submitted before they were kept has none.
-    pub async fn note_tasks(&self, name: &str, plan: &Plan) -> Result<(), StoreError> {
+    /// Gives jobs of an earlier release their orders, from their sweep planned again; what is not queued stays as it is.
+    pub async fn adopt(&self, name: &str, plan: &Plan) -> Result<(), StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(name)).await?;
+        let created =
+            sqlx::query("SELECT created_ms FROM sweep_versions WHERE sweep_id = $1 AND version = $2");
+        let created = created.bind(sweep).bind(version).fetch_one(&self.pool).await?.try_get(0)?;
+        let known = sqlx::query_scalar("SELECT id FROM jobs WHERE job_order IS NULL");
+        let known: HashSet<String> = known.fetch_all(&self.pool).await?.into_iter().collect();
         let mut tx = self.begin().await?;
+        for order in plan.orders(created, 0).into_iter().filter(|order| known.contains(order.id.as_str())) {
+            put_order(&mut tx, &Submission { order, is_done: true }).await?;
+        }
         insert_tasks(&mut tx, (sweep, version), plan).await?;
         insert_samples(&mut tx, (sweep, version), plan).await?;
         Ok(tx.commit().await?)
@@ -176,8 +210,11 @@ impl Store {
         sqlx::query(insert).bind(name).bind(now_ms()).execute(&mut *tx).await?;
         let select = sqlx::query("SELECT id FROM sweeps WHERE name = $1").bind(name);
         let sweep: i64 = select.fetch_one(&mut *tx).await?.try_get(0)?;
-        for job in &plan.jobs {
-            queue_job(&mut tx, plan, job).await?;
+        let dropped = dropped(&mut tx, sweep, plan).await?;
+        drop_wants(&mut tx, name, &dropped).await?;
+        for (job, order) in plan.jobs.iter().zip(plan.orders(now_ms(), 0)) {
+            insert_job(&mut tx, plan, job).await?;
+            put_order(&mut tx, &Submission { order, is_done: job.is_done() }).await?;
         }
         let version = match same_as_last(&mut tx, sweep, plan).await? {
             Some(version) => version,
@@ -332,8 +369,27 @@ async fn insert_samples(
     Ok(())
 }
 
-/// Makes the job known, and puts it back into the queue if it ended but lacks something.
-async fn queue_job(
+/// Jobs of the newest version that the plan has no longer.
+async fn dropped(
+    tx: &mut Transaction<'_, Sqlite>,
+    sweep: i64,
+    plan: &Plan,
+) -> Result<Vec<JobId>, StoreError> {
+    let last = sqlx::query(
+        "SELECT job_id FROM sweep_jobs WHERE sweep_id = $1
+         AND version = (SELECT MAX(version) FROM sweep_versions WHERE sweep_id = $1)",
+    );
+    let planned: HashSet<&JobId> = plan.jobs.iter().map(|job| &job.id).collect();
+    let mut dropped = Vec::new();
+    for row in last.bind(sweep).fetch_all(&mut **tx).await? {
+        dropped.push(JobId::from_store(row.try_get(0)?));
+    }
+    dropped.retain(|job| !planned.contains(job));
+    Ok(dropped)
+}
+
+/// Makes the job known.
+async fn insert_job(
     tx: &mut Transaction<'_, Sqlite>,
     plan: &Plan,
     job: &PlannedJob,
@@ -361,16 +417,6 @@ async fn queue_job(
         .bind(i64::from(TRAINING_VERSION))
         .execute(&mut **tx)
         .await?;
-    if !job.is_done() {
-        let sources = super::jobs::quoted(Transition::Reopen);
-        let reopen =
-            format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
-        sqlx::query(AssertSqlSafe(reopen.as_str()))
-            .bind(JobState::Queued.as_str())
-            .bind(job.id.as_str())
-            .execute(&mut **tx)
-            .await?;
-    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::definition::{Fields, OutputType, Pool, Published, RowStep, Sampler, Scoring, Shots, Task};
 use super::error::TaskError;
-use super::function::{Known, Modules, Native};
+use super::function::{KnownFunction, Modules, Native};
 use super::metric::{Aggregation, Metric, TaskMetric};
 use super::prompting::Prompting;
 use super::spec::{Field, TaskSpec};
@@ -121,7 +121,7 @@ impl Reader<'_> {
     fn scoring(&self, output_type: OutputType) -> Result<Scoring, TaskError> {
         let native = match &self.spec.process_results {
             None => return Ok(Scoring::Standard),
-            Some(Known::Native(native)) => *native,
+            Some(KnownFunction::Native(native)) => *native,
             Some(_) => return Err(self.unsupported("process_results", "of another kind")),
         };
         match (native, output_type) {
@@ -131,12 +131,12 @@ impl Reader<'_> {
         }
     }
 
-    fn step(&self, known: &Option<Known>) -> Result<Option<RowStep>, TaskError> {
+    fn step(&self, known: &Option<KnownFunction>) -> Result<Option<RowStep>, TaskError> {
         match known {
             None => Ok(None),
-            Some(Known::Filter(filter)) => Ok(Some(RowStep::Filter(filter.clone()))),
-            Some(Known::Native(native)) => Ok(Some(RowStep::Native(*native))),
-            Some(Known::WeightedF1) => Err(self.unsupported("process_docs", "a metric")),
+            Some(KnownFunction::Filter(filter)) => Ok(Some(RowStep::Filter(filter.clone()))),
+            Some(KnownFunction::Native(native)) => Ok(Some(RowStep::Native(*native))),
+            Some(KnownFunction::WeightedF1) => Err(self.unsupported("process_docs", "a metric")),
         }
     }
 
@@ -238,7 +238,7 @@ impl Reader<'_> {
         })
     }
 
-    fn pool(&self, split: &str, known: Option<&Known>) -> Result<Pool, TaskError> {
+    fn pool(&self, split: &str, known: Option<&KnownFunction>) -> Result<Pool, TaskError> {
         let evaluated = self.spec.text("test_split").or_else(|| self.spec.text("validation_split"));
         let rows = self.rows(split, evaluated.as_deref() == Some(split))?;
         Ok(Pool::Split { rows, step: self.step(&known.cloned())? })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::index::{Entry, Place, TaskIndex};
+use super::index::{Entry, TaskIndex, TaskLocation};
 use super::spec::{Field, Refusal, TaskSpec};
 use super::synthetic::render;
 use crate::jinja::task_environment;
@@ -67,7 +67,7 @@ impl TaskIndex {
     }
 
     /// A checked task file. Error: what is not known in it.
-    fn spec(&self, place: &Place) -> Result<TaskSpec, Refusal> {
+    fn spec(&self, place: &TaskLocation) -> Result<TaskSpec, Refusal> {
         let node = place.node().map_err(|error| ("file", error.to_string()))?;
         TaskSpec::check(node, &self.modules)
     }

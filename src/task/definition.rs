@@ -7,7 +7,7 @@ use super::function::{Native, RowFilter};
 use super::metric::TaskMetric;
 use super::prompting::Prompting;
 use super::spec::Field;
-use crate::data::{DataSource, Place, Row};
+use crate::data::{DataSource, DatasetLocation, Row};
 use crate::job::{Digest, canonical_json};
 
 /// What a task asks of the model.
@@ -85,10 +85,10 @@ pub struct Published {
 
 impl Published {
     /// The split's place.
-    pub fn place(&self) -> Place<'_> {
+    pub fn place(&self) -> DatasetLocation<'_> {
         let Self { path, file, config, split, evaluated, .. } = self;
         let (file, config) = (file.as_deref(), config.as_deref());
-        Place { path, file, config, split, evaluated: *evaluated }
+        DatasetLocation { path, file, config, split, evaluated: *evaluated }
     }
 
     /// What they are called, the split included where it is not the one that is scored.

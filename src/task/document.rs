@@ -1,10 +1,13 @@
 //! A document ready to be scored.
 
+use serde::{Deserialize, Serialize};
+
 use super::request::Request;
 use crate::data::Row;
 
 /// The right answer of a document.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Gold {
     /// The numbers of the right choices, counted from 0; one in most tasks.
     Choices(Vec<usize>),
@@ -22,7 +25,7 @@ pub enum Gold {
 }
 
 /// A document ready to be scored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
     /// Its number in the task, counted from 0.
     pub id: usize,

@@ -2,8 +2,8 @@
 
 use thiserror::Error;
 
-use crate::checkpoint::TokenizerError;
 use crate::data::DataError;
+use crate::pretrained::TokenizerError;
 
 /// A task that cannot be used, and why.
 #[derive(Debug, Error)]

@@ -10,7 +10,7 @@ use super::yaml::{Node, load};
 
 /// Where a definition is.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct TaskLocation {
     /// The file.
     pub(super) path: PathBuf,
     /// Whether loragrid ships it.
@@ -23,9 +23,9 @@ pub(super) struct Place {
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
     /// A task.
-    Task(Place),
+    Task(TaskLocation),
     /// A group of tasks.
-    Group(Place),
+    Group(TaskLocation),
     /// Tasks that carry the tag.
     Tag(BTreeSet<String>),
 }
@@ -80,7 +80,7 @@ impl TaskIndex {
     }
 
     fn add(&mut self, path: &Path, shipped: bool) {
-        let place = Place { path: path.to_owned(), shipped, entry: None };
+        let place = TaskLocation { path: path.to_owned(), shipped, entry: None };
         let node = match place.file() {
             Ok(node) => node,
             Err(error) => return self.broken.push((path.to_owned(), error)),
@@ -96,14 +96,14 @@ impl TaskIndex {
             for (number, entry) in list.iter().enumerate() {
                 let Some(task) = entry.get("task").and_then(Node::scalar) else { continue };
                 let own = entry.get("tag").map_or_else(|| tags.clone(), |tag| names(Some(tag)));
-                self.task(task, Place { entry: Some(number), ..place.clone() }, own);
+                self.task(task, TaskLocation { entry: Some(number), ..place.clone() }, own);
             }
         } else if let Some(task) = name("task") {
             self.task(task, place, tags);
         }
     }
 
-    fn task(&mut self, name: String, place: Place, tags: Vec<String>) {
+    fn task(&mut self, name: String, place: TaskLocation, tags: Vec<String>) {
         self.note_twice(&name, &place);
         if self.entries.contains_key(&name) {
             return;
@@ -118,7 +118,7 @@ impl TaskIndex {
     }
 
     /// Notes a name that another file has already defined.
-    fn note_twice(&mut self, name: &str, other: &Place) {
+    fn note_twice(&mut self, name: &str, other: &TaskLocation) {
         let known = match self.entries.get(name) {
             Some(Entry::Task(place) | Entry::Group(place)) => place.path.clone(),
             Some(Entry::Tag(_)) | None => return,
@@ -173,7 +173,7 @@ impl TaskIndex {
     }
 }
 
-impl Place {
+impl TaskLocation {
     /// A file by its path.
     pub(super) fn of_file(path: &Path) -> Self {
         Self { path: path.to_owned(), shipped: false, entry: None }

@@ -1,17 +1,20 @@
 //! What the model is asked, as text and as tokens.
 
+use serde::{Deserialize, Serialize};
+
 use super::definition::Task;
 use super::document::Document;
 use super::error::TaskError;
-use crate::checkpoint::{ModelTokenizer, TokenizerError};
 use crate::job::PromptProfile;
+use crate::pretrained::{ModelTokenizer, TokenizerError};
 use crate::python::is_space;
 
 /// Characters of a continuation that errors show.
 const SHOWN: usize = 40;
 
 /// A text whose log-likelihood is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// A continuation after a context.
     Pair {

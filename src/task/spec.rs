@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::function::{Known, Modules};
+use super::function::{KnownFunction, Modules};
 use super::yaml::{Function, Node};
 
 /// Every key of a task.
@@ -122,9 +122,9 @@ pub struct TaskSpec {
     /// What makes the choices.
     pub doc_to_choice: Option<Field>,
     /// What rows go through first.
-    pub process_docs: Option<Known>,
+    pub process_docs: Option<KnownFunction>,
     /// What makes metrics of results, where the metrics' own rules do not.
-    pub process_results: Option<Known>,
+    pub process_results: Option<KnownFunction>,
     /// What of this examples have of their own.
     pub fewshot: FewshotFields,
     /// Further templates: description, gen_prefix.
@@ -143,7 +143,7 @@ pub struct FewshotFields {
     /// What makes the choices.
     pub doc_to_choice: Option<Field>,
     /// What rows go through first.
-    pub process_docs: Option<Known>,
+    pub process_docs: Option<KnownFunction>,
 }
 
 /// Why a task is refused, in words that can be counted.
@@ -191,12 +191,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn recognise(&self, key: &'static str, function: &Function) -> Result<Known, Refusal> {
+    fn recognise(&self, key: &'static str, function: &Function) -> Result<KnownFunction, Refusal> {
         self.modules.recognise(function).ok_or_else(|| (key, function.name.clone()))
     }
 
     /// A key whose value must be a function.
-    fn function(&self, key: &'static str, node: &Node) -> Result<Option<Known>, Refusal> {
+    fn function(&self, key: &'static str, node: &Node) -> Result<Option<KnownFunction>, Refusal> {
         match node.get(key) {
             None => Ok(None),
             Some(Node::Function(function)) => self.recognise(key, function).map(Some),
@@ -208,7 +208,7 @@ impl Reader<'_> {
         Ok(Some(match node.get(key) {
             None => return Ok(None),
             Some(Node::Function(function)) => match self.recognise(key, function)? {
-                Known::Native(native) => Field::Native(native),
+                KnownFunction::Native(native) => Field::Native(native),
                 _ => return Err((key, function.name.clone())),
             },
             Some(Node::Int(number)) => Field::Int(*number),
@@ -239,7 +239,7 @@ impl Reader<'_> {
                 Some(Node::Text(name)) if AGGREGATIONS.contains(&name.as_str()) => {}
                 Some(Node::Function(function)) => {
                     let known = self.recognise("aggregation", function)?;
-                    if known != Known::WeightedF1 {
+                    if known != KnownFunction::WeightedF1 {
                         return Err(("aggregation", function.name.clone()));
                     }
                 }

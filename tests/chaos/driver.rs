@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::random::{Purpose, Stream};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

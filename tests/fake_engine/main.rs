@@ -19,7 +19,7 @@ use loragrid::protocol::{
     Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Order, PROTOCOL_VERSION,
     ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame, write_frame,
 };
-use loragrid::task::{RequestScore, build_documents, score_document};
+use loragrid::task::{RequestScore, TaskDocuments, score_document};
 
 const STEPS: u64 = 4;
 /// Seconds that it reports for a step: a rate of ten thousand tokens per second, from which the runner estimates how long a pass may take.
@@ -63,7 +63,7 @@ fn main() {
                 }
                 send(&mut events, &Event::Sampled);
             }
-            Order::Generate(_) | Order::Merge(_) | Order::Probe(_) => {
+            Order::Generate(_) | Order::Merge(_) | Order::Compare(_) => {
                 let message = "the fake engine only trains and scores".to_owned();
                 send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));
             }
@@ -231,14 +231,18 @@ fn score_task(
     events: &mut File,
     log: &Path,
     (member, adapter): (usize, Option<&OsStr>),
-    (place, TaskOrder { task, subset, done }): (usize, &TaskOrder),
+    (place, TaskOrder { documents, done }): (usize, &TaskOrder),
 ) {
-    for document in build_documents(task, subset).expect("the plan has built them") {
+    let TaskDocuments { task, documents, .. } = TaskDocuments::read(documents).expect("they were submitted");
+    for document in documents {
         if done.contains(&document.id) {
             continue;
         }
         if document.id == 70 && due("die@document") {
             std::process::abort();
+        }
+        if document.id == 70 && due("hang@document") {
+            hang();
         }
         note(log, &format!("{} {}", task.name, document.id));
         let of_request = |index: usize| {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use loragrid::checkpoint::{Checkpoint, ModelTokenizer, SafetensorsFile};
-use loragrid::passes::random::Stream;
+use loragrid::pretrained::{Checkpoint, ModelTokenizer, SafetensorsFile};
+use loragrid::random::Stream;
 
 use super::fuzz;
 

@@ -8,7 +8,7 @@ mod sweeps;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::random::{Purpose, Stream};
 
 /// Calls `run` with one stream after another until the time is over; how many there were.
 #[expect(clippy::print_stderr, reason = "the seed of a failure must be seen")]

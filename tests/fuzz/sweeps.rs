@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use loragrid::passes::random::Stream;
 use loragrid::plan::expand;
-use loragrid::spec::{SourceText, SweepSpec};
+use loragrid::random::Stream;
+use loragrid::sweep_file::{SourceText, SweepSpec};
 
 use super::fuzz;
 

@@ -15,8 +15,8 @@ use crate::cli::result_arguments::BestArguments;
 use crate::cli::work::{carry_out, exit_code, stops};
 use crate::job::{Digest, JobState, Origin, Settings, SweepName, Value, find_key};
 use crate::report::{BoardRow, BoardView, Cell, RowKind, metric_title};
-use crate::spec::{Axis, FinalEval, SourceText, SweepSpec};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep, SweepOrigin};
+use crate::sweep_file::{Axis, FinalEval, SourceText, SweepSpec};
 use crate::task::TaskIndex;
 
 pub(in crate::cli) fn run(arguments: &BestArguments, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -35,16 +35,16 @@ pub(in crate::cli) fn run(arguments: &BestArguments, environment: &Environment) 
             jobs.push(store.job(id).await?);
         }
         let prepared = prepare_final(store, &board, &jobs, environment).await?;
-        let engine = arguments.working.engine(&prepared.plan)?;
-        let (store, spec, plan) = prepared.queue(environment).await?;
+        arguments.working.engine(prepared.plan.to_run().next().is_some())?;
+        let (store, plan) = prepared.queue(environment).await?;
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let runner = arguments.working.runner(&store, engine, environment, &limits)?;
+        let runner = arguments.working.runner(&store, Some(&plan), environment, &limits)?;
         write_error(&format!(
             "{} wins {}; its tasks of [final] are those of sweep {}",
             found.best.label, board.sweep, plan.name
         ));
-        let outcome = carry_out(&runner, &plan, spec.notify.as_ref(), &mut stops).await?;
+        let outcome = carry_out(&runner, environment, &mut stops).await?;
         top::show_sweep(&store, plan.name.as_str(), arguments.json).await?;
         store.close().await;
         Ok(exit_code(&outcome))
@@ -187,7 +187,7 @@ async fn prepare_final(
         return Err(failure);
     }
     let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
-    Ok(Prepared { spec, plan, origin, store: Some(store), digests })
+    Ok(Prepared { plan, origin, store: Some(store), digests })
 }
 
 /// `NAME-final`; of a name that leaves no room for that its beginning and a digest, so that no other sweep is meant.

@@ -13,8 +13,8 @@ use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::CloneArguments;
 use crate::job::{Origin, Settings, SweepName, find_key};
 use crate::plan::Work;
-use crate::spec::{SourceText, SweepSpec};
 use crate::store::{Store, StoredJob, StoredSweep, SweepOrigin};
+use crate::sweep_file::{SourceText, SweepSpec};
 use crate::task::TaskIndex;
 
 pub(in crate::cli) fn run(
@@ -53,8 +53,8 @@ pub(in crate::cli) fn run(
         }
         let queued = plan.to_run().count();
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
-        let prepared = Prepared { spec, plan, origin, store: Some(store), digests };
-        let (store, _, _) = prepared.queue(environment).await?;
+        let prepared = Prepared { plan, origin, store: Some(store), digests };
+        let (store, _) = prepared.queue(environment).await?;
         store.close().await;
         if arguments.json {
             write_json(&json!({ "sweep": name, "job": cell, "queued": queued }))?;

@@ -8,15 +8,15 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
-use crate::cli::stored::stored_plan;
 use crate::job::{Bytes, JobState, Seconds};
-use crate::plan::Plan;
+use crate::orders::JobOrder;
+use crate::queue::{Queue, StoredDocument, StoredSample};
 use crate::report::{
     CurveRow, TaskDifference, Untested, curve_rows, curves_table, setting_differences,
     setting_differences_table, task_differences, task_differences_table, untested_line, verdict,
 };
-use crate::store::{CurvePoint, DocumentValues, Store, StoredDocument, StoredJob, StoredSample};
-use crate::task::{Document, Gold, RequestScore, Subset, build_documents};
+use crate::store::{CurvePoint, DocumentValues, Store, StoredJob};
+use crate::task::{Document, Gold, RequestScore, TaskDocuments};
 
 /// What is stored of one of the two.
 struct Compared {
@@ -70,11 +70,10 @@ pub(in crate::cli) fn run(
         } else {
             tell(&first, &second, &tasks, &curves)?;
             if arguments.examples > 0 {
-                let sweep = store.sweep_of(&first.job.id).await?;
-                // Where the sweep cannot be planned any more, its documents are numbers.
-                let plan = stored_plan(&store, &sweep, environment).await.ok();
+                let order = store.orders(std::slice::from_ref(&first.job.id)).await?.pop();
                 for task in &tasks {
-                    examples(&store, task, plan.as_ref(), arguments.examples).await?;
+                    examples(&store, task, order.as_ref().map(|(order, _)| order), arguments.examples)
+                        .await?;
                 }
                 answers(&first.samples, &second.samples, arguments.examples)?;
             }
@@ -145,7 +144,7 @@ fn side_line(name: &str, Compared { job, labels, .. }: &Compared) -> String {
 async fn examples(
     store: &Store,
     task: &TaskDifference,
-    plan: Option<&Plan>,
+    order: Option<&JobOrder>,
     most: usize,
 ) -> Result<(), Failure> {
     // The documents of a group are shown with their tasks.
@@ -156,13 +155,11 @@ async fn examples(
         let shown = &documents[..most.min(documents.len())];
         let first = store.some_documents(keys.0, shown).await?;
         let second = store.some_documents(keys.1, shown).await?;
-        let planned = plan.and_then(|plan| plan.tasks.iter().find(|own| own.task.name == task.task));
-        let texts = match planned {
-            Some(planned) => {
-                build_documents(&planned.task, &Subset::Numbers(shown.to_vec())).unwrap_or_default()
-            }
-            None => Vec::new(),
-        };
+        let asked = order.and_then(|order| order.tasks().find(|asked| asked.key == keys.0));
+        let file = asked.map(|asked| store.results().join("cache").join(&asked.documents));
+        // Where the cache has them no more, documents are numbers.
+        let texts =
+            file.and_then(|file| TaskDocuments::read(&file)).map_or_else(Vec::new, |read| read.documents);
         for (one, other) in first
             .iter()
             .filter_map(|one| Some((one, second.iter().find(|other| other.document == one.document)?)))

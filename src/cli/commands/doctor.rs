@@ -10,10 +10,10 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::DoctorArguments;
 use crate::device::{Card, DeviceKind, Inventory, available_memory, cpu_slots};
+use crate::engine_process::{Engine, EngineDevice, find_engine};
 use crate::job::Bytes;
 use crate::protocol::{Event, PROTOCOL_VERSION};
 use crate::store::Store;
-use crate::worker::{Engine, Place, find_engine};
 
 /// Below this a night is at risk.
 const LITTLE_DISK: u64 = 2 << 30;
@@ -61,8 +61,9 @@ async fn engine(arguments: &DoctorArguments) -> Finding {
     };
     let started = async {
         let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let (mut engine, _handle) = Engine::start(&program, &scratch.path().join("log"), &Place::default())
-            .map_err(|error| error.to_string())?;
+        let (mut engine, _handle) =
+            Engine::start(&program, &scratch.path().join("log"), &EngineDevice::default())
+                .map_err(|error| error.to_string())?;
         let hello = tokio::time::timeout(std::time::Duration::from_secs(60), engine.next_event()).await;
         match hello {
             Ok(Ok(Some(Event::Hello { protocol, engine: version, .. }))) if protocol == PROTOCOL_VERSION => {

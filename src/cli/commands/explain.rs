@@ -9,7 +9,7 @@ use crate::cli::job_names::job_named;
 use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::ExplainArguments;
 use crate::report::{Cell, Column, Table};
-use crate::store::{AttemptRecord, Standing, Store};
+use crate::store::{AttemptRecord, JobExplanation, Store};
 
 pub(in crate::cli) fn run(
     arguments: &ExplainArguments,
@@ -36,10 +36,10 @@ pub(in crate::cli) fn run(
     Ok(ExitCode::Success)
 }
 
-fn words(standing: &Standing) -> String {
+fn words(standing: &JobExplanation) -> String {
     match standing {
-        Standing::Queued { reason: Some(reason), .. } => format!("queued: {reason}"),
-        Standing::Queued { reason: None, before, attempts, running } => {
+        JobExplanation::Queued { reason: Some(reason), .. } => format!("queued: {reason}"),
+        JobExplanation::Queued { reason: None, before, attempts, running } => {
             let again = if *attempts > 0 { format!(" after {attempts} attempts") } else { String::new() };
             let now = match running {
                 0 => "no worker is running; `loragrid work` starts one".to_owned(),
@@ -47,15 +47,21 @@ fn words(standing: &Standing) -> String {
             };
             format!("queued{again}, {before} jobs ahead; {now}")
         }
-        Standing::Running { owner, device } => format!("{owner} works at it on {device}"),
-        Standing::Orphaned { owner } => {
+        JobExplanation::Running { owner, device } => format!("{owner} works at it on {device}"),
+        JobExplanation::Orphaned { owner } => {
             format!("the process that ran it, {owner}, is gone; the next `run` or `work` puts it back")
         }
-        Standing::Paused { reason } => told("it is held back", reason, "`loragrid resume` lets it go on"),
-        Standing::Cancelled { reason } => told("it was given up", reason, "`loragrid retry` queues it again"),
-        Standing::Failed { reason } => told("it failed", reason, "`loragrid retry` tries again"),
-        Standing::Diverged { reason } => told("it diverged", reason, "a smaller learning rate may help"),
-        Standing::Done { scores } => format!("it is done, with {scores} scores"),
+        JobExplanation::Paused { reason } => {
+            told("it is held back", reason, "`loragrid resume` lets it go on")
+        }
+        JobExplanation::Cancelled { reason } => {
+            told("it was given up", reason, "`loragrid retry` queues it again")
+        }
+        JobExplanation::Failed { reason } => told("it failed", reason, "`loragrid retry` tries again"),
+        JobExplanation::Diverged { reason } => {
+            told("it diverged", reason, "a smaller learning rate may help")
+        }
+        JobExplanation::Done { scores } => format!("it is done, with {scores} scores"),
     }
 }
 

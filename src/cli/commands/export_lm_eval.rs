@@ -8,7 +8,7 @@ use crate::cli::ExitCode;
 use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
-use crate::cli::stored::stored_plan;
+use crate::cli::replan::stored_plan;
 use crate::job::JobState;
 use crate::plan::{Plan, PlannedJob};
 use crate::protocol::DocumentScore;
@@ -71,7 +71,7 @@ async fn evaluation(store: &Store, plan: &Plan, job: &PlannedJob) -> Result<Opti
         if stored.len() != documents.len() || documents.is_empty() {
             return Ok(None);
         }
-        let score = |own: crate::store::StoredDocument| {
+        let score = |own: crate::queue::StoredDocument| {
             let (document, requests, metrics) = (own.document, own.requests, own.metrics);
             DocumentScore { task: place, document, requests, metrics }
         };

@@ -1,5 +1,6 @@
 //! `loragrid gc`
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,8 @@ use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::GcArguments;
-use crate::job::{Bytes, Digest};
+use crate::job::{Bytes, Digest, JobId};
+use crate::queue::Queue;
 use crate::store::Store;
 
 /// What was changed more recently may belong to a process that has not told the database of it yet.
@@ -50,7 +52,11 @@ pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) ->
             let known = unneeded.get(&one.subject);
             known.is_some_and(|adapter_is_gone| !one.adapter || one.is_partial() || *adapter_is_gone)
         });
-        let old = old_files(&store.results());
+        let mut old = old_files(&store.results());
+        let needed = needed_inputs(&store).await?;
+        old.retain(|file| {
+            !file.path.file_name().is_some_and(|name| needed.contains(&*name.to_string_lossy()))
+        });
         let sizes = garbage.iter().map(|one| one.size.0).chain(old.iter().map(|one| one.size.0));
         let (total, count) = (Bytes(sizes.sum()), garbage.len() + old.len());
         if !arguments.json {
@@ -122,6 +128,13 @@ fn candidates(results: &Path) -> Result<Vec<Garbage>, Failure> {
     Ok(garbage)
 }
 
+/// The files of the cache that queued and running jobs read.
+async fn needed_inputs(store: &Store) -> Result<HashSet<String>, Failure> {
+    let jobs: Vec<JobId> = store.active().await?.into_iter().map(|job| job.id).collect();
+    let orders = store.orders(&jobs).await?;
+    Ok(orders.iter().flat_map(|(order, _)| order.inputs().map(str::to_owned)).collect())
+}
+
 /// Encoded rows and logs, by the names that this program gives, that nothing has touched for long.
 fn old_files(results: &Path) -> Vec<OldFile> {
     let is_log = |name: &str| {
@@ -131,12 +144,14 @@ fn old_files(results: &Path) -> Vec<OldFile> {
         })
     };
     let is_cache = |name: &str| {
-        let hash = name.strip_suffix(".tokens");
+        // Releases before orders called rows `.tokens`.
+        let endings = [".rows", ".tokens", ".documents", ".samples"];
+        let hash = endings.iter().find_map(|ending| name.strip_suffix(ending));
         hash.is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     type IsOwn<'a> = &'a dyn Fn(&str) -> bool;
     let cache =
-        ("cache", &is_cache as IsOwn<'_>, CACHE_AGE, "encoded rows that nothing has read for 30 days");
+        ("cache", &is_cache as IsOwn<'_>, CACHE_AGE, "rows or documents that nothing has read for 30 days");
     let logs = ("logs", &is_log as IsOwn<'_>, LOG_AGE, "a log that is older than 90 days");
     let mut found = Vec::new();
     for (folder, is_own, age, why) in [cache, logs] {

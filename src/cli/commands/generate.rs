@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::checkpoint::ModelTokenizer;
 use crate::cli::ExitCode;
 use crate::cli::arguments::{GenerateArguments, SamplingArguments};
 use crate::cli::environment::{Environment, block_on};
@@ -11,6 +10,7 @@ use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_json, write_part};
 use crate::cli::session::{Session, tokenizer};
 use crate::job::Quantize;
+use crate::pretrained::ModelTokenizer;
 use crate::protocol::{Event, GenerateOrder, Order, Sampling};
 
 pub(in crate::cli) fn run(

@@ -31,7 +31,7 @@ mod tests {
 
     use super::TEMPLATE;
     use crate::plan::expand;
-    use crate::spec::{SourceText, SweepSpec};
+    use crate::sweep_file::{SourceText, SweepSpec};
 
     #[test]
     fn the_template_is_a_sweep_as_it_stands_and_with_every_comment_taken_away() {

@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use crate::checkpoint::{Checkpoint, ModelConfig, ModelTokenizer};
 use crate::cli::ExitCode;
 use crate::cli::arguments::{ModelCommand, ModelShowArguments, PullArguments};
 use crate::cli::environment::Environment;
@@ -11,6 +10,7 @@ use crate::cli::models::{local_model, pull, repository_id};
 use crate::cli::output::{write_json, write_line};
 use crate::job::{Bytes, DType, Quantize};
 use crate::plan::weight_bytes;
+use crate::pretrained::{Checkpoint, ModelConfig, ModelTokenizer};
 use crate::report::{Cell, Column, Table, render_terminal};
 
 pub(in crate::cli) fn run(command: &ModelCommand, environment: &Environment) -> Result<ExitCode, Failure> {

@@ -7,13 +7,14 @@ use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, stream_json, write_error, write_line};
-use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots};
+use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots, pack_rules};
 use crate::job::{Bytes, Dequantise, Quantize, Seconds};
-use crate::plan::{PackRules, Plan, PlannedJob, Throughput, Work, makespan, packs};
+use crate::plan::{Plan, PlannedJob, Throughput, Work};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
     settings_table,
 };
+use crate::scheduler::{PackRules, makespan};
 
 pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let spec = environment.spec(&arguments.sweep)?;
@@ -49,12 +50,12 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
 pub(in crate::cli) fn rules(most: u64, environment: &Environment) -> PackRules {
     // GPUs that are elsewhere are planned as one.
     let slots = environment.slots(&Inventory::find()).unwrap_or_else(|_| cpu_slots());
-    PackRules::of(&slots, most as usize)
+    pack_rules(&slots, most as usize)
 }
 
 /// How the jobs that are left run: together and one by one.
 fn packs_line(plan: &Plan, rules: PackRules) -> Option<String> {
-    let packs = packs(plan, rules);
+    let packs = plan.packs(rules);
     let jobs: usize = packs.iter().map(|pack| pack.jobs.len()).sum();
     let memory = packs.iter().map(|pack| pack.memory).max()?;
     let packed = makespan(packs.iter().map(|pack| pack.time), rules.slots);

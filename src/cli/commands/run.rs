@@ -14,14 +14,14 @@ pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -
     let limits = arguments.working.limits()?;
     block_on(async {
         let prepared = prepare(&arguments.sweep, environment).await?;
-        let engine = arguments.working.engine(&prepared.plan)?;
-        let (store, spec, plan) = prepared.queue(environment).await?;
+        arguments.working.engine(prepared.plan.to_run().next().is_some())?;
+        let (store, plan) = prepared.queue(environment).await?;
         write_error(&summary(&plan, rules(arguments.working.pack, environment)));
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let runner = arguments.working.runner(&store, engine, environment, &limits)?;
+        let runner = arguments.working.runner(&store, Some(&plan), environment, &limits)?;
         let name = plan.name.as_str();
-        let outcome = carry_out(&runner, &plan, spec.notify.as_ref(), &mut stops).await?;
+        let outcome = carry_out(&runner, environment, &mut stops).await?;
         top::show_sweep(&store, name, arguments.json).await?;
         if !arguments.json {
             write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;

@@ -9,8 +9,9 @@ use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
 use crate::job::{Bytes, Seconds};
+use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
-use crate::store::{Store, StoredJob, StoredSample};
+use crate::store::{Store, StoredJob};
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let (job, samples, warnings) = block_on(async {

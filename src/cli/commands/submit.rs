@@ -12,18 +12,20 @@ use crate::cli::models::pull;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::SubmitArguments;
 use crate::job::{Bytes, Value};
-use crate::plan::PACK_MOST;
 use crate::plan::{Plan, hub_models};
+use crate::queue::Observer;
 use crate::report::plan_disk;
-use crate::spec::SweepSpec;
-use crate::store::{Observer, RememberedDigests, Store, StoreError, SweepOrigin, require_room};
+use crate::runner::RunError;
+use crate::scheduler::PACK_MOST;
+use crate::store::{RememberedDigests, Store, StoreError, SweepOrigin, require_room};
+use crate::sweep_file::SweepSpec;
 
 pub(in crate::cli) fn run(
     arguments: &SubmitArguments,
     environment: &Environment,
 ) -> Result<ExitCode, Failure> {
     block_on(async {
-        let (store, _, plan) = prepare(&arguments.sweep, environment).await?.queue(environment).await?;
+        let (store, plan) = prepare(&arguments.sweep, environment).await?.queue(environment).await?;
         let queued = plan.to_run().count();
         store.close().await;
         if arguments.json {
@@ -38,7 +40,6 @@ pub(in crate::cli) fn run(
 
 /// A plan that can be carried out, and nothing of it in the database yet.
 pub(in crate::cli) struct Prepared {
-    pub(in crate::cli) spec: SweepSpec,
     pub(in crate::cli) plan: Plan,
     pub(super) origin: SweepOrigin,
     pub(super) store: Option<Store>,
@@ -80,7 +81,7 @@ pub(in crate::cli) async fn prepare(
         overrides: sweep.set.clone(),
         pinned: pinned(&spec, &plan).into_iter().collect(),
     };
-    Ok(Prepared { spec, plan, origin, store, digests })
+    Ok(Prepared { plan, origin, store, digests })
 }
 
 /// Warns where a sweep of this name was submitted from another file: what that one has and this one lacks is dropped from it.
@@ -124,10 +125,7 @@ fn pinned(spec: &SweepSpec, plan: &Plan) -> Option<(String, String)> {
 
 impl Prepared {
     /// Puts what is missing into the queue. Error: the database's.
-    pub(in crate::cli) async fn queue(
-        self,
-        environment: &Environment,
-    ) -> Result<(Store, SweepSpec, Plan), Failure> {
+    pub(in crate::cli) async fn queue(self, environment: &Environment) -> Result<(Store, Plan), Failure> {
         let store = match self.store {
             Some(store) => store,
             None => Store::open(&environment.db).await?,
@@ -141,8 +139,10 @@ impl Prepared {
                 "warning: adapters and checkpoints need {all}, more than is free in {place}"
             ));
         }
+        let cache = store.results().join("cache");
+        self.plan.write_inputs(&cache).map_err(|source| RunError::Folder { path: cache, source })?;
         store.remember(&self.digests).await?;
         store.submit(&self.plan, &self.origin).await?;
-        Ok((store, self.spec, self.plan))
+        Ok((store, self.plan))
     }
 }

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::checkpoint::Checkpoint;
 use crate::cli::ExitCode;
 use crate::cli::arguments::VerifyArguments;
 use crate::cli::environment::{Environment, block_on};
@@ -13,7 +12,8 @@ use crate::cli::models::local_model;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::session::{Session, tokenizer};
 use crate::job::BaseForm;
-use crate::protocol::{Difference, Event, Order, ProbeOrder};
+use crate::pretrained::Checkpoint;
+use crate::protocol::{CompareOrder, Difference, Event, Order};
 
 /// Texts that any language model knows something about.
 const TEXTS: &[&str] = &[
@@ -106,8 +106,8 @@ pub(super) async fn probe_both(
     let mut found = None;
     for ((model, form, adapter), compare) in [(first, false), (second, true)] {
         session.load(model, form).await?;
-        let order = ProbeOrder { adapter, sequences: sequences.to_vec(), file: file.clone(), compare };
-        if let Event::Probed { difference } = session.carry_out(&Order::Probe(order), |_| Ok(())).await? {
+        let order = CompareOrder { adapter, sequences: sequences.to_vec(), file: file.clone(), compare };
+        if let Event::Probed { difference } = session.carry_out(&Order::Compare(order), |_| Ok(())).await? {
             found = difference;
         }
     }

@@ -15,8 +15,8 @@ pub use message::{Chat, Message};
 pub(super) use row::chat_of;
 
 use super::template::{Part, RenderError};
-use crate::checkpoint::ModelTokenizer;
 use crate::jinja::{Generated, TemplateDate, chat_environment, data, with_tuples, without_generation_tags};
+use crate::pretrained::ModelTokenizer;
 
 /// What stands at the end of a message that the model goes on with, so that it is found in the rendered text.
 const CONTINUED: &str = "LORAGRID GOES ON HERE ";

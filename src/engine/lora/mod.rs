@@ -6,9 +6,9 @@ mod peft;
 
 use std::collections::BTreeMap;
 
-use loragrid::checkpoint::{LayerName, ModelConfig};
 use loragrid::job::{Init, LoraConfig, Variant};
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::pretrained::{LayerName, ModelConfig};
+use loragrid::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
 pub(crate) use active::{Active, Part, merged_weight};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loragrid::checkpoint::{
+use loragrid::pretrained::{
     Activation, BlockForm, LayerForm, LayerName, ModelConfig, NormPlace, Projection, QueryKeyNorm,
 };
 use tch::{Device, Tensor};
@@ -11,7 +11,7 @@ use super::attention::{Attend, Rules};
 use super::group::Group;
 use super::linear::Linear;
 use super::norm::NormWeights;
-use super::rope::Turn;
+use super::rope::Rotation;
 use crate::failure::EngineError;
 use crate::lora::Active;
 use crate::shim::{self, AttentionForm};
@@ -33,7 +33,7 @@ pub(crate) struct Block {
 pub(super) struct PassContext<'a> {
     pub(super) config: &'a ModelConfig,
     /// One for each of the configuration's rotary tables.
-    pub(super) turns: &'a [Turn],
+    pub(super) turns: &'a [Rotation],
     pub(super) adapter: Option<&'a Active<'a>>,
 }
 

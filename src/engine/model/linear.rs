@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use loragrid::checkpoint::{Stored, StoredDType, StoredFourBit};
 use loragrid::job::{Dequantise, Quantize};
+use loragrid::pretrained::{Stored, StoredDType, StoredFourBit};
 use loragrid::quant::{BLOCK, Code, FourBit, NestedAbsmax, quantise};
 use tch::{Device, Kind, Tensor};
 

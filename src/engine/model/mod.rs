@@ -11,7 +11,7 @@ mod norm;
 mod rope;
 mod tree;
 
-use loragrid::checkpoint::{LayerName, ModelConfig};
+use loragrid::pretrained::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
 
 use attention::{Attend, Sequences};
@@ -25,7 +25,7 @@ pub(crate) use linear::FourBitMatrix;
 pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
-use rope::{Frequencies, Turn};
+use rope::{Frequencies, Rotation};
 pub(crate) use tree::{Account, Branch, Kept, Tree};
 
 use crate::lora::Active;
@@ -50,7 +50,7 @@ pub(crate) struct Model {
 /// A pass on its way through the blocks.
 pub(crate) struct Passage<'a> {
     model: &'a Model,
-    turns: Vec<Turn>,
+    turns: Vec<Rotation>,
     batch: &'a Batch,
     adapter: Option<&'a Active<'a>>,
 }

@@ -1,6 +1,6 @@
 //! Rotary positions (Su et al. 2021), in Hugging Face's layout: the two halves of what is turned are the pair's members.
 
-use loragrid::checkpoint::{ModelConfig, Rope, RopeScaling};
+use loragrid::pretrained::{ModelConfig, Rope, RopeScaling};
 use tch::{Device, Kind, Tensor};
 
 /// Frequencies of every table of a model, `[rotary_dim / 2]` each, in single precision whatever the model's dtype (a bf16
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 pub(super) struct Frequencies(Vec<Tensor>);
 
 /// Cosines and sines `[tokens, 1, rotary_dim]` in the compute dtype.
-pub(super) struct Turn {
+pub(super) struct Rotation {
     cos: Tensor,
     sin: Tensor,
 }
@@ -23,12 +23,12 @@ impl Frequencies {
     }
 
     /// The turns of these positions `[tokens]` by each table.
-    pub(super) fn at(&self, positions: &Tensor, kind: Kind) -> Vec<Turn> {
+    pub(super) fn at(&self, positions: &Tensor, kind: Kind) -> Vec<Rotation> {
         let positions = positions.to_kind(Kind::Float);
         let turn = |frequencies: &Tensor| {
             let half = positions.outer(frequencies);
             let phase = Tensor::cat(&[&half, &half], -1).unsqueeze(1);
-            Turn { cos: phase.cos().to_kind(kind), sin: phase.sin().to_kind(kind) }
+            Rotation { cos: phase.cos().to_kind(kind), sin: phase.sin().to_kind(kind) }
         };
         self.0.iter().map(turn).collect()
     }
@@ -56,7 +56,7 @@ fn frequencies(rope: &Rope, turned: i64) -> Tensor {
     }
 }
 
-impl Turn {
+impl Rotation {
     /// Cosines and sines `[tokens, rotary_dim]`.
     pub(super) fn tables(&self) -> (&Tensor, &Tensor) {
         (&self.cos, &self.sin)

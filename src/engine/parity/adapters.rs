@@ -1,9 +1,9 @@
 //! PEFT's own adapter folders.
 
-use loragrid::checkpoint::write_safetensors;
 use loragrid::job::{LayerKind, LoraConfig, Quantize, Scaling, Variant};
-use loragrid::passes::random::{Purpose, Stream};
+use loragrid::pretrained::write_safetensors;
 use loragrid::protocol::{MergeBase, MergeOrder};
+use loragrid::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use super::*;

@@ -25,9 +25,9 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
             let stored = file.read(&format!("{source}.weight")).unwrap();
             // In the dtype of the source: nothing is converted before it is quantised.
             let kind = match stored.elements {
-                loragrid::checkpoint::Elements::F32(_) => Kind::Float,
-                loragrid::checkpoint::Elements::F16(_) => Kind::Half,
-                loragrid::checkpoint::Elements::Bf16(_) => Kind::BFloat16,
+                loragrid::pretrained::Elements::F32(_) => Kind::Float,
+                loragrid::pretrained::Elements::F16(_) => Kind::Half,
+                loragrid::pretrained::Elements::Bf16(_) => Kind::BFloat16,
             };
             let weight = from_stored(&stored, kind, device());
             for (form, code, double) in FORMS {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loragrid::checkpoint::ModelTokenizer;
 use loragrid::data::DataRoots;
 use loragrid::job::{PromptProfile, Softmax};
+use loragrid::pretrained::ModelTokenizer;
 use loragrid::protocol::{ScoreOrder, TaskOrder};
 use loragrid::task::{
-    Catalogue, DocumentValue, EncodedRequest, Request, RequestEncoder, RequestScore, Subset, TaskIndex,
-    aggregate,
+    Catalogue, DocumentValue, EncodedRequest, Request, RequestEncoder, RequestScore, Subset, TaskDocuments,
+    TaskIndex, aggregate, build_documents,
 };
 use tch::Kind;
 
@@ -17,7 +17,7 @@ use super::*;
 use crate::failure::EngineError;
 use crate::interrupt::Pulse;
 use crate::model::Model;
-use crate::score::{TakeOne, Told, Way, score_exactly, score_requests, score_tasks};
+use crate::score::{ScoringEvent, ScoringOptions, TakeOne, score_exactly, score_requests, score_tasks};
 
 /// A request of the reference, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
@@ -30,14 +30,14 @@ fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedReque
 fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<RequestScore>, u64) {
     collected(requests.len(), |take, pulse| {
         let mut take = |_: usize, number, score| take(number, score);
-        score_requests(model, &[None], requests, Way::precise(budget), &mut take, pulse)
+        score_requests(model, &[None], requests, ScoringOptions::precise(budget), &mut take, pulse)
     })
 }
 
 /// As [`walked`], one request at a time.
 fn exact(model: &Model, requests: &[EncodedRequest]) -> (Vec<RequestScore>, u64) {
     collected(requests.len(), |take, pulse| {
-        score_exactly(model, None, requests, Way::precise(1), take, pulse)
+        score_exactly(model, None, requests, ScoringOptions::precise(1), take, pulse)
     })
 }
 
@@ -118,12 +118,26 @@ fn adapters_in_one_walk_answer_as_each_does_alone() {
             Ok(score.log_likelihood.is_finite())
         };
         let mut sign = || Ok(());
-        score_requests(&model, &members, &requests, Way::precise(40), &mut take, &mut Pulse::new(&mut sign))
-            .unwrap();
+        score_requests(
+            &model,
+            &members,
+            &requests,
+            ScoringOptions::precise(40),
+            &mut take,
+            &mut Pulse::new(&mut sign),
+        )
+        .unwrap();
         for (member, adapter) in members.iter().enumerate().filter(|(member, _)| *member != 2) {
             let (alone, _) = collected(requests.len(), |take, pulse| {
                 let mut take = |_: usize, number, score| take(number, score);
-                score_requests(&model, &[*adapter], &requests, Way::precise(1024), &mut take, pulse)
+                score_requests(
+                    &model,
+                    &[*adapter],
+                    &requests,
+                    ScoringOptions::precise(1024),
+                    &mut take,
+                    pulse,
+                )
             });
             for (own, other) in together[member].iter().zip(&alone) {
                 let difference = own.expect("it is answered").log_likelihood - other.log_likelihood;
@@ -231,7 +245,7 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     let model = load(&checkpoint, Storage::DENSE, Kind::BFloat16, device(), &mut || Ok(())).unwrap();
     let requests = [encoded(PromptProfile::LmEval, "It is"), new].concat();
     let likelihoods = |softmax| {
-        let way = Way { token_budget: 1024, softmax };
+        let way = ScoringOptions { token_budget: 1024, softmax };
         let (scores, _) = collected(requests.len(), |take, pulse| {
             let mut take = |_: usize, number, score| take(number, score);
             score_requests(&model, &[None], &requests, way, &mut take, pulse)
@@ -264,11 +278,17 @@ fn the_real_models_scores_equal_lm_evals() {
     let (folder, index, profile) = (Path::new("."), TaskIndex::shipped(), PromptProfile::LmEval);
     let catalogue = Catalogue { folder, roots: &roots, index: &index, profile };
     let expected = json["tasks"].as_object().unwrap();
+    let mut metrics = Vec::new();
     let tasks: Vec<TaskOrder> = expected
         .iter()
         .map(|(name, own)| {
             let subset = Subset::First(own["docs"].as_array().unwrap().len() as u64);
-            TaskOrder { task: catalogue.find(name).unwrap(), subset, done: Default::default() }
+            let task = catalogue.find(name).unwrap();
+            let documents = build_documents(&task, &subset).unwrap();
+            let path = scratch.path().join(format!("{name}.documents"));
+            metrics.push(task.metrics[0]);
+            TaskDocuments::new(task, documents).write(&path).unwrap();
+            TaskOrder { documents: path, done: Default::default() }
         })
         .collect();
     let order = ScoreOrder {
@@ -281,20 +301,20 @@ fn the_real_models_scores_equal_lm_evals() {
     };
     let mut scores = vec![BTreeMap::new(); order.tasks.len()];
     score_tasks(&model, &tokenizer, &[None], &order, |told| {
-        if let Told::Document(_, score) = told {
+        if let ScoringEvent::Document(_, score) = told {
             scores[score.task].insert(score.document, score.metrics[0].clone());
         }
         Ok(())
     })
     .unwrap();
-    for ((wanted, scores), (name, own)) in order.tasks.iter().zip(&scores).zip(expected) {
+    for ((metric, scores), (name, own)) in metrics.iter().zip(&scores).zip(expected) {
         for document in own["docs"].as_array().unwrap() {
             let id = document["doc_id"].as_u64().unwrap() as usize;
             let (score, theirs) = (scores[&id].part(0), document["score"].as_f64().unwrap());
             assert!((score - theirs).abs() < 1e-4, "{name}, document {id}: {score} against {theirs}");
         }
         let values: Vec<DocumentValue> = scores.values().cloned().collect();
-        let value = aggregate(wanted.task.metrics[0], &values).value;
+        let value = aggregate(*metric, &values).value;
         let theirs = own["value"].as_f64().unwrap();
         assert!((value - theirs).abs() < 1e-5, "{name}: {value} against {theirs}");
     }

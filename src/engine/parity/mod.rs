@@ -13,7 +13,7 @@ mod training;
 
 use std::path::{Path, PathBuf};
 
-use loragrid::checkpoint::{Checkpoint, SafetensorsFile};
+use loragrid::pretrained::{Checkpoint, SafetensorsFile};
 use loragrid::protocol::{MergeBase, MergeOrder};
 use tch::{Device, Kind, Tensor};
 

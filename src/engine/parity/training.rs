@@ -1,17 +1,17 @@
 //! Trajectories of trainings against PEFT.
 
-use loragrid::checkpoint::LayerName;
 use loragrid::data::Example;
 use loragrid::job::{
     DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, Quantize, RowOrder, Settings,
     TrainConfig, find_key,
 };
+use loragrid::pretrained::LayerName;
 use tch::{Kind, Tensor};
 
 use super::*;
 use crate::lora::{PairForm, read_form};
 use crate::tensor::to_f32;
-use crate::train::{Member, Run, Told, train};
+use crate::train::{Member, Run, TrainingEvent, train};
 
 const KNOWN: &[&str] = &[
     "lora_adamw",
@@ -161,7 +161,7 @@ impl Trajectory {
         let mut losses = Vec::new();
         let mut members = [Member::new(model, adapter, run)];
         train(model, &mut members, token_budget, &mut |_, told| {
-            if let Told::Step(report) = told {
+            if let TrainingEvent::Step(report) = told {
                 losses.push(report.loss);
             }
             Ok(())
@@ -229,10 +229,7 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
         let (_, gradient) = loss_at(&start.flat);
         let direction = Tensor::from_slice(
             &(0..start.flat.numel() as u64)
-                .map(|n| {
-                    loragrid::passes::random::Stream::new(5, loragrid::passes::random::Purpose::Init, 0)
-                        .normal(n)
-                })
+                .map(|n| loragrid::random::Stream::new(5, loragrid::random::Purpose::Init, 0).normal(n))
                 .collect::<Vec<f64>>(),
         );
         let step = 1e-6;
@@ -354,7 +351,7 @@ fn run_pack(
     }
     let mut ended: Vec<Option<Tensor>> = jobs.iter().map(|_| None).collect();
     train(model, &mut members, token_budget, &mut |number, told| {
-        if let Told::Trained(adapter, ..) = told {
+        if let TrainingEvent::Trained(adapter, ..) = told {
             ended[number] = Some(adapter.flat.copy());
         }
         Ok(())

@@ -8,7 +8,7 @@ use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
 use crate::memory::within_memory;
 use crate::model::{Batch, Branch, Model, Tree};
-use crate::score::{Way, fill, logits_of};
+use crate::score::{ScoringOptions, fill, logits_of};
 
 /// What takes in the score of a sequence, by its number, and says whether to go on.
 pub(crate) type TakeOne<'a> = dyn FnMut(usize, RequestScore) -> Result<bool, EngineError> + 'a;
@@ -18,7 +18,7 @@ pub(crate) fn score_exactly(
     model: &Model,
     adapter: Option<&Adapter>,
     requests: &[EncodedRequest],
-    way: Way,
+    way: ScoringOptions,
     take: &mut TakeOne<'_>,
     pulse: &mut Pulse<'_>,
 ) -> Result<u64, EngineError> {
@@ -34,7 +34,12 @@ pub(crate) fn score_exactly(
     Ok(requests.iter().map(|request| request.input.len() as u64).sum())
 }
 
-fn score(model: &Model, active: Option<&Active<'_>>, request: &EncodedRequest, way: Way) -> RequestScore {
+fn score(
+    model: &Model,
+    active: Option<&Active<'_>>,
+    request: &EncodedRequest,
+    way: ScoringOptions,
+) -> RequestScore {
     let length = request.input.len() as i64;
     let mut branches = vec![Branch { after: None, lengths: vec![length], keep: vec![false] }];
     let mut runs = vec![(0, request.input.as_slice())];

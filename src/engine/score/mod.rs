@@ -6,10 +6,10 @@ mod walk;
 
 use std::cell::RefCell;
 
-use loragrid::checkpoint::ModelTokenizer;
 use loragrid::job::Softmax;
+use loragrid::pretrained::ModelTokenizer;
 use loragrid::protocol::{DocumentScore, ScoreOrder};
-use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, build_documents};
+use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, TaskDocuments};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -26,14 +26,14 @@ pub(crate) use walk::score_requests;
 
 /// How log-likelihoods are computed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Way {
+pub(crate) struct ScoringOptions {
     /// Most tokens of one pass.
     pub(crate) token_budget: usize,
     /// Dtype in which they are made of logits.
     pub(crate) softmax: Softmax,
 }
 
-impl Way {
+impl ScoringOptions {
     /// In single precision or better.
     #[cfg(test)]
     pub(crate) fn precise(token_budget: usize) -> Self {
@@ -60,7 +60,7 @@ impl Way {
 }
 
 /// What scoring tells while it runs.
-pub(crate) enum Told {
+pub(crate) enum ScoringEvent {
     /// A pass was made.
     Pass,
     /// A document's last request is answered by a member.
@@ -98,39 +98,42 @@ pub(crate) fn score_tasks(
     tokenizer: &ModelTokenizer,
     members: &[Option<&Adapter>],
     order: &ScoreOrder,
-    tell: impl FnMut(Told) -> Result<(), EngineError>,
+    tell: impl FnMut(ScoringEvent) -> Result<(), EngineError>,
 ) -> Result<u64, EngineError> {
     let tell = RefCell::new(tell);
-    let mut tally = Tally::new(&order.tasks, members.len(), |member, score| {
-        (tell.borrow_mut())(Told::Document(member, score))
-    });
+    let mut tally =
+        Tally::new(members.len(), |member, score| (tell.borrow_mut())(ScoringEvent::Document(member, score)));
     let mut sequences: Vec<EncodedRequest> = Vec::new();
     let mut signs = LifeSigns::new();
-    for (place, wanted) in order.tasks.iter().enumerate() {
-        let profile = wanted.task.prompting.profile;
+    for wanted in &order.tasks {
+        let TaskDocuments { task, documents, .. } = TaskDocuments::read(&wanted.documents)
+            .ok_or_else(|| EngineError::NoDocuments { path: wanted.documents.display().to_string() })?;
+        tracing::info!("scoring {} by {} of one base", task.name, members.len());
+        let profile = task.prompting.profile;
+        let number = tally.add_task(&task);
         let (most, rows) = (model.config.max_positions as usize, model.config.vocab_size);
         let encoder = RequestEncoder::new(tokenizer, most, rows, profile);
-        for document in build_documents(&wanted.task, &wanted.subset)? {
+        for document in documents {
             if wanted.done.contains(&document.id) {
                 continue;
             }
             // Many documents take as long to encode as a pass, or longer.
-            signs.beat(&mut || (tell.borrow_mut())(Told::Pass))?;
-            let requests = encoder.document(&wanted.task, &document)?;
-            tally.open(place, document, &requests)?;
+            signs.beat(&mut || (tell.borrow_mut())(ScoringEvent::Pass))?;
+            let requests = encoder.document(&task, &document)?;
+            tally.open(number, document, &requests)?;
             sequences.extend(requests.into_iter().flatten());
         }
     }
-    let way = Way { token_budget: order.token_budget, softmax: order.softmax };
+    let way = ScoringOptions { token_budget: order.token_budget, softmax: order.softmax };
     let mut take = |member, sequence, score| match tally.take(member, sequence, score) {
         Ok(()) => Ok(true),
         Err(error @ EngineError::LikelihoodNotFinite { .. }) => {
-            (tell.borrow_mut())(Told::Failed(member, error))?;
+            (tell.borrow_mut())(ScoringEvent::Failed(member, error))?;
             Ok(false)
         }
         Err(error) => Err(error),
     };
-    let mut sign = || (tell.borrow_mut())(Told::Pass);
+    let mut sign = || (tell.borrow_mut())(ScoringEvent::Pass);
     let mut pulse = Pulse::new(&mut sign);
     if order.exact {
         let mut tokens = 0;

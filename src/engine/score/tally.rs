@@ -1,7 +1,7 @@
 //! Documents whose requests are being answered, in whatever order the answers come.
 
-use loragrid::protocol::{DocumentScore, TaskOrder};
-use loragrid::task::{Document, EncodedRequest, RequestScore, score_document};
+use loragrid::protocol::DocumentScore;
+use loragrid::task::{Document, EncodedRequest, Metric, RequestScore, Task, score_document};
 
 use crate::failure::EngineError;
 
@@ -22,8 +22,9 @@ struct Answers {
 }
 
 /// Puts answers to sequences together to documents.
-pub(super) struct Tally<'a, F> {
-    tasks: &'a [TaskOrder],
+pub(super) struct Tally<F> {
+    /// Names and metrics.
+    tasks: Vec<(String, Vec<Metric>)>,
     members: usize,
     open: Vec<Open>,
     /// Document and request of each sequence.
@@ -31,9 +32,16 @@ pub(super) struct Tally<'a, F> {
     report: F,
 }
 
-impl<'a, F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<'a, F> {
-    pub(super) fn new(tasks: &'a [TaskOrder], members: usize, report: F) -> Self {
-        Self { tasks, members, open: Vec::new(), owners: Vec::new(), report }
+impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
+    pub(super) fn new(members: usize, report: F) -> Self {
+        Self { tasks: Vec::new(), members, open: Vec::new(), owners: Vec::new(), report }
+    }
+
+    /// Adds a task; its number.
+    pub(super) fn add_task(&mut self, task: &Task) -> usize {
+        let metrics = task.metrics.iter().map(|metric| metric.metric).collect();
+        self.tasks.push((task.name.clone(), metrics));
+        self.tasks.len() - 1
     }
 
     /// Adds a document, whose sequences come after those that are known. One without any is reported at once: its log-
@@ -67,7 +75,7 @@ impl<'a, F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<'a, F>
         let open = &mut self.open[place];
         if !answer.log_likelihood.is_finite() {
             return Err(EngineError::LikelihoodNotFinite {
-                task: self.tasks[open.task].task.name.clone(),
+                task: self.tasks[open.task].0.clone(),
                 document: open.document.id,
                 value: answer.log_likelihood,
             });
@@ -83,10 +91,9 @@ impl<'a, F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<'a, F>
     fn finish(&mut self, member: usize, place: usize) -> Result<(), EngineError> {
         let open = &mut self.open[place];
         let requests = std::mem::take(&mut open.answers[member].scores);
-        let task = &self.tasks[open.task].task;
-        let metric =
-            |metric: &loragrid::task::TaskMetric| score_document(metric.metric, &open.document, &requests);
-        let metrics = task.metrics.iter().map(metric).collect();
+        let (_, metrics) = &self.tasks[open.task];
+        let metrics =
+            metrics.iter().map(|metric| score_document(*metric, &open.document, &requests)).collect();
         let score = DocumentScore { task: open.task, document: open.document.id, requests, metrics };
         (self.report)(member, score)
     }

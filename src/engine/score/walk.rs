@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use loragrid::passes::trie::{Query, Trie, Want};
 use loragrid::task::{EncodedRequest, RequestScore};
+use loragrid::trie::{Query, Trie, Want};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -13,7 +13,7 @@ use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter, Part};
 use crate::memory::within_memory;
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
-use crate::score::{Take, Way, fill, logits_of};
+use crate::score::{ScoringOptions, Take, fill, logits_of};
 
 /// Rows of logits that are in memory at one time.
 const HEAD_CHUNK: usize = 256;
@@ -28,7 +28,7 @@ pub(crate) fn score_requests(
     model: &Model,
     members: &[Option<&Adapter>],
     requests: &[EncodedRequest],
-    way: Way,
+    way: ScoringOptions,
     take: &mut Take<'_>,
     pulse: &mut Pulse<'_>,
 ) -> Result<u64, EngineError> {
@@ -95,7 +95,7 @@ struct Walk<'a> {
     waiting: Vec<Waiting>,
     /// Keys and values of nodes with children that wait.
     kept: Account,
-    way: Way,
+    way: ScoringOptions,
     answers: Vec<Answers>,
     /// Members and requests whose last token was answered in this pass.
     answered: Vec<(usize, usize)>,
@@ -189,12 +189,16 @@ impl Walk<'_> {
 
     /// Adds the log-probabilities of the tokens that are asked for at the nodes' positions.
     fn ask(&mut self, nodes: &[(usize, usize)], states: &Tensor) -> Result<(), EngineError> {
-        let mut asked: Vec<Asked> = Vec::new();
+        let mut asked: Vec<PendingRequest> = Vec::new();
         let mut start = 0;
         for &(member, node) in nodes {
             let node = &self.trie.nodes[node];
             let row = |want: &Want| (start + want.offset) as i64;
-            asked.extend(node.wants.iter().map(|want| Asked { member, row: row(want), want: *want }));
+            asked.extend(node.wants.iter().map(|want| PendingRequest {
+                member,
+                row: row(want),
+                want: *want,
+            }));
             start += node.tokens.len();
         }
         let mut rows: Vec<(usize, i64)> = asked.iter().map(|asked| (asked.member, asked.row)).collect();
@@ -214,7 +218,7 @@ impl Walk<'_> {
     fn ask_rows(
         &mut self,
         rows: &[(usize, i64)],
-        asked: &[Asked],
+        asked: &[PendingRequest],
         states: &Tensor,
     ) -> Result<(), EngineError> {
         let device = states.device();
@@ -234,7 +238,8 @@ impl Walk<'_> {
         let greedy = logits.argmax(-1, false).index_select(0, &places).eq_tensor(&tokens);
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;
-        for (Asked { member, want, .. }, (value, greedy)) in asked.iter().zip(values.into_iter().zip(greedy))
+        for (PendingRequest { member, want, .. }, (value, greedy)) in
+            asked.iter().zip(values.into_iter().zip(greedy))
         {
             let answers = &mut self.answers[*member];
             let score = &mut answers.scores[want.query];
@@ -250,7 +255,7 @@ impl Walk<'_> {
 }
 
 /// A token that is asked for at a row of the pass.
-struct Asked {
+struct PendingRequest {
     member: usize,
     row: i64,
     want: Want,

@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use loragrid::checkpoint::sync_folder;
 use loragrid::job::{AttemptNumber, Digest};
+use loragrid::pretrained::sync_folder;
 use loragrid::protocol::{StepReport, Trained};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -26,7 +26,7 @@ const PART: usize = 1 << 22;
 
 /// Where a training stands after a step, beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Standing {
+pub(crate) struct TrainingState {
     /// The training key.
     pub(crate) key: Digest,
     /// Steps made.
@@ -48,7 +48,7 @@ pub(crate) struct Standing {
 
 #[derive(Serialize, Deserialize)]
 struct Head {
-    standing: Standing,
+    standing: TrainingState,
     /// Name, kind and number of elements of each tensor.
     tensors: Vec<(String, String, i64)>,
 }
@@ -58,7 +58,7 @@ struct Head {
 pub(crate) fn save(
     folder: &Path,
     attempt: AttemptNumber,
-    standing: &Standing,
+    standing: &TrainingState,
     tensors: &[(&str, &Tensor)],
 ) -> Result<(), EngineError> {
     let path = folder.join(format!("{:010}-{:06}.{ENDING}", standing.step, attempt.0));
@@ -87,7 +87,7 @@ pub(crate) fn load(
     folder: &Path,
     key: Digest,
     mut fill: impl FnMut(&[(String, Tensor)]) -> bool,
-) -> Option<Standing> {
+) -> Option<TrainingState> {
     files(folder).into_iter().find_map(|path| {
         let read = read(&path);
         if read.is_none() {
@@ -207,7 +207,7 @@ fn files_up_to(folder: &Path, attempt: AttemptNumber) -> Vec<PathBuf> {
     files(folder).into_iter().filter(|path| of(path) <= attempt.0).collect()
 }
 
-fn read(path: &Path) -> Option<(Standing, Vec<(String, Tensor)>)> {
+fn read(path: &Path) -> Option<(TrainingState, Vec<(String, Tensor)>)> {
     let file = std::fs::read(path).ok()?;
     let body = whole(&file)?;
     let (length, rest) = body.split_at_checked(8)?;
@@ -247,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    fn standing(step: u64) -> Standing {
+    fn standing(step: u64) -> TrainingState {
         let report = |step| StepReport {
             step,
             steps: 9,
@@ -257,7 +257,7 @@ mod tests {
             tokens: Tokens(7),
             seconds: Seconds(1.5),
         };
-        Standing {
+        TrainingState {
             unvalidated: false,
             key: Digest::of(b"key"),
             step,
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn the_end_of_a_training_is_told_again_only_where_its_file_is_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let Standing { key, reports, .. } = standing(3);
+        let TrainingState { key, reports, .. } = standing(3);
         let trained = Trained {
             steps: 3,
             tokens: Tokens(7),

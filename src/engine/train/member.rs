@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use loragrid::data::Example;
 use loragrid::job::{AttemptNumber, Digest, LoraConfig, Seconds, Tokens, TrainConfig};
-use loragrid::passes::schedule::Shape;
 use loragrid::passes::{Pass, RowSequence, plan_passes, split_rows, token_weights};
 use loragrid::protocol::{StepReport, Trained};
+use loragrid::schedule::Shape;
 use tch::Tensor;
 
-use super::checkpoint::{self, Standing};
+use super::checkpoint::{self, TrainingState};
 use super::loss::{Share, loss_only, zero};
 use super::targets::PassRow;
 use crate::failure::EngineError;
@@ -51,7 +51,7 @@ pub(crate) struct Member<'a> {
     validation: Vec<&'a Example>,
     sequence: RowSequence,
     optimizer: Optimizer,
-    at: Standing,
+    at: TrainingState,
     window: Option<Window<'a>>,
     /// Gradients of all passes of a window add up in single precision, whatever the adapter's dtype.
     gradient: Tensor,
@@ -77,7 +77,7 @@ impl<'a> Member<'a> {
             sequence: RowSequence::new(run.train.order, run.seed, lengths),
             gradient: adapter.flat.to_kind(wide(model.kind)).zeros_like(),
             loss: zero(model.device()),
-            at: Standing::start(key),
+            at: TrainingState::start(key),
             window: None,
             saved: Instant::now(),
             adapter,
@@ -254,7 +254,7 @@ impl<'a> Member<'a> {
 
     /// What is told at the end.
     pub(super) fn trained(&self) -> Trained {
-        let Standing { reports, tokens, seconds, validation_loss, step, .. } = &self.at;
+        let TrainingState { reports, tokens, seconds, validation_loss, step, .. } = &self.at;
         let tenth = &reports[reports.len() - reports.len().div_ceil(10)..];
         Trained {
             steps: *step,
@@ -294,7 +294,7 @@ fn is_finite(tensor: &Tensor) -> bool {
     tensor.norm().double_value(&[]).is_finite()
 }
 
-impl Standing {
+impl TrainingState {
     fn start(key: Digest) -> Self {
         Self {
             key,
@@ -311,7 +311,7 @@ impl Standing {
 
 /// The rows of one optimizer step.
 struct Window<'a> {
-    /// Place in the run of the first row.
+    /// TensorLocation in the run of the first row.
     first: u64,
     examples: Vec<&'a Example>,
     /// Weight of each scored token, by row.

@@ -8,4 +8,4 @@ mod targets;
 
 pub(crate) use checkpoint::{Finished, finish, finished};
 pub(crate) use member::{Checkpoints, Member, Run};
-pub(crate) use pack::{Told, train};
+pub(crate) use pack::{TrainingEvent, train};

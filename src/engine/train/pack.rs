@@ -15,7 +15,7 @@ use crate::memory::within_memory;
 use crate::model::Model;
 
 /// What a training tells of a member while it runs.
-pub(crate) enum Told<'a> {
+pub(crate) enum TrainingEvent<'a> {
     /// It goes on from a checkpoint after this step, with every step before it told again.
     Resumed(u64),
     /// A step was made.
@@ -29,7 +29,7 @@ pub(crate) enum Told<'a> {
 }
 
 /// What hears of a member by its number.
-pub(crate) type Tell<'a> = dyn FnMut(usize, Told<'_>) -> Result<(), EngineError> + 'a;
+pub(crate) type Tell<'a> = dyn FnMut(usize, TrainingEvent<'_>) -> Result<(), EngineError> + 'a;
 
 /// Trains the members' adapters in place; each goes on from its checkpoint, if it has one, and leaves when it has made its
 /// steps or its loss is not finite. Errors: a pass that needs too much memory, a stop (both with a checkpoint of each
@@ -44,10 +44,10 @@ pub(crate) fn train(
     for (number, member) in members.iter_mut().enumerate() {
         if member.resume() {
             let mut signs = LifeSigns::new();
-            let mut beat = || signs.beat(&mut || tell(number, Told::Pass));
+            let mut beat = || signs.beat(&mut || tell(number, TrainingEvent::Pass));
             member.finish_validation(model, token_budget, &mut beat)?;
-            member.reports().iter().try_for_each(|report| tell(number, Told::Step(*report)))?;
-            tell(number, Told::Resumed(member.step()))?;
+            member.reports().iter().try_for_each(|report| tell(number, TrainingEvent::Step(*report)))?;
+            tell(number, TrainingEvent::Resumed(member.step()))?;
         }
         pack.active.push(number);
         pack.open_window(number, member, tell)?;
@@ -81,7 +81,7 @@ impl Pack<'_> {
             order.sort_by_key(|&number| (std::cmp::Reverse(members[number].rows_left()), number));
             let Some(shares) = self.windows.next_pass(&order, self.token_budget) else { return Ok(()) };
             self.pass(members, &shares)?;
-            signs.beat(&mut || tell(0, Told::Pass))?;
+            signs.beat(&mut || tell(0, TrainingEvent::Pass))?;
             for (number, _) in shares {
                 if self.windows.is_covered(number) {
                     self.step(number, &mut members[number], &mut signs, tell)?;
@@ -116,16 +116,16 @@ impl Pack<'_> {
         signs: &mut LifeSigns,
         tell: &mut Tell<'_>,
     ) -> Result<(), EngineError> {
-        let mut beat = || signs.beat(&mut || tell(number, Told::Pass));
+        let mut beat = || signs.beat(&mut || tell(number, TrainingEvent::Pass));
         match member.make_step(self.model, self.token_budget, &mut beat) {
-            Ok(report) => tell(number, Told::Step(report))?,
+            Ok(report) => tell(number, TrainingEvent::Step(report))?,
             Err(
                 error @ (EngineError::LossNotFinite { .. }
                 | EngineError::GradientNotFinite { .. }
                 | EngineError::AdapterNotFinite { .. }),
             ) => {
                 self.leave(number);
-                return tell(number, Told::Failed(error));
+                return tell(number, TrainingEvent::Failed(error));
             }
             Err(error) => return Err(error),
         }
@@ -149,7 +149,7 @@ impl Pack<'_> {
             None => {
                 self.leave(number);
                 let trained = member.trained();
-                tell(number, Told::Trained(member.adapter, trained, member.reports()))
+                tell(number, TrainingEvent::Trained(member.adapter, trained, member.reports()))
             }
         }
     }

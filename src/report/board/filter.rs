@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::view::MetricName;
 use crate::job::{Value, ValueType};
-use crate::spec::{Expression, ExpressionError, Scope};
 use crate::store::{BoardJob, Leaderboard};
+use crate::sweep_file::{Expression, ExpressionError, Scope};
 
 /// A condition that cannot be asked.
 #[derive(Debug, Error)]

@@ -148,21 +148,21 @@ pub fn cells_of(board: &Leaderboard, keys: &[String]) -> Vec<Vec<usize>> {
 
 /// The cells in the view's order.
 pub fn rank_cells(board: &Leaderboard, view: &BoardView, cells: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
-    let mut keyed: Vec<(bool, Place, Vec<usize>)> = cells
+    let mut keyed: Vec<(bool, SortKey, Vec<usize>)> = cells
         .into_iter()
-        .map(|cell| (!board.jobs[cell[0]].is_base, place(board, view, &cell), cell))
+        .map(|cell| (!board.jobs[cell[0]].is_base, sort_key(board, view, &cell), cell))
         .collect();
     keyed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.order(&b.1)));
     keyed.into_iter().map(|(_, _, cell)| cell).collect()
 }
 
 /// Where a cell comes: those without a value last, those that lack a seed before them.
-enum Place {
+enum SortKey {
     Number(u8, f64),
     Value(Option<Value>),
 }
 
-impl Place {
+impl SortKey {
     fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
             (Self::Number(a, x), Self::Number(b, y)) => {
@@ -185,7 +185,7 @@ pub(in crate::report) fn value_order(a: &Value, b: &Value) -> Ordering {
     }
 }
 
-fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
+fn sort_key(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> SortKey {
     let of = |number: &dyn Fn(&BoardJob) -> Option<f64>| {
         let values: Vec<f64> = cell.iter().filter_map(|&at| number(&board.jobs[at])).collect();
         let class = match values.len() {
@@ -195,13 +195,13 @@ fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
         };
         // What is no number is never ranked.
         match mean(&values).filter(|value| value.is_finite()) {
-            Some(value) => Place::Number(class, value),
-            None => Place::Number(2, 0.0),
+            Some(value) => SortKey::Number(class, value),
+            None => SortKey::Number(2, 0.0),
         }
     };
     match &view.sort {
         Sort::Rank => match &view.rank {
-            None => Place::Number(2, 0.0),
+            None => SortKey::Number(2, 0.0),
             Some(MetricName { task, metric }) => {
                 let sign = if metric.higher_is_better() { -1.0 } else { 1.0 };
                 of(&|job| Some(sign * job.ranked_score(task, *metric)?.value))
@@ -215,7 +215,7 @@ fn place(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> Place {
             // Of a row whose jobs differ there is no value.
             let value = board.jobs[cell[0]].settings.get(key);
             let agree = cell.iter().all(|&at| board.jobs[at].settings.get(key) == value);
-            Place::Value(value.filter(|_| agree).cloned())
+            SortKey::Value(value.filter(|_| agree).cloned())
         }
     }
 }
@@ -228,8 +228,8 @@ fn competing<'a>(
 ) -> impl Iterator<Item = (f64, &'a Vec<usize>)> {
     let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
     let own = cells.iter().filter(|cell| view.rank.is_some() && board.jobs[cell[0]].is_cell());
-    own.filter_map(move |cell| match place(board, &by_rank, cell) {
-        Place::Number(0, value) => Some((value, cell)),
+    own.filter_map(move |cell| match sort_key(board, &by_rank, cell) {
+        SortKey::Number(0, value) => Some((value, cell)),
         _ => None,
     })
 }

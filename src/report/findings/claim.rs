@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::spec::Expression;
+use crate::sweep_file::Expression;
 
 /// A file of claims.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -48,7 +48,7 @@ impl Measure {
 
 /// How the second of a pair stands to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum Direction {
     /// Larger by the claim's factor.
     Larger,
     /// Smaller by it.
@@ -73,11 +73,11 @@ pub(super) fn measured_row(
     let Some((a, b)) = mean(&first).zip(mean(&second)) else { return row };
     let standing =
         |(a, b): &(f64, f64)| match (*b >= a * claim.factor && b > a, *a >= b * claim.factor && a > b) {
-            (true, _) => Standing::Larger,
-            (_, true) => Standing::Smaller,
-            _ => Standing::Near,
+            (true, _) => Direction::Larger,
+            (_, true) => Direction::Smaller,
+            _ => Direction::Near,
         };
-    let standings: Vec<Standing> = own.iter().map(standing).collect();
+    let standings: Vec<Direction> = own.iter().map(standing).collect();
     FindingRow {
         first: Some(a),
         second: Some(b),
@@ -88,24 +88,24 @@ pub(super) fn measured_row(
     }
 }
 
-fn judged(claim: &Claim, measure: Measure, standings: &[Standing], missing: usize) -> Outcome {
+fn judged(claim: &Claim, measure: Measure, standings: &[Direction], missing: usize) -> Outcome {
     let (better, worse) = match measure.higher_is_better() {
-        true => (Standing::Larger, Standing::Smaller),
-        false => (Standing::Smaller, Standing::Larger),
+        true => (Direction::Larger, Direction::Smaller),
+        false => (Direction::Smaller, Direction::Larger),
     };
     // Whether a pair is as it is said, and whether it is the other way; neither: it does not tell.
-    let is_said = |own: &Standing| match claim.expect {
-        Expect::Higher => *own == Standing::Larger,
-        Expect::Lower => *own == Standing::Smaller,
+    let is_said = |own: &Direction| match claim.expect {
+        Expect::Higher => *own == Direction::Larger,
+        Expect::Lower => *own == Direction::Smaller,
         Expect::Better => *own == better,
         Expect::Worse => *own == worse,
         Expect::NotBetter => *own != better,
-        Expect::Equal => *own == Standing::Near,
+        Expect::Equal => *own == Direction::Near,
     };
-    let is_denied = |own: &Standing| match claim.expect {
+    let is_denied = |own: &Direction| match claim.expect {
         Expect::NotBetter | Expect::Equal => !is_said(own),
         // Two that did or did not converge are alike, two times are never.
-        _ => !is_said(own) && (*own != Standing::Near || measure == Measure::Converged),
+        _ => !is_said(own) && (*own != Direction::Near || measure == Measure::Converged),
     };
     let (said, denied) = (
         standings.iter().filter(|own| is_said(own)).count(),

@@ -9,7 +9,7 @@ use crate::task::build::Surroundings;
 use crate::task::definition::Task;
 use crate::task::error::TaskError;
 use crate::task::group::{Group, Member};
-use crate::task::index::{Entry, Place, TaskIndex};
+use crate::task::index::{Entry, TaskIndex, TaskLocation};
 use crate::task::yaml::Node;
 
 /// Groups within groups that are followed.
@@ -74,7 +74,7 @@ impl Catalogue<'_> {
         TaskError::Unknown { name: name.to_owned(), nearest: nearest.map(|(_, known)| known.to_owned()) }
     }
 
-    fn task(&self, place: &Place, node: Node) -> Result<Task, TaskError> {
+    fn task(&self, place: &TaskLocation, node: Node) -> Result<Task, TaskError> {
         let file = place.name();
         let roots = self.roots;
         let around = Surroundings { file: &file, folder: self.folder, roots, modules: &self.index.modules };
@@ -132,7 +132,7 @@ impl Builder<'_> {
                 Ok(members)
             }
             None if name.ends_with(".yaml") || name.ends_with(".yml") => {
-                let place = Place::of_file(&self.catalogue.folder.join(name));
+                let place = TaskLocation::of_file(&self.catalogue.folder.join(name));
                 let node = place.node()?;
                 match node.get("group").and_then(Node::scalar) {
                     Some(group) => {
@@ -145,12 +145,12 @@ impl Builder<'_> {
         }
     }
 
-    fn task(&mut self, place: &Place, overrides: &Node) -> Result<Member, TaskError> {
+    fn task(&mut self, place: &TaskLocation, overrides: &Node) -> Result<Member, TaskError> {
         let node = place.node()?.merged(overrides);
         self.built(place, node)
     }
 
-    fn built(&mut self, place: &Place, node: Node) -> Result<Member, TaskError> {
+    fn built(&mut self, place: &TaskLocation, node: Node) -> Result<Member, TaskError> {
         let task = self.catalogue.task(place, node)?;
         let next = self.selection.tasks.len();
         let number = *self.by_name.entry(task.name.clone()).or_insert(next);
@@ -164,7 +164,7 @@ impl Builder<'_> {
         &mut self,
         name: &str,
         node: &Node,
-        place: &Place,
+        place: &TaskLocation,
         overrides: &Node,
         depth: usize,
     ) -> Result<Group, TaskError> {
@@ -197,7 +197,7 @@ impl Builder<'_> {
         &mut self,
         group: &str,
         item: &Node,
-        place: &Place,
+        place: &TaskLocation,
         overrides: &Node,
         depth: usize,
     ) -> Result<Vec<Member>, TaskError> {

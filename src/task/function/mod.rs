@@ -16,7 +16,7 @@ use super::yaml::Function;
 
 /// A function that is carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
+pub enum KnownFunction {
     /// Keeps rows.
     Filter(RowFilter),
     /// The F1 of each class, weighted by how often it is right.
@@ -33,20 +33,20 @@ pub struct Modules {
 
 impl Modules {
     /// What a function is, if it is known.
-    pub(super) fn recognise(&self, function: &Function) -> Option<Known> {
+    pub(super) fn recognise(&self, function: &Function) -> Option<KnownFunction> {
         let (module, name) = function.name.rsplit_once('.')?;
         // Shipped task files have no Python beside them: they name the function itself.
         if module == "native" {
-            return serde_json::from_value(name.into()).ok().map(Known::Native);
+            return serde_json::from_value(name.into()).ok().map(KnownFunction::Native);
         }
         let text = self.text(&function.folder.join(module.replace('.', "/")).with_extension("py"))?;
         if let Some(native) = Native::recognise(&text, name) {
-            return Some(Known::Native(native));
+            return Some(KnownFunction::Native(native));
         }
         if pattern::is_weighted_f1(&text, name) {
-            return Some(Known::WeightedF1);
+            return Some(KnownFunction::WeightedF1);
         }
-        pattern::row_filter(&text, name).map(Known::Filter)
+        pattern::row_filter(&text, name).map(KnownFunction::Filter)
     }
 
     fn text(&self, path: &Path) -> Option<Arc<str>> {

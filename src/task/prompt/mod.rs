@@ -17,7 +17,7 @@ use crate::data::{DataError, Row};
 use crate::python::python_str;
 use field::{Evaluator, whole};
 use gold::{golds, length, true_choices};
-use turn::{Conversation, Turn, delimited};
+use turn::{Conversation, QuestionTurn, delimited};
 
 /// The documents of a task that a subset names. Errors: a field that a row cannot fill (task, document and field named),
 /// documents that cannot be read, none at all, more examples than there are.
@@ -109,7 +109,8 @@ impl<'a> Builder<'a> {
         let (before, is_shown) = self.before(id, row, (shots, prompt.as_str()))?;
         let made = Document { is_shown, ..made };
         let context = |question: &str, delimiter: &str| {
-            let turn = Turn { question, answer: None, prefix: prefix.as_deref(), delimiter, after: "" };
+            let turn =
+                QuestionTurn { question, answer: None, prefix: prefix.as_deref(), delimiter, after: "" };
             let said = self.conversation.context(&before, &turn);
             said.map_err(|reason| self.values.error(id, "chat template", reason))
         };
@@ -182,7 +183,7 @@ impl<'a> Builder<'a> {
         id: usize,
         row: &Row,
         (shots, asked): (&[&Row], Option<&str>),
-    ) -> Result<(Vec<turn::Said>, bool), TaskError> {
+    ) -> Result<(Vec<turn::PromptMessage>, bool), TaskError> {
         let task = self.task;
         let description = self.values.resolved(id, row, "description", &task.description)?;
         let system = task.prompting.system.as_deref().unwrap_or_default();
@@ -190,7 +191,7 @@ impl<'a> Builder<'a> {
         let system = delimited(system, &description, &task.delimiter);
         let (mut said, mut is_shown) = (Vec::new(), false);
         if !system.is_empty() {
-            said.push(turn::Said::system(system));
+            said.push(turn::PromptMessage::system(system));
         }
         for shot in shots {
             let (example, question) = self.example(id, shot)?;
@@ -201,7 +202,7 @@ impl<'a> Builder<'a> {
     }
 
     /// An example with its answer and what stands after it, and its question.
-    fn example(&self, id: usize, row: &Row) -> Result<(Vec<turn::Said>, String), TaskError> {
+    fn example(&self, id: usize, row: &Row) -> Result<(Vec<turn::PromptMessage>, String), TaskError> {
         let (shots, values) = (&self.task.shots, &self.values);
         let fail = |field, reason: String| values.error(id, field, format!("an example: {reason}"));
         let prompt = values.text(id, row, &shots.fields)?;
@@ -232,7 +233,7 @@ impl<'a> Builder<'a> {
                 return Err(fail("doc_to_target", reason));
             }
         };
-        let turn = Turn {
+        let turn = QuestionTurn {
             question: &question,
             answer: answer.as_deref(),
             prefix: prefix.as_deref(),

@@ -6,13 +6,13 @@ use crate::task::prompting::ChatForm;
 
 /// A message, and what stands after it in plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct PromptMessage {
     role: &'static str,
     content: String,
     after: String,
 }
 
-impl Said {
+impl PromptMessage {
     pub(super) fn system(content: String) -> Self {
         Self { role: "system", content, after: String::new() }
     }
@@ -39,7 +39,7 @@ fn seam(before: &str, after: &str) -> bool {
 
 /// A question, with its answer where it is an example.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Turn<'a> {
+pub(super) struct QuestionTurn<'a> {
     pub(super) question: &'a str,
     pub(super) answer: Option<&'a str>,
     /// What the answer begins with.
@@ -50,17 +50,20 @@ pub(super) struct Turn<'a> {
     pub(super) after: &'a str,
 }
 
-impl Turn<'_> {
+impl QuestionTurn<'_> {
     /// The messages of the turn.
-    pub(super) fn said(&self) -> Vec<Said> {
+    pub(super) fn said(&self) -> Vec<PromptMessage> {
         let wanted = match self.prefix {
             Some(prefix) => seam(self.question, prefix),
             None => self.answer.is_some(),
         };
         let after = if wanted { self.delimiter } else { "" }.to_owned();
-        let mut said = vec![Said { role: "user", content: self.question.to_owned(), after }];
-        let answer =
-            |content: String, after: &str| Said { role: "assistant", content, after: after.to_owned() };
+        let mut said = vec![PromptMessage { role: "user", content: self.question.to_owned(), after }];
+        let answer = |content: String, after: &str| PromptMessage {
+            role: "assistant",
+            content,
+            after: after.to_owned(),
+        };
         match (self.answer, self.prefix) {
             (Some(text), prefix) => {
                 said.push(answer(delimited(prefix.unwrap_or_default(), text, " "), self.after));
@@ -90,14 +93,18 @@ impl Conversation {
 
     /// The context of a question after what was said before. Error: the chat template fails, also without the system's
     /// message.
-    pub(super) fn context(&self, before: &[Said], turn: &Turn<'_>) -> Result<String, String> {
+    pub(super) fn context(
+        &self,
+        before: &[PromptMessage],
+        turn: &QuestionTurn<'_>,
+    ) -> Result<String, String> {
         let mut said = before.to_vec();
         said.extend(turn.said());
         let Self::Chat { template, multiturn } = self else {
-            return Ok(said.iter().map(Said::text).collect());
+            return Ok(said.iter().map(PromptMessage::text).collect());
         };
         let mut messages: Vec<Message> =
-            if *multiturn { said.iter().map(Said::message).collect() } else { one_message(said) };
+            if *multiturn { said.iter().map(PromptMessage::message).collect() } else { one_message(said) };
         let render = |messages: &[Message]| {
             let chat = Chat::of(messages.iter().cloned());
             if turn.prefix.is_some() { template.continued(&chat) } else { template.text(&chat, true) }
@@ -116,7 +123,7 @@ impl Conversation {
 }
 
 /// All that is said in one message of the user, but for the system's and the beginning of the last answer.
-fn one_message(mut said: Vec<Said>) -> Vec<Message> {
+fn one_message(mut said: Vec<PromptMessage>) -> Vec<Message> {
     let mut messages = Vec::new();
     if said.first().is_some_and(|first| first.role == "system") {
         messages.push(said.remove(0).message());
@@ -125,7 +132,7 @@ fn one_message(mut said: Vec<Said>) -> Vec<Message> {
     if let Some(last) = said.last_mut() {
         last.after.clear();
     }
-    messages.push(Message::new("user", said.iter().map(Said::text).collect::<String>()));
+    messages.push(Message::new("user", said.iter().map(PromptMessage::text).collect::<String>()));
     messages.extend(beginning.map(|last| last.message()));
     messages
 }
@@ -137,12 +144,12 @@ mod tests {
 
     const CHATML: &str = "{% for m in messages %}<{{m.role}}>{{m.content}}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
 
-    fn shot<'a>(prefix: Option<&'a str>) -> Turn<'a> {
-        Turn { question: "Q: What 3", answer: Some("a3"), prefix, delimiter: " ", after: "\n\n" }
+    fn shot<'a>(prefix: Option<&'a str>) -> QuestionTurn<'a> {
+        QuestionTurn { question: "Q: What 3", answer: Some("a3"), prefix, delimiter: " ", after: "\n\n" }
     }
 
-    fn asked<'a>(prefix: Option<&'a str>) -> Turn<'a> {
-        Turn { question: "Q: What 0", answer: None, prefix, delimiter: " ", after: "" }
+    fn asked<'a>(prefix: Option<&'a str>) -> QuestionTurn<'a> {
+        QuestionTurn { question: "Q: What 0", answer: None, prefix, delimiter: " ", after: "" }
     }
 
     fn chat(template: &str, multiturn: bool) -> Conversation {
@@ -164,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_example_without_an_answer_is_its_question_alone() {
-        let turn = Turn { answer: None, ..shot(None) };
+        let turn = QuestionTurn { answer: None, ..shot(None) };
         assert_eq!(Conversation::Plain.context(&turn.said(), &asked(None)).unwrap(), "Q: What 3Q: What 0");
     }
 
@@ -182,7 +189,8 @@ mod tests {
         let refusing = format!(
             "{{% if messages[0].role == 'system' %}}{{{{ raise_exception('no system') }}}}{{% endif %}}{CHATML}"
         );
-        let text = chat(&refusing, true).context(&[Said::system("S".to_owned())], &asked(None)).unwrap();
+        let text =
+            chat(&refusing, true).context(&[PromptMessage::system("S".to_owned())], &asked(None)).unwrap();
         assert_eq!(text, "<user>Q: What 0<end><assistant>");
         let always = chat("{{ raise_exception('never') }}", true);
         assert_eq!(always.context(&[], &asked(None)), Err("never".to_owned()));

@@ -4,30 +4,36 @@ mod files;
 mod request;
 mod subject;
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use crate::checkpoint::{Checkpoint, ModelTokenizer};
 use crate::cli::ExitCode;
 use crate::cli::arguments::EvalArguments;
 use crate::cli::environment::{Environment, block_on};
 use crate::cli::failure::Failure;
 use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_json, write_line};
+use crate::cli::progress::Display;
 use crate::cli::session::{Session, tokenizer};
+use crate::cli::work::stops;
+use crate::device::{DeviceError, DeviceKind, Inventory, slots};
+use crate::engine_process::find_engine;
 use crate::job::{BaseForm, ScoreKey};
-use crate::protocol::{DocumentScore, Event, Order, ScoreOrder, TaskOrder};
+use crate::orders::{ModelLocation, OrderedModel, OrderedTask};
+use crate::pretrained::{Checkpoint, ModelTokenizer};
+use crate::protocol::DocumentScore;
+use crate::queue::{Record, ScoreRecord, StoredDocument};
 use crate::report::lm_eval::{Evaluation, TaskResult, markdown, results_json};
-use crate::store::{ScoreRecord, Store, StoredDocument};
-use crate::task::Document;
+use crate::runner::{Inputs, Limits, Progress, RunSummary, Runner};
+use crate::scheduler::PACK_MOST;
+use crate::store::Store;
+use crate::task::{Document, TaskDocuments};
+use crate::workspace::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
 pub(super) use files::write_files;
 use request::Request;
 use subject::Subject;
-
-/// Documents that are collected, and how long, before they go into the database together.
-const BATCH: usize = 64;
-const WAIT: Duration = Duration::from_secs(1);
 
 pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let model = local_model(&arguments.model, environment)?;
@@ -40,27 +46,59 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
     let request = Request::read(arguments, environment, &checkpoint, &tokenizer)?;
     let form = Session::form(&arguments.load, arguments.load.quantize);
     let mut values = Vec::new();
-    block_on(async {
-        let store = Store::open(&environment.db).await?;
+    let code = block_on(async {
+        let (mut stops, patience) = stops();
+        let store = Store::open(&environment.db).await?.with(patience);
         let mut digests = store.digests().await?;
         let subjects = Subject::all(arguments, &checkpoint, &tokenizer, form, &mut digests)?;
         let keys = request.keys(&subjects, &mut digests)?;
+        let identity = checkpoint.identity(&tokenizer, &mut digests)?;
         store.remember(&digests).await?;
-        let mut scorer = Scorer { arguments, model: &model, form, store: &store, session: None };
+        let location = ModelLocation::Path(model.clone());
+        let base = OrderedModel { name: arguments.model.clone(), location, identity };
+        let scratch = tempfile::tempdir()?;
+        let wanted = wanted(arguments, &request, (&subjects, &keys), scratch.path())?;
+        let queue = EvaluationQueue::new(store.clone());
+        let runner = runner(arguments, &queue, scratch.path())?;
+        let mut inputs = Inputs::new(scratch.path().to_owned(), environment.hub.cache.clone(), &mut digests);
+        let mut display = Display::new();
+        let mut watch = |progress: Progress| {
+            // An evaluation is no sweep.
+            if !matches!(progress, Progress::SweepStarted { .. }) {
+                display.show(progress);
+            }
+        };
+        let how = (&base, form, arguments.again);
+        let evaluated = evaluate(&runner, how, &wanted, &mut inputs, &mut watch, &mut stops).await;
+        display.finish();
+        let Evaluated { summary, known, documents } = evaluated?;
+        if known > 0 {
+            write_error(&format!("{known} of {documents} documents are scored already"));
+        }
+        if let Some(failure) = failure_of(&summary) {
+            return Err(failure);
+        }
+        if summary.stopped.is_some() {
+            write_error("stopped; the same command goes on where this one ended");
+            return Ok(ExitCode::Interrupted);
+        }
         for (subject, keys) in subjects.iter().zip(&keys) {
-            let began = Instant::now();
-            let (documents, scoring) = scorer.score(subject, &request, keys).await?;
+            let mut documents = Vec::new();
+            for key in keys {
+                documents.push(store.documents(*key).await?);
+            }
             let mut evaluation = evaluation(arguments, &request, subject, form, &checkpoint, &tokenizer);
             evaluation.results = results(&request, documents);
-            evaluation.scoring = scoring;
-            evaluation.seconds = began.elapsed().as_secs_f64();
+            evaluation.scoring = summary.device.0;
+            evaluation.seconds = summary.seconds.0;
             let record = |(result, key): (&TaskResult, &ScoreKey)| {
                 let (task, aggregates) = (result.task.name.clone(), result.aggregates.clone());
-                let documents = result.scores.iter().map(|own| (own.document, own.metrics.clone())).collect();
-                (subject.key.digest(), ScoreRecord { key: *key, task, aggregates, documents })
+                let documents =
+                    result.scores.iter().map(|score| (score.document, score.metrics.clone())).collect();
+                ScoreRecord { key: *key, task, aggregates, documents }
             };
-            let records: Vec<_> = evaluation.results.iter().zip(keys).map(record).collect();
-            store.record_scores(None, &records).await?;
+            let records = evaluation.results.iter().zip(keys).map(record).collect();
+            store.write_record(None, &Record::Scores(subject.key.digest(), records)).await?;
             let value = results_json(&evaluation, arguments.output.is_some());
             if let Some(output) = &arguments.output {
                 write_files(output, &evaluation, &value)?;
@@ -73,104 +111,85 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
             }
         }
         store.close().await;
-        Ok(())
+        Ok(ExitCode::Success)
     })?;
     if arguments.json {
         write_json(&json!({ "evaluations": values }))?;
     }
-    Ok(ExitCode::Success)
+    Ok(code)
 }
 
-/// Scores one subject after another; the engine starts when the first document needs it.
-struct Scorer<'a> {
-    arguments: &'a EvalArguments,
-    model: &'a std::path::Path,
-    form: BaseForm,
-    store: &'a Store,
-    session: Option<Session>,
+/// What is to be scored of each subject; documents are written into a folder.
+fn wanted(
+    arguments: &EvalArguments,
+    request: &Request,
+    (subjects, keys): (&[Subject], &[Vec<ScoreKey>]),
+    folder: &Path,
+) -> Result<Vec<EvaluationSubject>, Failure> {
+    let mut files = Vec::new();
+    for (number, wanted) in request.tasks.iter().enumerate() {
+        let file = format!("{number}.documents");
+        TaskDocuments::new(wanted.task.clone(), wanted.documents.clone()).write(&folder.join(&file))?;
+        files.push(file);
+    }
+    let task = |((wanted, file), key): ((&request::EvalRequest, &String), &ScoreKey)| OrderedTask {
+        task: wanted.task.name.clone(),
+        key: *key,
+        documents: file.clone(),
+        count: wanted.documents.len() as u64,
+        tokens: 0,
+        softmax: arguments.softmax,
+        exact: arguments.exact,
+    };
+    let subject = |(subject, keys): (&Subject, &Vec<ScoreKey>)| EvaluationSubject {
+        label: match &subject.adapter {
+            Some(folder) => folder.display().to_string(),
+            None => arguments.model.clone(),
+        },
+        key: subject.key,
+        adapter: subject.adapter.clone(),
+        tasks: request.tasks.iter().zip(&files).zip(keys).map(task).collect(),
+    };
+    Ok(subjects.iter().zip(keys).map(subject).collect())
 }
 
-impl Scorer<'_> {
-    /// What is stored of each task's documents after all of them are scored, those of an earlier evaluation included; and
-    /// the engine's seconds.
-    async fn score(
-        &mut self,
-        subject: &Subject,
-        request: &Request,
-        keys: &[ScoreKey],
-    ) -> Result<(Vec<Vec<StoredDocument>>, f64), Failure> {
-        let mut tasks = Vec::new();
-        let (mut known, mut all) = (0, 0);
-        for (wanted, key) in request.tasks.iter().zip(keys) {
-            let stored = if self.arguments.again {
-                Default::default()
-            } else {
-                self.store.scored_documents(*key).await?
-            };
-            known += stored.len();
-            all += wanted.documents.len();
-            tasks.push(TaskOrder { task: wanted.task.clone(), subset: wanted.subset.clone(), done: stored });
-        }
-        if known > 0 {
-            write_error(&format!("{known} of {all} documents are scored already"));
-        }
-        let scoring = if known < all { self.order(subject, tasks, keys).await? } else { 0.0 };
-        let mut documents = Vec::new();
-        for key in keys {
-            documents.push(self.store.documents(*key).await?);
-        }
-        Ok((documents, scoring))
-    }
+/// What scores, on the slots of `--device`. Errors: devices that cannot be had, no engine.
+fn runner<'a>(
+    arguments: &EvalArguments,
+    queue: &'a EvaluationQueue,
+    scratch: &Path,
+) -> Result<Runner<'a, EvaluationQueue>, Failure> {
+    let load = &arguments.load;
+    let inventory = Inventory::find();
+    let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error.to_string(), None);
+    let program = std::env::current_exe().ok();
+    let path = std::env::var_os("PATH");
+    Ok(Runner {
+        queue,
+        only: None,
+        engine: find_engine(load.engine.as_deref(), program.as_deref(), path.as_deref())?,
+        slots: slots(&load.device, &inventory, &|| true).map_err(usage)?,
+        device: DeviceKind::named(&load.device, &inventory, &|| true).map_err(usage)?,
+        inventory,
+        results: scratch.to_owned(),
+        limits: Limits::from_environment(),
+        pack: PACK_MOST,
+        keeper: None,
+    })
+}
 
-    /// Has the engine score what is missing, and stores documents as they come. Returns the engine's seconds.
-    async fn order(
-        &mut self,
-        subject: &Subject,
-        tasks: Vec<TaskOrder>,
-        keys: &[ScoreKey],
-    ) -> Result<f64, Failure> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            none => {
-                let mut session = Session::start(&self.arguments.load)?;
-                session.load(self.model, self.form).await?;
-                none.insert(session)
-            }
-        };
-        let order = ScoreOrder {
-            log: session.scratch().join("score.log"),
-            adapters: vec![subject.adapter.clone()],
-            tasks,
-            token_budget: session.token_budget(),
-            exact: self.arguments.exact,
-            softmax: self.arguments.softmax,
-        };
-        session.send(&Order::Score(order)).await?;
-        let mut waiting: Vec<DocumentScore> = Vec::new();
-        let mut since = Instant::now();
-        loop {
-            let event = session.next().await;
-            let ended = !matches!(event, Ok(Event::Document { .. }));
-            if let Ok(Event::Document { score, .. }) = &event {
-                waiting.push(score.clone());
-            }
-            if ended || waiting.len() >= BATCH || since.elapsed() > WAIT {
-                let keyed = waiting.iter().filter_map(|score| Some((*keys.get(score.task)?, score)));
-                self.store.record_documents(None, keyed).await?;
-                waiting.clear();
-                since = Instant::now();
-            }
-            match event? {
-                Event::Scored { seconds, .. } => return Ok(seconds.0),
-                _ => continue,
-            }
-        }
-    }
+/// Why an evaluation has no results, if it failed.
+fn failure_of(summary: &RunSummary) -> Option<Failure> {
+    let failed =
+        summary.failed.iter().chain(&summary.diverged).map(|(label, reason)| (label.clone(), reason));
+    let waiting = summary.waiting.iter().map(|(job, reason)| (job.to_string(), reason));
+    let (_, reason) = failed.chain(waiting).next()?;
+    Some(Failure::new(ExitCode::Model, reason.clone(), None))
 }
 
 /// The results of each task. A document that is stored and not asked for now is left out.
 fn results(request: &Request, stored: Vec<Vec<StoredDocument>>) -> Vec<TaskResult> {
-    let of_task = |(place, (wanted, stored)): (usize, (&request::Wanted, Vec<StoredDocument>))| {
+    let of_task = |(place, (wanted, stored)): (usize, (&request::EvalRequest, Vec<StoredDocument>))| {
         let score = |document: &Document| {
             let found = stored.iter().find(|stored| stored.document == document.id)?.clone();
             let StoredDocument { document, requests, metrics } = found;

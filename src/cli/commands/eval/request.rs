@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::subject::Subject;
-use crate::checkpoint::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::cli::ExitCode;
 use crate::cli::arguments::EvalArguments;
 use crate::cli::data_sets::bring;
@@ -15,13 +14,14 @@ use crate::data::ChatTemplate;
 use crate::jinja::TemplateDate;
 use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
 use crate::plan::task_notes;
+use crate::pretrained::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::task::{
     Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
     TaskIndex, build_documents,
 };
 
 /// A task with the documents that are asked for.
-pub(super) struct Wanted {
+pub(super) struct EvalRequest {
     pub(super) task: Task,
     pub(super) subset: Subset,
     /// Documents that the task has.
@@ -31,7 +31,7 @@ pub(super) struct Wanted {
 
 /// What is asked for.
 pub(super) struct Request {
-    pub(super) tasks: Vec<Wanted>,
+    pub(super) tasks: Vec<EvalRequest>,
     pub(super) roots: Vec<Member>,
     pub(super) prompting: Prompting,
     num_fewshot: Option<u64>,
@@ -67,7 +67,7 @@ impl Request {
                 cut += requests.iter().flatten().filter(|request| request.cut > 0).count();
             }
             task_notes(&task, &documents).iter().for_each(|note| write_error(&format!("warning: {note}")));
-            wanted.push(Wanted { task, subset, original, documents });
+            wanted.push(EvalRequest { task, subset, original, documents });
         }
         if cut > 0 {
             let max = checkpoint.config().max_positions;
@@ -86,7 +86,7 @@ impl Request {
         digests: &mut dyn FileDigests,
     ) -> Result<Vec<Vec<ScoreKey>>, Failure> {
         let mut versions = Vec::new();
-        for Wanted { task, subset, .. } in &self.tasks {
+        for EvalRequest { task, subset, .. } in &self.tasks {
             let mut contents = Vec::new();
             for rows in task.sources() {
                 let Some(here) = &rows.here else { continue };

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::cli::arguments::EvalArguments;
 use crate::cli::failure::Failure;
 use crate::job::{BaseForm, Digest, SubjectKey, canonical_json};
+use crate::pretrained::{Checkpoint, FileDigests, ModelTokenizer};
 
 /// Files of an adapter that decide its scores.
 const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];

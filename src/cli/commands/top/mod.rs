@@ -1,13 +1,13 @@
 //! `loragrid top`
 
-mod asked;
+mod board_query;
 mod pivot;
 
 use std::collections::HashMap;
 
 use serde_json::json;
 
-use self::asked::{Asked, key, named, read_boards};
+use self::board_query::{BoardQuery, key, named, read_boards};
 use self::pivot::show_pivot;
 use crate::cli::ExitCode;
 use crate::cli::environment::{Environment, block_on};
@@ -55,7 +55,7 @@ async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure
     };
     let asked = match first {
         Some(FirstRows { board, all, competing }) => {
-            Asked { known: Some((all, competing)), ..Asked::of(vec![board]) }
+            BoardQuery { known: Some((all, competing)), ..BoardQuery::of(vec![board]) }
         }
         None => read_boards(store, arguments).await?,
     };
@@ -173,7 +173,7 @@ fn view_of(board: &Leaderboard, arguments: &TopArguments) -> Result<BoardView, F
 }
 
 /// Ranks by one metric, reads the scores of the rows that are shown and of the best, and shows them.
-async fn show(store: &Store, mut asked: Asked, arguments: &TopArguments) -> Result<(), Failure> {
+async fn show(store: &Store, mut asked: BoardQuery, arguments: &TopArguments) -> Result<(), Failure> {
     let view = view_of(&asked.board, arguments)?;
     // Of several sweeps everything was read.
     let lazily = asked.sweeps.is_empty() && asked.known.is_none();

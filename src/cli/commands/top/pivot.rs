@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::asked::{Asked, key, named};
+use super::board_query::{BoardQuery, key, named};
 use crate::cli::ExitCode;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, terminal_width, write_json, write_line};
@@ -12,7 +12,7 @@ use crate::store::{ScoresOf, Store};
 
 pub(super) async fn show_pivot(
     store: &Store,
-    Asked { mut board, sweeps, .. }: Asked,
+    BoardQuery { mut board, sweeps, .. }: BoardQuery,
     (rows, columns): (&str, &str),
     arguments: &TopArguments,
 ) -> Result<(), Failure> {

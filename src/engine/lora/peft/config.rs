@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fancy_regex::Regex;
-use loragrid::checkpoint::{LayerName, ModelConfig};
+use loragrid::pretrained::{LayerName, ModelConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -264,7 +264,7 @@ fn pattern<'a>(patterns: Option<&'a Map<String, Json>>, module: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use loragrid::checkpoint::LlamaSizes;
+    use loragrid::pretrained::LlamaSizes;
 
     use super::*;
 

@@ -7,7 +7,7 @@ mod write;
 
 use std::path::Path;
 
-use loragrid::checkpoint::{LayerName, ModelConfig};
+use loragrid::pretrained::{LayerName, ModelConfig};
 
 #[cfg(test)]
 pub(crate) use config::read_form;

@@ -1,0 +1,11 @@
+//! One engine process: start, orders in, events out, death certificate.
+
+mod exit;
+mod find;
+mod groups;
+mod process;
+
+pub use exit::EngineExit;
+pub use find::{EngineNotFound, find_engine, has_cuda};
+pub use groups::{continue_engines, stop_engines};
+pub use process::{Engine, EngineDevice, EngineHandle, WorkerError};

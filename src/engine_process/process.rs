@@ -1,0 +1,218 @@
+//! The process itself.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sched::CpuSet;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::mpsc;
+
+use super::exit::{EngineExit, oom_kills};
+use super::groups::KnownGroup;
+use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
+
+/// Variables that hold secrets of the orchestrator's.
+const SECRETS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
+
+/// Why an engine cannot be started or spoken to.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// It cannot be started.
+    #[error("{} cannot be started: {source}", engine.display())]
+    Start {
+        /// The program.
+        engine: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// What it wrote is no event.
+    #[error("the engine's events are not understood: {0}")]
+    Events(#[from] FrameError),
+}
+
+/// A running engine, of which events are read.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    events: pipe::Receiver,
+    buffer: Vec<u8>,
+    log: PathBuf,
+    /// Bytes of the log that earlier processes wrote.
+    log_start: u64,
+    /// What the kernel's count of killed processes was at the start.
+    oom_kills: u64,
+    _group: KnownGroup,
+}
+
+/// The other half: orders go in, and the process can be killed.
+#[derive(Debug)]
+pub struct EngineHandle {
+    orders: mpsc::UnboundedSender<Vec<u8>>,
+    group: Pid,
+}
+
+/// Where an engine runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineDevice {
+    /// The slot's device, which the engine is told as `LORAGRID_DEVICE`.
+    pub device: String,
+    /// The cores that it may use; all of them where none is named.
+    pub cores: Vec<usize>,
+    /// What it sees of the graphics cards, as `CUDA_VISIBLE_DEVICES`; as this process sees them where it is not named.
+    pub cards: Option<String>,
+}
+
+impl Engine {
+    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`. It dies with this process.
+    /// Error: [`WorkerError::Start`].
+    pub fn start(
+        engine: &Path,
+        log: &Path,
+        place: &EngineDevice,
+    ) -> Result<(Self, EngineHandle), WorkerError> {
+        let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
+        let file = open_log(log).map_err(failed)?;
+        let (log_start, oom_kills) = (file.metadata().map_or(0, |meta| meta.len()), oom_kills());
+        let (ours, theirs) = std::io::pipe().map_err(failed)?;
+        let mut command = std::process::Command::new(engine);
+        command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
+        command.env("LORAGRID_DEVICE", &place.device);
+        // GPUs are numbered as the driver numbers them, and no engine needs a secret.
+        command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        for name in SECRETS {
+            command.env_remove(name);
+        }
+        command.envs(place.cards.iter().map(|cards| ("CUDA_VISIBLE_DEVICES", cards)));
+        let cores = &place.cores;
+        let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
+        command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
+        let mut own = CpuSet::new();
+        // A core beyond what the kernel counts is one that there is not.
+        let pinned = !cores.is_empty() && cores.iter().all(|core| own.set(*core).is_ok());
+        // SAFETY: prctl and sched_setaffinity are system calls that touch nothing of the parent's memory.
+        unsafe {
+            command.pre_exec(move || {
+                if pinned {
+                    nix::sched::sched_setaffinity(Pid::from_raw(0), &own)?;
+                }
+                Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+            });
+        }
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
+        // The command still holds the writing end: while it lives, the reading end never sees the stream's end.
+        drop(command);
+        let orders = child.stdin.take().ok_or_else(|| failed(std::io::Error::other("no standard input")))?;
+        let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
+        let events = pipe::Receiver::from_owned_fd(OwnedFd::from(ours)).map_err(failed)?;
+        let engine = Self {
+            child,
+            events,
+            buffer: Vec::new(),
+            log: log.to_owned(),
+            log_start,
+            oom_kills,
+            _group: KnownGroup::new(group),
+        };
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(write_orders(orders, receiver));
+        let orders = sender;
+        Ok((engine, EngineHandle { orders, group }))
+    }
+
+    /// The next event; `None` when the stream ended, cut or not. Error: bytes that are no event.
+    pub async fn next_event(&mut self) -> Result<Option<Event>, WorkerError> {
+        loop {
+            if let Some(event) = split_frame(&mut self.buffer)? {
+                return Ok(Some(event));
+            }
+            let mut chunk = [0; 64 << 10];
+            match self.events.read(&mut chunk).await {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
+                Err(error) => return Err(FrameError::Io(error).into()),
+            }
+        }
+    }
+
+    /// Kills the process, as one that cannot be understood.
+    pub fn kill(&mut self) {
+        // It may be gone already.
+        let _ = self.child.start_kill();
+    }
+
+    /// Waits for the process's end. `log` is the file that it wrote last.
+    pub async fn death(mut self, log: Option<PathBuf>) -> EngineExit {
+        // It dies before it writes into the log of its job while it loads the model.
+        let (log, from) = match log.filter(|log| log.is_file()) {
+            // The log of an attempt is its own from its first byte on.
+            Some(log) => (log, 0),
+            None => (self.log, self.log_start),
+        };
+        match self.child.wait().await {
+            Ok(status) => EngineExit::of(status, &log, from, self.oom_kills),
+            Err(_) => EngineExit::default(),
+        }
+    }
+}
+
+/// Writes orders until the engine is gone or nobody sends any more; then the engine sees their end.
+async fn write_orders(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = orders.recv().await {
+        if pipe.write_all(&frame).await.is_err() || pipe.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A log that is written at its end. Where the disk is full, lines are lost rather than trainings. Error: any other.
+fn open_log(log: &Path) -> std::io::Result<std::fs::File> {
+    match OpenOptions::new().create(true).append(true).open(log) {
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            OpenOptions::new().write(true).open("/dev/null")
+        }
+        other => other,
+    }
+}
+
+impl EngineHandle {
+    /// Sends an order, without waiting until it is read: an engine that reads nothing holds nobody up. One that died does not read
+    /// it; its death is told by the end of its events. Error: an order that is no frame.
+    pub fn send(&self, order: &Order) -> Result<(), FrameError> {
+        // The task that writes ends with the engine's pipe.
+        let _ = self.orders.send(encode_frame(order)?);
+        Ok(())
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        u32::try_from(self.group.as_raw()).unwrap_or_default()
+    }
+
+    /// Kills the whole process group.
+    pub fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Asks the engine to write down where it is and to end.
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The group may be gone already.
+        if self.group.as_raw() > 0 {
+            let _ = killpg(self.group, signal);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the cells of a grid read: models, tasks and data, each found once.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::blocker::Blocker;
+use super::context::PlanContext;
+use super::data::PlannedData;
+use super::error::PlanError;
+use super::models::PlannedModel;
+use super::planner::Builder;
+use super::samples::PlannedSample;
+use super::tasks::{PlannedGroup, PlannedTask, score_facts};
+use crate::jinja::TemplateDate;
+use crate::job::{EvalConfig, JobConfig};
+use crate::task::{Catalogue, Member, Prompting, Selection};
+
+/// The way in which a job reads its data: one encoding for each.
+pub(super) type EncodingKey = (String, String, TemplateDate, usize, u64, &'static str, &'static str);
+
+/// Where a cell finds its model, its data and its tasks in the plan.
+#[derive(Debug, Clone)]
+pub(super) struct CellInputs {
+    pub(super) model: usize,
+    pub(super) data: usize,
+    pub(super) tasks: Rc<[usize]>,
+}
+
+/// Whether two cells have model, data and tasks in common.
+fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
+    (&a.model, &a.revision, &a.data, &a.template, &a.template_date, &a.eval)
+        == (&b.model, &b.revision, &b.data, &b.template, &b.template_date, &b.eval)
+        && (a.train.max_seq_length, a.train.labels, a.train.overlong)
+            == (b.train.max_seq_length, b.train.labels, b.train.overlong)
+}
+
+impl Builder<'_> {
+    /// Models, tasks and data of every cell, each once; where each cell finds its own.
+    pub(super) fn find_everything(
+        &mut self,
+        configs: &[JobConfig],
+        context: &mut PlanContext<'_>,
+    ) -> Result<Vec<CellInputs>, PlanError> {
+        let folder = self.folder.clone();
+        // Every model first: tasks are encoded by the first that is here.
+        let mut last: Option<&JobConfig> = None;
+        for config in configs {
+            if last.is_none_or(|last| last.model != config.model || last.revision != config.revision) {
+                self.model(&config.model, config.revision.as_deref(), context)?;
+            }
+            last = Some(config);
+        }
+        let trains = self.spec.trains;
+        if let (Some(samples), false) = (&self.spec.samples, trains) {
+            self.samples = PlannedSample::bare(samples);
+        }
+        let mut places: Vec<CellInputs> = Vec::with_capacity(configs.len());
+        for (at, config) in configs.iter().enumerate() {
+            // Neighbours of a grid mostly read the same things.
+            if at > 0 && reads_alike(&configs[at - 1], config) {
+                places.push(places[at - 1].clone());
+            } else {
+                let model = self.by_name[&(config.model.clone(), config.revision.clone())];
+                let tasks = self.evaluation(&config.eval, &folder, context)?;
+                let data = if trains { self.encoded(config, model, &folder, context)? } else { 0 };
+                places.push(CellInputs { model, data, tasks });
+            }
+        }
+        Ok(places)
+    }
+
+    pub(super) fn model(
+        &mut self,
+        name: &str,
+        revision: Option<&str>,
+        context: &mut PlanContext<'_>,
+    ) -> Result<usize, PlanError> {
+        let key = (name.to_owned(), revision.map(str::to_owned));
+        if let Some(known) = self.by_name.get(&key) {
+            return Ok(*known);
+        }
+        let model = PlannedModel::find(name, revision, &self.folder, context)?;
+        if model.local.is_none() {
+            self.blockers.insert(Blocker::Model { name: name.to_owned() });
+        }
+        self.models.push(model);
+        self.by_name.insert(key, self.models.len() - 1);
+        Ok(self.models.len() - 1)
+    }
+
+    /// The places of an evaluation's tasks.
+    fn evaluation(
+        &mut self,
+        eval: &EvalConfig,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<Rc<[usize]>, PlanError> {
+        if let Some(places) = self.by_eval.get(eval) {
+            return Ok(Rc::clone(places));
+        }
+        let mut places = Vec::new();
+        let (roots, index) = (context.roots.clone(), std::sync::Arc::clone(&context.tasks));
+        let catalogue = Catalogue { folder, roots: &roots, index: &index, profile: eval.prompt_profile };
+        let selection = catalogue.select(&eval.tasks)?;
+        for name in selection.tasks.iter().map(|task| &task.name) {
+            self.notes.extend(index.twice(name).map(|files| format!("task {name}: {files}")));
+        }
+        self.columns(&selection);
+        let prompting = Prompting { profile: eval.prompt_profile, ..Prompting::default() };
+        for task in selection.tasks {
+            let same = |known: &PlannedTask| known.task.name == task.name && known.facts == score_facts(eval);
+            if let Some(place) = self.tasks.iter().position(same) {
+                places.push(place);
+                continue;
+            }
+            let task = task.with_shots(eval.num_fewshot).with_prompting(&prompting);
+            let task = PlannedTask::of(task, eval, &self.models, context)?;
+            for rows in task.task.sources().into_iter().filter(|rows| rows.here.is_none()) {
+                let (task, name) = (task.task.name.clone(), rows.name());
+                self.blockers.insert(Blocker::Documents { task, name });
+            }
+            self.tasks.push(task);
+            places.push(self.tasks.len() - 1);
+        }
+        let places: Rc<[usize]> = places.into();
+        self.by_eval.insert(eval.clone(), Rc::clone(&places));
+        Ok(places)
+    }
+
+    /// Notes what the leaderboard shows of an evaluation: each task and each group that takes something over its tasks, as
+    /// they were asked for.
+    fn columns(&mut self, selection: &Selection) {
+        let mut add = |name: &String| {
+            if !self.columns.contains(name) {
+                self.columns.push(name.clone());
+            }
+        };
+        for root in &selection.roots {
+            let group = match root {
+                Member::Task(number) => {
+                    add(&selection.tasks[*number].name);
+                    continue;
+                }
+                Member::Group(group) => group,
+            };
+            let (planned, notes) = PlannedGroup::of(group, &selection.tasks);
+            self.notes.extend(notes);
+            match planned {
+                Some(planned) => {
+                    add(&planned.name);
+                    if !self.groups.contains(&planned) {
+                        self.groups.push(planned);
+                    }
+                }
+                None => group.tasks().into_iter().for_each(|number| add(&selection.tasks[number].name)),
+            }
+        }
+    }
+
+    /// The place of a job's data.
+    fn encoded(
+        &mut self,
+        config: &JobConfig,
+        model: usize,
+        folder: &Path,
+        context: &mut PlanContext<'_>,
+    ) -> Result<usize, PlanError> {
+        let train = &config.train;
+        let (data, template) = (config.data.clone(), config.template.clone());
+        let (labels, overlong) = (train.labels.as_str(), train.overlong.as_str());
+        let way = (data, template, config.template_date, model, train.max_seq_length, labels, overlong);
+        if let Some(place) = self.by_way.get(&way) {
+            return Ok(*place);
+        }
+        // Every job answers the same: what the first data set's template asks.
+        let wanted = self.spec.samples.as_ref().filter(|_| self.data.is_empty());
+        let (data, samples) = PlannedData::find(config, &self.models[model], folder, wanted, context)?;
+        self.samples.extend(samples);
+        if data.encoded.is_none() && self.models[model].local.is_some() {
+            self.blockers.insert(Blocker::Data { name: config.data.clone() });
+        }
+        self.data.push(data);
+        self.by_way.insert(way, self.data.len() - 1);
+        Ok(self.data.len() - 1)
+    }
+}

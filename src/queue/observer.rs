@@ -1,0 +1,68 @@
+//! What one process has seen of others: heartbeats that stopped.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Most time between two looks that counts: longer, and the reader itself was held up, as others may have been by the same.
+const HELD_UP: Duration = Duration::from_secs(5);
+
+/// What one process has seen of the beats of others. A beat is a number that its owner counts up; how long it stood still is
+/// told by the reader's own clock, never by comparing two.
+#[derive(Debug, Default)]
+pub struct Observer {
+    seen: HashMap<(String, i64), Seen>,
+}
+
+/// A beat, since when it stands still as far as was looked, and the last look.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    beat: i64,
+    still: Duration,
+    looked: Instant,
+}
+
+impl Observer {
+    /// Whether an attempt's beat has stood still for longer than `lease`.
+    pub fn is_still(&mut self, job: &str, attempt: i64, beat: i64, lease: Duration) -> bool {
+        self.is_still_at(Instant::now(), (job, attempt), beat, lease)
+    }
+
+    fn is_still_at(&mut self, now: Instant, of: (&str, i64), beat: i64, lease: Duration) -> bool {
+        let new = Seen { beat, still: Duration::ZERO, looked: now };
+        let seen = self.seen.entry((of.0.to_owned(), of.1)).or_insert(new);
+        if seen.beat == beat {
+            seen.still += now.duration_since(seen.looked).min(HELD_UP);
+            seen.looked = now;
+        } else {
+            *seen = new;
+        }
+        seen.still > lease
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_beat_that_stands_still_for_the_whole_lease_is_noticed() {
+        let (mut observer, start) = (Observer::default(), Instant::now());
+        let mut look =
+            |second, beat| observer.is_still_at(start + Duration::from_secs(second), ("job", 1), beat, LEASE);
+        assert!((0..=30).step_by(2).all(|second| !look(second, 7)));
+        assert!(look(32, 7));
+        assert!(!look(34, 8), "it beats again");
+    }
+
+    #[test]
+    fn a_reader_that_was_held_up_itself_does_not_blame_others() {
+        let (mut observer, start) = (Observer::default(), Instant::now());
+        let mut look =
+            |second, beat| observer.is_still_at(start + Duration::from_secs(second), ("job", 1), beat, LEASE);
+        assert!(!look(0, 7));
+        assert!(!look(90, 7), "a database that was locked for a minute and a half held up both");
+        assert!(!look(92, 8));
+    }
+}

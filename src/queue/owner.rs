@@ -1,0 +1,117 @@
+//! Who holds an attempt.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// Who holds an attempt: host, boot, process namespace, process, and the process's start time, so that a reused number is not
+/// taken for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner(String);
+
+/// What tells machines, boots and containers apart in which a process number means something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Realm {
+    host: String,
+    /// Absent in owners that an earlier release wrote.
+    boot: Option<String>,
+    namespace: Option<String>,
+}
+
+impl Owner {
+    /// As the database has it.
+    pub fn from_store(text: String) -> Self {
+        Self(text)
+    }
+
+    /// As the database has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// This process.
+    pub fn this_process() -> Self {
+        let Realm { host, boot, namespace } = Realm::here();
+        let pid = std::process::id();
+        let (boot, namespace) = (boot.unwrap_or_default(), namespace.unwrap_or_default());
+        Self(format!("{host}/{boot}/{namespace}/{pid}/{}", start_time(pid).unwrap_or_default()))
+    }
+
+    /// Whether the process is known to be gone. One of another host, boot or namespace is never known to be: of those only
+    /// the heartbeat speaks. Neither is one that the system hides.
+    pub fn is_dead(&self) -> bool {
+        let parts: Vec<&str> = self.0.split('/').collect();
+        let (realm, pid, started) = match parts.as_slice() {
+            [host, pid, started] => (Realm::of(host, None, None), pid, started),
+            [host, boot, namespace, pid, started] => {
+                (Realm::of(host, Some(boot), Some(namespace)), pid, started)
+            }
+            _ => return true,
+        };
+        let Ok(pid) = pid.parse::<u32>() else { return true };
+        realm.is(&Realm::here()) && is_gone(pid, started)
+    }
+}
+
+impl Realm {
+    fn of(host: &str, boot: Option<&str>, namespace: Option<&str>) -> Self {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        Self { host: host.to_owned(), boot: own(boot), namespace: own(namespace) }
+    }
+
+    fn here() -> Self {
+        let host =
+            nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").ok();
+        // pid:[4026531836]
+        let namespace = namespace
+            .map(|link| link.to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>());
+        Self { host, boot: boot.map(|id| id.trim().to_owned()), namespace }
+    }
+
+    fn is(&self, here: &Self) -> bool {
+        let same = |own: &Option<String>, here: &Option<String>| own.is_none() || own == here;
+        self.host == here.host && same(&self.boot, &here.boot) && same(&self.namespace, &here.namespace)
+    }
+}
+
+/// Whether no process has the number and start time. What another user's process is may be hidden from us: it lives as long as
+/// the kernel knows its number.
+fn is_gone(pid: u32, started: &str) -> bool {
+    let Ok(number) = i32::try_from(pid) else { return true };
+    if nix::sys::signal::kill(Pid::from_raw(number), None) == Err(Errno::ESRCH) {
+        return true;
+    }
+    start_time(pid).is_some_and(|now| now.to_string() != started)
+}
+
+/// Start of a process in clock ticks since boot; `None` if there is none of that number, or it is hidden.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The name in parentheses may hold spaces; the start time is the 20th field after it.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_dead_only_where_it_is_known_to_be_gone() {
+        let own = Owner::this_process();
+        assert!(!own.is_dead());
+        let parts: Vec<&str> = own.0.split('/').collect();
+        let of = |host: &str, boot: &str, namespace: &str, pid: &str, start: &str| {
+            Owner(format!("{host}/{boot}/{namespace}/{pid}/{start}")).is_dead()
+        };
+        let [host, boot, namespace, pid, start] = parts[..] else { panic!("{parts:?}") };
+        assert!(of(host, boot, namespace, pid, "1"), "the number was given to another process");
+        assert!(of(host, boot, namespace, "4194305", start), "no process has that number");
+        assert!(!of("elsewhere", boot, namespace, "4194305", start));
+        assert!(!of(host, "another boot", namespace, "4194305", start));
+        assert!(!of(host, boot, "1", "4194305", start), "a container's process is not seen from here");
+        assert!(Owner(format!("{host}/4194305/7")).is_dead(), "as an earlier release wrote it");
+    }
+}

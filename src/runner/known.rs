@@ -1,0 +1,228 @@
+//! Jobs that the run knows: which are queued, what they need, and the packs in which they run.
+
+use std::collections::{BTreeMap, HashSet};
+use std::rc::Rc;
+
+use super::Progress;
+use super::error::RunError;
+use super::inputs::JobInputs;
+use super::job::Missing;
+use super::run::Running;
+use crate::device::{DeviceKind, pack_rules};
+use crate::job::{Bytes, JobId, JobState, Seconds, Variant};
+use crate::orders::JobOrder;
+use crate::plan::MemoryEstimate;
+use crate::queue::{ActiveJob, AttemptEnd, AttemptResults, Claim, Closing, JobProgress, Queue};
+use crate::scheduler::{Event, PackCandidate, PackKind, TrainingLoad, plan_packs};
+
+/// A job with what it reads.
+pub(super) struct KnownJob {
+    pub(super) order: Rc<JobOrder>,
+    pub(super) inputs: JobInputs,
+    /// The revision of the order.
+    revision: i64,
+}
+
+/// A job that was read just now.
+struct NewJob {
+    id: JobId,
+    candidate: PackCandidate,
+    suspect: bool,
+}
+
+impl<Q: Queue> Running<'_, '_, '_, Q> {
+    /// Looks after `[keep]` before anything starts: a sweep that holds as much disk as it may starts nothing.
+    pub(super) async fn prepare(&mut self) -> Result<(), RunError> {
+        let active = self.active().await?;
+        self.read_new(&active).await?;
+        self.keep_adapters().await.map(drop)
+    }
+
+    /// Jobs that are queued or running, of those that this run is for.
+    async fn active(&self) -> Result<Vec<ActiveJob>, RunError> {
+        let mut active = self.runner.queue.active().await?;
+        if let Some(only) = &self.runner.only {
+            active.retain(|job| only.contains(&job.id));
+        }
+        Ok(active)
+    }
+
+    /// Queues what the queue has queued. `true`: nothing is left to do, or to wait for.
+    pub(super) async fn refill(&mut self) -> Result<bool, RunError> {
+        let active = self.active().await?;
+        let ids: HashSet<&JobId> = active.iter().map(|job| &job.id).collect();
+        self.tally.retain(|job| ids.contains(job));
+        self.read_new(&active).await?;
+        let runnable: HashSet<&JobId> = active
+            .iter()
+            .filter(|job| job.state == JobState::Queued && self.can_run(&job.id))
+            .map(|job| &job.id)
+            .collect();
+        for at in 0..self.packs.len() {
+            let (jobs, needs) = &self.packs[at];
+            let jobs: Vec<JobId> = jobs.iter().filter(|job| runnable.contains(job)).cloned().collect();
+            let Some(first) = jobs.first().and_then(|job| self.jobs.get(job)) else { continue };
+            let (needs, priority) = (*needs, first.order.priority());
+            let effects = self.scheduler.on(Event::Queued { jobs, needs, priority });
+            self.carry_out(effects).await?;
+        }
+        self.tally.report(self.watch);
+        if !self.scheduler.is_idle() {
+            return Ok(false);
+        }
+        if !runnable.is_empty() && self.scheduler.is_out_of_slots() {
+            return Err(RunError::NoDevice(self.last_crash.clone()));
+        }
+        let limits = &self.runner.limits;
+        let running = limits.wait_for_others && active.iter().any(|job| job.state == JobState::Running);
+        Ok(runnable.is_empty() && !running && !limits.forever)
+    }
+
+    /// Whether a job can run here.
+    fn can_run(&self, job: &JobId) -> bool {
+        self.jobs.get(job).is_some_and(|known| !self.full.contains(known.order.sweep()))
+    }
+
+    /// Whether every sweep that is left holds as much disk as it may.
+    pub(super) fn disk_is_full(&self) -> bool {
+        let mut left = self.tally.sweeps_left().peekable();
+        left.peek().is_some() && left.all(|sweep| self.full.contains(sweep))
+    }
+
+    /// Reads the orders of queued jobs that are not known, or that changed; what is missing on this machine keeps a job queued.
+    async fn read_new(&mut self, active: &[ActiveJob]) -> Result<(), RunError> {
+        let is_new = |job: &&ActiveJob| {
+            let known = self.jobs.get(&job.id).is_some_and(|known| known.revision == job.revision);
+            let tried = self.unavailable.get(&job.id).is_some_and(|(revision, _)| *revision == job.revision);
+            job.state == JobState::Queued && !known && !tried
+        };
+        let new: Vec<&ActiveJob> = active.iter().filter(is_new).collect();
+        for job in active.iter().filter(|job| job.state == JobState::Queued) {
+            if let Some(known) = self.jobs.get(&job.id) {
+                self.tally.add(known.order.sweep(), &job.id);
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<JobId> = new.iter().map(|job| job.id.clone()).collect();
+        let by_id: BTreeMap<&JobId, &ActiveJob> = new.iter().map(|job| (&job.id, *job)).collect();
+        let mut missing: BTreeMap<String, Vec<JobId>> = BTreeMap::new();
+        let mut turns: BTreeMap<_, Vec<(u64, NewJob)>> = BTreeMap::new();
+        let mut done: Vec<JobId> = Vec::new();
+        for (order, progress) in self.runner.queue.orders(&ids).await? {
+            let Some(job) = by_id.get(&order.id) else { continue };
+            self.forget(&order.id);
+            let inputs = match self.inputs.of(&order, &progress) {
+                Ok(inputs) => inputs,
+                Err(reason) => {
+                    self.unavailable.insert(order.id.clone(), (job.revision, reason.clone()));
+                    missing.entry(reason).or_default().push(order.id);
+                    continue;
+                }
+            };
+            let order = Rc::new(order);
+            let known = KnownJob { order: Rc::clone(&order), inputs, revision: job.revision };
+            let left = Missing::of(&order, &known.inputs, &progress);
+            if left.is_empty() {
+                done.push(order.id.clone());
+                continue;
+            }
+            let candidate = candidate(&known, &left, &progress, self.runner.device);
+            self.tally.add(order.sweep(), &order.id);
+            let new = NewJob { id: order.id.clone(), candidate, suspect: job.suspect };
+            turns.entry(order.turn()).or_default().push((order.position(), new));
+            self.jobs.insert(order.id.clone(), known);
+        }
+        for mut jobs in turns.into_values() {
+            jobs.sort_by_key(|(position, _)| *position);
+            self.pack(jobs.into_iter().map(|(_, job)| job).collect());
+        }
+        for (reason, jobs) in missing {
+            self.runner.queue.note_waiting(&jobs, &reason).await?;
+            (self.watch)(Progress::Unavailable { jobs: jobs.len(), reason });
+        }
+        self.finish(&done).await?;
+        self.report_total();
+        Ok(())
+    }
+
+    fn report_total(&mut self) {
+        let total = self.tally.jobs();
+        if total != std::mem::replace(&mut self.total, total) {
+            (self.watch)(Progress::Total { jobs: total });
+        }
+    }
+
+    /// Forgets an order that was read before.
+    fn forget(&mut self, job: &JobId) {
+        self.unavailable.remove(job);
+        if self.jobs.remove(job).is_some() {
+            self.packs.iter_mut().for_each(|(jobs, _)| jobs.retain(|other| other != job));
+            self.packs.retain(|(jobs, _)| !jobs.is_empty());
+        }
+    }
+
+    /// Ends queued jobs of which another attempt, or an evaluation, did all that is wanted.
+    async fn finish(&mut self, jobs: &[JobId]) -> Result<(), RunError> {
+        let Some(slot) = self.runner.slots.first().filter(|_| !jobs.is_empty()) else { return Ok(()) };
+        let claim = Claim { jobs, owner: &self.owner, slot, token_budget: slot.token_budget };
+        let claimed = self.runner.queue.advance(&[], Some(claim)).await?.claimed;
+        let closing = Closing::End(AttemptEnd::Finished, Box::<AttemptResults>::default());
+        let nothing = crate::job::Digest::of(b"");
+        let closings: Vec<_> =
+            claimed.into_iter().map(|attempt| (attempt, nothing, closing.clone())).collect();
+        self.runner.queue.advance(&closings, None).await?;
+        Ok(())
+    }
+
+    /// Adds the packs of jobs whose turn is the same. Jobs that may have taken their process with them go alone, and behind the
+    /// others.
+    fn pack(&mut self, jobs: Vec<NewJob>) {
+        let rules = pack_rules(&self.runner.slots, self.runner.pack);
+        let candidates: Vec<PackCandidate> = jobs.iter().map(|job| job.candidate.clone()).collect();
+        let mut alone = Vec::new();
+        for pack in plan_packs(&candidates, rules) {
+            let (suspects, others): (Vec<usize>, Vec<usize>) =
+                pack.jobs.into_iter().partition(|&at| jobs[at].suspect);
+            let ids = |places: &[usize]| places.iter().map(|&at| jobs[at].id.clone()).collect::<Vec<JobId>>();
+            alone.extend(suspects.iter().map(|at| (ids(&[*at]), pack.memory)));
+            if !others.is_empty() {
+                self.packs.push((ids(&others), pack.memory));
+            }
+        }
+        self.packs.append(&mut alone);
+    }
+}
+
+/// A job as the pack planner sees it.
+fn candidate(known: &KnownJob, left: &Missing, progress: &JobProgress, device: DeviceKind) -> PackCandidate {
+    let (order, config) = (&known.order, known.order.config().filter(|_| left.trains));
+    let memory = known.order.config().map(|config| {
+        let longest = order.longest_row();
+        MemoryEstimate::of(&known.inputs.model.config, &config.train, &config.lora, (device, longest))
+    });
+    let unscored = known.inputs.tasks.iter().filter(|(task, ..)| !progress.scored.contains(&task.key));
+    let score_tokens: u64 = unscored.map(|(task, ..)| task.tokens).sum();
+    let train_tokens = if left.trains { order.train_tokens } else { 0 };
+    // Scoring goes forward only.
+    let tokens = train_tokens as f64 + score_tokens as f64 / 3.0;
+    PackCandidate {
+        kind: PackKind {
+            model: order.model.identity,
+            form: order.form,
+            trains: left.trains,
+            checkpointing: config.is_some_and(|config| config.train.gradient_checkpointing),
+            slow: config.is_some_and(|config| config.lora.variant == Variant::Dora),
+            alone: config.filter(|config| config.train.strict).map(|_| order.id.clone()),
+        },
+        time: Seconds(tokens / order.tokens_per_second.max(1e-9)),
+        shared: memory.map_or(Bytes(0), |memory| memory.shared()),
+        adapter: memory.map_or(Bytes(0), |memory| Bytes(memory.adapter.0 + memory.optimizer.0)),
+        training: config.zip(memory).map(|(config, memory)| TrainingLoad {
+            steps: config.train.steps(),
+            tokens: order.train_tokens,
+            weights: memory.weights,
+        }),
+    }
+}

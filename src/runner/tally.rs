@@ -1,0 +1,162 @@
+//! What a run came to, sweep by sweep.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::Progress;
+use super::summary::{RunSummary, Stopped};
+use crate::job::{JobId, Seconds};
+use crate::queue::AttemptEnd;
+
+/// What the jobs of each sweep came to so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    sweeps: BTreeMap<String, SweepTally>,
+}
+
+#[derive(Debug)]
+struct SweepTally {
+    /// Jobs that are still to end here.
+    left: BTreeSet<JobId>,
+    /// When its first job began.
+    began: Option<Instant>,
+    summary: RunSummary,
+    /// Whether its end was reported.
+    ended: bool,
+}
+
+impl Tally {
+    /// Notes a queued job of a sweep. `true`: it is new.
+    pub(super) fn add(&mut self, sweep: &str, job: &JobId) -> bool {
+        let tally = self.sweeps.entry(sweep.to_owned()).or_insert_with(|| SweepTally {
+            left: BTreeSet::new(),
+            began: None,
+            summary: RunSummary::default(),
+            ended: false,
+        });
+        tally.left.insert(job.clone())
+    }
+
+    /// Notes that a job begins; the first one of a sweep is reported.
+    pub(super) fn start(&mut self, sweep: &str, job: &JobId, watch: &mut dyn FnMut(Progress)) {
+        self.add(sweep, job);
+        let Some(tally) = self.sweeps.get_mut(sweep) else { return };
+        if tally.began.is_none() {
+            tally.began = Some(Instant::now());
+            watch(Progress::SweepStarted { sweep: sweep.to_owned(), jobs: tally.left.len() });
+        }
+    }
+
+    /// Notes how an attempt ended.
+    pub(super) fn end(&mut self, sweep: &str, job: &JobId, label: &str, end: &AttemptEnd) {
+        let Some(tally) = self.sweeps.get_mut(sweep) else { return };
+        let summary = &mut tally.summary;
+        match end {
+            AttemptEnd::Finished => summary.finished += 1,
+            AttemptEnd::Failed(reason) => summary.failed.push((label.to_owned(), reason.clone())),
+            AttemptEnd::Diverged(reason) => summary.diverged.push((label.to_owned(), reason.clone())),
+            AttemptEnd::Requeued(_) => {
+                summary.requeued += 1;
+                return;
+            }
+        }
+        tally.left.remove(job);
+    }
+
+    /// Notes that a job was taken from its attempt.
+    pub(super) fn let_go(&mut self, sweep: &str, job: &JobId) {
+        if let Some(tally) = self.sweeps.get_mut(sweep) {
+            tally.summary.let_go += 1;
+            tally.left.remove(job);
+        }
+    }
+
+    /// Notes the time in which a slot worked at jobs of a sweep, in seconds.
+    pub(super) fn work(&mut self, sweep: &str, seconds: f64) {
+        if let Some(tally) = self.sweeps.get_mut(sweep) {
+            tally.summary.device.0 += seconds;
+        }
+    }
+
+    /// Keeps of the jobs that are left those that are active.
+    pub(super) fn retain(&mut self, is_active: impl Fn(&JobId) -> bool) {
+        self.sweeps.values_mut().for_each(|tally| tally.left.retain(&is_active));
+    }
+
+    /// Reports sweeps of which nothing is left.
+    pub(super) fn report(&mut self, watch: &mut dyn FnMut(Progress)) {
+        for (sweep, tally) in &mut self.sweeps {
+            if tally.left.is_empty() && !tally.ended {
+                tally.close(sweep, None, watch);
+            } else if !tally.left.is_empty() {
+                tally.ended = false;
+            }
+        }
+    }
+
+    /// The whole run, whose sweeps are reported that have begun and not ended.
+    pub(super) fn close(
+        &mut self,
+        stopped: Option<Stopped>,
+        trouble: &str,
+        watch: &mut dyn FnMut(Progress),
+    ) -> RunSummary {
+        let mut all = RunSummary { stopped, trouble: trouble.to_owned(), ..RunSummary::default() };
+        for (sweep, tally) in &mut self.sweeps {
+            trouble.clone_into(&mut tally.summary.trouble);
+            if !tally.ended {
+                tally.close(sweep, stopped, watch);
+            }
+            all.finished += tally.summary.finished;
+            all.failed.extend(tally.summary.failed.iter().cloned());
+            all.diverged.extend(tally.summary.diverged.iter().cloned());
+            all.requeued += tally.summary.requeued;
+            all.let_go += tally.summary.let_go;
+            all.device.0 += tally.summary.device.0;
+        }
+        all
+    }
+
+    /// Reports that no sweep can go on.
+    pub(super) fn fail(&mut self, error: &str, watch: &mut dyn FnMut(Progress)) {
+        for (sweep, tally) in self.sweeps.iter().filter(|(_, tally)| tally.began.is_some() && !tally.ended) {
+            watch(Progress::SweepFailed {
+                sweep: sweep.clone(),
+                jobs: tally.left.len(),
+                error: error.to_owned(),
+            });
+        }
+    }
+
+    /// Every sweep of the run.
+    pub(super) fn sweeps(&self) -> impl Iterator<Item = &str> {
+        self.sweeps.keys().map(String::as_str)
+    }
+
+    /// Sweeps of which jobs are left.
+    pub(super) fn sweeps_left(&self) -> impl Iterator<Item = &str> {
+        self.sweeps.iter().filter(|(_, tally)| !tally.left.is_empty()).map(|(sweep, _)| sweep.as_str())
+    }
+
+    /// Jobs of all sweeps, those that ended included.
+    pub(super) fn jobs(&self) -> usize {
+        let ended =
+            |summary: &RunSummary| summary.finished as usize + summary.failed.len() + summary.diverged.len();
+        self.sweeps.values().map(|tally| tally.left.len() + ended(&tally.summary)).sum()
+    }
+
+    /// Jobs that failed or diverged, of all sweeps.
+    pub(super) fn failures(&self) -> usize {
+        self.sweeps.values().map(|tally| tally.summary.failed.len() + tally.summary.diverged.len()).sum()
+    }
+}
+
+impl SweepTally {
+    fn close(&mut self, sweep: &str, stopped: Option<Stopped>, watch: &mut dyn FnMut(Progress)) {
+        self.ended = true;
+        let Some(began) = self.began else { return };
+        self.summary.seconds = Seconds(began.elapsed().as_secs_f64());
+        self.summary.stopped = stopped;
+        watch(Progress::SweepEnded { sweep: sweep.to_owned(), summary: Box::new(self.summary.clone()) });
+    }
+}

@@ -1,0 +1,131 @@
+//! The queue in SQLite. Every change of a job's state is one that [`JobState::after`] allows: the states from which a statement may
+//! start are written into it.
+
+mod attempts;
+mod leases;
+mod orders;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::error::StoreError;
+use super::heartbeat::Heartbeat;
+use super::open::Store;
+use crate::job::{Digest, JobId, JobState, ScoreKey, Transition};
+use crate::orders::JobOrder;
+use crate::queue::{
+    ActiveJob, Advanced, Attempt, Claim, Closing, Fence, JobProgress, Observer, Owner, Queue, QueueError,
+    Record, StoredDocument, Submission, Taken,
+};
+
+pub(super) use leases::read_attempt;
+pub(super) use orders::{drop_wants, put_order};
+
+impl From<StoreError> for QueueError {
+    fn from(error: StoreError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+/// The states from which a transition may start, as an SQL list.
+pub(super) fn quoted(transition: Transition) -> String {
+    let words: Vec<String> =
+        transition.sources().iter().map(|state| format!("'{}'", state.as_str())).collect();
+    words.join(", ")
+}
+
+impl Queue for Store {
+    type Heartbeat = Heartbeat;
+
+    async fn submit(&self, sweep: &str, jobs: &[Submission], dropped: &[JobId]) -> Result<(), QueueError> {
+        let mut tx = self.begin().await?;
+        orders::drop_wants(&mut tx, sweep, dropped).await?;
+        for submission in jobs {
+            orders::insert_bare(&mut tx, submission).await?;
+            orders::put_order(&mut tx, submission).await?;
+        }
+        Ok(tx.commit().await.map_err(StoreError::from)?)
+    }
+
+    async fn active(&self) -> Result<Vec<ActiveJob>, QueueError> {
+        Ok(self.active_jobs().await?)
+    }
+
+    async fn orders(&self, jobs: &[JobId]) -> Result<Vec<(JobOrder, JobProgress)>, QueueError> {
+        Ok(self.read_orders(jobs).await?)
+    }
+
+    async fn progress(&self, order: &JobOrder) -> Result<JobProgress, QueueError> {
+        Ok(self.progress_of(order).await?)
+    }
+
+    async fn advance(
+        &self,
+        closings: &[(Attempt, Digest, Closing)],
+        claim: Option<Claim<'_>>,
+    ) -> Result<Advanced, QueueError> {
+        let mut tx = self.begin().await?;
+        let mut advanced = Advanced::default();
+        for (attempt, subject, closing) in closings {
+            advanced.closed.push(attempts::close(&mut tx, attempt, *subject, closing).await?);
+        }
+        if let Some(claim) = claim {
+            advanced.claimed = attempts::claim(&mut tx, &claim).await?;
+        }
+        tx.commit().await.map_err(StoreError::from)?;
+        Ok(advanced)
+    }
+
+    async fn record(&self, attempt: &Attempt, record: &Record) -> Result<Fence, QueueError> {
+        match self.write_record(Some(attempt), record).await {
+            Ok(()) => Ok(Fence::Held),
+            Err(StoreError::Fenced { .. }) => Ok(Fence::Broken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn documents(&self, key: ScoreKey) -> Result<Vec<StoredDocument>, QueueError> {
+        Ok(Self::documents(self, key).await?)
+    }
+
+    async fn fate(&self, attempt: &Attempt) -> Result<Option<Taken>, QueueError> {
+        let query = sqlx::query("SELECT state, attempt FROM jobs WHERE id = $1");
+        let row = query.bind(attempt.job.as_str()).fetch_one(&self.pool).await.map_err(StoreError::from)?;
+        let state = super::job_details::read_state(&row, 0)?;
+        let number: i64 = row.try_get(1).map_err(StoreError::from)?;
+        let held = state == JobState::Running && number == i64::from(attempt.number.0);
+        Ok((!held).then(|| Taken::by(state)))
+    }
+
+    async fn recover(&self, observer: &mut Observer, lease: Duration) -> Result<usize, QueueError> {
+        Ok(Self::recover(self, observer, lease).await?)
+    }
+
+    async fn move_jobs(
+        &self,
+        jobs: &[JobId],
+        transition: Transition,
+        reason: Option<&str>,
+    ) -> Result<Vec<JobId>, QueueError> {
+        Ok(Self::move_jobs(self, jobs, transition, reason).await?)
+    }
+
+    async fn note_waiting(&self, jobs: &[JobId], reason: &str) -> Result<(), QueueError> {
+        Ok(Self::note_waiting(self, jobs, reason).await?)
+    }
+
+    async fn changes(&self) -> Result<i64, QueueError> {
+        Ok(self.data_version().await?)
+    }
+
+    async fn reach(&self) -> Result<(), QueueError> {
+        Ok(Self::reach(self).await?)
+    }
+
+    fn heartbeat(&self, owner: &Owner) -> Self::Heartbeat {
+        Heartbeat::start(self, owner.clone())
+    }
+}

@@ -1,0 +1,217 @@
+//! Orders in the rows of jobs, and what of them is done.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+
+use super::quoted;
+use crate::job::{JobId, JobState, Transition};
+use crate::orders::{JobOrder, OrderedWork};
+use crate::queue::suspicion::is_suspect;
+use crate::queue::{ActiveJob, JobProgress, Submission};
+use crate::store::error::StoreError;
+use crate::store::job_details::read_state;
+use crate::store::now_ms;
+use crate::store::open::Store;
+use crate::store::sweeps::read_digest;
+
+/// Jobs of one statement.
+const CHUNK: usize = 400;
+
+/// The row of a job of which nothing but its order is known.
+pub(super) async fn insert_bare(
+    tx: &mut Transaction<'_, Sqlite>,
+    Submission { order, is_done }: &Submission,
+) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "INSERT INTO jobs (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, '{}', 0, $7) ON CONFLICT (id) DO NOTHING",
+    );
+    let state = if *is_done { JobState::Done } else { JobState::Queued };
+    insert
+        .bind(order.id.as_str())
+        .bind(order.key().to_string())
+        .bind(match order.work {
+            OrderedWork::Base | OrderedWork::Adapter { .. } => "base",
+            OrderedWork::Train { .. } => "train",
+        })
+        .bind(state.as_str())
+        .bind(order.model.identity.0.to_string())
+        .bind(order.form.dtype.as_str())
+        .bind(now_ms())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Puts an order into the row of its job, with what other sweeps want by the order so far, and queues a job that ended and lacks
+/// something.
+pub(in crate::store) async fn put_order(
+    tx: &mut Transaction<'_, Sqlite>,
+    Submission { order, is_done }: &Submission,
+) -> Result<(), StoreError> {
+    let select = sqlx::query("SELECT job_order FROM jobs WHERE id = $1").bind(order.id.as_str());
+    let earlier: Option<String> = select.fetch_one(&mut **tx).await?.try_get(0)?;
+    let order = match earlier {
+        Some(text) => order.clone().joined(parse(&text)?),
+        None => order.clone(),
+    };
+    write_order(tx, &order).await?;
+    if !is_done {
+        let sources = quoted(Transition::Reopen);
+        let reopen =
+            format!("UPDATE jobs SET state = $1, reason = NULL WHERE id = $2 AND state IN ({sources})");
+        let reopen = sqlx::query(AssertSqlSafe(reopen.as_str())).bind(JobState::Queued.as_str());
+        reopen.bind(order.id.as_str()).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Takes a sweep's wants out of the orders of jobs that it has no longer.
+pub(in crate::store) async fn drop_wants(
+    tx: &mut Transaction<'_, Sqlite>,
+    sweep: &str,
+    dropped: &[JobId],
+) -> Result<(), StoreError> {
+    for job in dropped {
+        let select = sqlx::query("SELECT job_order FROM jobs WHERE id = $1").bind(job.as_str());
+        let Some(row) = select.fetch_optional(&mut **tx).await? else { continue };
+        let Some(text) = row.try_get::<Option<String>, _>(0)? else { continue };
+        let mut order = parse(&text)?;
+        if order.sweeps.remove(sweep).is_some() {
+            write_order(tx, &order).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_order(tx: &mut Transaction<'_, Sqlite>, order: &JobOrder) -> Result<(), StoreError> {
+    let text = serde_json::to_string(order)
+        .map_err(|error| StoreError::Value { what: "an order", value: error.to_string() })?;
+    // Read back before it is written: an order that cannot be read would never run.
+    assert!(
+        serde_json::from_str::<JobOrder>(&text).is_ok_and(|read| read == *order),
+        "an order reads back as itself"
+    );
+    let update =
+        sqlx::query("UPDATE jobs SET job_order = $1, wanted = $2, revision = revision + 1 WHERE id = $3");
+    update.bind(text).bind(order.sweeps.len() as i64).bind(order.id.as_str()).execute(&mut **tx).await?;
+    Ok(())
+}
+
+fn parse(text: &str) -> Result<JobOrder, StoreError> {
+    serde_json::from_str(text).map_err(|_| StoreError::Value { what: "an order", value: text.to_owned() })
+}
+
+impl Store {
+    pub(super) async fn active_jobs(&self) -> Result<Vec<ActiveJob>, StoreError> {
+        let query = sqlx::query(
+            "SELECT j.id, j.state, j.revision,
+                    (SELECT a.reason FROM job_attempts a WHERE a.job_id = j.id AND a.attempt = j.attempt)
+             FROM jobs j WHERE j.state IN ('queued', 'running') AND j.wanted > 0",
+        );
+        let mut active = Vec::new();
+        for row in query.fetch_all(&self.pool).await? {
+            let (state, reason): (_, Option<String>) = (read_state(&row, 1)?, row.try_get(3)?);
+            active.push(ActiveJob {
+                id: JobId::from_store(row.try_get(0)?),
+                state,
+                revision: row.try_get(2)?,
+                suspect: state == JobState::Queued && reason.as_deref().is_some_and(is_suspect),
+            });
+        }
+        Ok(active)
+    }
+
+    /// Queued jobs of an earlier release, which have no order, in the newest version of a sweep: their sweeps' names.
+    pub async fn sweeps_without_orders(&self) -> Result<Vec<String>, StoreError> {
+        let query = sqlx::query_scalar(
+            "SELECT s.name FROM sweeps s
+             JOIN (SELECT sweep_id, MAX(version) AS version, MAX(created_ms) AS created_ms
+                   FROM sweep_versions GROUP BY sweep_id) v ON v.sweep_id = s.id
+             WHERE EXISTS (SELECT 1 FROM sweep_jobs sj JOIN jobs j ON j.id = sj.job_id
+                           WHERE sj.sweep_id = s.id AND sj.version = v.version AND j.state = 'queued'
+                           AND j.job_order IS NULL)
+             ORDER BY v.created_ms, s.id",
+        );
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// Those of the jobs that have no order.
+    pub async fn without_orders(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let bare = sqlx::query_scalar("SELECT id FROM jobs WHERE job_order IS NULL");
+        let bare: std::collections::HashSet<String> = bare.fetch_all(&self.pool).await?.into_iter().collect();
+        Ok(jobs.iter().filter(|job| bare.contains(job.as_str())).cloned().collect())
+    }
+
+    pub(super) async fn read_orders(
+        &self,
+        jobs: &[JobId],
+    ) -> Result<Vec<(JobOrder, JobProgress)>, StoreError> {
+        let mut read = Vec::with_capacity(jobs.len());
+        for chunk in jobs.chunks(CHUNK) {
+            let mut orders = Vec::with_capacity(chunk.len());
+            let ids: Vec<&str> = chunk.iter().map(JobId::as_str).collect();
+            for row in
+                self.select_in("SELECT job_order FROM jobs WHERE job_order IS NOT NULL AND id", &ids).await?
+            {
+                orders.push(parse(&row.try_get::<String, _>(0)?)?);
+            }
+            let mut done = self.done_of(&orders).await?;
+            read.extend(orders.into_iter().map(|order| {
+                let progress = done.remove(&order.key().to_string()).unwrap_or_default();
+                (order, progress)
+            }));
+        }
+        Ok(read)
+    }
+
+    /// What is done of some jobs, by their subjects; documents are left out.
+    async fn done_of(&self, orders: &[JobOrder]) -> Result<HashMap<String, JobProgress>, StoreError> {
+        let subjects: Vec<String> = orders.iter().map(|order| order.key().to_string()).collect();
+        let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+        let mut done: HashMap<String, JobProgress> = HashMap::new();
+        let trainings = "SELECT subject, adapter_removed IS NOT NULL FROM trainings WHERE subject";
+        for row in self.select_in(trainings, &subjects).await? {
+            let (subject, removed): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+            let is_there = !removed && self.adapter_folder(&subject).is_dir();
+            let progress = done.entry(subject).or_default();
+            (progress.trained, progress.removed) = (is_there, !is_there);
+        }
+        let scores = "SELECT DISTINCT subject, score_key FROM task_scores WHERE subject";
+        for row in self.select_in(scores, &subjects).await? {
+            let key = crate::job::ScoreKey(read_digest(&row, 1)?);
+            done.entry(row.try_get(0)?).or_default().scored.insert(key);
+        }
+        let samples = "SELECT subject, sample_key FROM sample_texts WHERE subject";
+        for row in self.select_in(samples, &subjects).await? {
+            let key = read_digest(&row, 1)?;
+            done.entry(row.try_get(0)?).or_default().sampled.insert(key);
+        }
+        Ok(done)
+    }
+
+    pub(super) async fn progress_of(&self, order: &JobOrder) -> Result<JobProgress, StoreError> {
+        let mut done = self.done_of(std::slice::from_ref(order)).await?;
+        let mut progress = done.remove(&order.key().to_string()).unwrap_or_default();
+        for task in order.tasks().filter(|task| !progress.scored.contains(&task.key)) {
+            progress.documents.insert(task.key, self.scored_documents(task.key).await?);
+        }
+        Ok(progress)
+    }
+
+    /// The rows of a statement that ends with a column whose value is one of these.
+    async fn select_in(
+        &self,
+        statement: &str,
+        values: &[&str],
+    ) -> Result<Vec<sqlx::sqlite::SqliteRow>, StoreError> {
+        let marks = vec!["?"; values.len()].join(", ");
+        let statement = format!("{statement} IN ({marks})");
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for value in values {
+            query = query.bind(*value);
+        }
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+}

@@ -1,0 +1,187 @@
+//! A checked sweep file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::{Problem, SpecError};
+use super::expression::Expression;
+use super::source::SourceText;
+use crate::job::{Bytes, Key, Settings, SweepName, Value};
+
+/// An axis: a key and the values that it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// The key.
+    pub key: &'static Key,
+    /// Its values, checked and distinct, at least one.
+    pub values: Vec<Value>,
+    /// Its place in the text.
+    pub span: Range<usize>,
+}
+
+/// Keys that vary together: one axis whose values are rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Zip {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Each key with its values, all equally many.
+    pub columns: Vec<(&'static Key, Vec<Value>)>,
+    /// Its place in the text.
+    pub span: Range<usize>,
+}
+
+impl Zip {
+    /// How many rows it has.
+    pub fn len(&self) -> usize {
+        self.columns.first().map_or(0, |(_, values)| values.len())
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A key that is computed from others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derive {
+    /// The key.
+    pub key: &'static Key,
+    /// How.
+    pub expression: Expression,
+    /// The expression as written.
+    pub text: Arc<str>,
+    /// Its place in the text.
+    pub span: Range<usize>,
+}
+
+/// An expression that is true or false.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The expression.
+    pub expression: Expression,
+    /// As written.
+    pub text: String,
+    /// Its place in the text.
+    pub span: Range<usize>,
+}
+
+/// Values for the cells in which a condition holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct When {
+    /// The condition.
+    pub condition: Condition,
+    /// The keys and their values.
+    pub set: Vec<(&'static Key, Value)>,
+    /// Line of the rule, counted from 1.
+    pub line: usize,
+}
+
+/// Which adapters stay on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAdapters {
+    /// Every one.
+    All,
+    /// Those of the best n cells by the objective.
+    Best(u64),
+    /// None, once it is scored.
+    None,
+}
+
+/// What stays on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Which adapters.
+    pub adapters: KeepAdapters,
+    /// Most disk of the whole sweep.
+    pub max_disk: Option<Bytes>,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { adapters: KeepAdapters::All, max_disk: None }
+    }
+}
+
+/// Tasks that only `best --final` scores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinalEval {
+    /// Their names.
+    pub eval: Vec<String>,
+}
+
+/// Prompts that the base model and every job answer greedily.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SampleSpec {
+    /// The prompts.
+    pub prompts: Vec<String>,
+    /// So many rows of those kept for validation.
+    pub rows: u64,
+    /// Most tokens of an answer.
+    pub max_tokens: u64,
+}
+
+/// Whom to tell. Secrets are named, never written in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    /// A command that reads the event as JSON on its standard input.
+    pub command: Option<String>,
+    /// The environment variable that holds a webhook's address.
+    pub webhook_env: Option<String>,
+    /// The events; all of them where none is named.
+    pub on: Vec<String>,
+}
+
+/// A checked sweep file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SweepSpec {
+    /// The sweep's name.
+    pub name: SweepName,
+    /// The file's text.
+    pub source: SourceText,
+    /// What the root and the sections set.
+    pub settings: Settings,
+    /// Whether adapters are trained; `train = false` only evaluates.
+    pub trains: bool,
+    /// The axes, in the file's order; the last varies fastest.
+    pub axes: Vec<Axis>,
+    /// Paired axes, after the plain ones.
+    pub zips: Vec<Zip>,
+    /// Rules that set keys, in the file's order.
+    pub when: Vec<When>,
+    /// Derived keys, each after those that it needs.
+    pub derive: Vec<Derive>,
+    /// Cells that are left out.
+    pub exclude: Vec<Condition>,
+    /// What stays on disk.
+    pub keep: Keep,
+    /// Tasks for the winner.
+    pub final_eval: Option<FinalEval>,
+    /// Prompts to answer.
+    pub samples: Option<SampleSpec>,
+    /// Whom to tell.
+    pub notify: Option<Notify>,
+    /// Local files of data sets, by the name that the file or a task uses; relative to the file's folder.
+    pub data_sets: BTreeMap<String, PathBuf>,
+}
+
+impl SweepSpec {
+    /// The folder that relative paths of the file start from.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.source.path().parent().map(std::path::Path::to_owned).unwrap_or_default();
+        if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
+    }
+
+    /// A problem of this file, as an error.
+    pub fn error(&self, problem: Problem, span: Range<usize>) -> SpecError {
+        SpecError::Problems { source_text: Box::new(self.source.clone()), problems: vec![(problem, span)] }
+    }
+
+    /// Keys that axes and pairs vary, in the order of the grid: the last varies fastest.
+    pub fn varied(&self) -> Vec<&'static str> {
+        let paired = self.zips.iter().flat_map(|zip| zip.columns.iter().map(|(key, _)| key.path));
+        self.axes.iter().map(|axis| axis.key.path).chain(paired).collect()
+    }
+}

@@ -381,7 +381,7 @@ fn a_sweep_over_a_hub_id_pulls_it_before_it_runs() {
     assert!(stderr(&plan).contains("loragrid model pull org/tiny"), "{}", stderr(&plan));
     let run = command(&["run", "sweep.toml", "--engine", env!("CARGO_BIN_EXE_fake-engine")]);
     assert!(run.status.success(), "{}", stderr(&run));
-    assert!(stderr(&run).contains("org/tiny is no path here: pulling it"), "{}", stderr(&run));
+    assert!(stderr(&run).contains("downloading org/tiny from"), "{}", stderr(&run));
 }
 
 /// A data set as the hub serves it: tables of the Parquet revision, and a file of its main one.

@@ -42,3 +42,5 @@ mod support;
 mod terminal;
 #[cfg(feature = "fake-engine")]
 mod winner;
+#[cfg(feature = "fake-engine")]
+mod workspace;

@@ -11,6 +11,7 @@ use super::queue_arguments::{
 pub(super) use super::result_arguments::*;
 use super::work::WorkingArguments;
 use crate::scheduler::PACK_MOST;
+use crate::workspace::SweepRequest;
 use clap::{Args, Parser, Subcommand};
 
 /// Run a sweep of LoRA finetunings as one program.
@@ -191,6 +192,15 @@ pub(super) struct SweepArguments {
     /// A folder of task files, which come before those that are shipped
     #[arg(long, value_name = "DIR")]
     pub(super) include_path: Option<PathBuf>,
+}
+
+impl SweepArguments {
+    /// The sweep that they name.
+    pub(super) fn request(&self) -> SweepRequest {
+        let (file, overrides, include_path) =
+            (self.file.clone(), self.set.clone(), self.include_path.clone());
+        SweepRequest { file, overrides, include_path }
+    }
 }
 
 #[derive(Debug, Args)]

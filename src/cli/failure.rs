@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::exit_code::ExitCode;
 use super::output::{ascii_only, in_ascii, terminal_width, write_error};
 use crate::data::DataError;
+use crate::device::DeviceError;
 use crate::engine_process::EngineNotFound;
 use crate::hub::HubError;
 use crate::plan::{Blocker, PlanError};
@@ -18,6 +19,7 @@ use crate::runner::RunError;
 use crate::store::{StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SourceText, SpecError};
 use crate::task::TaskError;
+use crate::workspace::WorkspaceError;
 
 /// What the user is told when a command cannot do its work.
 #[derive(Debug)]
@@ -58,11 +60,6 @@ impl Failure {
     /// A problem of `--set`.
     pub(super) fn of_override(problem: &Problem) -> Self {
         Self::new(ExitCode::Usage, format!("--set: {problem}"), problem.help())
-    }
-
-    /// What went wrong first, without its help.
-    pub(super) fn message(&self) -> &str {
-        self.details.first().map_or("", |detail| detail.message.as_str())
     }
 
     /// A plan that cannot run, with everything that is missing; `None` if nothing is.
@@ -324,6 +321,66 @@ impl From<StoreError> for Failure {
 impl From<EngineNotFound> for Failure {
     fn from(error: EngineNotFound) -> Self {
         Self::new(ExitCode::NoEngine, error.to_string(), None)
+    }
+}
+
+impl From<WorkspaceError> for Failure {
+    fn from(error: WorkspaceError) -> Self {
+        let message = error.to_string();
+        match error {
+            WorkspaceError::SweepFile(error) => error.into(),
+            WorkspaceError::Override(problem) => Self::of_override(&problem),
+            WorkspaceError::StoredSweepFile(error) => error.into(),
+            WorkspaceError::Plan(error) => error.into(),
+            WorkspaceError::Data(error) => error.into(),
+            WorkspaceError::Task(error) => error.into(),
+            WorkspaceError::Model(error) => error.into(),
+            WorkspaceError::Hub(error) => error.into(),
+            WorkspaceError::Store(error) => error.into(),
+            WorkspaceError::Queue(error) => error.into(),
+            WorkspaceError::Run(error) => error.into(),
+            WorkspaceError::Device(error) => error.into(),
+            WorkspaceError::Engine(error) => error.into(),
+            WorkspaceError::Rows { name, source } => {
+                let help = format!("{}; or {}", source.help(), DataError::NotLocal { name }.help());
+                Self::new(ExitCode::Task, message, help)
+            }
+            WorkspaceError::Blocked(blockers) => {
+                Self::of_blockers(&blockers).unwrap_or_else(|| Self::new(ExitCode::Blocked, message, None))
+            }
+            WorkspaceError::NotUtf8(_) => {
+                let help = "rename the folder, or name a database in another one with --db".to_owned();
+                Self::new(ExitCode::Usage, message, help)
+            }
+            WorkspaceError::NoJobs(_) => {
+                let help = "`loragrid status` lists the sweeps with their jobs".to_owned();
+                Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::NoResults(_) => {
+                Self::new(ExitCode::NotFound, message, "`loragrid work` runs what is queued".to_owned())
+            }
+            WorkspaceError::NoObjective(_) | WorkspaceError::NoWinner { .. } => {
+                let help = "`loragrid top` shows where each run stands; `loragrid work` goes on".to_owned();
+                Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::NotScored { job, .. } => {
+                let help = format!("`loragrid explain {job}` says why; compare it when it is scored");
+                Self::new(ExitCode::NotFound, message, help)
+            }
+        }
+    }
+}
+
+impl From<DeviceError> for Failure {
+    fn from(error: DeviceError) -> Self {
+        let help = match &error {
+            DeviceError::Mig { .. } => "name other GPUs with --devices, or --devices cpu",
+            DeviceError::Visible { .. } => {
+                "name each GPU once, by its number or its whole UUID; `nvidia-smi -L` lists them"
+            }
+            _ => "write auto, cpu, cpu:N for N slots, or cuda:0,2",
+        };
+        Self::new(ExitCode::Usage, error.to_string(), help.to_owned())
     }
 }
 

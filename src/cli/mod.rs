@@ -2,18 +2,16 @@
 
 mod arguments;
 mod commands;
-mod data_sets;
+mod downloads;
 mod environment;
 mod exit_code;
 mod failure;
 mod job_names;
 mod model_arguments;
-mod models;
 mod notify;
 mod output;
 mod progress;
 mod queue_arguments;
-mod replan;
 mod result_arguments;
 mod session;
 mod work;
@@ -23,7 +21,7 @@ pub use exit_code::ExitCode;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
-use environment::Environment;
+use environment::workspace_of;
 
 /// Reads the arguments, runs the command, prints its error if it has one.
 pub fn main() -> std::process::ExitCode {
@@ -36,43 +34,43 @@ pub fn main() -> std::process::ExitCode {
         }
     };
     start_log();
-    let environment = Environment::read(&arguments);
+    let workspace = workspace_of(&arguments);
     let json = arguments.command.json();
     let result = match &arguments.command {
-        Command::Plan(command) => commands::plan::run(command, &environment),
-        Command::Submit(command) => commands::submit::run(command, &environment),
-        Command::Work(command) => commands::work::run(command, &environment),
-        Command::Pause(command) => commands::control::pause(command, &environment),
-        Command::Resume(command) => commands::control::resume(command, &environment),
-        Command::Cancel(command) => commands::control::cancel(command, &environment),
-        Command::Logs(command) => commands::logs::run(command, &environment),
-        Command::Explain(command) => commands::explain::run(command, &environment),
-        Command::Sweep(command) => commands::sweep::run(command, &environment),
-        Command::Gc(command) => commands::gc::run(command, &environment),
-        Command::Db(command) => commands::db::run(command, &environment),
-        Command::Doctor(command) => commands::doctor::run(command, &environment),
-        Command::Clone(command) => commands::clone::run(command, &environment),
-        Command::Retry(command) => commands::control::retry(command, &environment),
-        Command::Run(command) => commands::run::run(command, &environment),
-        Command::Top(command) => commands::top::run(command, &environment),
-        Command::Status(command) => commands::status::run(command, &environment),
-        Command::Show(command) => commands::show::run(command, &environment),
-        Command::Compare(command) => commands::compare::run(command, &environment),
-        Command::Effects(command) => commands::effects::run(command, &environment),
-        Command::Best(command) => commands::best::run(command, &environment),
-        Command::Findings(command) => commands::findings::run(command, &environment),
-        Command::Report(command) => commands::report::run(command, &environment),
-        Command::Export(command) => commands::export::run(command, &environment),
-        Command::Query(command) => commands::query::run(command, &environment),
-        Command::Data(command) => commands::data::run(command, &environment),
-        Command::Eval(command) => commands::eval::run(command, &environment),
-        Command::Import(command) => commands::import::run(command, &environment),
-        Command::Task(command) => commands::task::run(command, &environment),
-        Command::Model(command) => commands::model::run(command, &environment),
-        Command::Merge(command) => commands::merge::run(command, &environment),
-        Command::Verify(command) => commands::verify::run(command, &environment),
-        Command::Generate(command) => commands::generate::run(command, &environment),
-        Command::Chat(command) => commands::chat::run(command, &environment),
+        Command::Plan(command) => commands::plan::run(command, &workspace),
+        Command::Submit(command) => commands::submit::run(command, &workspace),
+        Command::Work(command) => commands::work::run(command, &workspace),
+        Command::Pause(command) => commands::control::pause(command, &workspace),
+        Command::Resume(command) => commands::control::resume(command, &workspace),
+        Command::Cancel(command) => commands::control::cancel(command, &workspace),
+        Command::Logs(command) => commands::logs::run(command, &workspace),
+        Command::Explain(command) => commands::explain::run(command, &workspace),
+        Command::Sweep(command) => commands::sweep::run(command, &workspace),
+        Command::Gc(command) => commands::gc::run(command, &workspace),
+        Command::Db(command) => commands::db::run(command, &workspace),
+        Command::Doctor(command) => commands::doctor::run(command, &workspace),
+        Command::Clone(command) => commands::clone::run(command, &workspace),
+        Command::Retry(command) => commands::control::retry(command, &workspace),
+        Command::Run(command) => commands::run::run(command, &workspace),
+        Command::Top(command) => commands::top::run(command, &workspace),
+        Command::Status(command) => commands::status::run(command, &workspace),
+        Command::Show(command) => commands::show::run(command, &workspace),
+        Command::Compare(command) => commands::compare::run(command, &workspace),
+        Command::Effects(command) => commands::effects::run(command, &workspace),
+        Command::Best(command) => commands::best::run(command, &workspace),
+        Command::Findings(command) => commands::findings::run(command, &workspace),
+        Command::Report(command) => commands::report::run(command, &workspace),
+        Command::Export(command) => commands::export::run(command, &workspace),
+        Command::Query(command) => commands::query::run(command, &workspace),
+        Command::Data(command) => commands::data::run(command, &workspace),
+        Command::Eval(command) => commands::eval::run(command, &workspace),
+        Command::Import(command) => commands::import::run(command, &workspace),
+        Command::Task(command) => commands::task::run(command, &workspace),
+        Command::Model(command) => commands::model::run(command, &workspace),
+        Command::Merge(command) => commands::merge::run(command, &workspace),
+        Command::Verify(command) => commands::verify::run(command, &workspace),
+        Command::Generate(command) => commands::generate::run(command, &workspace),
+        Command::Chat(command) => commands::chat::run(command, &workspace),
         Command::Init(command) => commands::init::run(command),
         Command::Keys(command) => commands::keys::run(command),
         Command::Completions(command) => commands::completions::run(command),

@@ -9,20 +9,16 @@ use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::environment::Environment;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::notify::{SweepEvent, notify};
 use super::output::write_error;
 use super::progress::Display;
-use crate::device::Inventory;
-use crate::engine_process::{continue_engines, find_engine, stop_engines};
-use crate::job::JobId;
-use crate::plan::Plan;
-use crate::queue::Queue;
-use crate::runner::{Inputs, Keeper, Limits, Progress, RunSummary, Runner, Stopped};
+use crate::engine_process::{continue_engines, stop_engines};
+use crate::runner::{Limits, Progress, RunSummary, Stopped};
 use crate::scheduler::PACK_MOST;
 use crate::store::{Patience, Store};
+use crate::workspace::{WorkRequest, Workspace};
 
 /// How and for how long jobs are run.
 #[derive(Debug, Args)]
@@ -48,39 +44,6 @@ pub(super) struct WorkingArguments {
 }
 
 impl WorkingArguments {
-    /// The engine, where one is needed. Error: it is not found.
-    pub(super) fn engine(&self, is_needed: bool) -> Result<PathBuf, Failure> {
-        if !is_needed {
-            return Ok(PathBuf::new());
-        }
-        let program = std::env::current_exe().ok();
-        let path = std::env::var_os("PATH");
-        Ok(find_engine(self.engine.as_deref(), program.as_deref(), path.as_deref())?)
-    }
-
-    /// What runs jobs of a database: those of a plan, or every one. Errors: devices that cannot be had, no engine.
-    pub(super) fn runner<'a>(
-        &self,
-        store: &'a Store,
-        plan: Option<&Plan>,
-        environment: &Environment,
-        limits: &Limits,
-    ) -> Result<Runner<'a, Store>, Failure> {
-        let inventory = Inventory::find();
-        Ok(Runner {
-            queue: store,
-            only: plan.map(|plan| plan.jobs.iter().map(|job| job.id.clone()).collect()),
-            engine: self.engine(plan.is_none_or(|plan| plan.to_run().next().is_some()))?,
-            slots: environment.slots(&inventory)?,
-            device: environment.device_kind()?,
-            inventory,
-            results: environment.results(),
-            limits: limits.clone(),
-            pack: self.pack as usize,
-            keeper: Some(Keeper { store }),
-        })
-    }
-
     /// How long to go on, from now. Error: a time that is none.
     pub(super) fn limits(&self) -> Result<Limits, Failure> {
         let wrong = |text: &str, help: &str| {
@@ -185,6 +148,14 @@ pub(super) fn plan_interruptibly<T>(plan: impl FnOnce() -> T) -> T {
     planned
 }
 
+/// The same for a call that reads the database meanwhile.
+pub(super) async fn planning<T>(call: impl Future<Output = T>) -> T {
+    IS_PLANNING.store(true, Ordering::SeqCst);
+    let planned = call.await;
+    IS_PLANNING.store(false, Ordering::SeqCst);
+    planned
+}
+
 /// Ends this process as the signal would, had nobody listened to it.
 fn end_by(own: Signal) {
     // SAFETY: the default action of a signal runs no code of this process.
@@ -200,19 +171,13 @@ fn ignores(signal: i32) -> bool {
     mask >> (signal - 1) & 1 == 1
 }
 
-/// Runs jobs, and reports how they ended. Error: the run's.
+/// Runs jobs, shows progress, and reports how they ended. Error: the run's.
 pub(super) async fn carry_out(
-    runner: &Runner<'_, Store>,
-    environment: &Environment,
+    store: &Store,
+    workspace: &Workspace,
+    request: WorkRequest,
     stops: &mut mpsc::Receiver<()>,
 ) -> Result<RunSummary, Failure> {
-    let store = runner.queue;
-    let mut digests = store.digests().await?;
-    let mut inputs = Inputs::new(runner.results.join("cache"), environment.hub.cache.clone(), &mut digests);
-    let queued: Vec<JobId> = store.active().await?.into_iter().map(|job| job.id).collect();
-    let orders = store.orders(&queued).await?;
-    plan_interruptibly(|| inputs.open_models(orders.iter().map(|(order, _)| order)));
-    drop(orders);
     let mut display = Display::new();
     let (news, sweeps) = mpsc::unbounded_channel();
     let shown = &mut display;
@@ -224,7 +189,8 @@ pub(super) async fn carry_out(
             let _ = SweepEvent::of(&progress).map(|event| news.send(event));
             shown.show(progress);
         };
-        runner.run(&mut inputs, &mut watch, stops).await
+        let open = |open: &mut dyn FnMut()| plan_interruptibly(open);
+        workspace.work(store, request, open, &mut watch, stops).await
     };
     let (outcome, ()) = tokio::join!(run, notify(sweeps, store));
     let lost = display.finish();
@@ -232,8 +198,7 @@ pub(super) async fn carry_out(
         tracing::debug!(lost, "progress that the terminal did not take");
     }
     let outcome = outcome?;
-    store.remember(&digests).await?;
-    tell(&outcome, &runner.results);
+    tell(&outcome, &workspace.results());
     Ok(outcome)
 }
 

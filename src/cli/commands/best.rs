@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::submit::Prepared;
+use super::submit::submit;
 use super::top;
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::result_arguments::BestArguments;
@@ -18,11 +18,12 @@ use crate::report::{BoardRow, BoardView, Cell, RowKind, metric_title};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep, SweepOrigin};
 use crate::sweep_file::{Axis, FinalEval, SourceText, SweepSpec};
 use crate::task::TaskIndex;
+use crate::workspace::{Prepared, WorkRequest, Workspace};
 
-pub(in crate::cli) fn run(arguments: &BestArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let board = top::board_of(&store, arguments.sweep.as_deref()).await?;
         let found = winner(&store, &board).await?;
         if !arguments.final_tasks {
@@ -34,17 +35,19 @@ pub(in crate::cli) fn run(arguments: &BestArguments, environment: &Environment) 
         for id in &found.best.jobs {
             jobs.push(store.job(id).await?);
         }
-        let prepared = prepare_final(store, &board, &jobs, environment).await?;
-        arguments.working.engine(prepared.plan.to_run().next().is_some())?;
-        let (store, plan) = prepared.queue(environment).await?;
+        let prepared = prepare_final(store, &board, &jobs, workspace).await?;
+        if prepared.plan.to_run().next().is_some() {
+            workspace.find_engine()?;
+        }
+        let (store, plan) = submit(prepared, workspace).await?;
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let runner = arguments.working.runner(&store, Some(&plan), environment, &limits)?;
+        let request = WorkRequest::of_plan(&plan, limits, arguments.working.pack as usize);
         write_error(&format!(
             "{} wins {}; its tasks of [final] are those of sweep {}",
             found.best.label, board.sweep, plan.name
         ));
-        let outcome = carry_out(&runner, environment, &mut stops).await?;
+        let outcome = carry_out(&store, workspace, request, &mut stops).await?;
         top::show_sweep(&store, plan.name.as_str(), arguments.json).await?;
         store.close().await;
         Ok(exit_code(&outcome))
@@ -165,7 +168,7 @@ async fn prepare_final(
     store: Store,
     board: &Leaderboard,
     jobs: &[StoredJob],
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<Prepared, Failure> {
     let StoredSweep { text, origin, .. } = store.sweep(&board.sweep).await?;
     let sweep = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
@@ -179,9 +182,9 @@ async fn prepare_final(
     let spec = spec_of(&sweep, final_name(&board.sweep)?, jobs, eval)?;
     let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
     let (known, mut digests) = (store.known().await?, store.digests().await?);
-    let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
-    if crate::cli::data_sets::bring(plan.tasks.iter().map(|planned| &planned.task), environment)? {
-        plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+    let mut plan = workspace.plan(&spec, &tasks, &known, &mut digests)?;
+    if crate::cli::downloads::pull_rows(plan.tasks.iter().map(|planned| &planned.task), workspace)? {
+        plan = workspace.plan(&spec, &tasks, &known, &mut digests)?;
     }
     if let Some(failure) = Failure::of_blockers(&plan.blockers) {
         return Err(failure);

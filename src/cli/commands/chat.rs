@@ -5,17 +5,18 @@ use std::io::{BufRead, IsTerminal};
 use super::generate::{encode, generate_order, stream};
 use crate::cli::ExitCode;
 use crate::cli::arguments::ChatArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::downloads::local_model;
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_part};
 use crate::cli::session::{Session, tokenizer};
 use crate::data::{RenderError, Template};
 use crate::jinja::TemplateDate;
+use crate::workspace::Workspace;
 
 /// Each line of standard input is a message; the end of input ends the talk.
-pub(in crate::cli) fn run(arguments: &ChatArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let model = local_model(&arguments.model, environment)?;
+pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let model = local_model(&arguments.model, workspace)?;
     let tokenizer = tokenizer(&model)?;
     let own = if tokenizer.chat_template(false).is_some() { "chat" } else { "alpaca" };
     let name = arguments.template.as_deref().unwrap_or(own);

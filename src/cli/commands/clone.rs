@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::submit::Prepared;
+use super::submit::submit;
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{write_json, write_line};
@@ -16,20 +16,18 @@ use crate::plan::Work;
 use crate::store::{Store, StoredJob, StoredSweep, SweepOrigin};
 use crate::sweep_file::{SourceText, SweepSpec};
 use crate::task::TaskIndex;
+use crate::workspace::{Prepared, Workspace};
 
-pub(in crate::cli) fn run(
-    arguments: &CloneArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &CloneArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let job = job_named(&store, &arguments.job).await?;
         let of = store.sweep_of(&job.id).await?;
         let StoredSweep { text, origin, .. } = store.sweep(&of).await?;
         let spec = spec_of(&SweepSpec::parse(SourceText::new(&origin.file, &text))?, &job, &arguments.set)?;
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);
-        let mut plan = environment.plan(&spec, &tasks, &known, &mut digests)?;
+        let mut plan = workspace.plan(&spec, &tasks, &known, &mut digests)?;
         if let Some(failure) = Failure::of_blockers(&plan.blockers) {
             return Err(failure);
         }
@@ -54,7 +52,7 @@ pub(in crate::cli) fn run(
         let queued = plan.to_run().count();
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
         let prepared = Prepared { plan, origin, store: Some(store), digests };
-        let (store, _) = prepared.queue(environment).await?;
+        let (store, _) = submit(prepared, workspace).await?;
         store.close().await;
         if arguments.json {
             write_json(&json!({ "sweep": name, "job": cell, "queued": queued }))?;

@@ -4,65 +4,36 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
-use crate::job::{Bytes, JobState, Seconds};
+use crate::job::{Bytes, Seconds};
 use crate::orders::JobOrder;
 use crate::queue::{Queue, StoredDocument, StoredSample};
 use crate::report::{
     CurveRow, TaskDifference, Untested, curve_rows, curves_table, setting_differences,
     setting_differences_table, task_differences, task_differences_table, untested_line, verdict,
 };
-use crate::store::{CurvePoint, DocumentValues, Store, StoredJob};
+use crate::store::Store;
 use crate::task::{Document, Gold, RequestScore, TaskDocuments};
+use crate::workspace::{Compared, Workspace, compare};
 
-/// What is stored of one of the two.
-struct Compared {
-    job: StoredJob,
-    /// `SWEEP/LABEL` in each sweep that has the job.
-    labels: Vec<String>,
-    values: Vec<DocumentValues>,
-    curve: Vec<CurvePoint>,
-    samples: Vec<StoredSample>,
+/// Two jobs by their names; where one is not done, that is said. Errors: no such job, nothing of it is scored.
+async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Compared; 2], Failure> {
+    let (first, second) = (job_named(store, first).await?, job_named(store, second).await?);
+    let both = compare(store, first, second).await?;
+    for Compared { job, .. } in both.iter().filter(|compared| compared.is_partial()) {
+        let state = job.state.as_str();
+        write_error(&format!("job {} is {state}: only what it has scored is compared", job.id));
+    }
+    Ok(both)
 }
 
-impl Compared {
-    /// Errors: no such job, nothing of it is scored.
-    async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Self; 2], Failure> {
-        let (first, second) = (job_named(store, first).await?, job_named(store, second).await?);
-        let [of_first, of_second] = store.values_of_both(&first.id, &second.id).await?;
-        Ok([Self::read(store, first, of_first).await?, Self::read(store, second, of_second).await?])
-    }
-
-    async fn read(store: &Store, job: StoredJob, values: Vec<DocumentValues>) -> Result<Self, Failure> {
-        if values.is_empty() {
-            let message = format!("job {} is {} and has no score yet", job.id, job.state.as_str());
-            let help = format!("`loragrid explain {}` says why; compare it when it is scored", job.id);
-            return Err(Failure::new(ExitCode::NotFound, message, help));
-        }
-        if job.state != JobState::Done {
-            write_error(&format!(
-                "job {} is {}: only what it has scored is compared",
-                job.id,
-                job.state.as_str()
-            ));
-        }
-        let curve = store.curves(std::slice::from_ref(&job.id)).await?.remove(&job.id).unwrap_or_default();
-        let samples = store.all_samples(&job.id).await?;
-        let labels = store.labels(&job.id).await?;
-        Ok(Self { job, labels, values, curve, samples })
-    }
-}
-
-pub(in crate::cli) fn run(
-    arguments: &CompareArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &CompareArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
-        let [first, second] = Compared::read_both(&store, &arguments.first, &arguments.second).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
+        let [first, second] = read_both(&store, &arguments.first, &arguments.second).await?;
         let (tasks, untested) = task_differences(&first.values, &second.values);
         let curves = curve_rows(&first.curve, &second.curve);
         if arguments.json {

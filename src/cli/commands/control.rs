@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{write_error, write_json, write_line};
@@ -11,39 +11,40 @@ use crate::cli::queue_arguments::{ControlArguments, RetryArguments};
 use crate::job::{JobId, JobState, Transition};
 use crate::queue::Observer;
 use crate::store::{Store, StoreError};
+use crate::workspace::Workspace;
 
 /// How often an attempt that is on its way out is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 pub(in crate::cli) fn pause(
     arguments: &ControlArguments,
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<ExitCode, Failure> {
-    hand(arguments, Transition::Pause, "paused", environment)
+    hand(arguments, Transition::Pause, "paused", workspace)
 }
 
 pub(in crate::cli) fn resume(
     arguments: &ControlArguments,
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<ExitCode, Failure> {
-    hand(arguments, Transition::Resume, "queued", environment)
+    hand(arguments, Transition::Resume, "queued", workspace)
 }
 
 pub(in crate::cli) fn cancel(
     arguments: &ControlArguments,
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<ExitCode, Failure> {
-    hand(arguments, Transition::Cancel, "cancelled", environment)
+    hand(arguments, Transition::Cancel, "cancelled", workspace)
 }
 
 fn hand(
     arguments: &ControlArguments,
     transition: Transition,
     word: &str,
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let jobs =
             named(&store, Some(&arguments.name), (&transition.sources(), &transition.sources())).await?;
         let moved = store.move_jobs(&jobs, transition, arguments.reason.as_deref()).await?;
@@ -64,12 +65,9 @@ fn hand(
     })
 }
 
-pub(in crate::cli) fn retry(
-    arguments: &RetryArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn retry(arguments: &RetryArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let mut states = Vec::new();
         states.extend(arguments.failed.then_some(JobState::Failed));
         states.extend(arguments.diverged.then_some(JobState::Diverged));

@@ -4,26 +4,27 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{DataCommand, DataShowArguments, DataStatsArguments, SweepArguments};
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::data::Encoded;
 use crate::plan::{Plan, PlannedData, data_warnings};
 use crate::report::LengthStats;
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &DataCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &DataCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     match command {
-        DataCommand::Stats(arguments) => stats(arguments, environment),
-        DataCommand::Show(arguments) => show(arguments, environment),
+        DataCommand::Stats(arguments) => stats(arguments, workspace),
+        DataCommand::Show(arguments) => show(arguments, workspace),
     }
 }
 
 /// The plan of a sweep file, for its data alone.
-fn plan(sweep: &SweepArguments, environment: &Environment) -> Result<Plan, Failure> {
-    let spec = environment.spec(sweep)?;
+fn plan(sweep: &SweepArguments, workspace: &Workspace) -> Result<Plan, Failure> {
+    let spec = sweep.request().read()?;
     block_on(async {
-        let (_, known, mut digests) = environment.known_to_plan().await?;
-        environment.plan(&spec, &environment.tasks(sweep)?, &known, &mut digests)
+        let (_, known, mut digests) = workspace.known_to_plan().await?;
+        Ok(workspace.plan(&spec, &sweep.request().tasks()?, &known, &mut digests)?)
     })
 }
 
@@ -37,8 +38,8 @@ fn encoded(plan: &Plan) -> Result<Vec<(&PlannedData, &Encoded)>, Failure> {
     Ok(here)
 }
 
-fn stats(arguments: &DataStatsArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let plan = plan(&arguments.sweep, environment)?;
+fn stats(arguments: &DataStatsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let plan = plan(&arguments.sweep, workspace)?;
     let mut values = Vec::new();
     for (data, encoded) in encoded(&plan)? {
         let lengths: Vec<usize> = encoded.examples.iter().map(|example| example.tokens.len()).collect();
@@ -94,8 +95,8 @@ fn warn(data: &PlannedData) {
     }
 }
 
-fn show(arguments: &DataShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let plan = plan(&arguments.sweep, environment)?;
+fn show(arguments: &DataShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let plan = plan(&arguments.sweep, workspace)?;
     let (data, encoded) = encoded(&plan)?[0];
     warn(data);
     let rows = encoded.examples.len();

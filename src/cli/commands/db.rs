@@ -3,20 +3,21 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::DbCommand;
 use crate::store::Store;
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &DbCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &DbCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let DbCommand::Upgrade(arguments) = command;
-    let copy = block_on(async { Ok(Store::upgrade(&environment.db).await?) })?;
+    let copy = block_on(async { Ok(Store::upgrade(&workspace.db).await?) })?;
     if arguments.json {
         write_json(&json!({ "upgraded": copy.is_some(), "copy": copy }))?;
         return Ok(ExitCode::Success);
     }
-    let db = environment.db.display();
+    let db = workspace.db.display();
     write_line(&match copy {
         Some(copy) => format!("upgraded {db}; the file as it was is in {}", copy.display()),
         None => format!("{db} is up to date"),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::DoctorArguments;
@@ -14,6 +14,7 @@ use crate::engine_process::{Engine, EngineDevice, find_engine};
 use crate::job::Bytes;
 use crate::protocol::{Event, PROTOCOL_VERSION};
 use crate::store::Store;
+use crate::workspace::Workspace;
 
 /// Below this a night is at risk.
 const LITTLE_DISK: u64 = 2 << 30;
@@ -25,15 +26,12 @@ struct Finding {
     text: String,
 }
 
-pub(in crate::cli) fn run(
-    arguments: &DoctorArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &DoctorArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let findings = block_on(async {
         Ok(vec![
             engine(arguments).await,
-            database(environment).await,
-            disk(environment),
+            database(workspace).await,
+            disk(workspace),
             processor(),
             memory(),
             cards(),
@@ -82,21 +80,21 @@ async fn engine(arguments: &DoctorArguments) -> Finding {
     }
 }
 
-async fn database(environment: &Environment) -> Finding {
+async fn database(workspace: &Workspace) -> Finding {
     let found = |good, text: String| Finding { what: "database", good, text };
-    let path = environment.db.display();
-    if !environment.db.is_file() {
+    let path = workspace.db.display();
+    if !workspace.db.is_file() {
         return found(true, format!("{path} is not there yet"));
     }
     let checked = async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let (integrity, version) = (store.integrity().await?, store.sqlite_version().await?);
         store.close().await;
         Ok::<_, crate::store::StoreError>((integrity, version))
     };
     match checked.await {
         Ok((word, version)) if word == "ok" => {
-            let who = who_writes(&environment.db);
+            let who = who_writes(&workspace.db);
             found(true, format!("{path} passes its integrity check; SQLite {version}; {who}"))
         }
         Ok((word, _)) => found(false, format!("{path}: {word}")),
@@ -114,8 +112,8 @@ fn who_writes(path: &std::path::Path) -> &'static str {
     }
 }
 
-fn disk(environment: &Environment) -> Finding {
-    let results = environment.results();
+fn disk(workspace: &Workspace) -> Finding {
+    let results = workspace.results();
     let there = results.ancestors().find(|path| path.is_dir()).unwrap_or(&results).to_owned();
     let free = nix::sys::statvfs::statvfs(&there)
         .map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size()))

@@ -5,20 +5,18 @@ use serde_json::json;
 use super::top::say_sweep;
 use crate::cli::ExitCode;
 use crate::cli::arguments::EffectsArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
 use crate::report::{
     EffectsError, MetricName, axis_effects, effects_metric, effects_table, levels_table, noise_notes,
 };
 use crate::store::{ScoresOf, Store};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &EffectsArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &EffectsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let board = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let mut board = store.board(arguments.sweep.as_deref()).await?;
         if arguments.sweep.is_none() {
             say_sweep(&board);

@@ -3,20 +3,18 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::ExplainArguments;
 use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, JobExplanation, Store};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &ExplainArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &ExplainArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, standing, attempts) = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let job = job_named(&store, &arguments.job).await?;
         let standing = store.standing(&job).await?;
         let attempts = store.attempts(&job.id).await?;

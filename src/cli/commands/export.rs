@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::top::{board_of, tested_rows};
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{output_file, write_bytes, write_error, write_file};
 use crate::cli::result_arguments::{ExportArguments, ExportFormat, ExportWhat};
@@ -13,20 +13,18 @@ use crate::report::{
     frame_parquet, frame_table, run_frame, score_frame, table_latex, table_markdown,
 };
 use crate::store::{Frame, Leaderboard, Store};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &ExportArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &ExportArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let format = format_of(arguments)?;
     block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         if format == ExportFormat::LmEval {
             let folder = arguments
                 .output
                 .as_deref()
                 .ok_or_else(|| usage("lm-eval's files need a folder: --output DIR"))?;
-            super::export_lm_eval::write(&store, arguments.sweep.as_deref(), folder, environment).await?;
+            super::export_lm_eval::write(&store, arguments.sweep.as_deref(), folder, workspace).await?;
             store.close().await;
             return Ok(());
         }

@@ -5,16 +5,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::eval::write_files;
 use crate::cli::ExitCode;
-use crate::cli::environment::Environment;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
-use crate::cli::replan::stored_plan;
 use crate::job::JobState;
 use crate::plan::{Plan, PlannedJob};
 use crate::protocol::DocumentScore;
 use crate::report::lm_eval::{Evaluation, TaskResult, results_json};
 use crate::store::Store;
 use crate::task::{Member, Subset, build_documents};
+use crate::workspace::Workspace;
 
 /// The seed of examples that sweeps and lm_eval use.
 const FEWSHOT_SEED: u64 = 1234;
@@ -24,10 +23,10 @@ pub(super) async fn write(
     store: &Store,
     sweep: Option<&str>,
     folder: &Path,
-    environment: &Environment,
+    workspace: &Workspace,
 ) -> Result<(), Failure> {
     let board = store.board(sweep).await?;
-    let plan = stored_plan(store, &board.sweep, environment).await?;
+    let plan = workspace.plan_stored(store, &board.sweep).await?;
     let (mut written, mut left_out) = (0, 0);
     for job in &plan.jobs {
         let state = board.jobs.iter().find(|own| own.id == job.id).map(|own| own.state);

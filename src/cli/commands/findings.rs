@@ -6,20 +6,18 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
 use crate::cli::result_arguments::FindingsArguments;
 use crate::job::JobId;
 use crate::report::{Claims, Finding, finding_rows_table, findings_table, jobs_of, judge, not_run};
 use crate::store::{DocumentValues, Leaderboard, Store, StoreError};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &FindingsArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &FindingsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (title, findings) = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let found = read_findings(&store, &arguments.file).await?;
         store.close().await;
         Ok(found)

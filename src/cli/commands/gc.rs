@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::queue_arguments::GcArguments;
 use crate::job::{Bytes, Digest, JobId};
 use crate::queue::Queue;
 use crate::store::Store;
+use crate::workspace::Workspace;
 
 /// What was changed more recently may belong to a process that has not told the database of it yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -42,9 +43,9 @@ struct Garbage {
     size: Bytes,
 }
 
-pub(in crate::cli) fn run(arguments: &GcArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_existing(&environment.db).await?;
+        let store = Store::open_existing(&workspace.db).await?;
         let mut garbage = candidates(&store.results())?;
         // A look, so that nothing is listed that the database would not let go.
         let unneeded = store.unneeded_subjects().await?;

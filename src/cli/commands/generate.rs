@@ -4,20 +4,18 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{GenerateArguments, SamplingArguments};
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::downloads::local_model;
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_json, write_part};
 use crate::cli::session::{Session, tokenizer};
 use crate::job::Quantize;
 use crate::pretrained::ModelTokenizer;
 use crate::protocol::{Event, GenerateOrder, Order, Sampling};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &GenerateArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
-    let model = local_model(&arguments.model, environment)?;
+pub(in crate::cli) fn run(arguments: &GenerateArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let model = local_model(&arguments.model, workspace)?;
     let tokenizer = tokenizer(&model)?;
     let adapter = arguments.adapter.as_deref().map(std::path::absolute).transpose()?;
     let prompt = encode(&tokenizer, &arguments.prompt, true)?;

@@ -5,18 +5,19 @@ use serde_json::json;
 use super::top;
 use crate::cli::ExitCode;
 use crate::cli::arguments::{ImportArguments, ImportCommand};
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{in_one_line, write_error, write_json};
 use crate::report::lm_eval::{ReadError, read_results};
 use crate::store::Store;
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &ImportCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &ImportCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let ImportCommand::LmEval(arguments) = command;
-    lm_eval(arguments, environment)
+    lm_eval(arguments, workspace)
 }
 
-fn lm_eval(arguments: &ImportArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+fn lm_eval(arguments: &ImportArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let mut results = read_results(&arguments.path).map_err(failure)?;
     if let (Some(label), [one]) = (&arguments.label, results.as_mut_slice()) {
         one.label.clone_from(label);
@@ -25,7 +26,7 @@ fn lm_eval(arguments: &ImportArguments, environment: &Environment) -> Result<Exi
         return Err(Failure::new(ExitCode::Usage, message, "name one file".to_owned()));
     }
     block_on(async {
-        let store = Store::open(&environment.db).await?;
+        let store = Store::open(&workspace.db).await?;
         let sweep = store.import(arguments.sweep.as_deref(), &results).await?;
         for one in &results {
             let (scores, documents) = (one.scores.len(), one.documents.len());

@@ -4,18 +4,19 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::queue_arguments::LogsArguments;
 use crate::store::Store;
+use crate::workspace::Workspace;
 
 /// How often a log that grows is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 
-pub(in crate::cli) fn run(arguments: &LogsArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &LogsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let job = job_named(&store, &arguments.job).await?.id;
         let mut from = 0;
         loop {

@@ -5,18 +5,16 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::arguments::MergeArguments;
 use crate::cli::commands::verify::{probe_both, sequences};
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::downloads::local_model;
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::models::local_model;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::session::Session;
 use crate::job::Quantize;
 use crate::protocol::{Event, MergeBase, MergeOrder, Order};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &MergeArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &MergeArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let quantize = arguments.load.quantize;
     if arguments.dequantised != (quantize != Quantize::None) {
         let help =
@@ -24,7 +22,7 @@ pub(in crate::cli) fn run(
         let message = "which weights the adapter is added to is not clear";
         return Err(Failure::new(ExitCode::Usage, message, help.to_owned()));
     }
-    let model = local_model(&arguments.model, environment)?;
+    let model = local_model(&arguments.model, workspace)?;
     let adapter = std::path::absolute(&arguments.adapter)?;
     let out = std::path::absolute(&arguments.out)?;
     if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {

@@ -4,25 +4,25 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{ModelCommand, ModelShowArguments, PullArguments};
-use crate::cli::environment::Environment;
+use crate::cli::downloads::{local_model, pull, repository_id};
 use crate::cli::failure::Failure;
-use crate::cli::models::{local_model, pull, repository_id};
 use crate::cli::output::{write_json, write_line};
 use crate::job::{Bytes, DType, Quantize};
 use crate::plan::weight_bytes;
 use crate::pretrained::{Checkpoint, ModelConfig, ModelTokenizer};
 use crate::report::{Cell, Column, Table, render_terminal};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &ModelCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &ModelCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     match command {
-        ModelCommand::Pull(arguments) => bring(arguments, environment),
-        ModelCommand::Show(arguments) => show(arguments, environment),
+        ModelCommand::Pull(arguments) => bring(arguments, workspace),
+        ModelCommand::Show(arguments) => show(arguments, workspace),
     }
 }
 
-fn bring(arguments: &PullArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+fn bring(arguments: &PullArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let id = repository_id(&arguments.id)?;
-    let pulled = pull(&id, environment)?;
+    let pulled = pull(&id, workspace)?;
     if arguments.json {
         write_json(&json!({
             "id": id.name(), "revision": id.revision(), "commit": pulled.commit, "folder": pulled.folder,
@@ -35,8 +35,8 @@ fn bring(arguments: &PullArguments, environment: &Environment) -> Result<ExitCod
     Ok(ExitCode::Success)
 }
 
-fn show(arguments: &ModelShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let path = local_model(&arguments.model, environment)?;
+fn show(arguments: &ModelShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let path = local_model(&arguments.model, workspace)?;
     let checkpoint = Checkpoint::open(&path)?;
     let config = checkpoint.config();
     let tokenizer = ModelTokenizer::open(&checkpoint);

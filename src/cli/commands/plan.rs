@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, stream_json, write_error, write_line};
 use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots, pack_rules};
@@ -15,12 +15,13 @@ use crate::report::{
     settings_table,
 };
 use crate::scheduler::{PackRules, makespan};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let spec = environment.spec(&arguments.sweep)?;
+pub(in crate::cli) fn run(arguments: &PlanArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let spec = arguments.sweep.request().read()?;
     let plan = block_on(async {
-        let (store, known, mut digests) = environment.known_to_plan().await?;
-        let plan = environment.plan(&spec, &environment.tasks(&arguments.sweep)?, &known, &mut digests)?;
+        let (store, known, mut digests) = workspace.known_to_plan().await?;
+        let plan = workspace.plan(&spec, &arguments.sweep.request().tasks()?, &known, &mut digests)?;
         if let Some(store) = store {
             // What is only read is not written: files are hashed again the next time.
             if !store.is_read_only() {
@@ -34,12 +35,12 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
     } else if arguments.json {
-        stream_json(&plan_json(&plan, rules(arguments.pack, environment)))?;
+        stream_json(&plan_json(&plan, rules(arguments.pack, workspace)))?;
     } else {
         let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
         let table = if long { folded_table(&plan) } else { plan_table(&plan) };
         write_line(&show_table(&table))?;
-        write_line(&summary(&plan, rules(arguments.pack, environment)))?;
+        write_line(&summary(&plan, rules(arguments.pack, workspace)))?;
     }
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
     std::mem::forget(plan);
@@ -47,9 +48,9 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, environment: &Environment) 
 }
 
 /// What packs are made for on the devices that the command names, with so many jobs at most.
-pub(in crate::cli) fn rules(most: u64, environment: &Environment) -> PackRules {
+pub(in crate::cli) fn rules(most: u64, workspace: &Workspace) -> PackRules {
     // GPUs that are elsewhere are planned as one.
-    let slots = environment.slots(&Inventory::find()).unwrap_or_else(|_| cpu_slots());
+    let slots = workspace.slots(&Inventory::find()).unwrap_or_else(|_| cpu_slots());
     pack_rules(&slots, most as usize)
 }
 

@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_bytes, write_line, write_verbatim};
 use crate::cli::result_arguments::QueryArguments;
 use crate::report::{frame_csv, frame_json, frame_table};
 use crate::store::{QueryError, query};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &QueryArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &QueryArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limit = Duration::from_secs(arguments.timeout);
-    let found = block_on(async { Ok(query(&environment.db, &arguments.sql, limit).await?) })?;
+    let found = block_on(async { Ok(query(&workspace.db, &arguments.sql, limit).await?) })?;
     if arguments.json {
         write_verbatim(frame_json(&found).trim_end())?;
     } else if arguments.csv {

@@ -5,36 +5,26 @@ use std::path::Path;
 use super::findings::read_findings;
 use super::top::board_of;
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{output_file, write_bytes, write_error, write_file};
 use crate::cli::result_arguments::{ReportArguments, ReportFormat};
-use crate::job::JobId;
-use crate::report::{
-    BoardView, Document, ReportInput, SampleText, cells_of, document_html, document_latex, document_markdown,
-    rank_cells, sweep_report,
-};
-use crate::store::{Leaderboard, Store};
+use crate::report::{Document, document_html, document_latex, document_markdown, sweep_report};
+use crate::store::Store;
+use crate::workspace::{Workspace, report_input};
 
-/// So many of the best rows show what they answered, beside the untrained models.
-const ANSWERING: usize = 6;
-/// So many of the best rows get a loss curve and are tested against the best.
-const NEAR: usize = 60;
-
-pub(in crate::cli) fn run(
-    arguments: &ReportArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &ReportArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let format = format_of(arguments)?;
     let document = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let names: Vec<Option<&str>> = match arguments.sweeps.as_slice() {
             [] => vec![None],
             names => names.iter().map(|name| Some(name.as_str())).collect(),
         };
         let mut inputs = Vec::new();
         for name in names {
-            inputs.push(input(&store, name).await?);
+            let board = board_of(&store, name).await?;
+            inputs.push(report_input(&store, board).await?);
         }
         let findings = match &arguments.findings {
             Some(file) => read_findings(&store, file).await?.1,
@@ -68,69 +58,6 @@ fn format_of(arguments: &ReportArguments) -> Result<ReportFormat, Failure> {
             )
         }),
     }
-}
-
-/// What is stored of a sweep. Errors: no such sweep, none of its jobs is done.
-async fn input(store: &Store, name: Option<&str>) -> Result<ReportInput, Failure> {
-    let board = board_of(store, name).await?;
-    if board.jobs.iter().all(|job| job.scores.is_empty() && job.seconds.is_none()) {
-        let message = format!("sweep '{}' has no result yet", board.sweep);
-        return Err(Failure::new(
-            ExitCode::NotFound,
-            message,
-            "`loragrid work` runs what is queued".to_owned(),
-        ));
-    }
-    let view = BoardView::of(&board);
-    let cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
-    let near: Vec<usize> = cells.iter().take(NEAR).flatten().copied().collect();
-    let ids: Vec<JobId> = cells.iter().take(NEAR).map(|cell| board.jobs[cell[0]].id.clone()).collect();
-    let values = match &view.rank {
-        Some(rank) => store.values_of_jobs(&board, (&rank.task, rank.metric), &near).await?,
-        None => Default::default(),
-    };
-    let (sweep, curves) = (store.sweep(&board.sweep).await?, store.curves(&ids).await?);
-    let samples = samples(store, &board, &cells).await?;
-    Ok(ReportInput { board, sweep, curves, values, samples })
-}
-
-/// What the untrained models and the best rows answered, by prompt; of a row the first job that has answers.
-async fn samples(
-    store: &Store,
-    board: &Leaderboard,
-    cells: &[Vec<usize>],
-) -> Result<Vec<SampleText>, Failure> {
-    if !store.asks_for_samples(board).await? {
-        return Ok(Vec::new());
-    }
-    let mut samples = Vec::new();
-    let mut answering = 0;
-    for cell in cells {
-        let is_base = board.jobs[cell[0]].is_base;
-        if !is_base && answering == ANSWERING {
-            continue;
-        }
-        for job in cell.iter().map(|&at| &board.jobs[at]) {
-            let own = store.samples_of(board, &job.id).await?;
-            if !own.is_empty() {
-                answering += usize::from(!is_base);
-                samples.extend(own.into_iter().map(|own| (own.position, job.label.clone(), own)));
-                break;
-            }
-        }
-    }
-    // The rows stay in the leaderboard's order.
-    samples.sort_by_key(|(position, ..)| *position);
-    let mut found = Vec::new();
-    for (position, label, own) in samples {
-        let is_new = found.last().is_none_or(|(last, _)| *last != position);
-        if let (true, Some(wanted)) = (is_new, &own.wanted) {
-            let (label, prompt) = ("the row's own".to_owned(), own.prompt.clone());
-            found.push((position, SampleText { label, prompt, answer: wanted.clone() }));
-        }
-        found.push((position, SampleText { label, prompt: own.prompt, answer: own.answer }));
-    }
-    Ok(found.into_iter().map(|(_, own)| own).collect())
 }
 
 fn write(document: &Document, format: ReportFormat, output: Option<&Path>) -> Result<(), Failure> {

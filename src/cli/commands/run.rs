@@ -1,27 +1,30 @@
 //! `loragrid run`
 
 use super::plan::{rules, summary};
-use super::submit::prepare;
+use super::submit::{prepare, submit};
 use super::top;
 use crate::cli::ExitCode;
 use crate::cli::arguments::RunArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_line};
 use crate::cli::work::{carry_out, exit_code, stops};
+use crate::workspace::{WorkRequest, Workspace};
 
-pub(in crate::cli) fn run(arguments: &RunArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &RunArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
     block_on(async {
-        let prepared = prepare(&arguments.sweep, environment).await?;
-        arguments.working.engine(prepared.plan.to_run().next().is_some())?;
-        let (store, plan) = prepared.queue(environment).await?;
-        write_error(&summary(&plan, rules(arguments.working.pack, environment)));
+        let prepared = prepare(&arguments.sweep, workspace).await?;
+        if prepared.plan.to_run().next().is_some() {
+            workspace.find_engine()?;
+        }
+        let (store, plan) = submit(prepared, workspace).await?;
+        write_error(&summary(&plan, rules(arguments.working.pack, workspace)));
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let runner = arguments.working.runner(&store, Some(&plan), environment, &limits)?;
+        let request = WorkRequest::of_plan(&plan, limits, arguments.working.pack as usize);
         let name = plan.name.as_str();
-        let outcome = carry_out(&runner, environment, &mut stops).await?;
+        let outcome = carry_out(&store, workspace, request, &mut stops).await?;
         top::show_sweep(&store, name, arguments.json).await?;
         if !arguments.json {
             write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::ShowArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::job_names::job_named;
 use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
@@ -12,10 +12,11 @@ use crate::job::{Bytes, Seconds};
 use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(arguments: &ShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, samples, warnings) = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let job = job_named(&store, &arguments.job).await?;
         let (samples, warnings) = (store.samples(&job.id).await?, store.warnings(&job.id).await?);
         store.close().await;

@@ -4,18 +4,16 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::StatusArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
 use crate::report::{render_json_rows, status_table};
 use crate::store::Store;
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(
-    arguments: &StatusArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &StatusArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let sweeps = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let sweeps = store.status().await?;
         store.close().await;
         Ok(sweeps)

@@ -3,21 +3,22 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::{HistoryArguments, SweepCommand};
 use crate::report::{Cell, Column, Table};
 use crate::store::{Store, SweepVersion};
+use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &SweepCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &SweepCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let SweepCommand::History(arguments) = command;
-    history(arguments, environment)
+    history(arguments, workspace)
 }
 
-fn history(arguments: &HistoryArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+fn history(arguments: &HistoryArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let versions = block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         let versions = store.history(&arguments.name).await?;
         store.close().await;
         Ok(versions)

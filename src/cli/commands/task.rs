@@ -7,22 +7,22 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{TaskCheckArguments, TaskCommand, TaskListArguments, TaskShowArguments};
-use crate::cli::data_sets::bring;
-use crate::cli::environment::Environment;
+use crate::cli::downloads::pull_rows;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
 use crate::job::PromptProfile;
 use crate::report::{Cell, Column, Table};
 use crate::task::{Catalogue, Document, Gold, Subset, TaskIndex, build_documents};
+use crate::workspace::Workspace;
 
 /// Reasons that are listed one by one for people.
 const SHOWN: usize = 20;
 
-pub(in crate::cli) fn run(command: &TaskCommand, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(command: &TaskCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
     match command {
         TaskCommand::Check(arguments) => check(arguments),
         TaskCommand::List(arguments) => list(arguments),
-        TaskCommand::Show(arguments) => show(arguments, environment),
+        TaskCommand::Show(arguments) => show(arguments, workspace),
     }
 }
 
@@ -86,9 +86,9 @@ fn list(arguments: &TaskListArguments) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Success)
 }
 
-fn show(arguments: &TaskShowArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+fn show(arguments: &TaskShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
-    let (folder, roots, profile) = (Path::new("."), &environment.roots, PromptProfile::LmEval);
+    let (folder, roots, profile) = (Path::new("."), &workspace.roots, PromptProfile::LmEval);
     let catalogue = Catalogue { folder, roots, index: &index, profile };
     let find = || Ok::<_, Failure>(catalogue.find(&arguments.name)?.with_shots(arguments.num_fewshot));
     let mut task = find()?;
@@ -96,7 +96,7 @@ fn show(arguments: &TaskShowArguments, environment: &Environment) -> Result<Exit
         write_json(&task.config)?;
         return Ok(ExitCode::Success);
     }
-    if bring(std::iter::once(&task), environment)? {
+    if pull_rows(std::iter::once(&task), workspace)? {
         task = find()?;
     }
     let documents = build_documents(&task, &Subset::Numbers(vec![arguments.document]))?;

@@ -6,14 +6,15 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::VerifyArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::downloads::local_model;
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::models::local_model;
 use crate::cli::output::{write_json, write_line};
 use crate::cli::session::{Session, tokenizer};
 use crate::job::BaseForm;
 use crate::pretrained::Checkpoint;
 use crate::protocol::{CompareOrder, Difference, Event, Order};
+use crate::workspace::Workspace;
 
 /// Texts that any language model knows something about.
 const TEXTS: &[&str] = &[
@@ -29,12 +30,9 @@ const TEXTS: &[&str] = &[
 /// Longest text in tokens.
 const LONGEST: usize = 128;
 
-pub(in crate::cli) fn run(
-    arguments: &VerifyArguments,
-    environment: &Environment,
-) -> Result<ExitCode, Failure> {
-    let a = local_model(&arguments.a, environment)?;
-    let b = local_model(&arguments.b, environment)?;
+pub(in crate::cli) fn run(arguments: &VerifyArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let a = local_model(&arguments.a, workspace)?;
+    let b = local_model(&arguments.b, workspace)?;
     let texts = arguments.texts.as_deref().map(std::fs::read_to_string).transpose()?;
     let sequences = sequences(&a, texts.as_deref())?;
     let quantize = arguments.load.quantize;

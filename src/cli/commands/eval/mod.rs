@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::EvalArguments;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::downloads::local_model;
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::models::local_model;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::progress::Display;
 use crate::cli::session::{Session, tokenizer};
@@ -30,25 +30,26 @@ use crate::runner::{Inputs, Limits, Progress, RunSummary, Runner};
 use crate::scheduler::PACK_MOST;
 use crate::store::Store;
 use crate::task::{Document, TaskDocuments};
+use crate::workspace::Workspace;
 use crate::workspace::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
 pub(super) use files::write_files;
 use request::Request;
 use subject::Subject;
 
-pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) -> Result<ExitCode, Failure> {
-    let model = local_model(&arguments.model, environment)?;
+pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let model = local_model(&arguments.model, workspace)?;
     let checkpoint = Checkpoint::open(&model)?;
     let tokenizer = tokenizer(&model)?;
     for note in checkpoint.notes().iter().chain(tokenizer.notes()) {
         write_error(&format!("warning: model {}: {note}", arguments.model));
     }
     // Whatever is wrong with a task or a document is told before the model is loaded.
-    let request = Request::read(arguments, environment, &checkpoint, &tokenizer)?;
+    let request = Request::read(arguments, workspace, &checkpoint, &tokenizer)?;
     let form = Session::form(&arguments.load, arguments.load.quantize);
     let mut values = Vec::new();
     let code = block_on(async {
         let (mut stops, patience) = stops();
-        let store = Store::open(&environment.db).await?.with(patience);
+        let store = Store::open(&workspace.db).await?.with(patience);
         let mut digests = store.digests().await?;
         let subjects = Subject::all(arguments, &checkpoint, &tokenizer, form, &mut digests)?;
         let keys = request.keys(&subjects, &mut digests)?;
@@ -60,7 +61,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, environment: &Environment) 
         let wanted = wanted(arguments, &request, (&subjects, &keys), scratch.path())?;
         let queue = EvaluationQueue::new(store.clone());
         let runner = runner(arguments, &queue, scratch.path())?;
-        let mut inputs = Inputs::new(scratch.path().to_owned(), environment.hub.cache.clone(), &mut digests);
+        let mut inputs = Inputs::new(scratch.path().to_owned(), workspace.hub.cache.clone(), &mut digests);
         let mut display = Display::new();
         let mut watch = |progress: Progress| {
             // An evaluation is no sweep.

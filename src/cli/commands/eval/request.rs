@@ -6,8 +6,7 @@ use std::path::Path;
 use super::subject::Subject;
 use crate::cli::ExitCode;
 use crate::cli::arguments::EvalArguments;
-use crate::cli::data_sets::bring;
-use crate::cli::environment::Environment;
+use crate::cli::downloads::pull_rows;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
 use crate::data::ChatTemplate;
@@ -19,6 +18,7 @@ use crate::task::{
     Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
     TaskIndex, build_documents,
 };
+use crate::workspace::Workspace;
 
 /// A task with the documents that are asked for.
 pub(super) struct EvalRequest {
@@ -43,12 +43,12 @@ impl Request {
     /// document that cannot be built or encoded.
     pub(super) fn read(
         arguments: &EvalArguments,
-        environment: &Environment,
+        workspace: &Workspace,
         checkpoint: &Checkpoint,
         tokenizer: &ModelTokenizer,
     ) -> Result<Self, Failure> {
         let prompting = prompting(arguments, tokenizer)?;
-        let Selection { tasks, roots } = select(arguments, environment)?;
+        let Selection { tasks, roots } = select(arguments, workspace)?;
         let mut subsets = subsets(arguments, &tasks)?;
         let mut wanted = Vec::new();
         let (mut cut, mut all) = (0, 0);
@@ -111,14 +111,14 @@ impl Request {
 }
 
 /// The tasks that are named; rows that are not here are brought first.
-fn select(arguments: &EvalArguments, environment: &Environment) -> Result<Selection, Failure> {
+fn select(arguments: &EvalArguments, workspace: &Workspace) -> Result<Selection, Failure> {
     let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
-    let (folder, roots, profile) = (Path::new("."), &environment.roots, arguments.prompt_profile);
+    let (folder, roots, profile) = (Path::new("."), &workspace.roots, arguments.prompt_profile);
     let catalogue = Catalogue { folder, roots, index: &index, profile };
     let selection = catalogue.select(&arguments.tasks)?;
     let shots = |task: &Task| task.clone().with_shots(arguments.num_fewshot);
     let tasks: Vec<Task> = selection.tasks.iter().map(shots).collect();
-    if bring(tasks.iter(), environment)? { Ok(catalogue.select(&arguments.tasks)?) } else { Ok(selection) }
+    if pull_rows(tasks.iter(), workspace)? { Ok(catalogue.select(&arguments.tasks)?) } else { Ok(selection) }
 }
 
 fn prompting(arguments: &EvalArguments, tokenizer: &ModelTokenizer) -> Result<Prompting, Failure> {

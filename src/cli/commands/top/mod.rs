@@ -10,7 +10,7 @@ use serde_json::json;
 use self::board_query::{BoardQuery, key, named, read_boards};
 use self::pivot::show_pivot;
 use crate::cli::ExitCode;
-use crate::cli::environment::{Environment, block_on};
+use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{in_one_line, show_table, write_error, write_json, write_line};
 use crate::cli::result_arguments::{ShownArguments, TopArguments};
@@ -20,15 +20,16 @@ use crate::report::{
     cells_of, count_competing, mark_ties, rank_cells, rows_of,
 };
 use crate::store::{BoardJob, FirstRows, Leaderboard, ScoresOf, Store};
+use crate::workspace::Workspace;
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
 /// So many of the first rows by the ranking metric are tested against the best.
 const NEAR: usize = 200;
 
-pub(in crate::cli) fn run(arguments: &TopArguments, environment: &Environment) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(arguments: &TopArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let store = Store::open_to_read(&environment.db).await?;
+        let store = Store::open_to_read(&workspace.db).await?;
         show_any(&store, arguments).await?;
         store.close().await;
         Ok(ExitCode::Success)
@@ -99,11 +100,11 @@ fn most_rows(arguments: &TopArguments) -> usize {
 
 /// A sweep with every score, or the last one submitted, which is then said on standard error. Errors: no such sweep, no job.
 pub(super) async fn board_of(store: &Store, sweep: Option<&str>) -> Result<Leaderboard, Failure> {
-    let board = store.leaderboard(sweep).await?;
+    let board = crate::workspace::board(store, sweep).await?;
     if sweep.is_none() {
         say_sweep(&board);
     }
-    if board.jobs.is_empty() { Err(empty(&board)) } else { Ok(board) }
+    Ok(board)
 }
 
 pub(super) fn say_sweep(board: &Leaderboard) {
@@ -111,8 +112,7 @@ pub(super) fn say_sweep(board: &Leaderboard) {
 }
 
 fn empty(board: &Leaderboard) -> Failure {
-    let message = format!("sweep '{}' has no job that is asked for", board.sweep);
-    Failure::new(ExitCode::NotFound, message, "`loragrid status` lists the sweeps with their jobs".to_owned())
+    crate::workspace::WorkspaceError::NoJobs(board.sweep.clone()).into()
 }
 
 impl From<UnknownMetric> for Failure {

@@ -1,0 +1,122 @@
+//! What is read of results: leaderboards, comparisons, the input of a report.
+
+use super::error::WorkspaceError;
+use crate::job::{JobId, JobState};
+use crate::queue::StoredSample;
+use crate::report::{BoardView, ReportInput, SampleText, cells_of, rank_cells};
+use crate::store::{CurvePoint, DocumentValues, Leaderboard, Store, StoredJob};
+
+/// So many of the best rows show what they answered, beside the untrained models.
+const ANSWERING: usize = 6;
+/// So many of the best rows get a loss curve and are tested against the best.
+const NEAR: usize = 60;
+
+/// A sweep with every score, or the last one submitted. Errors: no such sweep, no job.
+pub async fn board(store: &Store, sweep: Option<&str>) -> Result<Leaderboard, WorkspaceError> {
+    let board = store.leaderboard(sweep).await?;
+    if board.jobs.is_empty() { Err(WorkspaceError::NoJobs(board.sweep)) } else { Ok(board) }
+}
+
+/// What is stored of one of two jobs that are compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// The job.
+    pub job: StoredJob,
+    /// `SWEEP/LABEL` in each sweep that has the job.
+    pub labels: Vec<String>,
+    /// Its values by document.
+    pub values: Vec<DocumentValues>,
+    /// Its loss curve.
+    pub curve: Vec<CurvePoint>,
+    /// What it answered.
+    pub samples: Vec<StoredSample>,
+}
+
+/// Two jobs, with their values in the sweep that holds both. Error: nothing of one is scored.
+pub async fn compare(
+    store: &Store,
+    first: StoredJob,
+    second: StoredJob,
+) -> Result<[Compared; 2], WorkspaceError> {
+    let [of_first, of_second] = store.values_of_both(&first.id, &second.id).await?;
+    Ok([compared(store, first, of_first).await?, compared(store, second, of_second).await?])
+}
+
+async fn compared(
+    store: &Store,
+    job: StoredJob,
+    values: Vec<DocumentValues>,
+) -> Result<Compared, WorkspaceError> {
+    if values.is_empty() {
+        return Err(WorkspaceError::NotScored { job: job.id, state: job.state });
+    }
+    let curve = store.curves(std::slice::from_ref(&job.id)).await?.remove(&job.id).unwrap_or_default();
+    let samples = store.all_samples(&job.id).await?;
+    let labels = store.labels(&job.id).await?;
+    Ok(Compared { job, labels, values, curve, samples })
+}
+
+impl Compared {
+    /// Whether more of it may be scored later.
+    pub fn is_partial(&self) -> bool {
+        self.job.state != JobState::Done
+    }
+}
+
+/// What a report says of a sweep's board. Error: none of its jobs is done.
+pub async fn report_input(store: &Store, board: Leaderboard) -> Result<ReportInput, WorkspaceError> {
+    if board.jobs.iter().all(|job| job.scores.is_empty() && job.seconds.is_none()) {
+        return Err(WorkspaceError::NoResults(board.sweep));
+    }
+    let view = BoardView::of(&board);
+    let cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
+    let near: Vec<usize> = cells.iter().take(NEAR).flatten().copied().collect();
+    let ids: Vec<JobId> = cells.iter().take(NEAR).map(|cell| board.jobs[cell[0]].id.clone()).collect();
+    let values = match &view.rank {
+        Some(rank) => store.values_of_jobs(&board, (&rank.task, rank.metric), &near).await?,
+        None => Default::default(),
+    };
+    let (sweep, curves) = (store.sweep(&board.sweep).await?, store.curves(&ids).await?);
+    let samples = samples(store, &board, &cells).await?;
+    Ok(ReportInput { board, sweep, curves, values, samples })
+}
+
+/// What the untrained models and the best rows answered, by prompt; of a row the first job that has answers.
+async fn samples(
+    store: &Store,
+    board: &Leaderboard,
+    cells: &[Vec<usize>],
+) -> Result<Vec<SampleText>, WorkspaceError> {
+    if !store.asks_for_samples(board).await? {
+        return Ok(Vec::new());
+    }
+    let mut samples = Vec::new();
+    let mut answering = 0;
+    for cell in cells {
+        let is_base = board.jobs[cell[0]].is_base;
+        if !is_base && answering == ANSWERING {
+            continue;
+        }
+        for job in cell.iter().map(|&at| &board.jobs[at]) {
+            let answers = store.samples_of(board, &job.id).await?;
+            if !answers.is_empty() {
+                answering += usize::from(!is_base);
+                samples
+                    .extend(answers.into_iter().map(|answer| (answer.position, job.label.clone(), answer)));
+                break;
+            }
+        }
+    }
+    // The rows stay in the leaderboard's order.
+    samples.sort_by_key(|(position, ..)| *position);
+    let mut texts: Vec<(i64, SampleText)> = Vec::new();
+    for (position, label, answer) in samples {
+        let is_new = texts.last().is_none_or(|(last, _)| *last != position);
+        if let (true, Some(wanted)) = (is_new, &answer.wanted) {
+            let (label, prompt) = ("the row's own".to_owned(), answer.prompt.clone());
+            texts.push((position, SampleText { label, prompt, answer: wanted.clone() }));
+        }
+        texts.push((position, SampleText { label, prompt: answer.prompt, answer: answer.answer }));
+    }
+    Ok(texts.into_iter().map(|(_, text)| text).collect())
+}

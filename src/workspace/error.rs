@@ -1,0 +1,102 @@
+//! Why a call cannot do its work. Facts only: whoever shows them knows the words and the exit codes.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::data::DataError;
+use crate::device::DeviceError;
+use crate::engine_process::EngineNotFound;
+use crate::hub::HubError;
+use crate::job::{JobId, JobState};
+use crate::plan::{Blocker, PlanError};
+use crate::pretrained::CheckpointError;
+use crate::queue::QueueError;
+use crate::report::{MetricName, metric_title};
+use crate::runner::RunError;
+use crate::store::{StoreError, StoredSpecError};
+use crate::sweep_file::{Problem, SpecError};
+use crate::task::TaskError;
+
+/// Why a call cannot do its work.
+#[derive(Debug, Error)]
+pub enum WorkspaceError {
+    /// The sweep file.
+    #[error(transparent)]
+    SweepFile(#[from] SpecError),
+    /// A key that is overridden.
+    #[error(transparent)]
+    Override(#[from] Problem),
+    /// A stored sweep file.
+    #[error(transparent)]
+    StoredSweepFile(#[from] StoredSpecError),
+    /// The plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A data set.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A model's files.
+    #[error(transparent)]
+    Model(#[from] CheckpointError),
+    /// A download.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// Rows of a task that cannot be downloaded.
+    #[error("the rows of {name} are not here: {source}")]
+    Rows {
+        /// The data set.
+        name: String,
+        /// Why.
+        source: HubError,
+    },
+    /// A plan that cannot run.
+    #[error("{}", .0.first().map(ToString::to_string).unwrap_or_default())]
+    Blocked(Vec<Blocker>),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Devices.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The engine's program.
+    #[error(transparent)]
+    Engine(#[from] EngineNotFound),
+    /// A path that engines cannot be told.
+    #[error("the path {} is not UTF-8", .0.display())]
+    NotUtf8(PathBuf),
+    /// A sweep without a job.
+    #[error("sweep '{0}' has no job that is asked for")]
+    NoJobs(String),
+    /// A sweep of which nothing is done.
+    #[error("sweep '{0}' has no result yet")]
+    NoResults(String),
+    /// A sweep without an objective.
+    #[error("sweep '{0}' has no objective")]
+    NoObjective(String),
+    /// A sweep none of whose runs has its objective in every seed.
+    #[error("no run of sweep '{sweep}' has its {} yet", metric_title(metric))]
+    NoWinner {
+        /// The sweep.
+        sweep: String,
+        /// The objective.
+        metric: MetricName,
+    },
+    /// A job that has no score yet.
+    #[error("job {job} is {} and has no score yet", state.as_str())]
+    NotScored {
+        /// The job.
+        job: JobId,
+        /// The state that it is in.
+        state: JobState,
+    },
+}

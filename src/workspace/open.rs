@@ -1,0 +1,128 @@
+//! What the program works with: the database and the folder of its results, data, the hub, the devices.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::WorkspaceError;
+use crate::data::DataRoots;
+use crate::device::{DeviceKind, Inventory, Slot, slots};
+use crate::engine_process::{find_engine, has_cuda};
+use crate::hub::Hub;
+use crate::plan::{CompletedWork, Plan, PlanContext};
+use crate::store::{RememberedDigests, Store, StoreError};
+use crate::sweep_file::SweepSpec;
+use crate::task::TaskIndex;
+
+/// What the program works with.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The database.
+    pub db: PathBuf,
+    /// Where data sets are.
+    pub roots: DataRoots,
+    /// Where models and data sets are downloaded from.
+    pub hub: Hub,
+    /// The devices that run jobs, such as `auto`, `cpu:2` or `cuda:0,1`.
+    pub devices: String,
+    /// The engine, where it is named.
+    pub engine: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// A database, with data, hub and engine as the environment names them.
+    pub fn new(db: PathBuf, devices: &str, engine: Option<PathBuf>) -> Self {
+        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let hub = Hub::from_environment();
+        let roots =
+            DataRoots { local: named("LORAGRID_DATA"), hub: Some(hub.cache.clone()), ..DataRoots::default() };
+        let engine = engine.or_else(|| named("LORAGRID_ENGINE"));
+        Self { db, roots, hub, devices: devices.to_owned(), engine }
+    }
+
+    /// The kind of device that runs jobs. Error: devices that cannot be had.
+    pub fn device_kind(&self) -> Result<DeviceKind, WorkspaceError> {
+        Ok(DeviceKind::named(&self.devices, &Inventory::find(), &|| self.engine_has_cuda())?)
+    }
+
+    /// The slots of the devices. Error: devices that cannot be had.
+    pub fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, WorkspaceError> {
+        Ok(slots(&self.devices, inventory, &|| self.engine_has_cuda())?)
+    }
+
+    /// The engine's program: the one that is named, beside this program, or in PATH. Error: there is none.
+    pub fn find_engine(&self) -> Result<PathBuf, WorkspaceError> {
+        let program = std::env::current_exe().ok();
+        let path = std::env::var_os("PATH");
+        Ok(find_engine(self.engine.as_deref(), program.as_deref(), path.as_deref())?)
+    }
+
+    /// Whether the engine computes on GPUs; without an engine: no.
+    fn engine_has_cuda(&self) -> bool {
+        let has_cuda = self.find_engine().is_ok_and(|engine| has_cuda(&engine));
+        if !has_cuda {
+            tracing::warn!(
+                "this machine has GPUs, and the engine computes on the CPU only: `LORAGRID_SETUP=cuda make build` builds one that uses them"
+            );
+        }
+        has_cuda
+    }
+
+    /// The folder of the database, for adapters and logs.
+    pub fn results(&self) -> PathBuf {
+        let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or_else(|| Path::new("."));
+        std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+    }
+
+    /// The folder of encoded rows, documents and prompts.
+    pub fn cache(&self) -> PathBuf {
+        self.results().join("cache")
+    }
+
+    /// Plans a sweep against what is done. Error: the plan's.
+    pub fn plan(
+        &self,
+        spec: &SweepSpec,
+        tasks: &Arc<TaskIndex>,
+        known: &CompletedWork,
+        digests: &mut RememberedDigests,
+    ) -> Result<Plan, WorkspaceError> {
+        let cache = Some(self.cache()).filter(|folder| folder.is_dir());
+        let models = self.hub.cache.clone();
+        let (roots, tasks, device) = (self.roots.clone(), Arc::clone(tasks), self.device_kind()?);
+        let mut context = PlanContext { roots, digests, device, models, tasks, cache };
+        Ok(Plan::build(spec, &mut context, known)?)
+    }
+
+    /// The database with what is done in it, for calls that run nothing: the schema stays what it is, and a database that cannot be
+    /// written is read. Nothing of these where it does not exist yet. Errors: the database's.
+    pub async fn known_to_plan(
+        &self,
+    ) -> Result<(Option<Store>, CompletedWork, RememberedDigests), WorkspaceError> {
+        if !self.db.is_file() {
+            return Ok((None, CompletedWork::default(), RememberedDigests::default()));
+        }
+        // A reader says what is wrong with the schema, and touches nothing.
+        let reader = Store::open_to_read(&self.db).await?;
+        let store = match Store::open_existing(&self.db).await {
+            Err(StoreError::Open { .. } | StoreError::Sql(_)) => reader,
+            other => {
+                reader.close().await;
+                other?
+            }
+        };
+        let (known, digests) = (store.known().await?, store.digests().await?);
+        Ok((Some(store), known, digests))
+    }
+
+    /// The database, what is done in it, and the digests that it remembers; nothing of these where it does not exist yet. Errors: the
+    /// database's.
+    pub async fn known(&self) -> Result<(Option<Store>, CompletedWork, RememberedDigests), WorkspaceError> {
+        if !self.db.is_file() {
+            return Ok((None, CompletedWork::default(), RememberedDigests::default()));
+        }
+        let store = Store::open(&self.db).await?;
+        let (known, digests) = (store.known().await?, store.digests().await?);
+        Ok((Some(store), known, digests))
+    }
+}

@@ -1,0 +1,135 @@
+//! Submitting plans, and running what is queued.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::WorkspaceEvent;
+use super::error::WorkspaceError;
+use super::open::Workspace;
+use super::plan::Prepared;
+use crate::device::Inventory;
+use crate::job::{Bytes, JobId, JobState};
+use crate::plan::Plan;
+use crate::queue::Queue;
+use crate::report::plan_disk;
+use crate::runner::{Inputs, Keeper, Limits, Progress, RunError, RunSummary, Runner};
+use crate::store::{Store, require_room};
+
+/// Why jobs of an earlier release wait that their sweep does not have when it is planned here.
+const OTHERWISE: &str = "planned here, the model, the rows or a task are not what they were at submission";
+
+/// How jobs are run.
+#[derive(Debug, Clone)]
+pub struct WorkRequest {
+    /// Only these jobs; every job where it is not named.
+    pub only: Option<HashSet<JobId>>,
+    /// How long it goes on.
+    pub limits: Limits,
+    /// Most jobs of a pack.
+    pub pack: usize,
+}
+
+impl WorkRequest {
+    /// The jobs of a plan.
+    pub fn of_plan(plan: &Plan, limits: Limits, pack: usize) -> Self {
+        Self { only: Some(plan.jobs.iter().map(|job| job.id.clone()).collect()), limits, pack }
+    }
+}
+
+impl Workspace {
+    /// Writes what a plan's jobs read into the cache and queues what is missing. Errors: no room on the disk, the database's.
+    pub async fn submit(
+        &self,
+        prepared: Prepared,
+        watch: &mut dyn FnMut(WorkspaceEvent),
+    ) -> Result<(Store, Plan), WorkspaceError> {
+        let store = match prepared.store {
+            Some(store) => store,
+            None => Store::open(&self.db).await?,
+        };
+        let (adapters, checkpoints) = plan_disk(&prepared.plan);
+        require_room(store.path(), checkpoints)?;
+        let all = Bytes(adapters.0.saturating_add(checkpoints.0));
+        if require_room(store.path(), all).is_err() {
+            let place = store.results().display().to_string();
+            watch(WorkspaceEvent::Warning(format!(
+                "adapters and checkpoints need {all}, more than is free in {place}"
+            )));
+        }
+        write_inputs(&store, &prepared.plan)?;
+        store.remember(&prepared.digests).await?;
+        store.submit(&prepared.plan, &prepared.origin).await?;
+        Ok((store, prepared.plan))
+    }
+
+    /// Runs queued jobs on the devices of this workspace. A message on `stops` is the user's wish to stop. `open` is called with the
+    /// opening of models, which may read whole files. Errors: the run's, no engine.
+    pub async fn work(
+        &self,
+        store: &Store,
+        request: WorkRequest,
+        open: impl FnOnce(&mut dyn FnMut()),
+        watch: &mut dyn FnMut(Progress),
+        stops: &mut mpsc::Receiver<()>,
+    ) -> Result<RunSummary, WorkspaceError> {
+        let queued: Vec<JobId> = store.active().await?.into_iter().map(|job| job.id).collect();
+        let orders = store.orders(&queued).await?;
+        let needs_engine = request.limits.forever || !orders.is_empty();
+        let inventory = Inventory::find();
+        let runner = Runner {
+            queue: store,
+            only: request.only,
+            engine: if needs_engine { self.find_engine()? } else { PathBuf::new() },
+            slots: self.slots(&inventory)?,
+            device: self.device_kind()?,
+            inventory,
+            results: self.results(),
+            limits: request.limits,
+            pack: request.pack,
+            keeper: Some(Keeper { store }),
+        };
+        let mut digests = store.digests().await?;
+        let mut inputs = Inputs::new(self.cache(), self.hub.cache.clone(), &mut digests);
+        open(&mut || inputs.open_models(orders.iter().map(|(order, _)| order)));
+        drop(orders);
+        let summary = runner.run(&mut inputs, watch, stops).await?;
+        store.remember(&digests).await?;
+        Ok(summary)
+    }
+
+    /// Gives queued jobs of an earlier release their orders, by planning their sweeps again. Returns the sweeps whose jobs have none
+    /// still, each with why; those jobs stay queued with the reason. Errors: the database's.
+    pub async fn adopt(&self, store: &Store) -> Result<Vec<(String, String)>, WorkspaceError> {
+        let mut left = Vec::new();
+        for sweep in store.sweeps_without_orders().await? {
+            let reason = match self.adopt_sweep(store, &sweep).await {
+                Ok(()) => OTHERWISE.to_owned(),
+                // One sweep that cannot be planned here ends nothing else.
+                Err(error) => error.to_string(),
+            };
+            let queued: Vec<JobId> = store.jobs_in(Some(&sweep), &[JobState::Queued]).await?;
+            let waiting = store.without_orders(&queued).await?;
+            if !waiting.is_empty() {
+                store.note_waiting(&waiting, &reason).await?;
+                left.push((sweep, reason));
+            }
+        }
+        Ok(left)
+    }
+
+    async fn adopt_sweep(&self, store: &Store, sweep: &str) -> Result<(), WorkspaceError> {
+        let plan = self.plan_stored(store, sweep).await?;
+        if !plan.blockers.is_empty() {
+            return Err(WorkspaceError::Blocked(plan.blockers));
+        }
+        write_inputs(store, &plan)?;
+        Ok(store.adopt(sweep, &plan).await?)
+    }
+}
+
+fn write_inputs(store: &Store, plan: &Plan) -> Result<(), WorkspaceError> {
+    let cache = store.results().join("cache");
+    plan.write_inputs(&cache).map_err(|source| RunError::Folder { path: cache, source }.into())
+}

@@ -5,7 +5,7 @@ SHELL := /bin/bash
 unexport SECONDS
 PYTHON ?= python3
 # One set of features and one profile for programs, tests and quickstart, so that nothing is built twice.
-CARGO_FLAGS := --release --features engine,fake-engine
+CARGO_FLAGS := --release --features engine
 MODEL := .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # Real data and reference values, for the tests that use them; a test without them says that it was skipped.
@@ -32,7 +32,7 @@ build: setup ## build loragrid and loragrid-engine into target/release
 	cargo build $(CARGO_FLAGS) --bins
 
 # What every published figure is measured on: optimized across crates, which takes minutes more to build.
-DIST_FLAGS := --profile dist --features engine,fake-engine
+DIST_FLAGS := --profile dist --features engine
 dist: setup ## build them for packages and figures, into target/dist
 	cargo build $(DIST_FLAGS) --bins
 
@@ -53,7 +53,7 @@ test-avx2: setup ## every test as on a CPU with AVX2 only
 	$(AVX2) cargo test $(CARGO_FLAGS)
 
 # Without the engine: what a bare clone can build and test.
-BARE := --release --features fake-engine
+BARE := --release
 check: ## lint and every test that needs no libtorch, on a bare clone
 	cargo fmt --all -- --check
 	cargo clippy $(BARE) --all-targets -- -D warnings
@@ -121,7 +121,15 @@ chaos: build ## kill, stop and starve a sweep, CHAOS_KILLS=40 times with the rea
 fuzz: setup ## damage sweep files, GGUF and safetensors headers at random for SECONDS=60 each
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture
 
-lint: setup ## formatting, clippy, documentation; warnings are errors
+LINT := .deps/lint
+$(LINT)/bin/ruff: setup/lint.txt
+	@$(PYTHON) -m venv $(LINT)
+	@$(LINT)/bin/pip install -q -r setup/lint.txt
+	@touch $@
+
+lint: setup $(LINT)/bin/ruff ## formatting, clippy, documentation, scripts; warnings are errors
+	$(LINT)/bin/ruff check .
+	$(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items --lib

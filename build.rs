@@ -45,9 +45,17 @@ fn build_shim(lib: &Path) {
         .flag("-fopenmp")
         .flag("-ffp-contract=off")
         .flag("-mprefer-vector-width=512")
-        .warnings(false)
-        .include(&include)
-        .include(include.join("torch/csrc/api/include"))
+        // Warnings of the shim are errors; those of libtorch's headers are libtorch's.
+        .warnings(true)
+        .extra_warnings(true)
+        .warnings_into_errors(true)
+        // GCC 12 reports its own AVX-512 intrinsics (GCC bug 105593).
+        .flag("-Wno-uninitialized")
+        .flag("-Wno-maybe-uninitialized")
+        .flag("-isystem")
+        .flag(&include)
+        .flag("-isystem")
+        .flag(include.join("torch/csrc/api/include"))
         .files(sources.map(|name| folder.join(name).with_extension("cpp")))
         .cargo_metadata(false)
         .compile("loragrid_shim");

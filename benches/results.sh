@@ -22,6 +22,7 @@ timed() { # name, command...
 }
 timed "top over 10,000 runs" $loragrid top big
 # Two words: the ids.
+# shellcheck disable=SC2086
 timed "compare two of them, 50 metrics" $loragrid compare $jobs
 timed "export of 5,000 runs as CSV" $loragrid export big-5000 --output "$scratch/a.csv"
 timed "export of 5,000 runs as Parquet" $loragrid export big-5000 --output "$scratch/a.parquet"

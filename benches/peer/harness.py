@@ -7,7 +7,6 @@ usage: harness.py LORAGRID MODEL DATA [--limit 25] [--repetitions 3] [--batches 
 """
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile

@@ -12,7 +12,6 @@ import time
 import peft
 import torch
 import transformers as tf
-
 from alpaca import text
 
 model_path, rows_path, steps, micro_batch, rank, layers = sys.argv[1:7]

@@ -11,7 +11,6 @@ import time
 import peft
 import torch
 import transformers as tf
-
 from alpaca import text
 
 model_path, rows_path, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::write_lock::is_full;
 use crate::job::{AttemptNumber, Bytes, JobId};
+use crate::store::maintenance::write_lock::is_full;
 
 /// What can go wrong with the database.
 #[derive(Debug, Error)]

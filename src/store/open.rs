@@ -7,11 +7,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, SqlitePool};
 
 use super::error::StoreError;
-use super::marker;
-use super::schema::{self, Age};
-use super::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
 use crate::job::Bytes;
 use crate::pretrained::FileStamp;
+use crate::store::maintenance::marker;
+use crate::store::maintenance::schema::{self, Age};
+use crate::store::maintenance::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
 
 /// Rows that SQLite's thread may be ahead of their reader.
 const ROWS: usize = 8192;

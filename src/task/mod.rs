@@ -1,43 +1,23 @@
 //! Tasks in lm_eval's YAML: from a file to checked definitions, requests, scores of documents and their aggregate.
 
-mod additive;
-mod aggregate;
-mod build;
 mod catalogue;
-mod check;
 mod definition;
-mod document;
-mod documents_file;
+mod dialect;
 mod error;
-pub mod function;
-mod group;
-mod index;
 mod metric;
 mod prompt;
-mod prompting;
-mod request;
-mod score;
-mod shipped;
-mod shots;
-mod spec;
-mod subset;
-mod synthetic;
-mod yaml;
 
-pub use additive::{Additive, column_of};
-pub use aggregate::{Aggregate, DocumentValue, aggregate};
 pub use catalogue::{Catalogue, Selection};
-pub use check::Check;
-pub use definition::{Fields, OutputType, Pool, Published, RowStep, Sampler, Scoring, Shots, Task};
-pub use document::{Document, Gold};
-pub use documents_file::TaskDocuments;
+pub use definition::{
+    Document, Fields, Gold, Group, GroupMetric, GroupValue, Leaf, Member, OutputType, Pool, Published,
+    RowStep, Sampler, Scoring, Shots, Subset, Task, TaskDocuments, combine,
+};
+pub use dialect::{Check, Field, Refusal, TaskIndex, TaskSpec, function};
 pub use error::TaskError;
-pub use group::{Group, GroupMetric, GroupValue, Leaf, Member, combine};
-pub use index::TaskIndex;
-pub use metric::{Aggregation, Metric, TaskMetric};
-pub use prompt::{build_documents, count_documents};
-pub use prompting::{ChatForm, Prompting};
-pub use request::{EncodedRequest, Request, RequestEncoder};
-pub use score::{RequestScore, score_document};
-pub use spec::{Field, Refusal, TaskSpec};
-pub use subset::Subset;
+pub use metric::{
+    Additive, Aggregate, Aggregation, DocumentValue, Metric, RequestScore, TaskMetric, aggregate, column_of,
+    score_document,
+};
+pub use prompt::{
+    ChatForm, EncodedRequest, Prompting, Request, RequestEncoder, build_documents, count_documents,
+};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::WorkspaceEvent;
 use super::error::WorkspaceError;
 use super::open::Workspace;
-use crate::job::Value;
+use crate::job::{SweepName, Value};
 use crate::plan::{Plan, hub_models};
 use crate::queue::Observer;
 use crate::store::{RememberedDigests, Store, StoreError, SweepOrigin};
@@ -97,7 +97,9 @@ impl Workspace {
     /// Plans the newest version of a stored sweep again. Errors: no such sweep, the plan's.
     pub async fn plan_stored(&self, store: &Store, sweep: &str) -> Result<Plan, WorkspaceError> {
         let stored = store.sweep(sweep).await?;
-        let (spec, origin) = (stored.spec()?, stored.origin);
+        let (mut spec, origin) = (stored.spec()?, stored.origin);
+        // The stored text of a clone may have its parent's name.
+        spec.name = SweepName::new(sweep).unwrap_or(spec.name);
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);
         self.plan(&spec, &tasks, &known, &mut digests)

@@ -11,9 +11,8 @@ import gguf
 import numpy as np
 import torch
 import transformers as tf
-from safetensors.torch import save_file
-
 from make import gguf_name
+from safetensors.torch import save_file
 
 source, out = Path(sys.argv[1]), Path(sys.argv[2])
 reader = gguf.GGUFReader(source)

@@ -315,6 +315,7 @@ def write_ggufs():
 def write_sentence_piece(name, space_prefix):
     """A small SentencePiece BPE, and how it encodes some texts."""
     import io
+
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2 as proto
     corpus = Path(__file__).read_text().splitlines() + Path(tf.__file__).read_text().splitlines()[:1500]

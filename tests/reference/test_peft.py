@@ -15,8 +15,6 @@ from pathlib import Path
 import peft
 import torch
 import transformers as tf
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = Path(sys.argv[1]).resolve()

@@ -44,6 +44,7 @@ pub(in crate::cli) fn run(arguments: &CloneArguments, workspace: &Workspace) -> 
             .or_else(|| SweepName::new(&format!("{of}-{short}")).ok())
             .unwrap_or_else(|| plan.name.clone());
         let name = plan.name.clone();
+        plan.text = SweepSpec { name: name.clone(), ..spec.clone() }.to_toml();
         if arguments.name.is_some() && store.sweep(name.as_str()).await.is_ok() {
             let message = format!("there is a sweep '{name}' already, and its jobs would be dropped from it");
             let help = "give the clone another --name, or leave it out".to_owned();

@@ -7,9 +7,9 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use super::quoted;
 use crate::job::{AttemptNumber, Digest, JobState, Transition};
 use crate::queue::{Attempt, AttemptEnd, Claim, Closing, Taken};
-use crate::store::attempt_results::write_training;
 use crate::store::error::StoreError;
 use crate::store::now_ms;
+use crate::store::results::attempt_results::write_training;
 
 /// Claims those of the jobs that are queued.
 pub(super) async fn claim(

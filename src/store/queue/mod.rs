@@ -2,8 +2,11 @@
 //! start are written into it.
 
 mod attempts;
+mod control;
+mod heartbeat;
 mod leases;
 mod orders;
+mod sweeps;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +15,6 @@ use std::time::Duration;
 use sqlx::Row;
 
 use super::error::StoreError;
-use super::heartbeat::Heartbeat;
 use super::open::Store;
 use crate::job::{Digest, JobId, JobState, ScoreKey, Transition};
 use crate::orders::JobOrder;
@@ -21,8 +23,12 @@ use crate::queue::{
     Record, StoredDocument, Submission, Taken,
 };
 
+pub use control::{AttemptRecord, JobExplanation};
+pub use heartbeat::Heartbeat;
 pub(super) use leases::read_attempt;
 pub(super) use orders::{drop_wants, put_order};
+pub(super) use sweeps::read_digest;
+pub use sweeps::{StoredSpecError, StoredSweep, SweepOrigin, SweepVersion};
 
 impl From<StoreError> for QueueError {
     fn from(error: StoreError) -> Self {
@@ -94,7 +100,7 @@ impl Queue for Store {
     async fn fate(&self, attempt: &Attempt) -> Result<Option<Taken>, QueueError> {
         let query = sqlx::query("SELECT state, attempt FROM jobs WHERE id = $1");
         let row = query.bind(attempt.job.as_str()).fetch_one(&self.pool).await.map_err(StoreError::from)?;
-        let state = super::job_details::read_state(&row, 0)?;
+        let state = crate::store::boards::job_details::read_state(&row, 0)?;
         let number: i64 = row.try_get(1).map_err(StoreError::from)?;
         let held = state == JobState::Running && number == i64::from(attempt.number.0);
         Ok((!held).then(|| Taken::by(state)))

@@ -9,11 +9,11 @@ use crate::job::{JobId, JobState, Transition};
 use crate::orders::{JobOrder, OrderedWork};
 use crate::queue::suspicion::is_suspect;
 use crate::queue::{ActiveJob, JobProgress, Submission};
+use crate::store::boards::job_details::read_state;
 use crate::store::error::StoreError;
-use crate::store::job_details::read_state;
 use crate::store::now_ms;
 use crate::store::open::Store;
-use crate::store::sweeps::read_digest;
+use crate::store::queue::read_digest;
 
 /// Jobs of one statement.
 const CHUNK: usize = 400;

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use crate::data::DataRoots;
 use crate::job::PromptProfile;
-use crate::task::build::Surroundings;
-use crate::task::definition::Task;
+use crate::task::definition::group::{Group, Member};
+use crate::task::definition::task::Task;
+use crate::task::dialect::build::Surroundings;
+use crate::task::dialect::index::{Entry, TaskIndex, TaskLocation};
+use crate::task::dialect::yaml::Node;
 use crate::task::error::TaskError;
-use crate::task::group::{Group, Member};
-use crate::task::index::{Entry, TaskIndex, TaskLocation};
-use crate::task::yaml::Node;
 
 /// Groups within groups that are followed.
 const DEEPEST: usize = 16;

@@ -9,8 +9,8 @@ use crate::data::Row;
 use crate::jinja::{task_environment, with_tuples};
 use crate::python::{parse_literal, python_str};
 use crate::task::TaskError;
-use crate::task::definition::{Fields, Task};
-use crate::task::spec::Field;
+use crate::task::definition::task::{Fields, Task};
+use crate::task::dialect::task_file::Field;
 
 /// Makes values of fields, each template compiled once.
 pub(super) struct Evaluator<'a> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::data::Row;
 use crate::python::{pieces, python_str};
-use crate::task::document::Gold;
+use crate::task::definition::document::Gold;
 
 /// What is wrong with a document, by field.
 type Wrong = (&'static str, String);

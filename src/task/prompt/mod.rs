@@ -2,19 +2,25 @@
 
 mod field;
 mod gold;
+pub(in crate::task) mod prompting;
+pub(in crate::task) mod request;
+pub(in crate::task) mod shots;
+pub(in crate::task) mod synthetic;
 mod turn;
+
+pub use prompting::{ChatForm, Prompting};
+pub use request::{EncodedRequest, Request, RequestEncoder};
 
 use serde_json::Value;
 
-use super::definition::{OutputType, Pool, Published, RowStep, Scoring, Task};
-use super::document::{Document, Gold};
 use super::error::TaskError;
-use super::metric::Metric;
-use super::request::Request;
-use super::shots::Examples;
-use super::subset::Subset;
 use crate::data::{DataError, Row};
 use crate::python::python_str;
+use crate::task::definition::document::{Document, Gold};
+use crate::task::definition::subset::Subset;
+use crate::task::definition::task::{OutputType, Pool, Published, RowStep, Scoring, Task};
+use crate::task::metric::kind::Metric;
+use crate::task::prompt::shots::Examples;
 use field::{Evaluator, whole};
 use gold::{golds, length, true_choices};
 use turn::{Conversation, QuestionTurn, delimited};

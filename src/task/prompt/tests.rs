@@ -1,8 +1,8 @@
 use super::*;
 use crate::data::{DataRoots, DataSource};
-use crate::task::build::Surroundings;
-use crate::task::function::Modules;
-use crate::task::yaml::Node;
+use crate::task::dialect::build::Surroundings;
+use crate::task::dialect::function::Modules;
+use crate::task::dialect::yaml::Node;
 
 fn try_task(extra: &str) -> Result<Task, TaskError> {
     let text = format!(

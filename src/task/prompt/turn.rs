@@ -2,7 +2,7 @@
 
 use crate::data::{Chat, ChatTemplate, Message, RenderError};
 use crate::python::is_space;
-use crate::task::prompting::ChatForm;
+use crate::task::prompt::prompting::ChatForm;
 
 /// A message, and what stands after it in plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]

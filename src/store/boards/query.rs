@@ -1,0 +1,221 @@
+//! SQL of a user: one statement that changes nothing, over the views that docs/schema.md describes.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{
+    AssertSqlSafe, Column, ConnectOptions, Connection, Row, SqlSafeStr, SqliteConnection, Statement,
+    TypeInfo, ValueRef,
+};
+use thiserror::Error;
+
+use crate::store::boards::frame::{Datum, Frame};
+use crate::store::boards::scan::limit_values;
+use crate::store::error::StoreError;
+use crate::store::open::{Store, reading};
+
+/// How many steps of SQLite's machine go by between two looks at the clock.
+const STEPS: i32 = 10_000;
+/// Most bytes of an answer, which is held in memory.
+const MOST: usize = 1_000_000_000;
+/// Largest text or blob of an answer, in bytes.
+const MOST_OF_ONE: i32 = 64_000_000;
+
+/// Why a statement is not carried out, or fails.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// It is not a SELECT.
+    #[error("'{word}' is no question: only one SELECT is answered, nothing is changed")]
+    NotAQuestion {
+        /// Its first word.
+        word: String,
+    },
+    /// There are several.
+    #[error("there are several statements; only one is answered")]
+    Several,
+    /// It is not understood, or names what is not there.
+    #[error("the statement failed: {0}")]
+    Failed(String),
+    /// Its answer is too large.
+    #[error("the answer is larger than {} MB", most / 1_000_000)]
+    TooLarge {
+        /// Most bytes of an answer.
+        most: usize,
+    },
+    /// It took too long.
+    #[error("the statement was given up after {} s", after.as_secs())]
+    TimeOut {
+        /// The time it had.
+        after: Duration,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Answers one SELECT. The connection cannot write. Errors: see [`QueryError`].
+pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, QueryError> {
+    check(sql)?;
+    // Says what is wrong with the file, in its own words.
+    Store::open_to_read(path).await?.close().await;
+    let failed = |error: sqlx::Error| StoreError::Open { path: path.to_owned(), source: error };
+    let mut connection = reading(path).read_only(true).connect().await.map_err(failed)?;
+    // A time that no clock reaches is none.
+    let deadline =
+        Instant::now().checked_add(limit).unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
+    let mut handle = connection.lock_handle().await.map_err(failed)?;
+    handle.set_progress_handler(STEPS, move || Instant::now() < deadline);
+    limit_values(&mut handle, MOST_OF_ONE);
+    drop(handle);
+    let answer = answer(&mut connection, sql, MOST).await;
+    // Whatever it says, the answer is there.
+    let _ = connection.close().await;
+    let frame = answer.map_err(|error| match error {
+        _ if Instant::now() >= deadline => QueryError::TimeOut { after: limit },
+        sqlx::Error::Database(error) => QueryError::Failed(error.message().to_owned()),
+        error => QueryError::Failed(error.to_string()),
+    })?;
+    frame.ok_or(QueryError::TooLarge { most: MOST })
+}
+
+/// The answer; none of one that is larger than `most` bytes.
+async fn answer(
+    connection: &mut SqliteConnection,
+    sql: &str,
+    most: usize,
+) -> Result<Option<Frame>, sqlx::Error> {
+    use futures_util::TryStreamExt;
+    use sqlx::Executor;
+    // Prepared, not described: that would run the statement once more.
+    let sql = AssertSqlSafe(sql).into_sql_str();
+    let prepared = (&mut *connection).prepare(sql.clone()).await;
+    let names =
+        |columns: &[sqlx::sqlite::SqliteColumn]| columns.iter().map(|own| own.name().to_owned()).collect();
+    let mut frame =
+        Frame { columns: prepared.map(|own| names(own.columns())).unwrap_or_default(), rows: Vec::new() };
+    let mut size = 0;
+    let mut rows = sqlx::query(sql).fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        if frame.rows.is_empty() {
+            frame.columns = names(row.columns());
+        }
+        let row = read_row(&row)?;
+        size += row.iter().map(Datum::size).sum::<usize>();
+        if size > most {
+            return Ok(None);
+        }
+        frame.rows.push(row);
+    }
+    drop(rows);
+    Ok(Some(frame))
+}
+
+fn read_row(row: &SqliteRow) -> Result<Vec<Datum>, sqlx::Error> {
+    (0..row.len()).map(|at| read_datum(row, at)).collect()
+}
+
+pub(in crate::store) fn read_datum(row: &SqliteRow, at: usize) -> Result<Datum, sqlx::Error> {
+    let value = row.try_get_raw(at)?;
+    if value.is_null() {
+        return Ok(Datum::Null);
+    }
+    let kind = value.type_info().name().to_owned();
+    Ok(match kind.as_str() {
+        "REAL" => Datum::Real(row.try_get_unchecked(at)?),
+        "INTEGER" | "BOOLEAN" | "NUMERIC" => Datum::Integer(row.try_get_unchecked(at)?),
+        "BLOB" => {
+            let bytes: Vec<u8> = row.try_get_unchecked(at)?;
+            Datum::Text(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+        }
+        _ => Datum::Text(row.try_get_unchecked(at)?),
+    })
+}
+
+/// Refuses what is no single question, before SQLite sees it. What a SELECT could still do, the connection cannot.
+fn check(sql: &str) -> Result<(), QueryError> {
+    let bare = without_comments_and_texts(sql);
+    let mut statements = bare.split(';').map(str::trim).filter(|part| !part.is_empty());
+    let first = statements.next().unwrap_or_default();
+    let word =
+        first.split(|c: char| !c.is_ascii_alphabetic()).find(|word| !word.is_empty()).unwrap_or_default();
+    if !["select", "with", "values", "explain"].iter().any(|own| word.eq_ignore_ascii_case(own)) {
+        return Err(QueryError::NotAQuestion { word: word.to_owned() });
+    }
+    if statements.next().is_some() { Err(QueryError::Several) } else { Ok(()) }
+}
+
+/// The statement with blanks for comments, texts and quoted names, so that signs within them count for nothing.
+fn without_comments_and_texts(sql: &str) -> String {
+    let mut out = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(c) = rest.chars().next() {
+        let end = match c {
+            '\'' | '"' | '`' => rest[1..].find(c).map(|at| at + 2),
+            '[' => rest.find(']').map(|at| at + 1),
+            '-' if rest.starts_with("--") => rest.find('\n'),
+            '/' if rest.starts_with("/*") => rest[2..].find("*/").map(|at| at + 4),
+            _ => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+                continue;
+            }
+        };
+        out.push(' ');
+        rest = end.map_or("", |end| &rest[end..]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_question_is_answered_and_nothing_else() {
+        for sql in
+            ["SELECT 1", " with a AS (SELECT ';') select * from a ; ", "-- why;\nVALUES (1)", "(SELECT 1)"]
+        {
+            assert!(check(sql).is_ok(), "{sql}");
+        }
+        for sql in [
+            "",
+            "UPDATE jobs SET state = 'done'",
+            "ATTACH 'x' AS y",
+            "PRAGMA user_version",
+            "/* SELECT */ DROP TABLE jobs",
+        ] {
+            assert!(matches!(check(sql), Err(QueryError::NotAQuestion { .. })), "{sql}");
+        }
+        assert!(matches!(check("SELECT 1; DELETE FROM jobs"), Err(QueryError::Several)));
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_would_write_or_take_for_ever_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        Store::open(&path).await.unwrap().close().await;
+        let long = Duration::from_secs(30);
+        let found = query(&path, "SELECT 1 AS a, 0.5, 'x', NULL, x'00ff'", long).await.unwrap();
+        assert_eq!(found.columns[0], "a");
+        let text = |text: &str| Datum::Text(text.to_owned());
+        assert_eq!(found.rows, [[Datum::Integer(1), Datum::Real(0.5), text("x"), Datum::Null, text("00ff")]]);
+        let written = query(&path, "WITH a AS (SELECT 1) INSERT INTO sweeps SELECT 1, 'a', 0", long).await;
+        assert!(matches!(&written, Err(QueryError::Failed(why)) if why.contains("readonly")), "{written:?}");
+        let missing = query(&path, "SELECT nonsense FROM runs", long).await;
+        assert!(
+            matches!(&missing, Err(QueryError::Failed(why)) if why.contains("no such column: nonsense")),
+            "{missing:?}"
+        );
+        let endless =
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n";
+        let late = query(&path, endless, Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(QueryError::TimeOut { .. })), "{late:?}");
+        let ever = query(&path, "SELECT 1", Duration::from_secs(u64::MAX)).await;
+        assert_eq!(ever.unwrap().rows, [[Datum::Integer(1)]]);
+        let mut connection =
+            sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+        let rows = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+        assert_eq!(answer(&mut connection, rows, 10_000).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! The first rows of a large leaderboard, without reading the rest of it.
+
+use std::cmp::Ordering;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use sqlx::Row;
+
+use crate::job::JobId;
+use crate::job::real::for_ranking;
+use crate::store::boards::board::Leaderboard;
+use crate::store::boards::scan::Bound;
+use crate::store::boards::scores::{BOUND, ScoreColumn, ScoresOf};
+use crate::store::error::StoreError;
+use crate::store::open::Store;
+use crate::task::Metric;
+
+/// The first rows of a leaderboard.
+#[derive(Debug)]
+pub struct FirstRows {
+    /// The board with only their jobs.
+    pub board: Leaderboard,
+    /// How many rows there are.
+    pub all: usize,
+    /// How many of them compete for the best: cells of the grid whose every seed has a score that is ranked.
+    pub competing: usize,
+}
+
+impl Store {
+    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and how
+    /// many rows there are and compete: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
+    /// say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
+    /// one statement names.
+    pub async fn first_rows(
+        &self,
+        name: Option<&str>,
+        rows: usize,
+        metrics: impl FnOnce(&Leaderboard) -> Vec<(String, Metric)>,
+    ) -> Result<Option<FirstRows>, StoreError> {
+        let (sweep, version, name) = self.find_sweep(name).await?;
+        let Some(objective) = self.objective_column(sweep, version).await? else {
+            return Ok(None);
+        };
+        let cells = self.ranked_cells((sweep, version), objective).await?;
+        let all = cells.len();
+        let competing = cells.iter().filter(|cell| cell.competes()).count();
+        let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
+        if ids.len() > BOUND {
+            return Ok(None);
+        }
+        let mut board = self.board_of(Some(&name), Some(&ids)).await?;
+        let (places, metrics): (Vec<usize>, _) = ((0..board.jobs.len()).collect(), metrics(&board));
+        let of = ScoresOf { metrics: Some(&metrics), jobs: Some(&places) };
+        self.read_scores(&mut board, of).await?;
+        Ok(Some(FirstRows { board, all, competing }))
+    }
+
+    /// The rows of a version, the first one first.
+    async fn ranked_cells(
+        &self,
+        version: (i64, i64),
+        objective: ScoreColumn,
+    ) -> Result<Vec<RankedCell>, StoreError> {
+        // In the order of the cells, so that those of one follow each other.
+        let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = ?1 AND version = ?2 ORDER BY cell";
+        let (mut cells, mut last): (Vec<RankedCell>, String) = (Vec::new(), String::new());
+        let mut places: FxHashMap<String, usize> = FxHashMap::default();
+        // Of each job its cell and its place in the plan.
+        let mut owners: Vec<(usize, i64)> = Vec::new();
+        self.scan(jobs, &[version.0, version.1].map(Bound::Integer), |line| {
+            let (cell, job, position) = (line.text(0)?, line.text(1)?, line.integer(2)?);
+            if cells.is_empty() || cell != last {
+                cell.clone_into(&mut last);
+                cells.push(RankedCell { is_base: !cell.starts_with('{'), position, ..RankedCell::default() });
+            }
+            let at = cells.len() - 1;
+            places.insert(job.to_owned(), owners.len());
+            owners.push((at, position));
+            cells[at].position = cells[at].position.min(position);
+            cells[at].jobs.push(JobId::from_store(job.to_owned()));
+            Ok(())
+        })
+        .await?;
+        let higher_is_better = objective.metric.higher_is_better();
+        // As `BoardJob::ranked_score` has it.
+        let diverged = "SELECT s.job_id, s.position FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = ?1 AND s.version = ?2 AND j.state = 'diverged'";
+        let mut unranked = FxHashSet::default();
+        self.scan(diverged, &[version.0, version.1].map(Bound::Integer), |line| {
+            unranked.extend(places.get(line.text(0)?).copied());
+            Ok(())
+        })
+        .await?;
+        let place = |job: &str| places.get(job).copied();
+        self.scan_columns(version, &[objective], place, |job, score| {
+            let (cell, position) = owners[job];
+            if score.value.is_finite() && !unranked.contains(&job) {
+                cells[cell].values.push((position, score.value));
+            }
+        })
+        .await?;
+        // In the plan's order, in which the leaderboard sums them: sums in two orders differ in their last digits.
+        cells.iter_mut().for_each(|cell| cell.values.sort_by_key(|(position, _)| *position));
+        cells.sort_by(|a, b| a.order(b, higher_is_better));
+        Ok(cells)
+    }
+
+    /// The one place of the objective's task among a version's tasks.
+    async fn objective_column(&self, sweep: i64, version: i64) -> Result<Option<ScoreColumn>, StoreError> {
+        let query = sqlx::query(
+            "SELECT t.position, t.task, v.objective_metric, COUNT(*) OVER () FROM sweep_versions v
+             JOIN sweep_tasks t ON t.sweep_id = v.sweep_id AND t.version = v.version AND t.task = v.objective_task
+             WHERE v.sweep_id = $1 AND v.version = $2 AND v.objective_metric IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM imports i WHERE i.sweep_id = v.sweep_id)",
+        );
+        let Some(row) = query.bind(sweep).bind(version).fetch_optional(&self.pool).await? else {
+            return Ok(None);
+        };
+        let metric = crate::store::boards::job_details::read_metric(row.try_get(2)?)?;
+        let column = ScoreColumn { position: row.try_get(0)?, task: row.try_get(1)?, metric };
+        Ok((row.try_get::<i64, _>(3)? == 1).then_some(column))
+    }
+}
+
+/// The jobs of a row.
+#[derive(Debug, Default)]
+struct RankedCell {
+    jobs: Vec<JobId>,
+    /// An untrained model, which is a row alone.
+    is_base: bool,
+    /// The finite scores of its jobs, with the jobs' places in the plan.
+    values: Vec<(i64, f64)>,
+    /// Place of its first job in the plan.
+    position: i64,
+}
+
+impl RankedCell {
+    fn competes(&self) -> bool {
+        !self.is_base && self.values.len() == self.jobs.len()
+    }
+
+    fn order(&self, other: &Self, higher_is_better: bool) -> Ordering {
+        let lacks = |own: &Self| (own.values.is_empty(), own.values.len() < own.jobs.len());
+        let value = |own: &Self| mean(&own.values).unwrap_or_default();
+        let by_value = for_ranking(value(self)).total_cmp(&for_ranking(value(other)));
+        other
+            .is_base
+            .cmp(&self.is_base)
+            .then(lacks(self).cmp(&lacks(other)))
+            .then(if higher_is_better { by_value.reverse() } else { by_value })
+            .then(self.position.cmp(&other.position))
+    }
+}
+
+fn mean(values: &[(i64, f64)]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64)
+}

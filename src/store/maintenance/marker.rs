@@ -1,0 +1,67 @@
+//! The file that says whose results a folder holds. Adapters and checkpoints of two databases in one folder could not be told
+//! apart, and one would remove the other's.
+
+use std::path::{Path, PathBuf};
+
+use crate::store::error::StoreError;
+
+/// The file's name.
+const NAME: &str = ".loragrid-database";
+
+/// Notes that a folder's results belong to a database, unless they belong to another. Errors: they do; the file cannot be read
+/// or written.
+pub(in crate::store) fn claim(folder: &Path, database: &Path, id: String) -> Result<(), StoreError> {
+    let file = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match owner_of(folder)? {
+        Some((known, _)) if known == id => Ok(()),
+        Some((_, other)) => Err(foreign(folder, database, other)),
+        None => {
+            let path = folder.join(NAME);
+            let written = std::fs::write(&path, format!("{id}\n{file}\n"));
+            written.map_err(|source| StoreError::Open { path, source: source.into() })
+        }
+    }
+}
+
+/// Checks that a folder's results belong to nobody, before a database is made in it. Errors: as [`claim`].
+pub(in crate::store) fn require_unclaimed(folder: &Path, database: &Path) -> Result<(), StoreError> {
+    match owner_of(folder)? {
+        Some((_, other)) => Err(foreign(folder, database, other)),
+        None => Ok(()),
+    }
+}
+
+/// The id and the file name of the database whose results a folder holds.
+fn owner_of(folder: &Path) -> Result<Option<(String, PathBuf)>, StoreError> {
+    let path = folder.join(NAME);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let mut lines = text.lines();
+            let mut line = || lines.next().unwrap_or_default().to_owned();
+            Ok(Some((line(), PathBuf::from(line()))))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Open { path, source: source.into() }),
+    }
+}
+
+fn foreign(folder: &Path, database: &Path, other: PathBuf) -> StoreError {
+    let (path, marker) = (database.to_owned(), folder.join(NAME));
+    StoreError::ForeignFolder { path, folder: folder.to_owned(), other, marker }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_databases_and_a_copy_is_the_same_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = |name: &str, id: &str| claim(folder.path(), &folder.path().join(name), id.to_owned());
+        claim("a.db", "1").unwrap();
+        claim("a.db", "1").unwrap();
+        claim("renamed.db", "1").unwrap();
+        let error = claim("b.db", "2").unwrap_err().to_string();
+        assert!(error.contains("a.db"), "{error}");
+    }
+}

@@ -1,0 +1,285 @@
+//! What users do to jobs: holding back, letting go on, cancelling, another try; and what they ask about them.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::job::{JobId, JobState, Transition};
+use crate::queue::{Observer, Owner};
+use crate::store::boards::job_details::read_state;
+use crate::store::error::StoreError;
+use crate::store::open::Store;
+
+/// Why a job stands where it does.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum JobExplanation {
+    /// It waits.
+    Queued {
+        /// Why it waits, where a worker has noted that.
+        reason: Option<String>,
+        /// Jobs before it.
+        before: u64,
+        /// Attempts that it had.
+        attempts: u64,
+        /// Jobs that living processes work at now.
+        running: u64,
+    },
+    /// A process works at it.
+    Running {
+        /// Host, process and start of the process.
+        owner: String,
+        /// The device.
+        device: String,
+    },
+    /// The process that worked at it is gone.
+    Orphaned {
+        /// Host, process and start of the process.
+        owner: String,
+    },
+    /// The user holds it back.
+    Paused {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// The user gave it up.
+    Cancelled {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It diverged.
+    Diverged {
+        /// Why.
+        reason: Option<String>,
+    },
+    /// It is done.
+    Done {
+        /// Scores that are there.
+        scores: u64,
+    },
+}
+
+/// How long a process may be silent while a command waits for it.
+const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// An attempt as it is told to people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct AttemptRecord {
+    /// Its number.
+    pub attempt: i64,
+    /// Host, process and start of the process.
+    pub owner: String,
+    /// The device.
+    pub device: String,
+    /// Threads of one operation.
+    pub threads: i64,
+    /// Most tokens of one pass.
+    pub token_budget: i64,
+    /// Its log, from the folder of results.
+    pub log: String,
+    /// Milliseconds since 1970.
+    pub started_ms: i64,
+    /// Milliseconds since 1970; none while it runs.
+    pub ended_ms: Option<i64>,
+    /// How long it took, by a clock that nobody sets; none where its process did not end it.
+    pub seconds: Option<f64>,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+impl Store {
+    /// Moves jobs by a transition, those of them that are in a state that allows it. `reason` is kept with the job. Returns
+    /// the jobs that moved.
+    pub async fn move_jobs(
+        &self,
+        jobs: &[JobId],
+        transition: Transition,
+        reason: Option<&str>,
+    ) -> Result<Vec<JobId>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut moved = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for from in transition.sources() {
+            // What the transition function says of the state.
+            let Ok(to) = from.after(transition) else { continue };
+            for job in jobs {
+                let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = $4";
+                let update = sqlx::query(update).bind(to.as_str()).bind(reason).bind(job.as_str());
+                if update.bind(from.as_str()).execute(&mut *tx).await?.rows_affected() > 0 && seen.insert(job)
+                {
+                    moved.push(job.clone());
+                }
+            }
+        }
+        tx.commit().await?;
+        Ok(moved)
+    }
+
+    /// Jobs of the newest version of a sweep, or of the last submitted one, that are in one of these states, in the plan's
+    /// order. Error: no such sweep.
+    pub async fn jobs_in(&self, sweep: Option<&str>, states: &[JobState]) -> Result<Vec<JobId>, StoreError> {
+        let (sweep, version, _) = self.find_sweep(sweep).await?;
+        let query = sqlx::query(
+            "SELECT j.id, j.state FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = $1 AND s.version = $2 ORDER BY s.position",
+        );
+        let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            if states.contains(&read_state(row, 1)?) {
+                found.push(JobId::from_store(row.try_get(0)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Notes why queued jobs wait.
+    pub async fn note_waiting(&self, jobs: &[JobId], reason: &str) -> Result<(), StoreError> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for job in jobs {
+            let update = sqlx::query("UPDATE jobs SET reason = $1 WHERE id = $2 AND state = 'queued'");
+            update.bind(reason).bind(job.as_str()).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// Closes open attempts at jobs whose process is gone or has stopped saying that it lives, where the job is no longer
+    /// running.
+    pub async fn close_dead(&self, jobs: &[JobId], observer: &mut Observer) -> Result<(), StoreError> {
+        for job in jobs {
+            let query = sqlx::query(
+                "SELECT attempt, owner, beat FROM job_attempts WHERE job_id = $1 AND ended_ms IS NULL",
+            );
+            for row in query.bind(job.as_str()).fetch_all(&self.pool).await? {
+                let (number, beat): (i64, i64) = (row.try_get(0)?, row.try_get(2)?);
+                let owner = Owner::from_store(row.try_get(1)?);
+                if owner.is_dead() || observer.is_still(job.as_str(), number, beat, LEASE) {
+                    let attempt = crate::store::queue::read_attempt(job.as_str().to_owned(), number);
+                    self.close_lost(&attempt).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The states of jobs, in one reading.
+    pub async fn states(&self, jobs: &[JobId]) -> Result<Vec<JobState>, StoreError> {
+        let rows = sqlx::query("SELECT id, state FROM jobs").fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| Ok((row.try_get::<String, _>(0)?, read_state(row, 1)?));
+        let all: std::collections::HashMap<String, JobState> =
+            rows.iter().map(read).collect::<Result<_, StoreError>>()?;
+        Ok(jobs.iter().map(|job| all.get(job.as_str()).copied().unwrap_or(JobState::Cancelled)).collect())
+    }
+
+    /// Whether any of these jobs has an attempt that is still open.
+    pub async fn any_open(&self, jobs: &[JobId]) -> Result<bool, StoreError> {
+        let jobs: std::collections::HashSet<&str> = jobs.iter().map(JobId::as_str).collect();
+        let open = sqlx::query("SELECT job_id FROM job_attempts WHERE ended_ms IS NULL");
+        for row in open.fetch_all(&self.pool).await? {
+            if jobs.contains(row.try_get::<&str, _>(0)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every attempt at a job, the first one first.
+    pub async fn attempts(&self, job: &JobId) -> Result<Vec<AttemptRecord>, StoreError> {
+        let query = sqlx::query(
+            "SELECT attempt, owner, device, threads, token_budget, log, started_ms, ended_ms, outcome, reason, seconds
+             FROM job_attempts WHERE job_id = $1 ORDER BY attempt",
+        );
+        let read = |row: &SqliteRow| {
+            Ok(AttemptRecord {
+                attempt: row.try_get(0)?,
+                owner: row.try_get(1)?,
+                device: row.try_get(2)?,
+                threads: row.try_get(3)?,
+                token_budget: row.try_get(4)?,
+                log: row.try_get(5)?,
+                started_ms: row.try_get(6)?,
+                ended_ms: row.try_get(7)?,
+                outcome: row.try_get(8)?,
+                reason: row.try_get(9)?,
+                seconds: row.try_get(10)?,
+            })
+        };
+        query.bind(job.as_str()).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
+    /// How many jobs stand before a queued job in the order in which they are claimed, all sweeps together.
+    pub async fn queued_before(&self, job: &JobId) -> Result<u64, StoreError> {
+        let query = sqlx::query(
+            "SELECT COUNT(*) FROM jobs WHERE state = 'queued'
+             AND rowid < (SELECT rowid FROM jobs WHERE id = $1)",
+        );
+        let count: i64 = query.bind(job.as_str()).fetch_one(&self.pool).await?.try_get(0)?;
+        Ok(count as u64)
+    }
+
+    /// How many jobs living processes work at.
+    async fn alive(&self) -> Result<u64, StoreError> {
+        let rows = sqlx::query("SELECT owner FROM job_attempts WHERE ended_ms IS NULL")
+            .fetch_all(&self.pool)
+            .await?;
+        let mut alive = 0;
+        for row in &rows {
+            alive += u64::from(!Owner::from_store(row.try_get(0)?).is_dead());
+        }
+        Ok(alive)
+    }
+
+    /// Why a job stands where it does.
+    pub async fn standing(&self, job: &crate::store::StoredJob) -> Result<JobExplanation, StoreError> {
+        let reason = job.reason.clone();
+        Ok(match job.state {
+            JobState::Queued => {
+                let (before, running) = (self.queued_before(&job.id).await?, self.alive().await?);
+                JobExplanation::Queued { reason, before, attempts: job.attempts, running }
+            }
+            JobState::Running => {
+                let last = self.attempts(&job.id).await?.pop();
+                let (owner, device) = last.map(|last| (last.owner, last.device)).unwrap_or_default();
+                if Owner::from_store(owner.clone()).is_dead() {
+                    JobExplanation::Orphaned { owner }
+                } else {
+                    JobExplanation::Running { owner, device }
+                }
+            }
+            JobState::Paused => JobExplanation::Paused { reason },
+            JobState::Cancelled => JobExplanation::Cancelled { reason },
+            JobState::Failed => JobExplanation::Failed { reason },
+            JobState::Diverged => JobExplanation::Diverged { reason },
+            JobState::Done => JobExplanation::Done { scores: job.scores.len() as u64 },
+        })
+    }
+
+    /// Subjects that this database knows and no job is to run for, each with whether its adapter is not to stay.
+    pub async fn unneeded_subjects(&self) -> Result<std::collections::HashMap<String, bool>, StoreError> {
+        let query = sqlx::query(
+            "SELECT j.subject, t.subject IS NULL OR t.adapter_removed IS NOT NULL FROM jobs j
+             LEFT JOIN trainings t ON t.subject = j.subject WHERE j.state NOT IN ('queued', 'running', 'paused')",
+        );
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// What SQLite says of the file: `ok`, or what is wrong with it.
+    pub async fn integrity(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query("PRAGMA integrity_check").fetch_one(&self.pool).await?.try_get(0)?)
+    }
+
+    /// The number that changes whenever another process writes.
+    pub async fn data_version(&self) -> Result<i64, StoreError> {
+        Ok(sqlx::query("PRAGMA data_version").fetch_one(&self.pool).await?.try_get(0)?)
+    }
+}

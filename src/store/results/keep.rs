@@ -1,0 +1,112 @@
+//! Adapters that are on disk, and those that are no longer.
+
+use std::path::PathBuf;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::job::JobId;
+use crate::store::error::StoreError;
+use crate::store::open::Store;
+
+/// An adapter on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAdapter {
+    /// The job that trained it.
+    pub job: JobId,
+    /// The digest of its training key.
+    pub subject: String,
+    /// Its folder.
+    pub folder: PathBuf,
+}
+
+/// Adapters that nothing but this sweep's newest version has: no other sweep's newest version, and no job that is to run.
+const OWN: &str = "NOT EXISTS (
+         SELECT 1 FROM sweep_jobs o
+         WHERE o.job_id = j.id AND o.sweep_id <> $1 AND o.version =
+             (SELECT MAX(version) FROM sweep_versions WHERE sweep_id = o.sweep_id))
+     AND j.state NOT IN ('queued', 'running', 'paused')";
+
+impl Store {
+    /// The adapters that a sweep alone has: jobs that are in the newest version of another sweep too, and jobs that are to run,
+    /// are left out.
+    pub async fn own_adapters(&self, sweep: &str) -> Result<Vec<StoredAdapter>, StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
+        let query = format!(
+            "SELECT j.id, t.subject FROM sweep_jobs s
+             JOIN jobs j ON j.id = s.job_id JOIN trainings t ON t.subject = j.subject
+             WHERE s.sweep_id = $1 AND s.version = $2 AND t.adapter_removed IS NULL AND {OWN}
+             ORDER BY s.position"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(query));
+        let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
+        let read = |row: &SqliteRow| {
+            let (job, subject): (_, String) = (JobId::from_store(row.try_get(0)?), row.try_get(1)?);
+            let folder = self.adapter_folder(&subject);
+            Ok(StoredAdapter { job, subject, folder })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// The subjects of the trainings of a sweep's newest version.
+    pub async fn trained_subjects(&self, sweep: &str) -> Result<Vec<String>, StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
+        let query = sqlx::query_scalar(
+            "SELECT j.subject FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = $1 AND s.version = $2 AND j.kind = 'train'",
+        );
+        Ok(query.bind(sweep).bind(version).fetch_all(&self.pool).await?)
+    }
+
+    /// Notes why adapters of a sweep are no longer on disk, and returns those that may be removed now: another process may
+    /// have asked for one of them since they were looked for. A program that dies between this and the removal leaves folders
+    /// that `loragrid gc` finds.
+    pub async fn note_removed(
+        &self,
+        sweep: &str,
+        adapters: &[StoredAdapter],
+        why: &str,
+    ) -> Result<Vec<StoredAdapter>, StoreError> {
+        let (sweep, _, _) = self.find_sweep(Some(sweep)).await?;
+        let update = format!(
+            "UPDATE trainings SET adapter_removed = $2 WHERE subject = $3 AND adapter_removed IS NULL
+             AND EXISTS (SELECT 1 FROM jobs j WHERE j.subject = $3 AND {OWN})"
+        );
+        let mut tx = self.begin().await?;
+        let mut removed = Vec::new();
+        for adapter in adapters {
+            let update = sqlx::query(sqlx::AssertSqlSafe(update.as_str()));
+            let update = update.bind(sweep).bind(why).bind(&adapter.subject);
+            if update.execute(&mut *tx).await?.rows_affected() > 0 {
+                removed.push(adapter.clone());
+            }
+        }
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    /// Removes what nothing needs of a subject: `remove` is called while no other process can ask for it. `false`: it is
+    /// needed, or this database does not know it.
+    pub async fn remove_unneeded(
+        &self,
+        subject: &str,
+        adapter: bool,
+        remove: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let needed = if adapter {
+            "SELECT COUNT(*) FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE j.subject = $1
+             AND j.state NOT IN ('queued', 'running', 'paused')
+             AND (t.subject IS NULL OR t.adapter_removed IS NOT NULL)"
+        } else {
+            "SELECT COUNT(*) FROM jobs WHERE subject = $1 AND state NOT IN ('queued', 'running', 'paused')"
+        };
+        let row = sqlx::query(needed).bind(subject).fetch_one(&mut *tx).await?;
+        let unneeded = row.try_get::<i64, _>(0)? > 0;
+        if unneeded {
+            remove().map_err(|error| StoreError::Sql(sqlx::Error::Io(error)))?;
+        }
+        tx.commit().await?;
+        Ok(unneeded)
+    }
+}

@@ -1,0 +1,196 @@
+//! Groups of tasks, and what their tasks' values come to.
+
+use crate::task::dialect::yaml::Node;
+use crate::task::metric::aggregate::Aggregate;
+use crate::task::metric::kind::Metric;
+
+/// A metric that a group takes over its tasks: always the mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMetric {
+    /// The metric.
+    pub metric: String,
+    /// Over these filters; none: over each that a task has.
+    pub filters: Option<Vec<String>>,
+    /// Whether a task counts by its documents.
+    pub weight_by_size: bool,
+}
+
+/// A task by its number in the selection, or a group within.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Member {
+    /// A task.
+    Task(usize),
+    /// A group.
+    Group(Group),
+}
+
+/// A group of tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Its name; of one that stands inside another, `parent::name`.
+    pub name: String,
+    /// Its name in tables.
+    pub alias: String,
+    /// lm_eval's version, as text.
+    pub version: String,
+    /// Its tasks and groups.
+    pub members: Vec<Member>,
+    /// What it takes over all of its tasks.
+    pub metrics: Vec<GroupMetric>,
+    /// The file as lm_eval shows it in results.
+    pub config: serde_json::Value,
+}
+
+/// A value of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupValue {
+    /// The metric.
+    pub metric: Metric,
+    /// The filter.
+    pub filter: String,
+    /// Mean over tasks.
+    pub value: f64,
+    /// Its standard error, where each task has one.
+    pub stderr: Option<f64>,
+    /// Documents of the tasks that have the metric.
+    pub documents: u64,
+}
+
+/// What a group needs to know of a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaf<'a> {
+    /// Its metrics.
+    pub aggregates: &'a [Aggregate],
+    /// Its filters.
+    pub filters: &'a [String],
+}
+
+impl Group {
+    /// A group's shell from its file's map. Error: an aggregation other than the mean, an entry without a metric.
+    pub(in crate::task) fn shell(name: &str, node: &Node) -> Result<Self, String> {
+        let entries: Vec<&Node> = match node.get("aggregate_metric_list") {
+            Some(Node::List(entries)) => entries.iter().collect(),
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        let metric = |entry: &&Node| {
+            if let Some(other) = entry.get("aggregation").filter(|node| node.text() != Some("mean")) {
+                return Err(format!("aggregate_metric_list: the aggregation {} is not known", other.json()));
+            }
+            let filters = match entry.get("filter_list") {
+                Some(Node::List(names)) => Some(names.iter().filter_map(Node::scalar).collect()),
+                Some(one) => Some(one.scalar().into_iter().collect()),
+                None => None,
+            };
+            let metric = entry.get("metric").and_then(Node::scalar);
+            let metric = metric.ok_or("aggregate_metric_list: an entry has no metric")?;
+            let weight_by_size = !matches!(entry.get("weight_by_size"), Some(Node::Bool(false)));
+            Ok(GroupMetric { metric, filters, weight_by_size })
+        };
+        let version =
+            node.get("metadata").and_then(|metadata| metadata.get("version")).and_then(Node::scalar);
+        Ok(Self {
+            name: name.to_owned(),
+            alias: node.get("group_alias").and_then(Node::scalar).unwrap_or_else(|| name.to_owned()),
+            version: version.unwrap_or_else(|| "N/A".to_owned()),
+            members: Vec::new(),
+            metrics: entries.iter().map(metric).collect::<Result<_, String>>()?,
+            config: node.json(),
+        })
+    }
+
+    /// The numbers of all tasks in it and in its groups.
+    pub fn tasks(&self) -> Vec<usize> {
+        let own = |member: &Member| match member {
+            Member::Task(number) => vec![*number],
+            Member::Group(group) => group.tasks(),
+        };
+        self.members.iter().flat_map(own).collect()
+    }
+
+    /// The group and all groups in it, each before those in it.
+    pub fn groups(&self) -> Vec<&Group> {
+        let mut all = vec![self];
+        for member in &self.members {
+            if let Member::Group(group) = member {
+                all.extend(group.groups());
+            }
+        }
+        all
+    }
+
+    /// What its metrics come to over all tasks in it; `leaf` says what each task has. Tasks without a metric are left out
+    /// of it. The pooled standard error is lm_eval's: √(Σ (nᵢ−1)·sᵢ²·nᵢ / (N−k) / N); without weights √(Σ sᵢ²)/k.
+    pub fn values<'a>(&self, leaf: impl Fn(usize) -> Leaf<'a>) -> Vec<GroupValue> {
+        let leaves: Vec<Leaf<'_>> = self.tasks().into_iter().map(leaf).collect();
+        let mut values = Vec::new();
+        for wanted in &self.metrics {
+            let Some(metric) = Metric::named(&wanted.metric) else { continue };
+            let has = |leaf: &Leaf<'a>| leaf.aggregates.iter().find(|own| own.metric == metric).copied();
+            let mut filters: Vec<String> = match &wanted.filters {
+                Some(filters) => filters.clone(),
+                None => {
+                    let of = leaves.iter().filter(|leaf| has(leaf).is_some());
+                    of.flat_map(|leaf| leaf.filters.iter().cloned()).collect()
+                }
+            };
+            if wanted.filters.is_none() {
+                filters.sort_unstable();
+                filters.dedup();
+            }
+            for filter in filters {
+                let of = leaves.iter().filter(|leaf| leaf.filters.contains(&filter));
+                let own: Vec<Aggregate> = of.filter_map(has).collect();
+                if let Some(value) = combine(metric, filter, &own, wanted.weight_by_size) {
+                    values.push(value);
+                }
+            }
+        }
+        values
+    }
+}
+
+/// What aggregates of one metric come to; none where there is none. See [`Group::values`].
+pub fn combine(metric: Metric, filter: String, own: &[Aggregate], weighted: bool) -> Option<GroupValue> {
+    let sum = |of: &dyn Fn(&Aggregate) -> f64| own.iter().map(of).sum::<f64>();
+    let size = |one: &Aggregate| one.documents as f64;
+    let (count, all) = (own.len() as f64, sum(&size));
+    if own.is_empty() {
+        return None;
+    }
+    let value =
+        if weighted { sum(&|one| one.value * size(one)) / all } else { sum(&|one| one.value) / count };
+    let squares = |weight: &dyn Fn(&Aggregate) -> f64| {
+        own.iter().map(|one| one.stderr.map(|error| weight(one) * error.powi(2))).sum::<Option<f64>>()
+    };
+    let stderr = if weighted {
+        squares(&|one| (size(one) - 1.0) * size(one)).map(|pooled| (pooled / (all - count) / all).sqrt())
+    } else {
+        squares(&|_| 1.0).map(|sum| sum.sqrt() / count)
+    };
+    let documents = own.iter().map(|one| one.documents).sum();
+    Some(GroupValue { metric, filter, value, stderr, documents })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aggregate(value: f64, documents: u64, stderr: Option<f64>) -> Aggregate {
+        Aggregate { metric: Metric::Acc, value, stderr, documents }
+    }
+
+    #[test]
+    fn tasks_count_by_their_documents_or_alike() {
+        let own = [aggregate(0.4, 20, Some(0.1)), aggregate(0.8, 5, Some(0.2))];
+        let weighted = combine(Metric::Acc, "none".into(), &own, true).unwrap();
+        assert!((weighted.value - 0.48).abs() < 1e-15);
+        assert!((weighted.stderr.unwrap() - 0.089_442_719_099_991_59).abs() < 1e-15);
+        let alike = combine(Metric::Acc, "none".into(), &own, false).unwrap();
+        assert!((alike.value - 0.6).abs() < 1e-15);
+        assert!((alike.stderr.unwrap() - 0.111_803_398_874_989_5).abs() < 1e-15);
+        assert_eq!(weighted.documents, 25);
+        let unknown = [aggregate(0.4, 20, Some(0.1)), aggregate(0.8, 1, None)];
+        assert_eq!(combine(Metric::Acc, "none".into(), &unknown, true).unwrap().stderr, None);
+    }
+}

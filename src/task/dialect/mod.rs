@@ -1,0 +1,13 @@
+//! lm_eval's task files: YAML with its extensions, the keys of a task, functions that are known, the names of all tasks.
+
+pub(in crate::task) mod build;
+pub(in crate::task) mod check;
+pub mod function;
+pub(in crate::task) mod index;
+pub(in crate::task) mod shipped;
+pub(in crate::task) mod task_file;
+pub(in crate::task) mod yaml;
+
+pub use check::Check;
+pub use index::TaskIndex;
+pub use task_file::{Field, Refusal, TaskSpec};

@@ -1,0 +1,219 @@
+//! What the model is asked, as text and as tokens.
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::PromptProfile;
+use crate::pretrained::{ModelTokenizer, TokenizerError};
+use crate::python::is_space;
+use crate::task::definition::document::Document;
+use crate::task::definition::task::Task;
+use crate::task::error::TaskError;
+
+/// Characters of a continuation that errors show.
+const SHOWN: usize = 40;
+
+/// A text whose log-likelihood is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// A continuation after a context.
+    Pair {
+        /// What stands before.
+        context: String,
+        /// What is scored.
+        continuation: String,
+    },
+    /// A whole text, longer than the model reads at once or not.
+    Rolling {
+        /// The text.
+        text: String,
+    },
+}
+
+impl Request {
+    /// What the model reads before it is scored; nothing before a whole text.
+    pub fn context(&self) -> &str {
+        match self {
+            Self::Pair { context, .. } => context,
+            Self::Rolling { .. } => "",
+        }
+    }
+
+    /// What is scored.
+    pub fn scored(&self) -> &str {
+        match self {
+            Self::Pair { continuation, .. } => continuation,
+            Self::Rolling { text } => text,
+        }
+    }
+}
+
+/// A request as tokens: the model reads `input`, and its last `targets.len()` positions predict `targets`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EncodedRequest {
+    /// Context and continuation without the last token.
+    pub input: Vec<u32>,
+    /// The continuation's tokens.
+    pub targets: Vec<u32>,
+    /// Tokens of the context that are left out, because the model reads no more.
+    pub cut: usize,
+}
+
+/// Turns requests into tokens for one model.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestEncoder<'a> {
+    tokenizer: &'a ModelTokenizer,
+    /// Longest sequence in tokens.
+    max_positions: usize,
+    /// Rows of the model's embedding.
+    vocabulary: u64,
+    profile: PromptProfile,
+}
+
+impl<'a> RequestEncoder<'a> {
+    /// An encoder. Under [`PromptProfile::LitGpt2023`] no special token is added and a missing context is EOS, as Lit-GPT
+    /// wrapped its models for the harness of that year.
+    pub fn new(
+        tokenizer: &'a ModelTokenizer,
+        max_positions: usize,
+        vocabulary: u64,
+        profile: PromptProfile,
+    ) -> Self {
+        Self { tokenizer, max_positions, vocabulary, profile }
+    }
+
+    /// The sequences of a request, one for a pair, as many as it takes for a whole text. Errors: the tokenizer's, a model
+    /// without a prefix token, a context of white space, a continuation that is empty or longer than the model reads, a token that
+    /// the model has no row for.
+    pub fn encode(&self, request: &Request) -> Result<Vec<EncodedRequest>, TaskError> {
+        let encoded = match request {
+            Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
+            Request::Rolling { text } => self.windows(text)?,
+        };
+        let mut tokens = encoded.iter().flat_map(|own| own.input.iter().chain(&own.targets));
+        match tokens.find(|token| u64::from(**token) >= self.vocabulary) {
+            None => Ok(encoded),
+            Some(token) => {
+                let rows = self.vocabulary;
+                let reason = format!("token {token} is beyond the model's embedding of {rows} rows");
+                Err(TokenizerError::Encode { reason }.into())
+            }
+        }
+    }
+
+    /// The sequences of each of a document's requests. Error: as [`RequestEncoder::encode`], with the document's place.
+    pub fn document(&self, task: &Task, document: &Document) -> Result<Vec<Vec<EncodedRequest>>, TaskError> {
+        let field = if document.choices.is_empty() { "doc_to_target" } else { "doc_to_choice" };
+        let placed = |error: TaskError| task.field_error(document.id, field, error.to_string());
+        document.requests.iter().map(|request| self.encode(request).map_err(placed)).collect()
+    }
+
+    /// As lm_eval's `_encode_pair`: white space at the context's end moves to the continuation, the joined text is encoded,
+    /// and the continuation's tokens are those after as many as the context alone has. An empty context is the prefix
+    /// token. Only the last `max_positions` + 1 tokens are kept.
+    fn pair(&self, context: &str, continuation: &str) -> Result<EncodedRequest, TaskError> {
+        let (mut input, targets) = if context.is_empty() {
+            let own = self.tokenizer.encode(continuation, false)?;
+            let prefix = self.prefix()?;
+            match own.split_first() {
+                Some((first, rest)) if *first == prefix => (vec![prefix], rest.to_vec()),
+                _ => (vec![prefix], own),
+            }
+        } else {
+            let kept = context.trim_end_matches(is_space);
+            let before = self.text(kept)?;
+            let joined = self.text(&format!("{context}{continuation}"))?;
+            let targets = joined.get(before.len()..).unwrap_or_default().to_vec();
+            (before, targets)
+        };
+        let wrong = |what: &str| {
+            let shown: String = continuation.chars().take(SHOWN).collect();
+            let more = if continuation.chars().count() > SHOWN { "…" } else { "" };
+            let reason = format!("the continuation '{shown}{more}' {what}");
+            TaskError::from(TokenizerError::Encode { reason })
+        };
+        if targets.is_empty() {
+            return Err(wrong("has no token of its own"));
+        }
+        if targets.len() > self.max_positions {
+            let (tokens, most) = (targets.len(), self.max_positions);
+            return Err(wrong(&format!("has {tokens} tokens, the model reads {most}")));
+        }
+        if input.is_empty() {
+            return Err(wrong("has a context of white space alone"));
+        }
+        input.extend(&targets);
+        input.pop();
+        let cut = input.len().saturating_sub(self.max_positions);
+        input.drain(..cut);
+        Ok(EncodedRequest { input, targets, cut })
+    }
+
+    /// As lm_eval's rolling windows: each token is scored once, the first after the prefix token; the last window is
+    /// filled up with what stands before it.
+    fn windows(&self, text: &str) -> Result<Vec<EncodedRequest>, TaskError> {
+        let prefix = self.prefix()?;
+        Ok(rolling(&self.text(text)?, prefix, self.max_positions))
+    }
+
+    fn prefix(&self) -> Result<u32, TaskError> {
+        let token = match self.profile {
+            PromptProfile::LmEval => self.tokenizer.prefix(),
+            PromptProfile::LitGpt2023 => self.tokenizer.eos().or(self.tokenizer.bos()),
+        };
+        token.ok_or_else(|| {
+            let reason = "the model has neither a BOS nor an EOS token to stand before it".to_owned();
+            TokenizerError::Encode { reason }.into()
+        })
+    }
+
+    /// The tokens of a text with the tokenizer's own special tokens, unless the text brings the prefix token itself.
+    fn text(&self, text: &str) -> Result<Vec<u32>, TaskError> {
+        let special = match self.profile {
+            PromptProfile::LitGpt2023 => false,
+            PromptProfile::LmEval => {
+                let prefix =
+                    self.tokenizer.prefix().map(|token| self.tokenizer.decode(&[token])).transpose()?;
+                !prefix.is_some_and(|prefix| text.starts_with(&prefix))
+            }
+        };
+        Ok(self.tokenizer.encode(text, special)?)
+    }
+}
+
+/// The windows of a text's tokens.
+fn rolling(tokens: &[u32], prefix: u32, max: usize) -> Vec<EncodedRequest> {
+    let mut windows = Vec::new();
+    let mut done = 0;
+    while done < tokens.len() {
+        let end = tokens.len().min(done + max);
+        let targets = tokens[done..end].to_vec();
+        let input = if done == 0 {
+            [&[prefix], &tokens[..end - 1]].concat()
+        } else {
+            tokens[end - 1 - max.min(end - 1)..end - 1].to_vec()
+        };
+        windows.push(EncodedRequest { input, targets, cut: 0 });
+        done = end;
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_score_each_token_once_and_the_last_is_filled_up() {
+        let windows = rolling(&(0..10).collect::<Vec<u32>>(), 99, 4);
+        let expected: Vec<(Vec<u32>, Vec<u32>)> = vec![
+            (vec![99, 0, 1, 2], vec![0, 1, 2, 3]),
+            (vec![3, 4, 5, 6], vec![4, 5, 6, 7]),
+            (vec![5, 6, 7, 8], vec![8, 9]),
+        ];
+        let own: Vec<_> = windows.into_iter().map(|window| (window.input, window.targets)).collect();
+        assert_eq!(own, expected);
+        assert!(rolling(&[], 99, 4).is_empty());
+        assert_eq!(rolling(&[7], 99, 4)[0], EncodedRequest { input: vec![99], targets: vec![7], cut: 0 });
+    }
+}

@@ -1,0 +1,51 @@
+//! Examples before a document, chosen as lm_eval chooses them.
+
+use crate::data::Row;
+use crate::python::PythonRandom;
+use crate::task::definition::task::{Sampler, Shots};
+
+/// The examples of one document after another: a random sampler goes on where it was.
+pub(in crate::task) struct Examples<'a> {
+    shots: &'a Shots,
+    pool: &'a [Row],
+    random: PythonRandom,
+}
+
+impl<'a> Examples<'a> {
+    pub(in crate::task) fn new(shots: &'a Shots, pool: &'a [Row], seed: u64) -> Self {
+        Self { shots, pool, random: PythonRandom::new(seed) }
+    }
+
+    /// The examples of a document. Error: there are fewer.
+    pub(in crate::task) fn of(&mut self, document: &Row) -> Result<Vec<&'a Row>, String> {
+        let count = self.shots.count as usize;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let own = |row: &&Row| self.shots.excludes_own && *row == document;
+        let few = || format!("{count} examples are wanted, there are {}", self.pool.len());
+        let mut chosen: Vec<&Row> = match self.shots.sampler {
+            Sampler::FirstN => self.pool.iter().filter(|row| !own(row)).collect(),
+            Sampler::Random => {
+                // One more than wanted, so that the document itself can go.
+                let drawn = count + usize::from(self.shots.excludes_own);
+                let places = self.random.sample(self.pool.len(), drawn).ok_or_else(few)?;
+                let rows: Vec<&Row> =
+                    places.into_iter().map(|at| &self.pool[at]).filter(|row| !own(row)).collect();
+                if rows.len() < count {
+                    // Equal documents went too: draw from those that are left.
+                    let others: Vec<&Row> = self.pool.iter().filter(|row| !own(row)).collect();
+                    let places = self.random.sample(others.len(), count).ok_or_else(few)?;
+                    places.into_iter().map(|at| others[at]).collect()
+                } else {
+                    rows
+                }
+            }
+        };
+        if chosen.len() < count {
+            return Err(few());
+        }
+        chosen.truncate(count);
+        Ok(chosen)
+    }
+}

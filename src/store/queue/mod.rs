@@ -26,7 +26,7 @@ use crate::queue::{
 pub use control::{AttemptRecord, JobExplanation};
 pub use heartbeat::Heartbeat;
 pub(super) use leases::read_attempt;
-pub(super) use orders::{drop_wants, put_order};
+pub(super) use orders::{drop_wants, put_order, text_of};
 pub(super) use sweeps::read_digest;
 pub use sweeps::{StoredSpecError, StoredSweep, SweepOrigin, SweepVersion};
 

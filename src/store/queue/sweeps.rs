@@ -8,12 +8,13 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use thiserror::Error;
 
 use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION};
+use crate::orders::JobOrder;
 use crate::plan::{CompletedWork, Plan, PlannedJob, Work};
 use crate::queue::Submission;
 use crate::store::error::StoreError;
 use crate::store::now_ms;
 use crate::store::open::Store;
-use crate::store::queue::{drop_wants, put_order};
+use crate::store::queue::{drop_wants, put_order, text_of};
 use crate::sweep_file::{Problem, SourceText, SpecError, SweepSpec};
 
 /// Where a version of a sweep came from, so that it can be planned again.
@@ -213,8 +214,9 @@ impl Store {
         let dropped = dropped(&mut tx, sweep, plan).await?;
         drop_wants(&mut tx, name, &dropped).await?;
         for (job, order) in plan.jobs.iter().zip(plan.orders(now_ms(), 0)) {
-            insert_job(&mut tx, plan, job).await?;
-            put_order(&mut tx, &Submission { order, is_done: job.is_done() }).await?;
+            if !insert_job(&mut tx, plan, job, &order).await? {
+                put_order(&mut tx, &Submission { order, is_done: job.is_done() }).await?;
+            }
         }
         let version = match same_as_last(&mut tx, sweep, plan).await? {
             Some(version) => version,
@@ -388,12 +390,13 @@ async fn dropped(
     Ok(dropped)
 }
 
-/// Makes the job known.
+/// Makes a job known with its order. `false`: it was known.
 async fn insert_job(
     tx: &mut Transaction<'_, Sqlite>,
     plan: &Plan,
     job: &PlannedJob,
-) -> Result<(), StoreError> {
+    order: &JobOrder,
+) -> Result<bool, StoreError> {
     let kind = match job.work {
         Work::Base => "base",
         Work::Train { .. } => "train",
@@ -401,10 +404,11 @@ async fn insert_job(
     let state = if job.is_done() { JobState::Done } else { JobState::Queued };
     let insert = sqlx::query(
         "INSERT INTO jobs
-             (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms, numerics)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING",
+             (id, subject, kind, state, model_identity, dtype, settings, trainable, created_ms, numerics, job_order,
+              wanted, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 1) ON CONFLICT (id) DO NOTHING",
     );
-    insert
+    let inserted = insert
         .bind(job.id.as_str())
         .bind(job.subject.digest().to_string())
         .bind(kind)
@@ -415,9 +419,10 @@ async fn insert_job(
         .bind(job.trainable as i64)
         .bind(now_ms())
         .bind(i64::from(TRAINING_VERSION))
+        .bind(text_of(order)?)
         .execute(&mut **tx)
         .await?;
-    Ok(())
+    Ok(inserted.rows_affected() > 0)
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

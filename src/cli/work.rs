@@ -246,6 +246,8 @@ pub(super) fn exit_code(outcome: &RunSummary) -> ExitCode {
         ExitCode::Blocked
     } else if !outcome.failed.is_empty() || !outcome.diverged.is_empty() {
         ExitCode::JobsFailed
+    } else if !outcome.waiting.is_empty() {
+        ExitCode::Blocked
     } else {
         ExitCode::Success
     }

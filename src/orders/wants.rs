@@ -134,10 +134,16 @@ impl JobOrder {
         self.rows().into_iter().chain(documents).chain(self.samples())
     }
 
-    /// This order with what other sweeps want by the job's order so far.
+    /// This order with what other sweeps want by the job's order so far. A sweep that wants the same as before keeps its turn.
     pub fn joined(mut self, earlier: Self) -> Self {
         for (name, wants) in earlier.sweeps {
-            self.sweeps.entry(name).or_insert(wants);
+            match self.sweeps.get_mut(&name) {
+                None => drop(self.sweeps.insert(name, wants)),
+                Some(new) => {
+                    let same = SweepWants { submitted_ms: new.submitted_ms, ..wants.clone() } == *new;
+                    new.submitted_ms = if same { wants.submitted_ms } else { new.submitted_ms };
+                }
+            }
         }
         self
     }

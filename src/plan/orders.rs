@@ -1,5 +1,6 @@
 //! What of a plan is handed to the queue: an order for each job, and the files that orders read.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::job::{PlannedJob, Work};
@@ -57,7 +58,9 @@ impl Plan {
 
     /// An order for each job, in the plan's order. `submitted_ms`: milliseconds since 1970.
     pub fn orders(&self, submitted_ms: i64, priority: i64) -> Vec<JobOrder> {
-        let samples = self.ordered_samples().map(|samples| samples.to_file().0);
+        let samples: Vec<Option<String>> = (0..self.models.len())
+            .map(|model| self.ordered_samples(model).map(|samples| samples.to_file().0))
+            .collect();
         let order = |(position, job): (usize, &PlannedJob)| {
             let wants = SweepWants {
                 label: job.label.clone(),
@@ -65,7 +68,7 @@ impl Plan {
                 submitted_ms,
                 position: position as u64,
                 tasks: job.wanted.iter().map(|(task, key)| self.ordered_task(*task, *key)).collect(),
-                samples: samples.clone(),
+                samples: samples[job.model].clone(),
             };
             let model = &self.models[job.model];
             JobOrder {
@@ -107,9 +110,9 @@ impl Plan {
         }
     }
 
-    /// The prompts as tokens of the first model that is here; none where none is asked.
-    fn ordered_samples(&self) -> Option<OrderedSamples> {
-        let tokenizer = &self.models.iter().find_map(|model| model.local.as_ref())?.tokenizer;
+    /// The prompts as tokens of a model; none where none is asked.
+    fn ordered_samples(&self, model: usize) -> Option<OrderedSamples> {
+        let tokenizer = &self.models[model].local.as_ref()?.tokenizer;
         let sample = |(position, sample): (usize, &PlannedSample)| {
             let mut tokens = tokenizer.encode(&sample.prompt, !sample.has_special_tokens).unwrap_or_default();
             if tokens.is_empty() {
@@ -148,7 +151,8 @@ impl Plan {
                 TaskDocuments::new(planned.task.clone(), documents.to_vec()).write(&path)?;
             }
         }
-        if let Some(samples) = self.ordered_samples().filter(|_| self.to_run().next().is_some()) {
+        let models: BTreeSet<usize> = self.to_run().map(|job| job.model).collect();
+        for samples in models.into_iter().filter_map(|model| self.ordered_samples(model)) {
             let (name, bytes) = samples.to_file();
             let path = cache.join(name);
             if read_checked(&path).is_none() {

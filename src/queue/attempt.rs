@@ -11,6 +11,8 @@ pub struct Attempt {
     pub job: JobId,
     /// Its number.
     pub number: AttemptNumber,
+    /// The revision of the job's order at the claim.
+    pub revision: i64,
     /// When this process claimed it; none of another process's.
     pub began: Option<Instant>,
 }

@@ -127,7 +127,9 @@ impl State {
         let is_last = job.attempts.len() == attempt.number.0 as usize;
         let (Ok(to), true) = (job.state.after(end.transition()), is_last) else { return false };
         let reason = end.outcome().1.map(str::to_owned);
-        job.state = to;
+        // More is wanted by now than the attempt did.
+        let is_stale = *end == super::AttemptEnd::Finished && job.revision != attempt.revision;
+        job.state = if is_stale { job.state.after(Transition::Requeue).unwrap_or(to) } else { to };
         job.reason.clone_from(&reason);
         if let Some(open) = job.attempts.last_mut().filter(|open| open.past.is_none()) {
             open.past = Some(PastAttempt { reason, reach });
@@ -148,11 +150,15 @@ impl State {
         for id in claim.jobs {
             let Some(job) = self.job(id) else { continue };
             let Ok(to) = job.state.after(Transition::Claim) else { continue };
+            if job.order.sweeps.is_empty() {
+                continue;
+            }
             job.state = to;
             job.reason = None;
             job.attempts.push(PastOrOpen { owner: claim.owner.clone(), beat: 0, past: None });
             let number = AttemptNumber(job.attempts.len() as u32);
-            claimed.push(Attempt { job: id.clone(), number, began: Some(Instant::now()) });
+            let (revision, began) = (job.revision, Some(Instant::now()));
+            claimed.push(Attempt { job: id.clone(), number, revision, began });
         }
         claimed
     }
@@ -188,8 +194,9 @@ impl Queue for MemoryQueue {
                 state.jobs.push(QueuedJob { order, state: job_state, reason: None, revision: 1, attempts });
                 continue;
             };
-            job.order = order.clone().joined(job.order.clone());
-            job.revision += 1;
+            let joined = order.clone().joined(job.order.clone());
+            job.revision += i64::from(joined != job.order);
+            job.order = joined;
             if let (false, Ok(to)) = (*is_done, job.state.after(Transition::Reopen)) {
                 (job.state, job.reason) = (to, None);
             }
@@ -306,7 +313,8 @@ impl Queue for MemoryQueue {
             .filter_map(|job| {
                 let last = job.attempts.last()?;
                 let number = AttemptNumber(job.attempts.len() as u32);
-                let attempt = Attempt { job: job.order.id.clone(), number, began: None };
+                let attempt =
+                    Attempt { job: job.order.id.clone(), number, revision: job.revision, began: None };
                 Some((attempt, last.owner.clone(), last.beat))
             })
             .collect();
@@ -381,6 +389,7 @@ mod tests {
         suite::transitions(async || (MemoryQueue::default(), ())).await;
         suite::records(&MemoryQueue::default()).await;
         suite::wants(&MemoryQueue::default()).await;
+        suite::growing(&MemoryQueue::default()).await;
         suite::claims(&MemoryQueue::default()).await;
         suite::recovery(&MemoryQueue::default()).await;
     }

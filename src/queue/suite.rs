@@ -233,6 +233,32 @@ async fn active_ids(queue: &impl Queue) -> Vec<JobId> {
     queue.active().await.unwrap().into_iter().map(|job| job.id).collect()
 }
 
+/// A job of which more is wanted while it runs waits for another attempt; one that no sweep wants is not claimed.
+pub(crate) async fn growing(queue: &impl Queue) {
+    let first = order("a");
+    submit(queue, std::slice::from_ref(&first)).await;
+    let (owner, ids) = (Owner::this_process(), std::slice::from_ref(&first.id));
+    let attempt = claim(queue, ids, &owner).await.remove(0);
+    // The same again changes nothing.
+    submit(queue, std::slice::from_ref(&first)).await;
+    let mut more = first.clone();
+    let mut wants = more.sweeps.remove("s").unwrap();
+    wants.tasks[0].key = ScoreKey(Digest::of(b"other"));
+    more.sweeps.insert("other".to_owned(), wants);
+    queue.submit("other", &[Submission { order: more, is_done: false }], &[]).await.unwrap();
+    assert!(end(queue, &attempt, AttemptEnd::Finished).await);
+    assert_eq!(active(queue, &first.id).await, Some(JobState::Queued));
+    let attempt = claim(queue, ids, &owner).await.remove(0);
+    submit(queue, std::slice::from_ref(&first)).await;
+    assert!(end(queue, &attempt, AttemptEnd::Finished).await);
+    assert_eq!(active(queue, &first.id).await, None, "nothing more was wanted");
+    submit(queue, std::slice::from_ref(&first)).await;
+    for sweep in ["s", "other"] {
+        queue.submit(sweep, &[], ids).await.unwrap();
+    }
+    assert_eq!(claim(queue, ids, &owner).await, []);
+}
+
 /// An end and the next claim are one step; a job is claimed once.
 pub(crate) async fn claims(queue: &impl Queue) {
     let orders = [order("a"), order("b"), order("c")];

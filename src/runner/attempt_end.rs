@@ -1,5 +1,6 @@
 //! How attempts and runs end.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -55,7 +56,10 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             }
         }
         let claimed = self.close(ending, slot, next.as_deref()).await?;
-        if self.is_over(0).is_some() {
+        if !claimed.is_empty() {
+            // It begins below.
+            effects.remove(0);
+        } else if self.is_over(0).is_some() {
             self.scheduler.on(Event::Stop);
             let started: Vec<SlotId> = effects.iter().filter_map(Effect::started).collect();
             for slot in started {
@@ -64,7 +68,6 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             effects.retain(|effect| effect.started().is_none());
         }
         if !claimed.is_empty() {
-            effects.remove(0);
             self.begin(slot, claimed).await?;
         }
         self.carry_out(effects).await?;
@@ -133,6 +136,12 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             member.clear_checkpoints();
         }
         self.keep_since.get_or_insert(Instant::now());
+        if !matches!(end, AttemptEnd::Requeued(_)) {
+            // Another try begins anew.
+            self.crashes.remove(member.id());
+            self.budgets.remove(member.id());
+            self.keep_less.remove(member.id());
+        }
         let label = member.label().to_owned();
         self.tally.end(member.sweep(), member.id(), &label, &end);
         (self.watch)(Progress::Ended { job: member.id().clone(), label, end });
@@ -143,7 +152,8 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     pub(super) async fn keep_adapters(&mut self) -> Result<bool, RunError> {
         self.keep_since = None;
         let Some(keeper) = &self.runner.keeper else { return Ok(false) };
-        let sweeps: Vec<String> = self.tally.sweeps().map(str::to_owned).collect();
+        let known = self.jobs.values().flat_map(|job| job.order.sweeps.keys());
+        let sweeps: BTreeSet<String> = keeper.sweeps.iter().chain(known).cloned().collect();
         self.full.clear();
         for sweep in sweeps {
             if keeper.enforce(&sweep, &self.runner.results).await?.is_some() {
@@ -153,8 +163,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         if self.full.is_empty() {
             return Ok(false);
         }
-        let jobs = self.jobs.iter().filter(|(_, job)| self.full.contains(job.order.sweep()));
-        let jobs: Vec<JobId> = jobs.map(|(id, _)| id.clone()).collect();
+        let jobs: Vec<JobId> = self.jobs.keys().filter(|job| !self.can_run(job)).cloned().collect();
         let reason = "its sweep holds as much disk as [keep] max_disk allows";
         self.runner.queue.note_waiting(&jobs, reason).await?;
         self.scheduler.on(Event::Withdrawn(jobs.into_iter().collect()));

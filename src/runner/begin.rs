@@ -7,8 +7,9 @@ use super::error::RunError;
 use super::job::RunningJob;
 use super::pack::RunningPack;
 use super::run::Running;
-use crate::job::{JobId, SlotId};
-use crate::queue::{Attempt, AttemptEnd, Claim, Queue};
+use crate::job::{Digest, JobId, SlotId};
+use crate::queue::{Attempt, AttemptEnd, Claim, Closing, Queue};
+use crate::scheduler::Event;
 
 /// Whether the disk of a file that is to be written has no room at all.
 fn is_full(path: &Path) -> bool {
@@ -39,15 +40,35 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         smallest.copied().unwrap_or(self.runner.slots[slot.0].token_budget)
     }
 
+    /// Requeues jobs whose orders changed between the plan of their pack and the claim: they are read again.
+    async fn put_back(&mut self, slot: SlotId, attempts: Vec<Attempt>) -> Result<(), RunError> {
+        let closing = Closing::of_end(AttemptEnd::Requeued("its order changed".to_owned()));
+        let nothing = Digest::of(b"");
+        let closings: Vec<_> =
+            attempts.iter().map(|attempt| (attempt.clone(), nothing, closing.clone())).collect();
+        if !closings.is_empty() {
+            self.runner.queue.advance(&closings, None).await?;
+        }
+        for attempt in attempts {
+            self.scheduler.on(Event::Left { slot, job: attempt.job.clone() });
+            self.forget(&attempt.job);
+        }
+        Ok(())
+    }
+
     /// Sends the first order of attempts.
     pub(super) async fn begin(&mut self, slot: SlotId, claimed: Vec<Attempt>) -> Result<(), RunError> {
         let budget = self.token_budget(slot, claimed.iter().map(|attempt| &attempt.job));
         let log = claimed.first().map(Attempt::log).unwrap_or_default();
         let log = self.runner.results.join(log);
         let log: PathBuf = std::path::absolute(&log).unwrap_or(log);
-        let (mut members, mut idle) = (Vec::new(), Vec::new());
+        let (mut members, mut idle, mut stale) = (Vec::new(), Vec::new(), Vec::new());
         for attempt in claimed {
-            let Some(job) = self.jobs.get(&attempt.job) else { continue };
+            let known = self.jobs.get(&attempt.job).filter(|known| known.revision == attempt.revision);
+            let Some(job) = known else {
+                stale.push(attempt);
+                continue;
+            };
             let progress = self.runner.queue.progress(&job.order).await?;
             let keeps_less = self.keep_less.contains(&attempt.job);
             let (order, inputs) = (job.order.clone(), job.inputs.clone());
@@ -60,6 +81,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             (self.watch)(member.started());
             members.push(member);
         }
+        self.put_back(slot, stale).await?;
         if !self.logs_are_lost && is_full(&log) {
             self.logs_are_lost = true;
             (self.watch)(Progress::LogsLost { folder: log.parent().unwrap_or(&log).to_owned() });
@@ -68,8 +90,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             engine.log.send_replace(Some(log.clone()));
             engine.give();
         }
+        let is_empty = members.is_empty();
         self.working.insert(slot, RunningPack::new(members, log, budget));
-        if idle.is_empty() {
+        if idle.is_empty() && !is_empty {
             return self.send_next(slot).await;
         }
         // Another attempt, or an evaluation, did what was missing.

@@ -28,6 +28,8 @@ struct Leaving {
 pub struct Keeper<'a> {
     /// The database.
     pub store: &'a Store,
+    /// Sweeps that are looked after although nothing of them is queued.
+    pub sweeps: Vec<String>,
 }
 
 impl Keeper<'_> {

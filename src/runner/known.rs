@@ -20,7 +20,7 @@ pub(super) struct KnownJob {
     pub(super) order: Rc<JobOrder>,
     pub(super) inputs: JobInputs,
     /// The revision of the order.
-    revision: i64,
+    pub(super) revision: i64,
 }
 
 /// A job that was read just now.
@@ -52,12 +52,16 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let active = self.active().await?;
         let ids: HashSet<&JobId> = active.iter().map(|job| &job.id).collect();
         self.tally.retain(|job| ids.contains(job));
+        self.unavailable.retain(|job, _| ids.contains(job));
         self.read_new(&active).await?;
         let runnable: HashSet<&JobId> = active
             .iter()
             .filter(|job| job.state == JobState::Queued && self.can_run(&job.id))
             .map(|job| &job.id)
             .collect();
+        // What was paused, cancelled, taken by others or is wanted no more does not start.
+        let gone = self.jobs.keys().filter(|job| !runnable.contains(job)).cloned().collect();
+        self.scheduler.on(Event::Withdrawn(gone));
         for at in 0..self.packs.len() {
             let (jobs, needs) = &self.packs[at];
             let jobs: Vec<JobId> = jobs.iter().filter(|job| runnable.contains(job)).cloned().collect();
@@ -78,15 +82,16 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(runnable.is_empty() && !running && !limits.forever)
     }
 
-    /// Whether a job can run here.
-    fn can_run(&self, job: &JobId) -> bool {
-        self.jobs.get(job).is_some_and(|known| !self.full.contains(known.order.sweep()))
+    /// Whether a job can run here: some sweep that wants it has room.
+    pub(super) fn can_run(&self, job: &JobId) -> bool {
+        let has_room = |known: &KnownJob| known.order.sweeps.keys().any(|sweep| !self.full.contains(sweep));
+        self.jobs.get(job).is_some_and(has_room)
     }
 
-    /// Whether every sweep that is left holds as much disk as it may.
+    /// Whether jobs are left and every sweep that wants one holds as much disk as it may.
     pub(super) fn disk_is_full(&self) -> bool {
-        let mut left = self.tally.sweeps_left().peekable();
-        left.peek().is_some() && left.all(|sweep| self.full.contains(sweep))
+        let mut left = self.tally.jobs_left().peekable();
+        !self.full.is_empty() && left.peek().is_some() && left.all(|job| !self.can_run(job))
     }
 
     /// Reads the orders of queued jobs that are not known, or that changed; what is missing on this machine keeps a job queued.
@@ -155,8 +160,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     }
 
     /// Forgets an order that was read before.
-    fn forget(&mut self, job: &JobId) {
+    pub(super) fn forget(&mut self, job: &JobId) {
         self.unavailable.remove(job);
+        self.scheduler.on(Event::Withdrawn([job.clone()].into()));
         if self.jobs.remove(job).is_some() {
             self.packs.iter_mut().for_each(|(jobs, _)| jobs.retain(|other| other != job));
             self.packs.retain(|(jobs, _)| !jobs.is_empty());

@@ -333,7 +333,11 @@ impl RunningPack {
     /// Time that a pass takes at most, estimated from the model's throughput.
     pub(super) fn pass_time(&self) -> Duration {
         let rate = self.members.first().map_or(1.0, RunningJob::tokens_per_second);
-        let tokens = self.members.iter().map(RunningJob::planned_tokens).sum();
+        // An evaluation does not know its tokens.
+        let tokens = match self.members.iter().map(RunningJob::planned_tokens).sum() {
+            0 => u64::MAX,
+            tokens => tokens,
+        };
         pass_time(self.token_budget.max(self.longest_row()), tokens, rate)
     }
 

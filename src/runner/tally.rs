@@ -128,14 +128,9 @@ impl Tally {
         }
     }
 
-    /// Every sweep of the run.
-    pub(super) fn sweeps(&self) -> impl Iterator<Item = &str> {
-        self.sweeps.keys().map(String::as_str)
-    }
-
-    /// Sweeps of which jobs are left.
-    pub(super) fn sweeps_left(&self) -> impl Iterator<Item = &str> {
-        self.sweeps.iter().filter(|(_, tally)| !tally.left.is_empty()).map(|(sweep, _)| sweep.as_str())
+    /// Jobs that are left, of all sweeps.
+    pub(super) fn jobs_left(&self) -> impl Iterator<Item = &JobId> {
+        self.sweeps.values().flat_map(|tally| &tally.left)
     }
 
     /// Jobs of all sweeps, those that ended included.

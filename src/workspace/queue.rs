@@ -29,12 +29,15 @@ pub struct WorkRequest {
     pub limits: Limits,
     /// Most jobs of a pack.
     pub pack: usize,
+    /// Sweeps whose `[keep]` is looked after although nothing of them is queued.
+    pub keep: Vec<String>,
 }
 
 impl WorkRequest {
     /// The jobs of a plan.
     pub fn of_plan(plan: &Plan, limits: Limits, pack: usize) -> Self {
-        Self { only: Some(plan.jobs.iter().map(|job| job.id.clone()).collect()), limits, pack }
+        let only = Some(plan.jobs.iter().map(|job| job.id.clone()).collect());
+        Self { only, limits, pack, keep: vec![plan.name.to_string()] }
     }
 }
 
@@ -74,7 +77,9 @@ impl Workspace {
         watch: &mut dyn FnMut(Progress),
         stops: &mut mpsc::Receiver<()>,
     ) -> Result<RunSummary, WorkspaceError> {
-        let queued: Vec<JobId> = store.active().await?.into_iter().map(|job| job.id).collect();
+        let is_wanted = |job: &JobId| request.only.as_ref().is_none_or(|only| only.contains(job));
+        let active = store.active().await?.into_iter().map(|job| job.id);
+        let queued: Vec<JobId> = active.filter(is_wanted).collect();
         let orders = store.orders(&queued).await?;
         let needs_engine = request.limits.forever || !orders.is_empty();
         let inventory = Inventory::find();
@@ -88,7 +93,7 @@ impl Workspace {
             results: self.results(),
             limits: request.limits,
             pack: request.pack,
-            keeper: Some(Keeper { store }),
+            keeper: Some(Keeper { store, sweeps: request.keep }),
         };
         let mut digests = store.digests().await?;
         let mut inputs = Inputs::new(self.cache(), self.hub.cache.clone(), &mut digests);
@@ -110,7 +115,7 @@ impl Workspace {
                 Err(error) => error.to_string(),
             };
             let queued: Vec<JobId> = store.jobs_in(Some(&sweep), &[JobState::Queued]).await?;
-            let waiting = store.without_orders(&queued).await?;
+            let waiting = store.without_orders(&sweep, &queued).await?;
             if !waiting.is_empty() {
                 store.note_waiting(&waiting, &reason).await?;
                 left.push((sweep, reason));

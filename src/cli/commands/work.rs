@@ -29,13 +29,12 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, workspace: &Workspace) -> R
             store.close().await;
             return Ok(if without_orders.is_empty() { ExitCode::Success } else { ExitCode::Blocked });
         }
-        let request = WorkRequest { only: None, limits, pack: arguments.working.pack as usize };
+        let request =
+            WorkRequest { only: None, limits, pack: arguments.working.pack as usize, keep: Vec::new() };
         let outcome = carry_out(&store, workspace, request, &mut stops).await?;
         store.close().await;
         Ok(match exit_code(&outcome) {
-            ExitCode::Success if !without_orders.is_empty() || !outcome.waiting.is_empty() => {
-                ExitCode::Blocked
-            }
+            ExitCode::Success if !without_orders.is_empty() => ExitCode::Blocked,
             code => code,
         })
     })

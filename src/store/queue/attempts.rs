@@ -19,7 +19,7 @@ pub(super) async fn claim(
     let sources = quoted(Transition::Claim);
     let update = format!(
         "UPDATE jobs SET state = $1, attempt = attempt + 1, reason = NULL
-         WHERE id = $2 AND state IN ({sources}) RETURNING attempt"
+         WHERE id = $2 AND state IN ({sources}) AND wanted > 0 RETURNING attempt, revision"
     );
     let mut claimed: Vec<Attempt> = Vec::new();
     for job in claim.jobs {
@@ -30,6 +30,7 @@ pub(super) async fn claim(
         let attempt = Attempt {
             job: job.clone(),
             number: AttemptNumber(u32::try_from(number).unwrap_or(u32::MAX)),
+            revision: row.try_get(1)?,
             began: Some(Instant::now()),
         };
         // Attempts that share passes share a log.
@@ -87,13 +88,33 @@ async fn end_job(
     end: &AttemptEnd,
 ) -> Result<bool, StoreError> {
     let transition = end.transition();
+    if *end == AttemptEnd::Finished {
+        // Where more is wanted by now than the attempt did, the job waits for another.
+        return Ok(move_from_attempt(tx, attempt, (transition, None), Some("=")).await?
+            || move_from_attempt(tx, attempt, (Transition::Requeue, None), Some("<>")).await?);
+    }
+    move_from_attempt(tx, attempt, (transition, end.outcome().1), None).await
+}
+
+/// Moves the job of an attempt by a transition, if it is still the attempt's and the revision of its order compares so with that of the
+/// claim. Whether it moved.
+async fn move_from_attempt(
+    tx: &mut Transaction<'_, Sqlite>,
+    attempt: &Attempt,
+    (transition, reason): (Transition, Option<&str>),
+    revision: Option<&str>,
+) -> Result<bool, StoreError> {
     let Ok(to) = JobState::Running.after(transition) else { return Ok(false) };
-    let sources = quoted(transition);
+    let (sources, compared) =
+        (quoted(transition), revision.map_or_else(String::new, |how| format!("AND revision {how} $5")));
     let update = format!(
-        "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND attempt = $4 AND state IN ({sources})"
+        "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND attempt = $4 AND state IN ({sources}) {compared}"
     );
-    let update = sqlx::query(AssertSqlSafe(update)).bind(to.as_str()).bind(end.outcome().1);
-    let update = update.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
+    let update = sqlx::query(AssertSqlSafe(update)).bind(to.as_str()).bind(reason);
+    let mut update = update.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
+    if revision.is_some() {
+        update = update.bind(attempt.revision);
+    }
     Ok(update.execute(&mut **tx).await?.rows_affected() > 0)
 }
 

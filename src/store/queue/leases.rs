@@ -100,5 +100,5 @@ fn store_error(error: QueueError) -> StoreError {
 
 pub(in crate::store) fn read_attempt(job: String, number: i64) -> Attempt {
     let number = AttemptNumber(u32::try_from(number).unwrap_or(u32::MAX));
-    Attempt { job: JobId::from_store(job), number, began: None }
+    Attempt { job: JobId::from_store(job), number, revision: 0, began: None }
 }

@@ -1,6 +1,6 @@
 //! Orders in the rows of jobs, and what of them is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
@@ -52,11 +52,15 @@ pub(in crate::store) async fn put_order(
 ) -> Result<(), StoreError> {
     let select = sqlx::query("SELECT job_order FROM jobs WHERE id = $1").bind(order.id.as_str());
     let earlier: Option<String> = select.fetch_one(&mut **tx).await?.try_get(0)?;
-    let order = match earlier {
-        Some(text) => order.clone().joined(parse(&text)?),
-        None => order.clone(),
-    };
-    write_order(tx, &order).await?;
+    match earlier.as_deref().map(parse).transpose()? {
+        Some(earlier) => {
+            let joined = order.clone().joined(earlier.clone());
+            if joined != earlier {
+                write_order(tx, &joined).await?;
+            }
+        }
+        None => write_order(tx, order).await?,
+    }
     if !is_done {
         let sources = quoted(Transition::Reopen);
         let reopen =
@@ -137,16 +141,19 @@ impl Store {
                    FROM sweep_versions GROUP BY sweep_id) v ON v.sweep_id = s.id
              WHERE EXISTS (SELECT 1 FROM sweep_jobs sj JOIN jobs j ON j.id = sj.job_id
                            WHERE sj.sweep_id = s.id AND sj.version = v.version AND j.state = 'queued'
-                           AND j.job_order IS NULL)
+                           AND (j.job_order IS NULL
+                                OR json_type(j.job_order, '$.sweeps.\"' || s.name || '\"') IS NULL))
              ORDER BY v.created_ms, s.id",
         );
         Ok(query.fetch_all(&self.pool).await?)
     }
 
-    /// Those of the jobs that have no order.
-    pub async fn without_orders(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
-        let bare = sqlx::query_scalar("SELECT id FROM jobs WHERE job_order IS NULL");
-        let bare: std::collections::HashSet<String> = bare.fetch_all(&self.pool).await?.into_iter().collect();
+    /// Those of the jobs whose order says nothing of a sweep, or that have none.
+    pub async fn without_orders(&self, sweep: &str, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let bare = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE job_order IS NULL OR json_type(job_order, '$.sweeps.\"' || $1 || '\"') IS NULL",
+        );
+        let bare: HashSet<String> = bare.bind(sweep).fetch_all(&self.pool).await?.into_iter().collect();
         Ok(jobs.iter().filter(|job| bare.contains(job.as_str())).cloned().collect())
     }
 

@@ -190,10 +190,10 @@ impl Store {
         let created =
             sqlx::query("SELECT created_ms FROM sweep_versions WHERE sweep_id = $1 AND version = $2");
         let created = created.bind(sweep).bind(version).fetch_one(&self.pool).await?.try_get(0)?;
-        let known = sqlx::query_scalar("SELECT id FROM jobs WHERE job_order IS NULL");
-        let known: HashSet<String> = known.fetch_all(&self.pool).await?.into_iter().collect();
+        let planned: Vec<JobId> = plan.jobs.iter().map(|job| job.id.clone()).collect();
+        let known: HashSet<JobId> = self.without_orders(name, &planned).await?.into_iter().collect();
         let mut tx = self.begin().await?;
-        for order in plan.orders(created, 0).into_iter().filter(|order| known.contains(order.id.as_str())) {
+        for order in plan.orders(created, 0).into_iter().filter(|order| known.contains(&order.id)) {
             put_order(&mut tx, &Submission { order, is_done: true }).await?;
         }
         insert_tasks(&mut tx, (sweep, version), plan).await?;

@@ -21,6 +21,7 @@ fn the_suite_holds() {
         suite::transitions(async || new().await).await;
         suite::records(&new().await.0).await;
         suite::wants(&new().await.0).await;
+        suite::growing(&new().await.0).await;
         suite::claims(&new().await.0).await;
         suite::recovery(&new().await.0).await;
     });

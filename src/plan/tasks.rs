@@ -25,7 +25,7 @@ pub struct PlannedTask {
     pub facts: ScoreFacts,
     /// Documents to score; none where they are not here.
     pub documents: Option<u64>,
-    /// The documents to score; none where they are not here.
+    /// The documents to score; none where they do not exist on this machine.
     pub built: Option<Arc<Vec<Document>>>,
     /// What of its documents may not be what was meant.
     pub notes: Vec<String>,

@@ -55,7 +55,7 @@ pub struct ActiveJob {
 pub struct JobProgress {
     /// Whether its adapter is trained and on disk.
     pub trained: bool,
-    /// Whether its adapter was trained and is no longer on disk.
+    /// Whether its adapter was trained and was removed from disk since.
     pub removed: bool,
     /// Keys of whole scores.
     pub scored: HashSet<ScoreKey>,

@@ -64,7 +64,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
         let mut inputs = Inputs::new(scratch.path().to_owned(), workspace.hub.cache.clone(), &mut digests);
         let mut display = Display::new();
         let mut watch = |progress: Progress| {
-            // An evaluation is no sweep.
+            // An evaluation is not a sweep.
             if !matches!(progress, Progress::SweepStarted { .. }) {
                 display.show(progress);
             }

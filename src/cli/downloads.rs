@@ -1,15 +1,14 @@
 //! Models and rows that a command names: on this machine, or downloaded, which is shown on standard error.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::output::write_error;
 use crate::hub::{Pulled, RepositoryId};
 use crate::task::Task;
-use crate::workspace::{Workspace, WorkspaceEvent};
+use crate::workspace::{Workspace, WorkspaceError, WorkspaceEvent};
 
 /// Shows events on standard error: warnings as lines, a download as a bar.
 #[derive(Debug, Default)]
@@ -56,24 +55,13 @@ impl EventDisplay {
 
 /// The path of a model: as it is named, in the cache, or downloaded now. Errors: neither path nor id, the hub's.
 pub(super) fn local_model(name: &str, workspace: &Workspace) -> Result<PathBuf, Failure> {
-    let path = Path::new(name);
-    if path.exists() {
-        return Ok(path.to_owned());
-    }
-    let id = repository_id(name)?;
-    match workspace.hub.cache.find(&id) {
-        Some(folder) => Ok(folder),
-        None => Ok(pull(&id, workspace)?.folder),
-    }
+    let mut display = EventDisplay::default();
+    Ok(workspace.model(name, &mut |event| display.show(event))?)
 }
 
 /// Parses an id. Error: it is none.
 pub(super) fn repository_id(name: &str) -> Result<RepositoryId, Failure> {
-    RepositoryId::parse(name).ok_or_else(|| {
-        let help = "name a .gguf file, a checkpoint folder, or a hub id such as HuggingFaceTB/SmolLM2-135M"
-            .to_owned();
-        Failure::new(ExitCode::Model, format!("there is no model at {name}"), help)
-    })
+    Ok(RepositoryId::parse(name).ok_or_else(|| WorkspaceError::NoModel(name.to_owned()))?)
 }
 
 /// Downloads a model.

@@ -6,14 +6,12 @@ mod downloads;
 mod environment;
 mod exit_code;
 mod failure;
-mod job_names;
 mod model_arguments;
 mod notify;
 mod output;
 mod progress;
 mod queue_arguments;
 mod result_arguments;
-mod session;
 mod work;
 
 pub use exit_code::ExitCode;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::job::{DType, PromptProfile, Quantize, Softmax};
+use crate::job::{BaseForm, DType, PromptProfile, Quantize, Softmax};
+use crate::protocol::Sampling;
 use crate::task::Subset;
+use crate::workspace::{GenerationLimits, SessionDevice};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
@@ -49,6 +51,18 @@ pub(crate) struct LoadArguments {
     /// The engine [default: loragrid-engine beside this program, or in PATH]
     #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
     pub(crate) engine: Option<PathBuf>,
+}
+
+impl LoadArguments {
+    /// The device and the engine.
+    pub(crate) fn device(&self) -> SessionDevice {
+        SessionDevice { device: self.device.clone(), engine: self.engine.clone() }
+    }
+
+    /// How a model is held that is stored so.
+    pub(crate) fn form(&self, quantize: Quantize) -> BaseForm {
+        self.device().form(self.dtype, quantize)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +135,15 @@ pub(crate) struct SamplingArguments {
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_new_tokens: u64,
+}
+
+impl SamplingArguments {
+    /// As the engine takes them.
+    pub(crate) fn limits(&self) -> GenerationLimits {
+        let Self { temperature, top_k, top_p, seed, max_new_tokens } = *self;
+        let sampling = Sampling { temperature: temperature.max(0.0), top_k, top_p, seed };
+        GenerationLimits { sampling, max_new_tokens }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use loragrid::passes::plan_passes;
-use loragrid::pretrained::{SafetensorsFile, write_safetensors};
-use loragrid::protocol::{CompareOrder, Difference};
+use floor::passes::plan_passes;
+use floor::pretrained::{SafetensorsFile, write_safetensors};
+use floor::protocol::{CompareOrder, Difference};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;

@@ -1,9 +1,9 @@
 //! Errors inside the engine and the event that each becomes.
 
-use loragrid::data::DataError;
-use loragrid::pretrained::{CheckpointError, TokenizerError};
-use loragrid::protocol::{EngineFailure, FailureKind};
-use loragrid::task::TaskError;
+use floor::data::DataError;
+use floor::pretrained::{CheckpointError, TokenizerError};
+use floor::protocol::{EngineFailure, FailureKind};
+use floor::task::TaskError;
 use thiserror::Error;
 
 /// Why an order failed.
@@ -44,7 +44,7 @@ pub(crate) enum EngineError {
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the stream of events broke: {0}")]
-    Events(#[from] loragrid::protocol::FrameError),
+    Events(#[from] floor::protocol::FrameError),
 }
 
 /// Errors of the system that say that no space is left, on the disk or in the user's quota.

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use loragrid::job::{Seconds, Tokens};
-use loragrid::protocol::{Event, GenerateOrder, Sampling};
-use loragrid::random::{Purpose, Stream};
+use floor::job::{Seconds, Tokens};
+use floor::protocol::{Event, GenerateOrder, Sampling};
+use floor::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

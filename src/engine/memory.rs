@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 
-use loragrid::job::Bytes;
+use floor::job::Bytes;
 
 use crate::failure::EngineError;
 use crate::shim::peak_held;

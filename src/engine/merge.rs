@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use half::{bf16, f16};
-use loragrid::job::Bytes;
-use loragrid::pretrained::{
+use floor::job::Bytes;
+use floor::pretrained::{
     Checkpoint, Elements, FolderWriter, LayerName, Part, Stored, TensorData, write_model_files,
 };
-use loragrid::protocol::{MergeBase, MergeOrder};
+use floor::protocol::{MergeBase, MergeOrder};
+use half::{bf16, f16};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

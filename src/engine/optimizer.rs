@@ -1,6 +1,6 @@
 //! Optimizers over one flat buffer. Their whole state is in the struct, so that it can be saved and continued.
 
-use loragrid::job::{self, TrainConfig};
+use floor::job::{self, TrainConfig};
 use tch::{Device, Kind, Tensor};
 
 use crate::shim::{AdamWStep, adamw};

@@ -6,10 +6,10 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loragrid::data::{Encoded, read_encoded};
-use loragrid::job::{AdapterDType, BaseForm, Seconds, Tokens};
-use loragrid::pretrained::{Checkpoint, ModelTokenizer, TokenizerError};
-use loragrid::protocol::{
+use floor::data::{Encoded, read_encoded};
+use floor::job::{AdapterDType, BaseForm, Seconds, Tokens};
+use floor::pretrained::{Checkpoint, ModelTokenizer, TokenizerError};
+use floor::protocol::{
     self, CompareOrder, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION,
     PackOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
     write_frame,

@@ -1,7 +1,7 @@
 //! Between the floor's tensors and libtorch's.
 
-use loragrid::job::DType;
-use loragrid::pretrained::{Elements, TensorData};
+use floor::job::DType;
+use floor::pretrained::{Elements, TensorData};
 use tch::{Device, Kind, Tensor};
 
 /// libtorch's word for a compute dtype.

@@ -38,7 +38,7 @@ impl MemoryEstimate {
         (device, longest): (DeviceKind, u64),
     ) -> Self {
         let trainable = trainable_parameters(model, lora);
-        let compute = train.dtype.bytes();
+        let compute = train.base.dtype.bytes();
         let adapter = match lora.dtype {
             AdapterDType::Fp32 => 4,
             AdapterDType::Compute => compute,
@@ -51,7 +51,7 @@ impl MemoryEstimate {
             model.layers * widths * 3 / 2
         };
         Self {
-            weights: weight_bytes(model, form_kept(train), train.quantize_head, train.dtype),
+            weights: weight_bytes(model, form_kept(train), train.base.quantize_head, train.base.dtype),
             adapter: Bytes(trainable * 2 * adapter),
             optimizer: Bytes(trainable * moments * adapter),
             activations: Bytes(device.token_budget().max(longest) * kept),
@@ -77,8 +77,8 @@ impl MemoryEstimate {
 
 /// The form that stands in memory: matrices that are kept dequantised are in the compute dtype.
 fn form_kept(train: &TrainConfig) -> Quantize {
-    match train.dequantise {
-        Dequantise::EachPass => train.quantize,
+    match train.base.dequantise {
+        Dequantise::EachPass => train.base.quantize,
         Dequantise::Keep => Quantize::None,
     }
 }
@@ -158,11 +158,11 @@ mod tests {
             MemoryEstimate::of(&model, &config.train, &config.lora, CUDA).weights.0 as f64 / 1e9
         };
         assert!((weights(&config) - 13.48).abs() < 0.01, "{}", weights(&config));
-        config.train.quantize = Quantize::Nf4;
+        config.train.base.quantize = Quantize::Nf4;
         let nf4 = weights(&config);
         // The study measured 21.33 GB against 14.18 GB.
         assert!((3.5..6.5).contains(&nf4), "{nf4}");
-        config.train.quantize = Quantize::Nf4Double;
+        config.train.base.quantize = Quantize::Nf4Double;
         assert!(weights(&config) < nf4);
         // AdamW's state at r = 256 on all layers: 2.6 GB in bf16 by the study's own sum.
         config.lora = LoraConfig {
@@ -177,9 +177,9 @@ mod tests {
             let device = (CUDA.0, longest);
             MemoryEstimate::of(&model, &config.train, &config.lora, device).total().0 as f64 / 1e9
         };
-        config.train.quantize = Quantize::None;
+        config.train.base.quantize = Quantize::None;
         assert!((32.7..38.0).contains(&total(&config, 0)), "{}", total(&config, 0));
-        config.train.quantize = Quantize::Nf4;
+        config.train.base.quantize = Quantize::Nf4;
         assert!((23.7..28.0).contains(&total(&config, 0)), "{}", total(&config, 0));
         // A row that is longer than the budget is a pass of its own; keeping less takes less.
         let long = total(&config, 8192);

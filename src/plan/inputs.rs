@@ -10,7 +10,7 @@ use super::error::PlanError;
 use super::models::PlannedModel;
 use super::planner::Builder;
 use super::samples::PlannedSample;
-use super::tasks::{PlannedGroup, PlannedTask, score_facts};
+use super::tasks::{PlannedGroup, PlannedTask};
 use crate::jinja::TemplateDate;
 use crate::job::{EvalConfig, JobConfig};
 use crate::task::{Catalogue, Member, Prompting, Selection};
@@ -100,20 +100,21 @@ impl Builder<'_> {
         }
         let mut places = Vec::new();
         let (roots, index) = (context.roots.clone(), std::sync::Arc::clone(&context.tasks));
-        let catalogue = Catalogue { folder, roots: &roots, index: &index, profile: eval.prompt_profile };
+        let catalogue =
+            Catalogue { folder, roots: &roots, index: &index, profile: eval.facts.prompt_profile };
         let selection = catalogue.select(&eval.tasks)?;
         for name in selection.tasks.iter().map(|task| &task.name) {
             self.notes.extend(index.twice(name).map(|files| format!("task {name}: {files}")));
         }
         self.columns(&selection);
-        let prompting = Prompting { profile: eval.prompt_profile, ..Prompting::default() };
+        let prompting = Prompting { profile: eval.facts.prompt_profile, ..Prompting::default() };
         for task in selection.tasks {
-            let same = |known: &PlannedTask| known.task.name == task.name && known.facts == score_facts(eval);
+            let same = |known: &PlannedTask| known.task.name == task.name && known.facts == eval.facts;
             if let Some(place) = self.tasks.iter().position(same) {
                 places.push(place);
                 continue;
             }
-            let task = task.with_shots(eval.num_fewshot).with_prompting(&prompting);
+            let task = task.with_shots(eval.facts.num_fewshot).with_prompting(&prompting);
             let task = PlannedTask::of(task, eval, &self.models, context)?;
             for rows in task.task.sources().into_iter().filter(|rows| rows.here.is_none()) {
                 let (task, name) = (task.task.name.clone(), rows.name());

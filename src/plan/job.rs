@@ -53,7 +53,7 @@ impl PlannedJob {
     pub fn base_form(&self) -> BaseForm {
         match &self.work {
             Work::Base => BaseForm::dense(self.dtype),
-            Work::Train { config, .. } => config.train.base_form(),
+            Work::Train { config, .. } => config.train.base,
         }
     }
 

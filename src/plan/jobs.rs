@@ -24,7 +24,7 @@ impl Builder<'_> {
     ) -> Vec<PlannedJob> {
         let mut bases: BTreeMap<(usize, DType), (BTreeSet<usize>, &Settings)> = BTreeMap::new();
         for ((config, places), settings) in configs.iter().zip(places).zip(cells) {
-            let key = (places.model, config.train.dtype);
+            let key = (places.model, config.train.base.dtype);
             let base = bases.entry(key).or_insert_with(|| (BTreeSet::new(), settings));
             base.0.extend(places.tasks.iter());
         }
@@ -131,7 +131,7 @@ impl Builder<'_> {
         let shape = &model.config;
         let rows = data.rows - config.train.validation_rows(data.rows);
         config.train.iterations = config.length.iterations(rows, config.train.micro_batch_size);
-        let (dtype, iterations) = (config.train.dtype, config.train.iterations);
+        let (dtype, iterations) = (config.train.base.dtype, config.train.iterations);
         let (identity, template) = (model.identity, data.template.as_str());
         let trained_rows = config.train.rows(rows);
         let facts = TrainingFacts {

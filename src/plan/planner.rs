@@ -18,7 +18,7 @@ use super::tasks::{PlannedGroup, PlannedTask};
 use crate::device::DeviceKind;
 use crate::job::{DType, EvalConfig, JobConfig, SweepName};
 use crate::sweep_file::{Keep, SweepSpec};
-use crate::task::Metric;
+use crate::task::{Metric, MetricName};
 
 /// A planned sweep.
 #[derive(Debug)]
@@ -163,8 +163,7 @@ impl<'a> Builder<'a> {
     fn objective(&self) -> Result<Option<(String, Metric)>, PlanError> {
         let value = self.spec.settings.value("objective").map(ToString::to_string);
         let Some(objective) = value.as_ref().or(self.columns.first()) else { return Ok(None) };
-        let (name, metric) =
-            objective.split_once(':').map_or((objective.as_str(), None), |(t, m)| (t, Some(m)));
+        let (name, metric) = MetricName::split(objective);
         let of_task =
             self.tasks.iter().find(|planned| planned.task.name == name).map(|planned| {
                 planned.task.metrics.iter().map(|metric| metric.metric).collect::<Vec<Metric>>()
@@ -174,11 +173,7 @@ impl<'a> Builder<'a> {
             group.map(|group| group.metrics.iter().map(|(metric, _)| *metric).collect())
         };
         let metrics = of_task.or_else(of_group).unwrap_or_default();
-        let found = match metric {
-            None => metrics.first(),
-            Some(metric) => metrics.iter().find(|known| known.as_str() == metric),
-        };
-        let found = found.map(|metric| Some((name.to_owned(), *metric)));
+        let found = Metric::among(metrics, metric).map(|metric| Some((name.to_owned(), metric)));
         found.ok_or(PlanError::Objective { objective: objective.clone() })
     }
 

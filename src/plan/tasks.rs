@@ -87,7 +87,7 @@ impl PlannedTask {
         models: &[PlannedModel],
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
-        let facts = score_facts(eval);
+        let facts = eval.facts;
         let mut contents = Vec::new();
         for rows in task.sources() {
             let Some(here) = &rows.here else {
@@ -106,7 +106,7 @@ impl PlannedTask {
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
         if let Some((local, config)) = local {
             let (most, rows) = (config.max_positions as usize, config.vocab_size);
-            let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompts);
+            let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
             for document in &documents {
                 encoded.extend(encoder.document(&task, document)?.into_iter().flatten());
             }
@@ -128,10 +128,4 @@ pub fn task_notes(task: &Task, documents: &[Document]) -> Vec<String> {
         format!("task {name}: {shown} of {count} documents have their own question among their examples")
     };
     (shown > 0).then(note).into_iter().collect()
-}
-
-/// What an evaluation says of how tasks are scored.
-pub(super) fn score_facts(eval: &EvalConfig) -> ScoreFacts {
-    let EvalConfig { limit, num_fewshot, prompt_profile, softmax, .. } = eval;
-    ScoreFacts { limit: *limit, num_fewshot: *num_fewshot, prompts: *prompt_profile, softmax: *softmax }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::board::{BoardRow, BoardView, MetricName, RowKind, UnknownMetric, cells_of, rows_of};
+use super::board::{BoardRow, BoardView, RowKind, UnknownMetric, cells_of, rows_of};
 use super::comparison::show_p;
 use super::table::{Cell, Column, Table};
 use crate::job::Value;
@@ -15,6 +15,7 @@ use crate::stats::{
 };
 use crate::store::Leaderboard;
 use crate::task::Metric;
+use crate::task::MetricName;
 
 /// Probability below which an effect counts as more than noise, after Holm's correction over all effects of the sweep.
 const LEVEL: f64 = 0.05;

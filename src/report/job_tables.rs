@@ -6,8 +6,8 @@ use crate::store::StoredJob;
 /// Each resolved key with where it came from.
 pub fn stored_settings_table(job: &StoredJob) -> Table {
     let columns = vec![Column::text("key"), Column::text("value"), Column::text("from")];
-    let row = |(path, (value, origin)): (&String, &(crate::job::Value, String))| {
-        vec![Cell::Text(path.clone()), Cell::Text(value.to_string()), Cell::Text(origin.clone())]
+    let row = |(path, (value, origin)): (&String, &(crate::job::Value, crate::job::StoredOrigin))| {
+        vec![Cell::Text(path.clone()), Cell::Text(value.to_string()), Cell::Text(origin.to_string())]
     };
     Table { columns, rows: job.settings.iter().map(row).collect() }
 }

@@ -1,25 +1,24 @@
 //! `[keep]`: which adapters stay on disk while a sweep runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::error::RunError;
-use crate::job::real::for_ranking;
-use crate::job::{Bytes, JobId, JobState};
-use crate::store::{Leaderboard, ScoresOf, Store, StoreError, StoredAdapter};
+use crate::job::{Bytes, CellKey, CellRank, JobId, JobState};
+use crate::store::{BoardJob, Leaderboard, ScoresOf, Store, StoreError, StoredAdapter};
 use crate::sweep_file::{Keep, KeepAdapters};
 
 /// A cell whose jobs are all done. One that failed keeps its adapter for another try.
 #[derive(Debug, Clone, PartialEq)]
 struct EndedCell {
     jobs: Vec<JobId>,
-    /// Mean of the objective over its jobs, signed so that larger is better; none where a job has no score.
-    value: Option<f64>,
+    /// Whether every job of it has a score of the objective.
+    scored: bool,
 }
 
 /// Adapters that go, with why.
 #[derive(Debug, Clone, PartialEq)]
-struct Leaving {
+struct AdaptersToRemove {
     jobs: Vec<JobId>,
     why: String,
 }
@@ -48,8 +47,8 @@ impl Keeper<'_> {
         }
         let mut adapters = store.own_adapters(sweep).await?;
         let cells = ended_cells(&board);
-        let leaving = beyond_best(&cells, keep.adapters);
-        self.remove(sweep, &leaving, &mut adapters).await?;
+        let to_remove = beyond_best(&cells, keep.adapters);
+        self.remove(sweep, &to_remove, &mut adapters).await?;
         let Some(most) = keep.max_disk else { return Ok(None) };
         let checkpoints: u64 = store
             .trained_subjects(sweep)
@@ -59,8 +58,8 @@ impl Keeper<'_> {
             .sum();
         let sizes: HashMap<JobId, u64> =
             adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect();
-        let (leaving, left) = beyond_disk(&cells, &sizes, checkpoints, most);
-        self.remove(sweep, &leaving, &mut adapters).await?;
+        let (to_remove, left) = beyond_disk(&cells, &sizes, checkpoints, most);
+        self.remove(sweep, &to_remove, &mut adapters).await?;
         Ok((left > most).then_some(left))
     }
 
@@ -77,10 +76,10 @@ impl Keeper<'_> {
     async fn remove(
         &self,
         sweep: &str,
-        leaving: &[Leaving],
+        to_remove: &[AdaptersToRemove],
         adapters: &mut Vec<StoredAdapter>,
     ) -> Result<(), RunError> {
-        for Leaving { jobs, why } in leaving {
+        for AdaptersToRemove { jobs, why } in to_remove {
             let (gone, stay) =
                 std::mem::take(adapters).into_iter().partition(|adapter| jobs.contains(&adapter.job));
             *adapters = stay;
@@ -97,47 +96,48 @@ impl Keeper<'_> {
 
 /// The cells of the grid whose jobs are all done, the best first, those without a value last.
 fn ended_cells(board: &Leaderboard) -> Vec<EndedCell> {
-    let mut cells: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, job) in board.jobs.iter().enumerate().filter(|(_, job)| job.is_cell()) {
-        let axes = board.axes.iter().filter(|path| *path != "seed");
-        let key: Vec<String> = axes.map(|path| format!("{:?}", job.settings.get(path))).collect();
-        cells.entry(key.join(" ")).or_default().push(at);
-    }
-    let ended = |jobs: Vec<usize>| {
-        let mut values = Vec::new();
-        for &at in &jobs {
-            let job = &board.jobs[at];
-            if job.state != JobState::Done {
-                return None;
-            }
-            values.push(board.objective.as_ref().and_then(|(task, metric)| {
-                let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
-                job.score(task, *metric).map(|score| sign * score.value)
-            }));
+    let mut cells: HashMap<CellKey, Vec<&BoardJob>> = HashMap::new();
+    let mut order: Vec<CellKey> = Vec::new();
+    for job in board.jobs.iter().filter(|job| job.is_cell()) {
+        let key = CellKey::of(board.axes.iter().map(|path| (path.as_str(), job.settings.get(path))));
+        if !cells.contains_key(&key) {
+            order.push(key.clone());
         }
-        let value = values.iter().copied().sum::<Option<f64>>().map(|sum| sum / values.len() as f64);
-        Some(EndedCell { jobs: jobs.iter().map(|&at| board.jobs[at].id.clone()).collect(), value })
+        cells.entry(key).or_default().push(job);
+    }
+    let in_plan = order.iter().filter_map(|key| cells.remove(key));
+    let done = in_plan.filter(|jobs| jobs.iter().all(|job| job.state == JobState::Done));
+    let mut ranked: Vec<(CellRank, EndedCell)> = done.map(|jobs| ended_cell(board, &jobs)).collect();
+    ranked.sort_by(|(a, _), (b, _)| a.compare(b));
+    ranked.into_iter().map(|(_, cell)| cell).collect()
+}
+
+fn ended_cell(board: &Leaderboard, jobs: &[&BoardJob]) -> (CellRank, EndedCell) {
+    let scores = |ranked: bool| -> Vec<f64> {
+        let Some((task, metric)) = &board.objective else { return Vec::new() };
+        let of = |job: &&BoardJob| {
+            if ranked { job.ranked_score(task, *metric) } else { job.score(task, *metric) }
+                .map(|score| score.value)
+        };
+        jobs.iter().filter_map(of).collect()
     };
-    let mut cells: Vec<Vec<usize>> = cells.into_values().collect();
-    cells.sort_unstable();
-    let mut cells: Vec<EndedCell> = cells.into_iter().filter_map(ended).collect();
-    // Finite values only are ranked; ties stay in the plan's order.
-    let rank = |cell: &EndedCell| cell.value.filter(|value| value.is_finite()).unwrap_or(f64::NEG_INFINITY);
-    cells.sort_by(|a, b| for_ranking(rank(b)).total_cmp(&for_ranking(rank(a))));
-    cells
+    let higher_is_better = board.objective.as_ref().is_some_and(|(_, metric)| metric.higher_is_better());
+    let rank = CellRank::new(false, jobs.len(), &scores(true), higher_is_better);
+    let scored = board.objective.is_some() && scores(false).len() == jobs.len();
+    (rank, EndedCell { jobs: jobs.iter().map(|job| job.id.clone()).collect(), scored })
 }
 
 /// What `adapters` does not let stay.
-fn beyond_best(cells: &[EndedCell], adapters: KeepAdapters) -> Vec<Leaving> {
+fn beyond_best(cells: &[EndedCell], adapters: KeepAdapters) -> Vec<AdaptersToRemove> {
     let (best, why) = match adapters {
         KeepAdapters::All => return Vec::new(),
         KeepAdapters::None => (0, "[keep] adapters = \"none\"".to_owned()),
         // Without a value there is no best.
-        KeepAdapters::Best(_) if cells.iter().all(|cell| cell.value.is_none()) => return Vec::new(),
+        KeepAdapters::Best(_) if cells.iter().all(|cell| !cell.scored) => return Vec::new(),
         KeepAdapters::Best(n) => (n as usize, format!("[keep] adapters = \"best:{n}\"")),
     };
     let jobs: Vec<JobId> = cells.iter().skip(best).flat_map(|cell| cell.jobs.clone()).collect();
-    if jobs.is_empty() { Vec::new() } else { vec![Leaving { jobs, why }] }
+    if jobs.is_empty() { Vec::new() } else { vec![AdaptersToRemove { jobs, why }] }
 }
 
 /// What has to go so that adapters and checkpoints fit, the worst cells first and never the best; and what is left then.
@@ -146,10 +146,10 @@ fn beyond_disk(
     sizes: &HashMap<JobId, u64>,
     checkpoints: u64,
     most: Bytes,
-) -> (Vec<Leaving>, Bytes) {
+) -> (Vec<AdaptersToRemove>, Bytes) {
     let mut left = checkpoints + sizes.values().sum::<u64>();
     let mut jobs = Vec::new();
-    let scored = cells.iter().skip(1).filter(|cell| cell.value.is_some());
+    let scored = cells.iter().skip(1).filter(|cell| cell.scored);
     for cell in scored.rev() {
         if left <= most.0 {
             break;
@@ -158,8 +158,8 @@ fn beyond_disk(
         jobs.extend(cell.jobs.clone());
     }
     let why = format!("[keep] max_disk = \"{most}\"");
-    let leaving = if jobs.is_empty() { Vec::new() } else { vec![Leaving { jobs, why }] };
-    (leaving, Bytes(left))
+    let to_remove = if jobs.is_empty() { Vec::new() } else { vec![AdaptersToRemove { jobs, why }] };
+    (to_remove, Bytes(left))
 }
 
 /// Bytes of the files of a folder.
@@ -178,31 +178,31 @@ mod tests {
     }
 
     /// Cells of one job, the best first.
-    fn cells(values: &[(&str, Option<f64>)]) -> Vec<EndedCell> {
-        values.iter().map(|(name, value)| EndedCell { jobs: vec![id(name)], value: *value }).collect()
+    fn cells(names: &[(&str, bool)]) -> Vec<EndedCell> {
+        names.iter().map(|(name, scored)| EndedCell { jobs: vec![id(name)], scored: *scored }).collect()
     }
 
-    fn jobs(leaving: &[Leaving]) -> Vec<JobId> {
-        leaving.iter().flat_map(|leaving| leaving.jobs.clone()).collect()
+    fn jobs(to_remove: &[AdaptersToRemove]) -> Vec<JobId> {
+        to_remove.iter().flat_map(|to_remove| to_remove.jobs.clone()).collect()
     }
 
     #[test]
     fn the_best_cells_stay_and_without_scores_every_one() {
-        let ranked = cells(&[("a", Some(0.9)), ("b", Some(0.5)), ("c", Some(0.4)), ("d", None)]);
+        let ranked = cells(&[("a", true), ("b", true), ("c", true), ("d", false)]);
         assert_eq!(jobs(&beyond_best(&ranked, KeepAdapters::Best(2))), [id("c"), id("d")]);
         assert_eq!(jobs(&beyond_best(&ranked, KeepAdapters::Best(9))), []);
         assert_eq!(jobs(&beyond_best(&ranked, KeepAdapters::None)).len(), 4);
         assert_eq!(jobs(&beyond_best(&ranked, KeepAdapters::All)), []);
-        assert_eq!(jobs(&beyond_best(&cells(&[("a", None), ("b", None)]), KeepAdapters::Best(1))), []);
+        assert_eq!(jobs(&beyond_best(&cells(&[("a", false), ("b", false)]), KeepAdapters::Best(1))), []);
     }
 
     #[test]
     fn the_worst_go_until_it_fits_and_the_best_never() {
-        let ranked = cells(&[("a", Some(0.9)), ("b", Some(0.5)), ("c", Some(0.4)), ("d", None)]);
+        let ranked = cells(&[("a", true), ("b", true), ("c", true), ("d", false)]);
         let sizes = ["a", "b", "c", "d"].map(|name| (id(name), 10)).into();
         let of = |most| {
-            let (leaving, left) = beyond_disk(&ranked, &sizes, 5, Bytes(most));
-            (jobs(&leaving), left.0)
+            let (to_remove, left) = beyond_disk(&ranked, &sizes, 5, Bytes(most));
+            (jobs(&to_remove), left.0)
         };
         assert_eq!(of(45), (vec![], 45));
         assert_eq!(of(44), (vec![id("c")], 35));

@@ -3,13 +3,18 @@
 use super::error::WorkspaceError;
 use crate::job::{JobId, JobState};
 use crate::queue::StoredSample;
-use crate::report::{BoardView, ReportInput, SampleText, cells_of, rank_cells};
+use crate::report::{
+    BoardRow, BoardView, ReportInput, SampleText, Sort, cells_of, count_competing, mark_ties, rank_cells,
+    rows_of,
+};
 use crate::store::{CurvePoint, DocumentValues, Leaderboard, Store, StoredJob};
 
 /// So many of the best rows show what they answered, beside the untrained models.
 const ANSWERING: usize = 6;
-/// So many of the best rows get a loss curve and are tested against the best.
-const NEAR: usize = 60;
+/// So many of the best rows of a report get a loss curve and are tested against the best.
+const CURVES: usize = 60;
+/// So many of the best rows of a leaderboard are tested against the best: whatever the data cannot tell from it is among them.
+pub const NEAR: usize = 200;
 
 /// A sweep with every score, or the last one submitted. Errors: no such sweep, no job.
 pub async fn board(store: &Store, sweep: Option<&str>) -> Result<Leaderboard, WorkspaceError> {
@@ -63,6 +68,29 @@ impl Compared {
     }
 }
 
+/// Every row of a board whose settings and scores were read, best first, with those marked that the data cannot tell from the best.
+pub async fn tested_rows(
+    store: &Store,
+    board: &Leaderboard,
+    view: &BoardView,
+) -> Result<Vec<BoardRow>, WorkspaceError> {
+    let cells = rank_cells(board, view, cells_of(board, &view.keys));
+    let mut rows = rows_of(board, view, &cells);
+    if let Some(rank) = &view.rank {
+        let near: Vec<usize> = near_the_best(board, view, &cells).into_iter().flatten().collect();
+        let values = store.values_of_jobs(board, (&rank.task, rank.metric), &near).await?;
+        mark_ties(board, &mut rows, rank, (&values, count_competing(board, view, &cells)));
+    }
+    Ok(rows)
+}
+
+/// The first cells by the ranking metric: whatever the order, ties with the best are among them.
+pub fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
+    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
+    rank_cells(board, &by_rank, own).into_iter().take(NEAR).collect()
+}
+
 /// What a report says of a sweep's board. Error: none of its jobs is done.
 pub async fn report_input(store: &Store, board: Leaderboard) -> Result<ReportInput, WorkspaceError> {
     if board.jobs.iter().all(|job| job.scores.is_empty() && job.seconds.is_none()) {
@@ -70,8 +98,8 @@ pub async fn report_input(store: &Store, board: Leaderboard) -> Result<ReportInp
     }
     let view = BoardView::of(&board);
     let cells = rank_cells(&board, &view, cells_of(&board, &view.keys));
-    let near: Vec<usize> = cells.iter().take(NEAR).flatten().copied().collect();
-    let ids: Vec<JobId> = cells.iter().take(NEAR).map(|cell| board.jobs[cell[0]].id.clone()).collect();
+    let near: Vec<usize> = cells.iter().take(CURVES).flatten().copied().collect();
+    let ids: Vec<JobId> = cells.iter().take(CURVES).map(|cell| board.jobs[cell[0]].id.clone()).collect();
     let values = match &view.rank {
         Some(rank) => store.values_of_jobs(&board, (&rank.task, rank.metric), &near).await?,
         None => Default::default(),

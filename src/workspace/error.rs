@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::session::SessionError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::engine_process::EngineNotFound;
 use crate::hub::HubError;
-use crate::job::{JobId, JobState};
+use crate::job::{IdError, JobId, JobState, SweepName};
 use crate::plan::{Blocker, PlanError};
-use crate::pretrained::CheckpointError;
+use crate::pretrained::{CheckpointError, TokenizerError};
 use crate::queue::QueueError;
-use crate::report::{MetricName, metric_title};
+use crate::report::metric_title;
 use crate::runner::RunError;
-use crate::store::{StoreError, StoredSpecError};
+use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
-use crate::task::TaskError;
+use crate::task::{MetricName, TaskError};
 
 /// Why a call cannot do its work.
 #[derive(Debug, Error)]
@@ -91,6 +92,44 @@ pub enum WorkspaceError {
         /// The objective.
         metric: MetricName,
     },
+    /// A sweep whose file has no `[final]`.
+    #[error("sweep '{0}' keeps no task for the end")]
+    NoFinal(String),
+    /// A sweep whose jobs would be dropped from it.
+    #[error("there is a sweep '{0}' already, and its jobs would be dropped from it")]
+    SweepExists(SweepName),
+    /// A name that is made from another and is none.
+    #[error(transparent)]
+    Name(#[from] IdError),
+    /// A job that is not there.
+    #[error(transparent)]
+    NoJob(StoreError),
+    /// The label of several jobs.
+    #[error("'{label}' is the label of {} jobs", jobs.len())]
+    SeveralJobs {
+        /// The label.
+        label: String,
+        /// The jobs, with their sweeps.
+        jobs: Vec<LabeledJob>,
+    },
+    /// A name that is neither a path nor a model of the hub.
+    #[error("there is no model at {0}")]
+    NoModel(String),
+    /// A tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The engine of a call.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A folder that is to be written and holds something.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// Two models without a text to compare them on.
+    #[error("there is no text to compare on")]
+    NoTexts,
+    /// A prompt without a token.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
     /// A job that has no score yet.
     #[error("job {job} is {} and has no score yet", state.as_str())]
     NotScored {

@@ -1,5 +1,7 @@
 //! Models and rows that are not on this machine: downloaded from the hub, with progress as events.
 
+use std::path::{Path, PathBuf};
+
 use super::WorkspaceEvent;
 use super::error::WorkspaceError;
 use super::open::Workspace;
@@ -7,6 +9,23 @@ use crate::hub::{Pulled, RepositoryId, Tables};
 use crate::task::{Published, Task};
 
 impl Workspace {
+    /// The path of a model: as it is named, in the cache, or downloaded now. Errors: neither path nor id, the hub's.
+    pub fn model(
+        &self,
+        name: &str,
+        watch: &mut dyn FnMut(WorkspaceEvent),
+    ) -> Result<PathBuf, WorkspaceError> {
+        let path = Path::new(name);
+        if path.exists() {
+            return Ok(path.to_owned());
+        }
+        let id = RepositoryId::parse(name).ok_or_else(|| WorkspaceError::NoModel(name.to_owned()))?;
+        match self.hub.cache.find(&id) {
+            Some(folder) => Ok(folder),
+            None => Ok(self.pull_model(&id, watch)?.folder),
+        }
+    }
+
     /// Downloads a model. Errors: the hub's.
     pub fn pull_model(
         &self,

@@ -1,19 +1,30 @@
 //! What a user can do, callable without a shell: typed arguments in, data or an error out, progress as events.
 
 mod boards;
+mod edit;
 mod error;
 mod evaluate;
 mod fetch;
+mod job_names;
 mod open;
 mod plan;
 mod queue;
+mod session;
+mod winner;
 
-pub use boards::{Compared, board, compare, report_input};
+pub use boards::{Compared, NEAR, board, compare, near_the_best, report_input, tested_rows};
+pub use edit::{CloneRequest, PreparedClone};
 pub use error::WorkspaceError;
 pub use evaluate::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
+pub use job_names::job_named;
 pub use open::Workspace;
 pub use plan::{Prepared, SweepRequest};
 pub use queue::WorkRequest;
+pub use session::{
+    Answer, CompareRequest, ComparedModel, GenerationLimits, Generator, MergeRequest, Merged, SessionDevice,
+    SessionError, compare_models, merge,
+};
+pub use winner::{Winner, winner};
 
 use crate::job::Bytes;
 

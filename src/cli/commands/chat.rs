@@ -2,22 +2,22 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use super::generate::{encode, generate_order, stream};
+use super::generate::speed;
 use crate::cli::ExitCode;
 use crate::cli::arguments::ChatArguments;
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_part};
-use crate::cli::session::{Session, tokenizer};
 use crate::data::{RenderError, Template};
 use crate::jinja::TemplateDate;
-use crate::workspace::Workspace;
+use crate::pretrained::{Checkpoint, ModelTokenizer};
+use crate::workspace::{Generator, Workspace, WorkspaceError};
 
 /// Each line of standard input is a message; the end of input ends the talk.
 pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let model = local_model(&arguments.model, workspace)?;
-    let tokenizer = tokenizer(&model)?;
+    let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model)?).map_err(WorkspaceError::from)?;
     let own = if tokenizer.chat_template(false).is_some() { "chat" } else { "alpaca" };
     let name = arguments.template.as_deref().unwrap_or(own);
     let template =
@@ -32,8 +32,9 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> R
     let mut messages: Vec<(String, String)> =
         arguments.system.iter().map(|system| message("system", system)).collect();
     block_on(async {
-        let mut session = Session::start(&arguments.load)?;
-        session.load(&model, Session::form(&arguments.load, arguments.load.quantize)).await?;
+        let form = arguments.load.form(arguments.load.quantize);
+        let mut generator = Generator::start((model, form), adapter, &arguments.load.device()).await?;
+        let limits = arguments.sampling.limits();
         let mut lines = std::io::stdin().lock().lines();
         loop {
             if terminal {
@@ -45,12 +46,11 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> R
             }
             messages.push(message("user", line.trim()));
             let text = template.prompt(&messages).map_err(unrendered)?;
-            let prompt = encode(&tokenizer, &text, !template.has_special_tokens())?;
-            let mut order = generate_order(&arguments.sampling, &tokenizer, prompt, adapter.clone());
-            order.stop = tokenizer.chat_stops();
-            let answer = stream(&mut session, &tokenizer, order, true).await?;
+            let prompt = generator.encode(&text, !template.has_special_tokens())?;
+            let stop = tokenizer.chat_stops();
+            let answer = generator.answer(prompt, stop, &limits, &mut write_part).await?;
             write_part("\n")?;
-            write_error(&answer.speed());
+            write_error(&speed(&answer));
             messages.push(message("assistant", answer.text.trim()));
         }
         Ok(ExitCode::Success)

@@ -6,7 +6,6 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::job_names::job_named;
 use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::orders::JobOrder;
@@ -17,6 +16,7 @@ use crate::report::{
 };
 use crate::store::Store;
 use crate::task::{Document, Gold, RequestScore, TaskDocuments};
+use crate::workspace::job_named;
 use crate::workspace::{Compared, Workspace, compare};
 
 /// Two jobs by their names; where one is not done, that is said. Errors: no such job, nothing of it is scored.

@@ -5,13 +5,13 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::job_names::job_named;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::queue_arguments::{ControlArguments, RetryArguments};
 use crate::job::{JobId, JobState, Transition};
 use crate::queue::Observer;
 use crate::store::{Store, StoreError};
 use crate::workspace::Workspace;
+use crate::workspace::job_named;
 
 /// How often an attempt that is on its way out is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);

@@ -8,10 +8,9 @@ use crate::cli::arguments::EffectsArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, write_json, write_line};
-use crate::report::{
-    EffectsError, MetricName, axis_effects, effects_metric, effects_table, levels_table, noise_notes,
-};
+use crate::report::{EffectsError, axis_effects, effects_metric, effects_table, levels_table, noise_notes};
 use crate::store::{ScoresOf, Store};
+use crate::task::MetricName;
 use crate::workspace::Workspace;
 
 pub(in crate::cli) fn run(arguments: &EffectsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {

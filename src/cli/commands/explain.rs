@@ -5,12 +5,12 @@ use serde_json::json;
 use crate::cli::ExitCode;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::job_names::job_named;
 use crate::cli::output::{local_time, show_table, write_json, write_line};
 use crate::cli::queue_arguments::ExplainArguments;
 use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, JobExplanation, Store};
 use crate::workspace::Workspace;
+use crate::workspace::job_named;
 
 pub(in crate::cli) fn run(arguments: &ExplainArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, standing, attempts) = block_on(async {

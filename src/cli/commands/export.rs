@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::top::{board_of, tested_rows};
+use super::top::board_of;
 use crate::cli::ExitCode;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
@@ -13,7 +13,7 @@ use crate::report::{
     frame_parquet, frame_table, run_frame, score_frame, table_latex, table_markdown,
 };
 use crate::store::{Frame, Leaderboard, Store};
-use crate::workspace::Workspace;
+use crate::workspace::{Workspace, tested_rows};
 
 pub(in crate::cli) fn run(arguments: &ExportArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let format = format_of(arguments)?;

@@ -89,7 +89,7 @@ async fn evaluation(store: &Store, plan: &Plan, job: &PlannedJob) -> Result<Opti
         dtype: job.dtype.as_str().to_owned(),
         quantize: form.is_quantised().then(|| form.quantize.as_str().to_owned()),
         softmax: facts.softmax.as_str().to_owned(),
-        profile: facts.prompts.as_str().to_owned(),
+        profile: facts.prompt_profile.as_str().to_owned(),
         parameters: model.parameters,
         limit: facts.limit.map(|limit| limit as f64),
         num_fewshot: facts.num_fewshot,

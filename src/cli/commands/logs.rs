@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::cli::ExitCode;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::job_names::job_named;
 use crate::cli::queue_arguments::LogsArguments;
 use crate::store::Store;
 use crate::workspace::Workspace;
+use crate::workspace::job_named;
 
 /// How often a log that grows is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);

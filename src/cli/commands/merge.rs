@@ -4,15 +4,13 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::MergeArguments;
-use crate::cli::commands::verify::{probe_both, sequences};
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_json, write_line};
-use crate::cli::session::Session;
 use crate::job::Quantize;
-use crate::protocol::{Event, MergeBase, MergeOrder, Order};
-use crate::workspace::Workspace;
+use crate::protocol::MergeBase;
+use crate::workspace::{MergeRequest, Merged, Workspace, merge};
 
 pub(in crate::cli) fn run(arguments: &MergeArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let quantize = arguments.load.quantize;
@@ -25,24 +23,10 @@ pub(in crate::cli) fn run(arguments: &MergeArguments, workspace: &Workspace) -> 
     let model = local_model(&arguments.model, workspace)?;
     let adapter = std::path::absolute(&arguments.adapter)?;
     let out = std::path::absolute(&arguments.out)?;
-    if std::fs::read_dir(&out).is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {
-        let help = "name a folder that is not there yet, or remove this one".to_owned();
-        return Err(Failure::new(ExitCode::Usage, format!("{} is not empty", out.display()), help));
-    }
     let base = if arguments.dequantised { MergeBase::Dequantised(quantize) } else { MergeBase::Stored };
+    let request = MergeRequest { model, adapter, out: out.clone(), base, dtype: arguments.load.dtype };
     block_on(async {
-        let mut session = Session::start(&arguments.load)?;
-        let form = Session::form(&arguments.load, quantize);
-        session.load(&model, form).await?;
-        let order = MergeOrder { adapter: adapter.clone(), base, out: out.clone() };
-        let Event::Merged { changed, size } = session.carry_out(&Order::Merge(order), |_| Ok(())).await?
-        else {
-            return Err(Failure::new(ExitCode::Engine, "the engine answered something else", None));
-        };
-        let sequences = sequences(&model, None)?;
-        let dense = Session::form(&arguments.load, Quantize::None);
-        let (first, second) = ((model.as_path(), form, Some(adapter)), (out.as_path(), dense, None));
-        let difference = probe_both(&mut session, &sequences, first, second).await?;
+        let Merged { changed, size, difference } = merge(&request, &arguments.load.device()).await?;
         let onto = match base {
             MergeBase::Stored => "the weights as they are stored".to_owned(),
             MergeBase::Dequantised(form) => format!("the weights after {} and back", form.as_str()),

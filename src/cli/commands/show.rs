@@ -6,13 +6,13 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::ShowArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::job_names::job_named;
 use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob};
 use crate::workspace::Workspace;
+use crate::workspace::job_named;
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, samples, warnings) = block_on(async {

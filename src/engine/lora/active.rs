@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use loragrid::pretrained::LayerName;
+use floor::pretrained::LayerName;
 use tch::{Kind, Tensor};
 
 use super::{Adapter, Masks, Pair};

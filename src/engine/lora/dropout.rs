@@ -1,7 +1,7 @@
 //! Dropout masks that depend on the row, the position, the layer and the feature only: the same row has the same mask
 //! in whatever pass it runs, and a resumed run continues with the masks that it would have had.
 
-use loragrid::random::{Purpose, Stream};
+use floor::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use crate::shim::{Mask, MaskRun};

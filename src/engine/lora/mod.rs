@@ -6,9 +6,9 @@ mod peft;
 
 use std::collections::BTreeMap;
 
-use loragrid::job::{Init, LoraConfig, Variant};
-use loragrid::pretrained::{LayerName, ModelConfig};
-use loragrid::random::{Purpose, Stream};
+use floor::job::{Init, LoraConfig, Variant};
+use floor::pretrained::{LayerName, ModelConfig};
+use floor::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
 pub(crate) use active::{Active, Part, merged_weight};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use loragrid::pretrained::{
+use floor::pretrained::{
     Activation, BlockForm, LayerForm, LayerName, ModelConfig, NormPlace, Projection, QueryKeyNorm,
 };
 use tch::{Device, Tensor};

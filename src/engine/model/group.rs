@@ -1,6 +1,6 @@
 //! Layers that read the same input, as one product.
 
-use loragrid::pretrained::LayerName;
+use floor::pretrained::LayerName;
 use tch::Tensor;
 
 use super::linear::{Linear, Matrix};

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use loragrid::job::{Dequantise, Quantize};
-use loragrid::pretrained::{Stored, StoredDType, StoredFourBit};
-use loragrid::quant::{BLOCK, Code, FourBit, NestedAbsmax, quantise};
+use floor::job::{Dequantise, Quantize};
+use floor::pretrained::{Stored, StoredDType, StoredFourBit};
+use floor::quant::{BLOCK, Code, FourBit, NestedAbsmax, quantise};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;

@@ -1,8 +1,8 @@
 //! From a checkpoint to a model, one tensor at a time: each is converted or quantised before the next is read, so that
 //! no second copy of the model stands beside it.
 
-use loragrid::job::Quantize;
-use loragrid::pretrained::{Checkpoint, LayerName, Part, Stored};
+use floor::job::Quantize;
+use floor::pretrained::{Checkpoint, LayerName, Part, Stored};
 use tch::{Device, Kind, Tensor};
 
 use super::Model;

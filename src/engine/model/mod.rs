@@ -11,7 +11,7 @@ mod norm;
 mod rope;
 mod tree;
 
-use loragrid::pretrained::{LayerName, ModelConfig};
+use floor::pretrained::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
 
 use attention::{Attend, Sequences};

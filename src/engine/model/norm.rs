@@ -1,6 +1,6 @@
 //! Norms, each rounded where the family's own code rounds.
 
-use loragrid::pretrained::Norm;
+use floor::pretrained::Norm;
 use tch::{Device, Tensor};
 
 use crate::shim::{RmsForm, rms_norm};

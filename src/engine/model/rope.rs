@@ -1,6 +1,6 @@
 //! Rotary positions (Su et al. 2021), in Hugging Face's layout: the two halves of what is turned are the pair's members.
 
-use loragrid::pretrained::{ModelConfig, Rope, RopeScaling};
+use floor::pretrained::{ModelConfig, Rope, RopeScaling};
 use tch::{Device, Kind, Tensor};
 
 /// Frequencies of every table of a model, `[rotary_dim / 2]` each, in single precision whatever the model's dtype (a bf16

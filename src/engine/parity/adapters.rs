@@ -1,9 +1,9 @@
 //! PEFT's own adapter folders.
 
-use loragrid::job::{LayerKind, LoraConfig, Quantize, Scaling, Variant};
-use loragrid::pretrained::write_safetensors;
-use loragrid::protocol::{MergeBase, MergeOrder};
-use loragrid::random::{Purpose, Stream};
+use floor::job::{LayerKind, LoraConfig, Quantize, Scaling, Variant};
+use floor::pretrained::write_safetensors;
+use floor::protocol::{MergeBase, MergeOrder};
+use floor::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use super::*;

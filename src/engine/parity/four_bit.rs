@@ -1,6 +1,6 @@
 //! 4-bit weights against bitsandbytes, to the bit.
 
-use loragrid::quant::Code;
+use floor::quant::Code;
 use tch::{Kind, Tensor};
 
 use super::*;
@@ -25,9 +25,9 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
             let stored = file.read(&format!("{source}.weight")).unwrap();
             // In the dtype of the source: nothing is converted before it is quantised.
             let kind = match stored.elements {
-                loragrid::pretrained::Elements::F32(_) => Kind::Float,
-                loragrid::pretrained::Elements::F16(_) => Kind::Half,
-                loragrid::pretrained::Elements::Bf16(_) => Kind::BFloat16,
+                floor::pretrained::Elements::F32(_) => Kind::Float,
+                floor::pretrained::Elements::F16(_) => Kind::Half,
+                floor::pretrained::Elements::Bf16(_) => Kind::BFloat16,
             };
             let weight = from_stored(&stored, kind, device());
             for (form, code, double) in FORMS {
@@ -59,20 +59,20 @@ fn the_codebooks_are_bitsandbytes_own() {
         let own = Tensor::from_slice(code.values());
         assert!(read(&file, name).view([-1]).equal(&own), "{name}");
     }
-    let dynamic = Tensor::from_slice(&loragrid::quant::dynamic_code());
+    let dynamic = Tensor::from_slice(&floor::quant::dynamic_code());
     assert!(read(&file, "f32.nf4.dq.nested_code").equal(&dynamic));
 }
 
 /// In double precision: a frozen layer that is dequantised again in backward has the gradient of a dense one.
 #[test]
 fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
-    use loragrid::job::{Dequantise, Quantize};
+    use floor::job::{Dequantise, Quantize};
     for folder in folders_with("expected.safetensors", &[]) {
         let form = |dequantise| Storage { quantize: Quantize::Nf4Double, quantize_head: true, dequantise };
         let each = model_in(&folder, form(Dequantise::EachPass), Kind::Double);
         let kept = model_in(&folder, form(Dequantise::Keep), Kind::Double);
         let rows: [&[u32]; 2] = [&[5, 6, 7, 8, 9], &[10, 11, 12]];
-        let lora = loragrid::job::LoraConfig::plain(2, [loragrid::job::LayerKind::Query]);
+        let lora = floor::job::LoraConfig::plain(2, [floor::job::LayerKind::Query]);
         let run = |model: &Model| {
             let adapter = Adapter::initialised(model, &lora, 1, Kind::Double);
             adapter.fill(&adapter.pairs[0].1.b, &adapter.pairs[0].1.b.ones_like());
@@ -96,7 +96,7 @@ fn a_checkpoint_in_four_bits_loads_as_it_is() {
     for folder in folders_with("four_bit.json", &[]) {
         let text = std::fs::read_to_string(folder.join("four_bit.json")).unwrap();
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let quantize = loragrid::job::Quantize::parse(json["quantize"].as_str().unwrap()).unwrap();
+        let quantize = floor::job::Quantize::parse(json["quantize"].as_str().unwrap()).unwrap();
         let base = folder.with_file_name(json["base"].as_str().unwrap());
         let storage = Storage { quantize, ..Storage::DENSE };
         let input = (vec![1, 12], (3..15).collect());

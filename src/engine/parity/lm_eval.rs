@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use loragrid::data::DataRoots;
-use loragrid::job::{PromptProfile, Softmax};
-use loragrid::pretrained::ModelTokenizer;
-use loragrid::protocol::{ScoreOrder, TaskOrder};
-use loragrid::task::{
+use floor::data::DataRoots;
+use floor::job::{PromptProfile, Softmax};
+use floor::pretrained::ModelTokenizer;
+use floor::protocol::{ScoreOrder, TaskOrder};
+use floor::task::{
     Catalogue, DocumentValue, EncodedRequest, Request, RequestEncoder, RequestScore, Subset, TaskDocuments,
     TaskIndex, aggregate, build_documents,
 };
@@ -93,7 +93,7 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
 /// Base and two adapters in one walk, of which one's numbers are not finite: each of the others answers as it does alone.
 #[test]
 fn adapters_in_one_walk_answer_as_each_does_alone() {
-    use loragrid::job::{LayerKind, LoraConfig};
+    use floor::job::{LayerKind, LoraConfig};
     for folder in folders_with("expected.safetensors", &[]).iter().take(2) {
         let model = model(folder, Kind::Double);
         let adapter = |rank: u64, kind, size: f64| {

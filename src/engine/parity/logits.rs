@@ -1,6 +1,6 @@
 //! Logits of every family against transformers.
 
-use loragrid::pretrained::Family;
+use floor::pretrained::Family;
 use tch::{Kind, Tensor};
 
 use super::*;

@@ -13,8 +13,8 @@ mod training;
 
 use std::path::{Path, PathBuf};
 
-use loragrid::pretrained::{Checkpoint, SafetensorsFile};
-use loragrid::protocol::{MergeBase, MergeOrder};
+use floor::pretrained::{Checkpoint, SafetensorsFile};
+use floor::protocol::{MergeBase, MergeOrder};
 use tch::{Device, Kind, Tensor};
 
 use crate::lora::{Active, Adapter};
@@ -41,7 +41,7 @@ fn reference(inside: &str) -> Option<PathBuf> {
 
 /// The project's own reference values.
 fn own() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference")
 }
 
 /// Every folder with this file: the project's own and those of `LORAGRID_REFERENCE`, whatever their names; a known one

@@ -1,11 +1,11 @@
 //! Trajectories of trainings against PEFT.
 
-use loragrid::data::Example;
-use loragrid::job::{
+use floor::data::Example;
+use floor::job::{
     DType, JobConfig, LoraConfig, Loss, Optimizer, Origin, Profile, Quantize, RowOrder, Settings,
     TrainConfig, find_key,
 };
-use loragrid::pretrained::LayerName;
+use floor::pretrained::LayerName;
 use tch::{Kind, Tensor};
 
 use super::*;
@@ -98,7 +98,7 @@ impl Trajectory {
             self.base = self.folder.with_file_name(base);
         }
         if let Some(quantize) = json["quantize"].as_str() {
-            train.quantize = Quantize::parse(quantize).unwrap();
+            train.base.quantize = Quantize::parse(quantize).unwrap();
         }
     }
 
@@ -125,7 +125,7 @@ impl Trajectory {
     }
 
     pub(super) fn model(&self, kind: Kind) -> Model {
-        model_in(&self.base, Storage { quantize: self.train.quantize, ..Storage::DENSE }, kind)
+        model_in(&self.base, Storage { quantize: self.train.base.quantize, ..Storage::DENSE }, kind)
     }
 
     /// The adapter at the start.
@@ -172,7 +172,7 @@ impl Trajectory {
 
     /// Quantised runs of the reference have a wider tolerance.
     fn tolerance(&self) -> f64 {
-        if self.train.quantize == Quantize::None { 1e-5 } else { 1e-4 }
+        if self.train.base.quantize == Quantize::None { 1e-5 } else { 1e-4 }
     }
 }
 
@@ -211,7 +211,7 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
         trajectory.train.optimizer = Optimizer::Sgd;
         (trajectory.train.momentum, trajectory.train.weight_decay) = (0.0, 0.0);
         (trajectory.train.clip_norm, trajectory.train.learning_rate) = (0.0, 1.0);
-        (trajectory.train.quantize, trajectory.lora.plus_ratio) = (Quantize::None, 1.0);
+        (trajectory.train.base.quantize, trajectory.lora.plus_ratio) = (Quantize::None, 1.0);
         trajectory.train.iterations = trajectory.train.batch_size;
         let model = trajectory.model(Kind::Double);
         let start = trajectory.start(&model);
@@ -229,7 +229,7 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
         let (_, gradient) = loss_at(&start.flat);
         let direction = Tensor::from_slice(
             &(0..start.flat.numel() as u64)
-                .map(|n| loragrid::random::Stream::new(5, loragrid::random::Purpose::Init, 0).normal(n))
+                .map(|n| floor::random::Stream::new(5, floor::random::Purpose::Init, 0).normal(n))
                 .collect::<Vec<f64>>(),
         );
         let step = 1e-6;
@@ -273,7 +273,9 @@ fn a_trajectory_does_not_depend_on_how_a_window_is_cut_or_what_is_kept() {
 /// what it is alone, whether its passes hold one row or many.
 #[test]
 fn a_job_is_the_same_alone_and_in_a_pack_whatever_its_neighbours_do() {
-    for trajectory in all().iter().filter(|trajectory| trajectory.train.quantize == Quantize::None).take(2) {
+    for trajectory in
+        all().iter().filter(|trajectory| trajectory.train.base.quantize == Quantize::None).take(2)
+    {
         for (kind, tolerance) in [(Kind::Double, 1e-10), (Kind::Float, 1e-5)] {
             is_the_same_in_a_pack(trajectory, kind, tolerance);
         }
@@ -305,16 +307,15 @@ fn is_the_same_in_a_pack(trajectory: &Trajectory, kind: Kind, tolerance: f64) {
 
 /// Five unequal jobs of at most 20 steps.
 fn unequal(trajectory: &Trajectory) -> Vec<(TrainConfig, LoraConfig, u64)> {
-    use loragrid::job::LayerKind::{Head, Key, Mlp, Projection, Query, Value};
-    let job =
-        |rank, layers: &[loragrid::job::LayerKind], change: &dyn Fn(&mut TrainConfig, &mut LoraConfig)| {
-            let mut train = trajectory.train.clone();
-            let mut lora = LoraConfig::plain(rank, layers.iter().copied());
-            (train.batch_size, train.iterations, train.clip_norm) = (3, 30, 0.0);
-            (train.optimizer, train.learning_rate) = (Optimizer::Adamw, 1e-3);
-            change(&mut train, &mut lora);
-            (train, lora, rank)
-        };
+    use floor::job::LayerKind::{Head, Key, Mlp, Projection, Query, Value};
+    let job = |rank, layers: &[floor::job::LayerKind], change: &dyn Fn(&mut TrainConfig, &mut LoraConfig)| {
+        let mut train = trajectory.train.clone();
+        let mut lora = LoraConfig::plain(rank, layers.iter().copied());
+        (train.batch_size, train.iterations, train.clip_norm) = (3, 30, 0.0);
+        (train.optimizer, train.learning_rate) = (Optimizer::Adamw, 1e-3);
+        change(&mut train, &mut lora);
+        (train, lora, rank)
+    };
     vec![
         job(2, &[Query, Value], &|train, _| train.batch_size = 4),
         job(8, &[Query, Key, Value, Projection, Mlp], &|train, _| {

@@ -1,6 +1,6 @@
 //! One request at a time, each token computed for it alone: what the walk is tested against.
 
-use loragrid::task::{EncodedRequest, RequestScore};
+use floor::task::{EncodedRequest, RequestScore};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

@@ -6,10 +6,10 @@ mod walk;
 
 use std::cell::RefCell;
 
-use loragrid::job::Softmax;
-use loragrid::pretrained::ModelTokenizer;
-use loragrid::protocol::{DocumentScore, ScoreOrder};
-use loragrid::task::{EncodedRequest, RequestEncoder, RequestScore, TaskDocuments};
+use floor::job::Softmax;
+use floor::pretrained::ModelTokenizer;
+use floor::protocol::{DocumentScore, ScoreOrder};
+use floor::task::{EncodedRequest, RequestEncoder, RequestScore, TaskDocuments};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

@@ -1,7 +1,7 @@
 //! Documents whose requests are being answered, in whatever order the answers come.
 
-use loragrid::protocol::DocumentScore;
-use loragrid::task::{Document, EncodedRequest, Metric, RequestScore, Task, score_document};
+use floor::protocol::DocumentScore;
+use floor::task::{Document, EncodedRequest, Metric, RequestScore, Task, score_document};
 
 use crate::failure::EngineError;
 

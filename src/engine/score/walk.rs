@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use loragrid::task::{EncodedRequest, RequestScore};
-use loragrid::trie::{Query, Trie, Want};
+use floor::task::{EncodedRequest, RequestScore};
+use floor::trie::{Query, Trie, Want};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;

@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use loragrid::job::{AttemptNumber, Digest};
-use loragrid::pretrained::sync_folder;
-use loragrid::protocol::{StepReport, Trained};
+use floor::job::{AttemptNumber, Digest};
+use floor::pretrained::sync_folder;
+use floor::protocol::{StepReport, Trained};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tch::{Kind, Tensor};
@@ -243,7 +243,7 @@ fn write_elements(tensor: &Tensor, to: &mut impl Write) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use loragrid::job::{Bytes, Seconds, Tokens};
+    use floor::job::{Bytes, Seconds, Tokens};
 
     use super::*;
 

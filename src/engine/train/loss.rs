@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use loragrid::data::Example;
-use loragrid::pretrained::LayerName;
+use floor::data::Example;
+use floor::pretrained::LayerName;
 use tch::{Device, Kind, Tensor};
 
 use super::targets::{HEAD_CHUNK, PassRow, Targets, scored_positions};

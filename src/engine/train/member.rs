@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use loragrid::data::Example;
-use loragrid::job::{AttemptNumber, Digest, LoraConfig, Seconds, Tokens, TrainConfig};
-use loragrid::passes::{Pass, RowSequence, plan_passes, split_rows, token_weights};
-use loragrid::protocol::{StepReport, Trained};
-use loragrid::schedule::Shape;
+use floor::data::Example;
+use floor::job::{AttemptNumber, Digest, LoraConfig, Seconds, Tokens, TrainConfig};
+use floor::passes::{Pass, RowSequence, plan_passes, split_rows, token_weights};
+use floor::protocol::{StepReport, Trained};
+use floor::schedule::Shape;
 use tch::Tensor;
 
 use super::checkpoint::{self, TrainingState};

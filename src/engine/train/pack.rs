@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use loragrid::passes::{PackWindows, Pass};
-use loragrid::protocol::{StepReport, Trained};
+use floor::passes::{PackWindows, Pass};
+use floor::protocol::{StepReport, Trained};
 
 use super::loss::{Share, run_pass};
 use super::member::Member;

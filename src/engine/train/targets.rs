@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use loragrid::data::Example;
+use floor::data::Example;
 use tch::{Device, Kind, Tensor};
 
 use crate::lora::Active;

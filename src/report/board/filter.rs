@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::view::MetricName;
 use crate::job::{Value, ValueType};
 use crate::store::{BoardJob, Leaderboard};
 use crate::sweep_file::{Expression, ExpressionError, Scope};
+use crate::task::MetricName;
 
 /// A condition that cannot be asked.
 #[derive(Debug, Error)]

@@ -19,7 +19,7 @@ pub use rows::{
 pub(super) use rows::{base_of, value_order};
 pub use table::{board_notes, board_table, metric_title};
 pub use ties::mark_ties;
-pub use view::{BoardColumn, BoardView, MetricName, Sort, UnknownMetric};
+pub use view::{BoardColumn, BoardView, Sort, UnknownMetric};
 
 use crate::store::Leaderboard;
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::rows::value_order;
-use super::view::MetricName;
 use crate::job::{Value, short_name};
 use crate::report::render::fitting;
 use crate::report::table::{Cell, Column, Mark, Table};
 use crate::stats::{mean, sample_deviation};
 use crate::store::Leaderboard;
+use crate::task::MetricName;
 
 /// A metric by the values of two keys.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::view::{BoardView, MetricName, Sort};
-use crate::job::real::for_ranking;
-use crate::job::{JobState, Value};
+use super::view::{BoardView, Sort};
+use crate::job::{CellKey, CellRank, JobState, Value};
 use crate::stats::{mean, sample_deviation};
 use crate::store::{BoardJob, BoardScore, Leaderboard};
 use crate::task::Metric;
+use crate::task::MetricName;
 
 /// A row: the base model, or a cell of the grid with its seeds together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -121,22 +121,14 @@ pub enum ErrorKind {
 
 /// Jobs that are equal in these keys, together, as places in the board; base models and imported results each alone.
 pub fn cells_of(board: &Leaderboard, keys: &[String]) -> Vec<Vec<usize>> {
-    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut places: HashMap<CellKey, usize> = HashMap::new();
     let mut cells: Vec<Vec<usize>> = Vec::new();
     for (at, job) in board.jobs.iter().enumerate() {
         if !job.is_cell() {
             cells.push(vec![at]);
             continue;
         }
-        let mut name = String::new();
-        for key in keys {
-            match job.settings.get(key) {
-                Some(Value::Text(text)) => name.push_str(&format!("'{text}")),
-                Some(value) => name.push_str(&value.to_string()),
-                None => name.push('?'),
-            }
-            name.push('\u{1f}');
-        }
+        let name = CellKey::by(keys.iter().map(|key| (key.as_str(), job.settings.get(key))));
         let place = *places.entry(name).or_insert(cells.len());
         match cells.get_mut(place) {
             Some(cell) => cell.push(at),
@@ -146,31 +138,36 @@ pub fn cells_of(board: &Leaderboard, keys: &[String]) -> Vec<Vec<usize>> {
     cells
 }
 
-/// The cells in the view's order.
+/// The cells in the view's order, untrained models first.
 pub fn rank_cells(board: &Leaderboard, view: &BoardView, cells: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
-    let mut keyed: Vec<(bool, SortKey, Vec<usize>)> = cells
-        .into_iter()
-        .map(|cell| (!board.jobs[cell[0]].is_base, sort_key(board, view, &cell), cell))
-        .collect();
-    keyed.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.order(&b.1)));
-    keyed.into_iter().map(|(_, _, cell)| cell).collect()
+    let mut keyed: Vec<(SortKey, Vec<usize>)> =
+        cells.into_iter().map(|cell| (sort_key(board, view, &cell), cell)).collect();
+    keyed.sort_by(|(a, _), (b, _)| a.order(b));
+    keyed.into_iter().map(|(_, cell)| cell).collect()
 }
 
-/// Where a cell comes: those without a value last, those that lack a seed before them.
+/// Where a cell comes.
 enum SortKey {
-    Number(u8, f64),
-    Value(Option<Value>),
+    Number(CellRank),
+    /// By a key in which its jobs may differ.
+    Value {
+        is_base: bool,
+        value: Option<Value>,
+    },
 }
 
 impl SortKey {
     fn order(&self, other: &Self) -> Ordering {
         match (self, other) {
-            (Self::Number(a, x), Self::Number(b, y)) => {
-                a.cmp(b).then(for_ranking(*x).total_cmp(&for_ranking(*y)))
+            (Self::Number(a), Self::Number(b)) => a.compare(b),
+            (Self::Value { is_base: a, value: x }, Self::Value { is_base: b, value: y }) => {
+                b.cmp(a).then_with(|| match (x, y) {
+                    (Some(x), Some(y)) => value_order(x, y),
+                    (x, y) => x.is_none().cmp(&y.is_none()),
+                })
             }
-            (Self::Value(Some(a)), Self::Value(Some(b))) => value_order(a, b),
-            (Self::Value(a), Self::Value(b)) => a.is_none().cmp(&b.is_none()),
-            _ => Ordering::Equal,
+            // One view sorts by one thing.
+            (Self::Number(_), Self::Value { .. }) | (Self::Value { .. }, Self::Number(_)) => Ordering::Equal,
         }
     }
 }
@@ -186,52 +183,44 @@ pub(in crate::report) fn value_order(a: &Value, b: &Value) -> Ordering {
 }
 
 fn sort_key(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> SortKey {
-    let of = |number: &dyn Fn(&BoardJob) -> Option<f64>| {
-        let values: Vec<f64> = cell.iter().filter_map(|&at| number(&board.jobs[at])).collect();
-        let class = match values.len() {
-            0 => 2,
-            own if own < cell.len() => 1,
-            _ => 0,
-        };
-        // What is no number is never ranked.
-        match mean(&values).filter(|value| value.is_finite()) {
-            Some(value) => SortKey::Number(class, value),
-            None => SortKey::Number(2, 0.0),
-        }
+    let is_base = board.jobs[cell[0]].is_base;
+    let number = |of: &dyn Fn(&BoardJob) -> Option<f64>| {
+        let values: Vec<f64> = cell.iter().filter_map(|&at| of(&board.jobs[at])).collect();
+        SortKey::Number(CellRank::new(is_base, cell.len(), &values, false))
     };
     match &view.sort {
-        Sort::Rank => match &view.rank {
-            None => SortKey::Number(2, 0.0),
-            Some(MetricName { task, metric }) => {
-                let sign = if metric.higher_is_better() { -1.0 } else { 1.0 };
-                of(&|job| Some(sign * job.ranked_score(task, *metric)?.value))
-            }
-        },
-        Sort::Loss => of(&|job| Some(job.losses?.1)),
-        Sort::Time => of(&|job| job.seconds),
-        Sort::Memory => of(&|job| job.peak_memory.map(|bytes| bytes as f64)),
-        Sort::Trainable => of(&|job| Some(job.trainable as f64)),
+        Sort::Rank => SortKey::Number(rank_of(board, view, cell)),
+        Sort::Loss => number(&|job| Some(job.losses?.1)),
+        Sort::Time => number(&|job| job.seconds),
+        Sort::Memory => number(&|job| job.peak_memory.map(|bytes| bytes as f64)),
+        Sort::Trainable => number(&|job| Some(job.trainable as f64)),
         Sort::Key(key) => {
             // Of a row whose jobs differ there is no value.
             let value = board.jobs[cell[0]].settings.get(key);
             let agree = cell.iter().all(|&at| board.jobs[at].settings.get(key) == value);
-            SortKey::Value(value.filter(|_| agree).cloned())
+            SortKey::Value { is_base, value: value.filter(|_| agree).cloned() }
         }
     }
 }
 
-/// The cells that compete for the best by the ranking metric, with their place: those of the grid whose every seed has it.
+/// Where a cell stands by the ranking metric.
+fn rank_of(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> CellRank {
+    let is_base = board.jobs[cell[0]].is_base;
+    let Some(MetricName { task, metric }) = &view.rank else {
+        return CellRank::new(is_base, cell.len(), &[], false);
+    };
+    let scores = cell.iter().filter_map(|&at| Some(board.jobs[at].ranked_score(task, *metric)?.value));
+    CellRank::new(is_base, cell.len(), &scores.collect::<Vec<f64>>(), metric.higher_is_better())
+}
+
+/// The cells that compete for the best by the ranking metric, with their rank: those of the grid whose every seed has it.
 fn competing<'a>(
     board: &'a Leaderboard,
     view: &'a BoardView,
     cells: &'a [Vec<usize>],
-) -> impl Iterator<Item = (f64, &'a Vec<usize>)> {
-    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
-    let own = cells.iter().filter(|cell| view.rank.is_some() && board.jobs[cell[0]].is_cell());
-    own.filter_map(move |cell| match sort_key(board, &by_rank, cell) {
-        SortKey::Number(0, value) => Some((value, cell)),
-        _ => None,
-    })
+) -> impl Iterator<Item = (CellRank, &'a Vec<usize>)> {
+    let of_grid = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell());
+    of_grid.map(move |cell| (rank_of(board, view, cell), cell)).filter(|(rank, _)| rank.competes())
 }
 
 /// How many cells compete for the best by the ranking metric.
@@ -246,24 +235,16 @@ pub fn best_cell<'a>(
     cells: &'a [Vec<usize>],
 ) -> Option<&'a Vec<usize>> {
     // The first of equal ones.
-    competing(board, view, cells)
-        .min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0)))
-        .map(|(_, cell)| cell)
+    competing(board, view, cells).min_by(|(a, _), (b, _)| a.compare(b)).map(|(_, cell)| cell)
 }
 
 /// The rows of ranked cells, with the best one marked.
 pub fn rows_of(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<BoardRow> {
     let bases: Vec<&BoardJob> = board.jobs.iter().filter(|job| job.is_base).collect();
     let mut rows: Vec<BoardRow> = cells.iter().map(|cell| row_of(board, view, cell, &bases)).collect();
-    let Some(rank) = &view.rank else { return rows };
-    let value = |row: &BoardRow| {
-        let value = row.score(rank)?.whole()?;
-        (row.kind() == RowKind::Cell).then_some(if rank.metric.higher_is_better() { -value } else { value })
-    };
-    let ranked = rows.iter().enumerate().filter_map(|(at, row)| Some((value(row)?, at)));
-    // The first of equal ones.
-    let best = ranked.min_by(|a, b| for_ranking(a.0).total_cmp(&for_ranking(b.0))).map(|(_, at)| at);
-    if let Some(best) = best {
+    if let Some(best) =
+        best_cell(board, view, cells).and_then(|best| cells.iter().position(|cell| cell == best))
+    {
         rows[best].best = true;
     }
     rows

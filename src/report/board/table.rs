@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::rows::{BoardRow, BoardScoreCell, ErrorKind, RowKind};
-use super::view::{BoardColumn, BoardView, MetricName};
+use super::view::{BoardColumn, BoardView};
 use crate::job::{JobState, short_name};
 use crate::report::table::{Cell, Column, Mark, Table};
 use crate::task::Metric;
+use crate::task::MetricName;
 
 /// Weight of what a user asked for by name.
 const NAMED: u8 = 200;

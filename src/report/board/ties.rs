@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::rows::{BoardRow, RowKind};
-use super::view::MetricName;
 use crate::job::JobId;
 use crate::stats::{holm_of, paired, welch};
 use crate::store::{ByDocument, Leaderboard};
+use crate::task::MetricName;
 
 /// Probability below which a row counts as worse than the best, after Holm's correction.
 const LEVEL: f64 = 0.05;

@@ -1,32 +1,9 @@
 //! What of a leaderboard is shown, and in which order.
 
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::store::Leaderboard;
-use crate::task::Metric;
-
-/// A task or group and one of its metrics, `task:metric`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MetricName {
-    /// The task or group.
-    pub task: String,
-    /// The metric.
-    pub metric: Metric,
-}
-
-impl MetricName {
-    /// A task's metric.
-    pub fn new(task: &str, metric: Metric) -> Self {
-        Self { task: task.to_owned(), metric }
-    }
-}
-
-impl std::fmt::Display for MetricName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.task, self.metric.as_str())
-    }
-}
+use crate::task::{Metric, MetricName};
 
 /// A metric that a sweep does not score.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -160,16 +137,12 @@ impl BoardView {
 impl Leaderboard {
     /// The metric that `task` or `task:metric` names; a bare task means its first metric. Error: the sweep does not score it.
     pub fn metric_named(&self, wanted: &str) -> Result<MetricName, UnknownMetric> {
-        let (task, metric) =
-            wanted.split_once(':').map_or((wanted, None), |(task, metric)| (task, Some(metric)));
+        let (task, metric) = MetricName::split(wanted);
         let metrics =
             self.metrics.iter().find(|(known, _)| known == task).map(|(_, metrics)| metrics.as_slice());
         let metrics = metrics.unwrap_or_default();
-        let found = match metric {
-            None => metrics.first(),
-            Some(metric) => metrics.iter().find(|known| known.as_str() == metric),
-        };
-        found.map(|metric| MetricName::new(task, *metric)).ok_or_else(|| UnknownMetric {
+        let found = Metric::among(metrics.iter().copied(), metric);
+        found.map(|metric| MetricName::new(task, metric)).ok_or_else(|| UnknownMetric {
             wanted: wanted.to_owned(),
             known: self.metric_names().iter().map(ToString::to_string).collect(),
         })

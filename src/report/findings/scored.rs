@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::claim::{Claim, Expect, OfPairs};
 use super::finding::{FindingRow, Outcome};
 use crate::job::JobId;
-use crate::report::board::MetricName;
 use crate::report::comparison::{TaskDifference, task_difference};
 use crate::stats::{Paired, holm, mean, paired};
 use crate::store::{DocumentValues, Documents, Leaderboard};
 use crate::task::Metric;
+use crate::task::MetricName;
 
 /// Probability below which a difference is believed, after the correction for several tasks.
 pub(super) const LEVEL: f64 = 0.05;
@@ -125,7 +125,9 @@ impl Scored {
             Expect::Higher => sign * better > 0.0,
             Expect::Lower => sign * better < 0.0,
             Expect::Better => better > 0.0,
-            _ => better < 0.0,
+            Expect::Worse => better < 0.0,
+            // What is judged by an interval, in `bounded`.
+            Expect::NotBetter | Expect::Equal => false,
         };
         if claim.pairs == OfPairs::Any {
             let p = holm(&self.pairs.iter().map(|own| own.p).collect::<Vec<_>>());
@@ -170,7 +172,7 @@ impl Scored {
             OfPairs::Every if held == all && self.row.missing == 0 => Outcome::Confirmed,
             OfPairs::Any if held > 0 => Outcome::Confirmed,
             OfPairs::Any if failed == all && self.row.missing == 0 => Outcome::Refuted,
-            _ => Outcome::Undecided,
+            OfPairs::Every | OfPairs::Any => Outcome::Undecided,
         }
     }
 

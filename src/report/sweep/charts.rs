@@ -2,11 +2,12 @@
 
 use super::input::ReportInput;
 use crate::job::Value;
-use crate::report::board::{BoardView, MetricName, metric_title, value_order};
+use crate::report::board::{BoardView, metric_title, value_order};
 use crate::report::chart::{Chart, Point, Series};
 use crate::report::document::Block;
 use crate::stats::{mean, sample_deviation};
 use crate::store::{BoardJob, Leaderboard};
+use crate::task::MetricName;
 
 /// Most series of a chart.
 const SERIES: usize = 8;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::job::{JobId, JobState, Value};
+use crate::job::{JobId, JobState, StoredOrigin, Value};
 use crate::store::boards::board::BoardScore;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
@@ -24,7 +24,7 @@ pub struct StoredJob {
     /// Why it failed or diverged.
     pub reason: Option<String>,
     /// Each resolved key with its value and where that came from.
-    pub settings: BTreeMap<String, (Value, String)>,
+    pub settings: BTreeMap<String, (Value, StoredOrigin)>,
     /// Parameters of its adapter.
     pub trainable: u64,
     /// Tries so far.
@@ -168,7 +168,7 @@ impl Store {
         let [row] = rows.as_slice() else {
             return Err(StoreError::NoJob { prefix: prefix.to_owned(), found: rows.len() });
         };
-        let settings: BTreeMap<String, (Value, String)> = read_json(row, 4)?;
+        let settings: BTreeMap<String, (Value, StoredOrigin)> = read_json(row, 4)?;
         let scores = sqlx::query(
             "SELECT c.task, c.metric, c.value, c.stderr, c.documents FROM task_scores c
              JOIN jobs j ON j.subject = c.subject WHERE j.id = $1 ORDER BY c.task, c.metric",

@@ -1,12 +1,9 @@
 //! The first rows of a large leaderboard, without reading the rest of it.
 
-use std::cmp::Ordering;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::Row;
 
-use crate::job::JobId;
-use crate::job::real::for_ranking;
+use crate::job::{CellKey, CellRank, JobId};
 use crate::store::boards::board::Leaderboard;
 use crate::store::boards::scan::Bound;
 use crate::store::boards::scores::{BOUND, ScoreColumn, ScoresOf};
@@ -27,8 +24,7 @@ pub struct FirstRows {
 
 impl Store {
     /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and how
-    /// many rows there are and compete: in the order of [`crate::report::rank_cells`], with what counts as a number first. None where one task's scores do not
-    /// say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
+    /// many rows there are and compete, in the order of [`CellRank`]. None where one task's scores do not say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
     /// one statement names.
     pub async fn first_rows(
         &self,
@@ -42,8 +38,8 @@ impl Store {
         };
         let cells = self.ranked_cells((sweep, version), objective).await?;
         let all = cells.len();
-        let competing = cells.iter().filter(|cell| cell.competes()).count();
-        let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|cell| cell.jobs).collect();
+        let competing = cells.iter().filter(|(rank, _)| rank.competes()).count();
+        let ids: Vec<JobId> = cells.into_iter().take(rows).flat_map(|(_, cell)| cell.jobs).collect();
         if ids.len() > BOUND {
             return Ok(None);
         }
@@ -59,7 +55,7 @@ impl Store {
         &self,
         version: (i64, i64),
         objective: ScoreColumn,
-    ) -> Result<Vec<RankedCell>, StoreError> {
+    ) -> Result<Vec<(CellRank, RankedCell)>, StoreError> {
         // In the order of the cells, so that those of one follow each other.
         let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = ?1 AND version = ?2 ORDER BY cell";
         let (mut cells, mut last): (Vec<RankedCell>, String) = (Vec::new(), String::new());
@@ -70,7 +66,11 @@ impl Store {
             let (cell, job, position) = (line.text(0)?, line.text(1)?, line.integer(2)?);
             if cells.is_empty() || cell != last {
                 cell.clone_into(&mut last);
-                cells.push(RankedCell { is_base: !cell.starts_with('{'), position, ..RankedCell::default() });
+                cells.push(RankedCell {
+                    is_base: !CellKey::is_of_grid(cell),
+                    position,
+                    ..RankedCell::default()
+                });
             }
             let at = cells.len() - 1;
             places.insert(job.to_owned(), owners.len());
@@ -100,8 +100,10 @@ impl Store {
         .await?;
         // In the plan's order, in which the leaderboard sums them: sums in two orders differ in their last digits.
         cells.iter_mut().for_each(|cell| cell.values.sort_by_key(|(position, _)| *position));
-        cells.sort_by(|a, b| a.order(b, higher_is_better));
-        Ok(cells)
+        let mut ranked: Vec<(CellRank, RankedCell)> =
+            cells.into_iter().map(|cell| (cell.rank(higher_is_better), cell)).collect();
+        ranked.sort_by(|(a, left), (b, right)| a.compare(b).then(left.position.cmp(&right.position)));
+        Ok(ranked)
     }
 
     /// The one place of the objective's task among a version's tasks.
@@ -134,23 +136,8 @@ struct RankedCell {
 }
 
 impl RankedCell {
-    fn competes(&self) -> bool {
-        !self.is_base && self.values.len() == self.jobs.len()
+    fn rank(&self, higher_is_better: bool) -> CellRank {
+        let values: Vec<f64> = self.values.iter().map(|(_, value)| *value).collect();
+        CellRank::new(self.is_base, self.jobs.len(), &values, higher_is_better)
     }
-
-    fn order(&self, other: &Self, higher_is_better: bool) -> Ordering {
-        let lacks = |own: &Self| (own.values.is_empty(), own.values.len() < own.jobs.len());
-        let value = |own: &Self| mean(&own.values).unwrap_or_default();
-        let by_value = for_ranking(value(self)).total_cmp(&for_ranking(value(other)));
-        other
-            .is_base
-            .cmp(&self.is_base)
-            .then(lacks(self).cmp(&lacks(other)))
-            .then(if higher_is_better { by_value.reverse() } else { by_value })
-            .then(self.position.cmp(&other.position))
-    }
-}
-
-fn mean(values: &[(i64, f64)]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64)
 }

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 use thiserror::Error;
 
-use crate::job::{DType, Digest, JobId, JobState, Settings, TRAINING_VERSION};
+use crate::job::{CellKey, DType, Digest, JobId, JobState, Settings, StoredOrigin, TRAINING_VERSION, Value};
 use crate::orders::JobOrder;
 use crate::plan::{CompletedWork, Plan, PlannedJob, Work};
 use crate::queue::Submission;
@@ -304,10 +304,10 @@ async fn insert_version(
         .bind(position as i64)
         .bind(job.id.as_str())
         .bind(&job.label)
-        .bind(axes_json(plan, job, true))
+        .bind(axes_json(plan, job))
         .bind(match job.work {
-            Work::Base => job.id.to_string(),
-            Work::Train { .. } => axes_json(plan, job, false),
+            Work::Base => CellKey::alone(&job.id).to_string(),
+            Work::Train { .. } => CellKey::of(axes_of(plan, job)).to_string(),
         })
         .execute(&mut **tx)
         .await?;
@@ -429,18 +429,22 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The values of the plan's axes in a job, with or without the seed, as a JSON object.
-fn axes_json(plan: &Plan, job: &PlannedJob, seed: bool) -> String {
-    let axes = plan.axes.iter().filter(|path| seed || **path != "seed");
-    let value =
-        |path: &&'static str| Some(((*path).to_owned(), serde_json::json!(job.settings.value(path)?)));
-    serde_json::Value::Object(axes.filter_map(value).collect()).to_string()
+/// The values of the plan's axes in a job.
+fn axes_of<'a>(plan: &'a Plan, job: &'a PlannedJob) -> impl Iterator<Item = (&'a str, Option<&'a Value>)> {
+    plan.axes.iter().map(|path| (*path, job.settings.value(path)))
+}
+
+/// The same as a JSON object, with the seed.
+fn axes_json(plan: &Plan, job: &PlannedJob) -> String {
+    let values =
+        axes_of(plan, job).filter_map(|(path, value)| Some((path.to_owned(), serde_json::json!(value?))));
+    serde_json::Value::Object(values.collect()).to_string()
 }
 
 /// Settings as a JSON object of key path → [value, origin].
 fn settings_json(settings: &Settings) -> String {
     let members = settings.iter().map(|(key, setting)| {
-        (key.path.to_owned(), serde_json::json!([setting.value, setting.origin.to_string()]))
+        (key.path.to_owned(), serde_json::json!([setting.value, StoredOrigin::from(&setting.origin)]))
     });
     serde_json::Value::Object(members.collect()).to_string()
 }

@@ -16,7 +16,6 @@ use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_json, write_line};
 use crate::cli::progress::Display;
-use crate::cli::session::{Session, tokenizer};
 use crate::cli::work::stops;
 use crate::device::{DeviceError, DeviceKind, Inventory, slots};
 use crate::engine_process::find_engine;
@@ -30,8 +29,7 @@ use crate::runner::{Inputs, Limits, Progress, RunSummary, Runner};
 use crate::scheduler::PACK_MOST;
 use crate::store::Store;
 use crate::task::{Document, TaskDocuments};
-use crate::workspace::Workspace;
-use crate::workspace::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
+use crate::workspace::{Evaluated, EvaluationQueue, EvaluationSubject, Workspace, WorkspaceError, evaluate};
 pub(super) use files::write_files;
 use request::Request;
 use subject::Subject;
@@ -39,13 +37,13 @@ use subject::Subject;
 pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let model = local_model(&arguments.model, workspace)?;
     let checkpoint = Checkpoint::open(&model)?;
-    let tokenizer = tokenizer(&model)?;
+    let tokenizer = ModelTokenizer::open(&checkpoint).map_err(WorkspaceError::from)?;
     for note in checkpoint.notes().iter().chain(tokenizer.notes()) {
         write_error(&format!("warning: model {}: {note}", arguments.model));
     }
     // Whatever is wrong with a task or a document is told before the model is loaded.
     let request = Request::read(arguments, workspace, &checkpoint, &tokenizer)?;
-    let form = Session::form(&arguments.load, arguments.load.quantize);
+    let form = arguments.load.form(arguments.load.quantize);
     let mut values = Vec::new();
     let code = block_on(async {
         let (mut stops, patience) = stops();

@@ -100,8 +100,9 @@ impl Request {
                 Subset::First(n) => (version, Some(*n)),
                 other => (Digest::of(format!("{version} {}", canonical_json(other)).as_bytes()), None),
             };
-            let (num_fewshot, prompts, softmax) = (self.num_fewshot, self.prompting.profile, self.softmax);
-            versions.push((version, ScoreFacts { limit, num_fewshot, prompts, softmax }));
+            let (num_fewshot, prompt_profile, softmax) =
+                (self.num_fewshot, self.prompting.profile, self.softmax);
+            versions.push((version, ScoreFacts { limit, num_fewshot, prompt_profile, softmax }));
         }
         let of = |subject: &Subject| {
             versions.iter().map(|(version, facts)| ScoreKey::of(subject.key, *version, *facts)).collect()

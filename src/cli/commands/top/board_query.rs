@@ -6,9 +6,10 @@ use crate::cli::ExitCode;
 use crate::cli::failure::Failure;
 use crate::cli::result_arguments::{ShownArguments, TopArguments};
 use crate::job::{JobId, find_key};
-use crate::report::{Condition, MetricName, join_boards};
+use crate::report::{Condition, join_boards};
 use crate::store::{ByDocument, Leaderboard, ScoresOf, Store};
 use crate::task::Metric;
+use crate::task::MetricName;
 
 /// What is asked for.
 pub(super) struct BoardQuery {

@@ -20,12 +20,10 @@ use crate::report::{
     cells_of, count_competing, mark_ties, rank_cells, rows_of,
 };
 use crate::store::{BoardJob, FirstRows, Leaderboard, ScoresOf, Store};
-use crate::workspace::Workspace;
+use crate::workspace::{NEAR, Workspace, near_the_best};
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
-/// So many of the first rows by the ranking metric are tested against the best.
-const NEAR: usize = 200;
 
 pub(in crate::cli) fn run(arguments: &TopArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
@@ -232,29 +230,6 @@ async fn show(store: &Store, mut asked: BoardQuery, arguments: &TopArguments) ->
         write_line(&format!("{}: {}", row.label, in_one_line(&row.reasons.join("; "))))?;
     }
     Ok(())
-}
-
-/// Every row of a board whose settings and scores were read, best first, with those marked that the data cannot tell from the best.
-pub(super) async fn tested_rows(
-    store: &Store,
-    board: &Leaderboard,
-    view: &BoardView,
-) -> Result<Vec<BoardRow>, Failure> {
-    let cells = rank_cells(board, view, cells_of(board, &view.keys));
-    let mut rows = rows_of(board, view, &cells);
-    if let Some(rank) = &view.rank {
-        let near: Vec<usize> = near_the_best(board, view, &cells).into_iter().flatten().collect();
-        let values = store.values_of_jobs(board, (&rank.task, rank.metric), &near).await?;
-        mark_ties(board, &mut rows, rank, (&values, count_competing(board, view, &cells)));
-    }
-    Ok(rows)
-}
-
-/// The first cells by the ranking metric: whatever the order, ties with the best are among them.
-fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
-    let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
-    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
-    rank_cells(board, &by_rank, own).into_iter().take(NEAR).collect()
 }
 
 fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usize) -> Result<(), Failure> {

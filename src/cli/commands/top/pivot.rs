@@ -7,8 +7,9 @@ use crate::cli::ExitCode;
 use crate::cli::failure::Failure;
 use crate::cli::output::{show_table, terminal_width, write_json, write_line};
 use crate::cli::result_arguments::TopArguments;
-use crate::report::{MetricName, fitting_pivot, metric_title, pivot, pivot_notes};
+use crate::report::{fitting_pivot, metric_title, pivot, pivot_notes};
 use crate::store::{ScoresOf, Store};
+use crate::task::MetricName;
 
 pub(super) async fn show_pivot(
     store: &Store,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use fancy_regex::Regex;
-use loragrid::pretrained::{LayerName, ModelConfig};
+use floor::pretrained::{LayerName, ModelConfig};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
@@ -264,7 +264,7 @@ fn pattern<'a>(patterns: Option<&'a Map<String, Json>>, module: &str) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use loragrid::pretrained::LlamaSizes;
+    use floor::pretrained::LlamaSizes;
 
     use super::*;
 

@@ -7,7 +7,7 @@ mod write;
 
 use std::path::Path;
 
-use loragrid::pretrained::{LayerName, ModelConfig};
+use floor::pretrained::{LayerName, ModelConfig};
 
 #[cfg(test)]
 pub(crate) use config::read_form;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use loragrid::pretrained::{LayerName, SafetensorsFile};
+use floor::pretrained::{LayerName, SafetensorsFile};
 use tch::{Kind, Tensor};
 
 use super::config::{AdaptedModule, read_form};

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use loragrid::job::{Digest, Init, LoraConfig, Scaling, Variant};
-use loragrid::pretrained::{LayerName, sync_folder, sync_parent, write_safetensors};
+use floor::job::{Digest, Init, LoraConfig, Scaling, Variant};
+use floor::pretrained::{LayerName, sync_folder, sync_parent, write_safetensors};
 use serde_json::{Map, json};
 use tch::{Kind, Tensor};
 

@@ -1,0 +1,405 @@
+//! One fully resolved configuration, typed. Built from [`Settings`].
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::choices::*;
+use super::key::ScoreFacts;
+use super::settings::Settings;
+use super::value::Value;
+use crate::jinja::TemplateDate;
+
+/// The resolved `[train]` section.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// How the base model is held.
+    #[serde(flatten)]
+    pub base: BaseForm,
+    /// Micro-batches to train on.
+    pub iterations: u64,
+    /// Passes over the rows, where the length is given so.
+    #[serde(default)]
+    pub epochs: Option<f64>,
+    /// Rows of one optimizer step; a multiple of `micro_batch_size`.
+    pub batch_size: u64,
+    /// Rows of one iteration.
+    pub micro_batch_size: u64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// AdamW's decay rates.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// SGD's momentum.
+    pub momentum: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Learning rate after the warm-up.
+    pub schedule: Schedule,
+    /// Whose form of the cosine schedule.
+    pub schedule_form: ScheduleForm,
+    /// Optimizer steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// End of the cosine schedule as a part of the peak.
+    pub min_lr_ratio: f64,
+    /// Largest norm of a step's gradient; 0: no clipping.
+    pub clip_norm: f64,
+    /// How the loss weighs tokens.
+    pub loss: Loss,
+    /// Order of the rows.
+    pub order: RowOrder,
+    /// A last window with fewer micro-batches.
+    pub last_window: LastWindow,
+    /// Longest row in tokens.
+    pub max_seq_length: u64,
+    /// A row with more tokens.
+    pub overlong: Overlong,
+    /// Which tokens are scored.
+    pub labels: Labels,
+    /// Part of the rows that is kept for validation.
+    pub validation_split: f64,
+    /// Optimizer steps between validation losses.
+    pub validate_every: Option<u64>,
+    /// Seconds between checkpoints.
+    pub checkpoint_every: u64,
+    /// Whether a block is computed again in backward.
+    pub gradient_checkpointing: bool,
+    /// Deterministic kernels only.
+    pub strict: bool,
+}
+
+/// How a base model is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BaseForm {
+    /// Compute dtype.
+    pub dtype: DType,
+    /// Storage of the block matrices.
+    pub quantize: Quantize,
+    /// Whether the head is quantised too.
+    pub quantize_head: bool,
+    /// When 4-bit matrices are dequantised.
+    pub dequantise: Dequantise,
+}
+
+impl BaseForm {
+    /// Everything in the compute dtype.
+    pub fn dense(dtype: DType) -> Self {
+        Self { dtype, quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass }
+    }
+
+    /// Whether block matrices are held in another form than the compute dtype.
+    pub fn is_quantised(&self) -> bool {
+        self.quantize != Quantize::None
+    }
+}
+
+impl TrainConfig {
+    /// Numbers that the optimizer keeps for each parameter: two moments of AdamW, one of SGD with momentum, none without.
+    pub fn optimizer_moments(&self) -> u64 {
+        match self.optimizer {
+            Optimizer::Adamw => 2,
+            Optimizer::Sgd => u64::from(self.momentum > 0.0),
+        }
+    }
+
+    /// Rows of a data set that are kept for validation; at least one is left to train on.
+    pub fn validation_rows(&self, rows: u64) -> u64 {
+        ((self.validation_split * rows as f64).round() as u64).min(rows.saturating_sub(1))
+    }
+
+    /// Micro-batches of one optimizer step.
+    pub fn window(&self) -> u64 {
+        self.batch_size / self.micro_batch_size
+    }
+
+    /// Optimizer steps.
+    pub fn steps(&self) -> u64 {
+        match self.last_window {
+            LastWindow::Step => self.iterations.div_ceil(self.window()),
+            LastWindow::Drop => self.iterations / self.window(),
+        }
+    }
+
+    /// Rows that a run goes through whose data set has so many to train on: whole epochs end with their last row, so that the
+    /// last micro-batch may be short; everything else is in whole micro-batches.
+    pub fn rows(&self, rows: u64) -> u64 {
+        let whole = self.iterations.saturating_mul(self.micro_batch_size);
+        match self.epochs {
+            Some(epochs) => whole.min(((epochs * rows as f64).ceil() as u64).max(1)),
+            None => whole,
+        }
+    }
+}
+
+/// The resolved `[lora]` section (Hu et al. 2021).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraConfig {
+    /// Rank of every adapter.
+    pub rank: u64,
+    /// Numerator of the scale.
+    pub alpha: f64,
+    /// Layers that carry an adapter.
+    pub layers: BTreeSet<LayerKind>,
+    /// Dropout on the adapter's input.
+    pub dropout: f64,
+    /// What the adapter's output is multiplied by.
+    pub scaling: Scaling,
+    /// Form of the adapter.
+    pub variant: Variant,
+    /// Learning rate of B over that of A.
+    pub plus_ratio: f64,
+    /// Initial values of A.
+    pub init: Init,
+    /// Dtype of the adapter.
+    pub dtype: AdapterDType,
+}
+
+impl LoraConfig {
+    /// A plain adapter of this rank on these layers with alpha = 2 × rank and without dropout.
+    pub fn plain(rank: u64, layers: impl IntoIterator<Item = LayerKind>) -> Self {
+        Self {
+            rank,
+            alpha: 2.0 * rank as f64,
+            layers: layers.into_iter().collect(),
+            dropout: 0.0,
+            scaling: Scaling::Standard,
+            variant: Variant::Lora,
+            plus_ratio: 1.0,
+            init: Init::Kaiming,
+            dtype: AdapterDType::Fp32,
+        }
+    }
+
+    /// What the adapter's output is multiplied by.
+    pub fn scale(&self) -> f64 {
+        match self.scaling {
+            Scaling::Standard => self.alpha / self.rank as f64,
+            Scaling::RankStabilised => self.alpha / (self.rank as f64).sqrt(),
+        }
+    }
+}
+
+/// What to score, and on how many documents.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct EvalConfig {
+    /// Task names, in the file's order.
+    pub tasks: Vec<String>,
+    /// How they are scored.
+    #[serde(flatten)]
+    pub facts: ScoreFacts,
+}
+
+/// How long a job trains.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// This many micro-batches.
+    Iterations(u64),
+    /// This many passes over the rows.
+    Epochs(f64),
+}
+
+impl Length {
+    /// Micro-batches of `micro_batch_size` rows over a data set of `rows` rows; a part of a micro-batch counts.
+    pub fn iterations(self, rows: u64, micro_batch_size: u64) -> u64 {
+        match self {
+            Self::Iterations(iterations) => iterations,
+            Self::Epochs(epochs) => ((epochs * rows as f64 / micro_batch_size as f64).ceil() as u64).max(1),
+        }
+    }
+}
+
+/// One fully resolved job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobConfig {
+    /// The model as the sweep file names it.
+    pub model: String,
+    /// Revision of a hub id.
+    pub revision: Option<String>,
+    /// The data set as the sweep file names it.
+    pub data: String,
+    /// The template as the sweep file names it.
+    pub template: String,
+    /// The day that chat templates are given.
+    pub template_date: TemplateDate,
+    /// Seed of initialisation, row order and dropout.
+    pub seed: u64,
+    /// How long it trains; `train.iterations` is 0 until the number of rows is known.
+    pub length: Length,
+    /// Training.
+    pub train: TrainConfig,
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// Scoring.
+    pub eval: EvalConfig,
+}
+
+impl JobConfig {
+    /// The typed form of settings in which every key has its default and every value was checked by its key. `auto` is
+    /// what `train.dtype = "auto"` means on this machine. Error: the path of a key that is missing or of another type.
+    pub fn from_settings(settings: &Settings, auto: DType) -> Result<Self, &'static str> {
+        let read = Reader(settings);
+        let length = match settings.value("train.epochs").and_then(Value::as_f64) {
+            Some(epochs) => Length::Epochs(epochs),
+            None => Length::Iterations(read.integer("train.iterations")?),
+        };
+        Ok(Self {
+            model: read.text("model")?.to_owned(),
+            revision: settings.value("revision").and_then(Value::as_text).map(str::to_owned),
+            // A sweep that only evaluates needs no data.
+            data: settings.value("data").and_then(Value::as_text).unwrap_or_default().to_owned(),
+            template: read.text("template")?.to_owned(),
+            template_date: read.word("template_date", TemplateDate::parse)?,
+            seed: read.integer("seed")?,
+            length,
+            train: read.train(auto, length)?,
+            lora: read.lora()?,
+            eval: EvalConfig {
+                tasks: read.texts("eval")?,
+                facts: ScoreFacts {
+                    limit: read.optional("limit"),
+                    num_fewshot: read.optional("num_fewshot"),
+                    prompt_profile: read.word("prompt_profile", PromptProfile::parse)?,
+                    softmax: read.word("softmax", Softmax::parse)?,
+                },
+            },
+        })
+    }
+
+    /// A short name of the values in which jobs of one sweep differ: `r=8 lr=1e-3`. `axes` are key paths.
+    pub fn label(settings: &Settings, axes: &[&'static str]) -> String {
+        let mut label = String::new();
+        for path in axes {
+            let Some(value) = settings.value(path) else { continue };
+            if !label.is_empty() {
+                label.push(' ');
+            }
+            label.push_str(short_name(path));
+            label.push('=');
+            label.push_str(&value.to_string().replace(' ', ""));
+        }
+        label
+    }
+}
+
+/// The name of a key in labels and table headings.
+pub fn short_name(path: &str) -> &str {
+    match path {
+        "lora.rank" => "r",
+        "train.learning_rate" => "lr",
+        "lora.dtype" => "adapter",
+        _ => path.rsplit('.').next().unwrap_or(path),
+    }
+}
+
+/// Reads checked settings by path.
+struct Reader<'a>(&'a Settings);
+
+impl<'a> Reader<'a> {
+    fn train(&self, auto: DType, length: Length) -> Result<TrainConfig, &'static str> {
+        let dtype = self.text("train.dtype")?;
+        Ok(TrainConfig {
+            base: BaseForm {
+                dtype: DType::parse(dtype).unwrap_or(auto),
+                quantize: self.word("train.quantize", Quantize::parse)?,
+                quantize_head: self.bool("train.quantize_head")?,
+                dequantise: self.word("train.dequantise", Dequantise::parse)?,
+            },
+            iterations: if let Length::Iterations(iterations) = length { iterations } else { 0 },
+            epochs: if let Length::Epochs(epochs) = length { Some(epochs) } else { None },
+            batch_size: self.integer("train.batch_size")?,
+            micro_batch_size: self.integer("train.micro_batch_size")?,
+            learning_rate: self.number("train.learning_rate")?,
+            optimizer: self.word("train.optimizer", Optimizer::parse)?,
+            betas: self.betas("train.betas")?,
+            eps: self.number("train.eps")?,
+            momentum: self.number("train.momentum")?,
+            weight_decay: self.number("train.weight_decay")?,
+            schedule: self.word("train.schedule", Schedule::parse)?,
+            schedule_form: self.word("train.schedule_form", ScheduleForm::parse)?,
+            warmup_steps: self.integer("train.warmup_steps")?,
+            min_lr_ratio: self.number("train.min_lr_ratio")?,
+            clip_norm: self.number("train.clip_norm")?,
+            loss: self.word("train.loss", Loss::parse)?,
+            order: self.word("train.order", RowOrder::parse)?,
+            last_window: self.word("train.last_window", LastWindow::parse)?,
+            max_seq_length: self.integer("train.max_seq_length")?,
+            overlong: self.word("train.overlong", Overlong::parse)?,
+            labels: self.word("train.labels", Labels::parse)?,
+            validation_split: self.number("train.validation_split")?,
+            validate_every: self.optional("train.validate_every"),
+            checkpoint_every: self.integer("train.checkpoint_every")?,
+            gradient_checkpointing: self.bool("train.gradient_checkpointing")?,
+            strict: self.bool("train.strict")?,
+        })
+    }
+
+    fn lora(&self) -> Result<LoraConfig, &'static str> {
+        let layers = self.texts("lora.layers")?;
+        Ok(LoraConfig {
+            rank: self.integer("lora.rank")?,
+            alpha: self.number("lora.alpha")?,
+            layers: layers.iter().filter_map(|word| LayerKind::parse(word)).collect(),
+            dropout: self.number("lora.dropout")?,
+            scaling: self.word("lora.scaling", Scaling::parse)?,
+            variant: self.word("lora.variant", Variant::parse)?,
+            plus_ratio: self.number("lora.plus_ratio")?,
+            init: self.word("lora.init", Init::parse)?,
+            dtype: self.word("lora.dtype", AdapterDType::parse)?,
+        })
+    }
+
+    fn value(&self, path: &'static str) -> Result<&'a Value, &'static str> {
+        self.0.value(path).ok_or(path)
+    }
+
+    fn bool(&self, path: &'static str) -> Result<bool, &'static str> {
+        match self.value(path)? {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(path),
+        }
+    }
+
+    fn integer(&self, path: &'static str) -> Result<u64, &'static str> {
+        self.optional(path).ok_or(path)
+    }
+
+    fn optional(&self, path: &str) -> Option<u64> {
+        match self.0.value(path)? {
+            Value::Integer(n) => u64::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    fn number(&self, path: &'static str) -> Result<f64, &'static str> {
+        self.value(path)?.as_f64().ok_or(path)
+    }
+
+    fn text(&self, path: &'static str) -> Result<&'a str, &'static str> {
+        self.value(path)?.as_text().ok_or(path)
+    }
+
+    fn texts(&self, path: &'static str) -> Result<Vec<String>, &'static str> {
+        match self.value(path)? {
+            Value::List(items) => Ok(items.iter().filter_map(Value::as_text).map(str::to_owned).collect()),
+            _ => Err(path),
+        }
+    }
+
+    fn betas(&self, path: &'static str) -> Result<[f64; 2], &'static str> {
+        match self.value(path)? {
+            Value::List(items) => {
+                let numbers: Vec<f64> = items.iter().filter_map(Value::as_f64).collect();
+                numbers.try_into().map_err(|_| path)
+            }
+            _ => Err(path),
+        }
+    }
+
+    fn word<T>(&self, path: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, &'static str> {
+        parse(self.text(path)?).ok_or(path)
+    }
+}

@@ -1,0 +1,384 @@
+//! Keys by which equal work is recognised: training key, score key, model identity.
+//!
+//! A key is the SHA-256 of a canonical JSON text: object members sorted by name, numbers in their shortest exact
+//! spelling. What is not in the text (names of sweeps, order of keys, device, threads, token budget) does not
+//! change the key.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::choices::{DType, PromptProfile, Softmax};
+use super::settings::{Decides, Settings};
+
+/// Raised when a training gives other adapters than before, by more than rounding: old adapters are not taken for new ones.
+pub const TRAINING_VERSION: u32 = 2;
+/// Raised when a subject gets other scores than before, by more than rounding.
+pub const SCORING_VERSION: u32 = 2;
+
+/// A SHA-256; spelled as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// One digest of several; of one, that one.
+    pub fn all(digests: &[Self]) -> Self {
+        if let [only] = digests {
+            return *only;
+        }
+        let texts: Vec<String> = digests.iter().map(Self::to_string).collect();
+        Self::of(texts.join(" ").as_bytes())
+    }
+
+    /// The digest of bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest of all that a reader gives. Error: the reader's.
+    pub fn of_reader(reader: &mut impl std::io::Read) -> std::io::Result<Self> {
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Self::from_hasher(hasher)),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+
+    /// The digest that a finished hasher holds.
+    pub fn from_hasher(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+
+    /// A digest from its spelling. `None`: not 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The first `digits` of its spelling.
+    pub fn prefix(&self, digits: usize) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        nibbles.take(digits).map(|nibble| char::from(HEX[usize::from(nibble)])).collect()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.prefix(64))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
+    }
+}
+
+/// What a model is: configuration, tensor names, shapes and types, and the content of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ModelIdentity(pub Digest);
+
+/// The key of one adapter: equal keys mean equal training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrainingKey(pub Digest);
+
+/// What a training key holds beside the settings: what names and words in them stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingFacts<'a> {
+    /// The model's content.
+    pub model: ModelIdentity,
+    /// The data's content.
+    pub data: Digest,
+    /// The template as it is applied: a name, or the text of a chat template.
+    pub template: &'a str,
+    /// Compute dtype, `auto` resolved.
+    pub dtype: DType,
+    /// Micro-batches, epochs resolved.
+    pub iterations: u64,
+    /// Rows of all micro-batches: the last one of an epoch may be short.
+    pub rows: u64,
+}
+
+impl TrainingKey {
+    /// The key of a job with these settings, every default filled in. The hashed text has a line for each fact and each
+    /// key of the table that decides the training, with its value in one exact spelling.
+    pub fn of(settings: &Settings, facts: &TrainingFacts<'_>) -> Self {
+        let mut text = format!(
+            "numerics={TRAINING_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\nrows={}\n",
+            facts.model.0,
+            facts.data,
+            facts.dtype.as_str(),
+            facts.iterations,
+            facts.rows,
+        );
+        for (key, setting) in settings.iter().filter(|(key, _)| key.decides == Decides::Training) {
+            for part in [key.path, "=", setting.spelled(), "\n"] {
+                text.push_str(part);
+            }
+        }
+        text.push_str("template=");
+        text.push_str(facts.template);
+        Self(Digest::of(text.as_bytes()))
+    }
+}
+
+/// What is scored: an untrained model in a compute dtype, or an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectKey {
+    /// The untrained model.
+    Base(Digest),
+    /// The adapter of a training key.
+    Trained(TrainingKey),
+}
+
+impl SubjectKey {
+    /// The untrained model computed in `dtype`.
+    pub fn base(model: ModelIdentity, dtype: DType) -> Self {
+        Self::Base(digest_json(&("base", 1, model, dtype)))
+    }
+
+    /// The digest that stands for the subject.
+    pub fn digest(self) -> Digest {
+        match self {
+            Self::Base(digest) => digest,
+            Self::Trained(key) => key.0,
+        }
+    }
+}
+
+/// The key of one set of scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ScoreKey(pub Digest);
+
+/// How a task is scored, beside its definition and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ScoreFacts {
+    /// Only the first n documents of each task.
+    pub limit: Option<u64>,
+    /// Examples before each document.
+    pub num_fewshot: Option<u64>,
+    /// Whose prompts.
+    pub prompt_profile: PromptProfile,
+    /// Dtype in which log-likelihoods are made.
+    pub softmax: Softmax,
+}
+
+impl ScoreKey {
+    /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of its
+    /// documents).
+    pub fn of(subject: SubjectKey, task_version: Digest, facts: ScoreFacts) -> Self {
+        let mut hasher = Sha256::new_with_prefix(subject.digest().0);
+        hasher.update(task_version.0);
+        hasher.update(SCORING_VERSION.to_le_bytes());
+        // Absent and 0 are two things: a task may ask for examples itself.
+        for number in [facts.limit, facts.num_fewshot] {
+            hasher.update(number.map_or(u64::MAX, |number| number.min(u64::MAX - 1)).to_le_bytes());
+        }
+        hasher.update(facts.prompt_profile.as_str());
+        hasher.update(facts.softmax.as_str());
+        Self(Digest::from_hasher(hasher))
+    }
+}
+
+fn digest_json<T: Serialize>(value: &T) -> Digest {
+    Digest::of(canonical_json(value).as_bytes())
+}
+
+/// The canonical JSON text of a value: members sorted, no white space.
+pub fn canonical_json<T: Serialize>(value: &T) -> String {
+    let mut json = serde_json::to_value(value).unwrap_or(serde_json::Value::Null);
+    json.sort_all_objects();
+    json.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{KEYS, Origin, Profile, Value, find_key};
+
+    fn settings() -> Settings {
+        let mut settings = Settings::new();
+        settings.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        settings.set(find_key("data").unwrap(), "d".into(), Origin::Axis);
+        settings.fill_defaults(Profile::Peft);
+        settings
+    }
+
+    fn training_key(settings: &Settings) -> TrainingKey {
+        let facts = TrainingFacts {
+            model: ModelIdentity(Digest::of(b"model")),
+            data: Digest::of(b"data"),
+            template: "alpaca",
+            dtype: DType::Bf16,
+            iterations: 50_000,
+            rows: 50_000,
+        };
+        TrainingKey::of(settings, &facts)
+    }
+
+    /// A value of each key that is not its default.
+    fn other_value(path: &str) -> Value {
+        let list = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
+        match path {
+            "model" | "revision" | "data" | "template" | "objective" => "other".into(),
+            "template_date" => "2024-07-26".into(),
+            "eval" | "reference" => list(&["b"]),
+            "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),
+            "softmax" => "model".into(),
+            "train.quantize" => "bnb.nf4".into(),
+            "train.dequantise" => "keep".into(),
+            "train.quantize_head" | "train.strict" | "train.gradient_checkpointing" => true.into(),
+            "train.dtype" => "fp32".into(),
+            "train.optimizer" => "sgd".into(),
+            "train.betas" => Value::List(vec![0.8.into(), 0.999.into()]),
+            "train.schedule" => "cosine".into(),
+            "train.loss" => "micro_batch".into(),
+            "train.order" => "sequential".into(),
+            "train.last_window" | "train.overlong" => "drop".into(),
+            "train.labels" => "response".into(),
+            "lora.layers" => list(&["query"]),
+            "lora.scaling" => "alpha/sqrt(r)".into(),
+            "lora.variant" => "dora".into(),
+            "lora.init" => "gaussian".into(),
+            "lora.dtype" => "compute".into(),
+            "lora.plus_ratio" => 16.0.into(),
+            "train.eps" | "train.momentum" | "train.weight_decay" | "train.min_lr_ratio" | "lora.dropout" => {
+                0.5.into()
+            }
+            _ => 77.into(),
+        }
+    }
+
+    #[test]
+    fn each_key_changes_the_training_key_exactly_if_the_table_says_so() {
+        let base = training_key(&settings());
+        for key in KEYS {
+            let value =
+                if key.path == "train.validation_split" { 0.25.into() } else { other_value(key.path) };
+            let value = key.kind.check(&value).unwrap_or_else(|e| panic!("{}: {e}", key.path));
+            let mut other = settings();
+            assert_ne!(other.value(key.path), Some(&value), "{} is not another value", key.path);
+            other.set(key, value, Origin::Axis);
+            let changed = training_key(&other) != base;
+            assert_eq!(changed, key.decides == Decides::Training, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn what_names_stand_for_changes_the_training_key() {
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        let (model, other) = (ModelIdentity(a), ModelIdentity(b));
+        let dtype = DType::Bf16;
+        let facts = TrainingFacts { model, data: a, template: "t", dtype, iterations: 1, rows: 1 };
+        let all = [
+            facts,
+            TrainingFacts { model: other, ..facts },
+            TrainingFacts { data: b, ..facts },
+            TrainingFacts { template: "u", ..facts },
+            TrainingFacts { dtype: DType::Fp32, ..facts },
+            TrainingFacts { iterations: 2, ..facts },
+            TrainingFacts { rows: 2, ..facts },
+        ];
+        let keys: std::collections::BTreeSet<TrainingKey> =
+            all.iter().map(|facts| TrainingKey::of(&settings(), facts)).collect();
+        assert_eq!(keys.len(), all.len());
+    }
+
+    #[test]
+    fn equal_numbers_in_other_spellings_are_one_key_and_near_ones_are_two() {
+        let with = |path: &str, value: Value| {
+            let key = find_key(path).unwrap();
+            let mut settings = settings();
+            settings.set(key, key.kind.check(&value).unwrap(), Origin::Axis);
+            training_key(&settings)
+        };
+        assert_eq!(with("lora.alpha", 16.into()), with("lora.alpha", 16.0.into()));
+        assert_eq!(with("train.learning_rate", 1e-4.into()), with("train.learning_rate", 0.0001.into()));
+        let sum = 0.1 + 0.2;
+        assert_ne!(with("train.learning_rate", 0.3.into()), with("train.learning_rate", sum.into()));
+        assert_eq!(
+            with("lora.layers", Value::List(vec!["value".into(), "query".into()])),
+            training_key(&settings())
+        );
+        assert_ne!(with("seed", i64::MAX.into()), with("seed", (i64::MAX - 1).into()));
+    }
+
+    #[test]
+    fn keys_stay_what_they_were_in_earlier_releases() {
+        let mut lines = vec![format!("default {}", training_key(&settings()).0)];
+        let mut litgpt = Settings::new();
+        litgpt.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        litgpt.fill_defaults(Profile::LitGpt2023);
+        lines.push(format!("litgpt-2023 {}", training_key(&litgpt).0));
+        let base = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
+        lines.push(format!("base {}", base.digest()));
+        lines.push(format!("score {}", ScoreKey::of(base, Digest::of(b"task"), score_facts()).0));
+        // A difference here makes every result of earlier releases unknown: see the comment at `KEYS`.
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    fn score_facts() -> ScoreFacts {
+        ScoreFacts {
+            limit: Some(40),
+            num_fewshot: None,
+            prompt_profile: PromptProfile::LmEval,
+            softmax: Softmax::Fp32,
+        }
+    }
+
+    #[test]
+    fn what_decides_scores_changes_the_score_key() {
+        let subject = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
+        let other = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Fp32);
+        let (version, facts) = (Digest::of(b"task"), score_facts());
+        let keys = std::collections::BTreeSet::from([
+            ScoreKey::of(subject, version, facts),
+            ScoreKey::of(other, version, facts),
+            ScoreKey::of(SubjectKey::Trained(TrainingKey(Digest::of(b"t"))), version, facts),
+            ScoreKey::of(subject, Digest::of(b"other"), facts),
+            ScoreKey::of(subject, version, ScoreFacts { limit: None, ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { num_fewshot: Some(0), ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { prompt_profile: PromptProfile::LitGpt2023, ..facts }),
+            ScoreKey::of(subject, version, ScoreFacts { softmax: Softmax::Model, ..facts }),
+        ]);
+        assert_eq!(keys.len(), 8);
+        let scoring: Vec<&str> =
+            KEYS.iter().filter(|key| key.decides == Decides::Scoring).map(|key| key.path).collect();
+        assert_eq!(
+            scoring,
+            ["eval", "num_fewshot", "limit", "prompt_profile", "softmax"],
+            "each is in the key above"
+        );
+    }
+
+    #[test]
+    fn canonical_json_sorts_members_at_every_depth() {
+        let json: serde_json::Value =
+            serde_json::from_str(r#"{"b":{"z":1,"a":2},"a":[{"y":1e-4,"x":0.0001}]}"#).unwrap();
+        assert_eq!(canonical_json(&json), r#"{"a":[{"x":0.0001,"y":0.0001}],"b":{"a":2,"z":1}}"#);
+    }
+}

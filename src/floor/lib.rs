@@ -1,0 +1,15 @@
+//! What both programs of loragrid know, without a tensor: jobs, models' headers, data, tasks, passes and the protocol.
+
+pub mod data;
+pub mod hub;
+pub mod jinja;
+pub mod job;
+pub mod passes;
+pub mod pretrained;
+pub mod protocol;
+pub mod python;
+pub mod quant;
+pub mod random;
+pub mod schedule;
+pub mod task;
+pub mod trie;

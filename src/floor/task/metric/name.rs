@@ -1,0 +1,39 @@
+//! `task:metric`, as users and sweep files name a metric of a task.
+
+use serde::Serialize;
+
+use super::kind::Metric;
+
+/// A task or group and one of its metrics, `task:metric`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MetricName {
+    /// The task or group.
+    pub task: String,
+    /// The metric.
+    pub metric: Metric,
+}
+
+impl MetricName {
+    /// A task's metric.
+    pub fn new(task: &str, metric: Metric) -> Self {
+        Self { task: task.to_owned(), metric }
+    }
+
+    /// The task and the metric that `task:metric` names; of a bare task no metric.
+    pub fn split(text: &str) -> (&str, Option<&str>) {
+        text.split_once(':').map_or((text, None), |(task, metric)| (task, Some(metric)))
+    }
+}
+
+impl Metric {
+    /// The one of this name among a task's metrics; without a name the first.
+    pub fn among(metrics: impl IntoIterator<Item = Self>, name: Option<&str>) -> Option<Self> {
+        metrics.into_iter().find(|metric| name.is_none_or(|name| metric.as_str() == name))
+    }
+}
+
+impl std::fmt::Display for MetricName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.task, self.metric.as_str())
+    }
+}

@@ -1,0 +1,94 @@
+//! Text from a model, token by token.
+
+use std::path::PathBuf;
+
+use super::{Session, SessionDevice, SessionError};
+use crate::job::BaseForm;
+use crate::pretrained::{Checkpoint, ModelTokenizer};
+use crate::protocol::{Event, GenerateOrder, Order, Sampling};
+use crate::workspace::WorkspaceError;
+
+/// How tokens are chosen, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct GenerationLimits {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Most tokens of an answer.
+    pub max_new_tokens: u64,
+}
+
+/// What the model said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The text.
+    pub text: String,
+    /// Tokens that were added.
+    pub tokens: u64,
+    /// How long it took, the prompt included.
+    pub seconds: f64,
+}
+
+/// A loaded model that continues texts.
+pub struct Generator {
+    session: Session,
+    /// Its tokenizer.
+    pub tokenizer: ModelTokenizer,
+    adapter: Option<PathBuf>,
+}
+
+impl Generator {
+    /// Loads a model. Errors: it has no tokenizer, the engine's.
+    pub async fn start(
+        (model, form): (PathBuf, BaseForm),
+        adapter: Option<PathBuf>,
+        on: &SessionDevice,
+    ) -> Result<Self, WorkspaceError> {
+        let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model)?)?;
+        let mut session = Session::start(on)?;
+        session.load(&model, form).await?;
+        Ok(Self { session, tokenizer, adapter })
+    }
+
+    /// Tokens of a prompt. Error: it is empty.
+    pub fn encode(&self, text: &str, special_tokens: bool) -> Result<Vec<u32>, WorkspaceError> {
+        let mut tokens = self.tokenizer.encode(text, special_tokens)?;
+        if tokens.is_empty() {
+            tokens.extend(self.tokenizer.prefix());
+        }
+        if tokens.is_empty() { Err(WorkspaceError::EmptyPrompt) } else { Ok(tokens) }
+    }
+
+    /// Continues a prompt until one of the tokens `stop`; whole characters go to `watch` as soon as they are there. Errors: the
+    /// engine's, of `watch`.
+    pub async fn answer(
+        &mut self,
+        prompt: Vec<u32>,
+        stop: Vec<u32>,
+        limits: &GenerationLimits,
+        watch: &mut dyn FnMut(&str) -> std::io::Result<()>,
+    ) -> Result<Answer, WorkspaceError> {
+        let GenerationLimits { sampling, max_new_tokens } = *limits;
+        let adapter = self.adapter.clone();
+        let order = GenerateOrder { adapter, prompt, stop: stop.clone(), max_new_tokens, sampling };
+        let (mut tokens, mut text): (Vec<u32>, String) = (Vec::new(), String::new());
+        let tokenizer = &self.tokenizer;
+        let each = |event: &Event| {
+            let Event::Token { token } = event else { return Ok(()) };
+            if stop.contains(token) {
+                return Ok(());
+            }
+            tokens.push(*token);
+            let whole = tokenizer.decode_generated(&tokens).unwrap_or_default();
+            // The bytes of a character can come in several tokens.
+            if !whole.ends_with('\u{FFFD}') && whole.len() > text.len() && whole.starts_with(text.as_str()) {
+                watch(&whole[text.len()..])?;
+                text = whole;
+            }
+            Ok(())
+        };
+        match self.session.carry_out(&Order::Generate(order), each).await? {
+            Event::Generated { tokens, seconds } => Ok(Answer { text, tokens: tokens.0, seconds: seconds.0 }),
+            _ => Err(SessionError::OtherAnswer.into()),
+        }
+    }
+}

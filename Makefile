@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -122,14 +122,24 @@ fuzz: setup ## damage sweep files, GGUF and safetensors headers at random for SE
 	LORAGRID_FUZZ_SECONDS=$(or $(SECONDS),60) cargo test $(CARGO_FLAGS) --test tests fuzz -- --nocapture
 
 LINT := .deps/lint
-lint: setup ## formatting, clippy, documentation, scripts; warnings are errors
+lint: setup ## formatting, clippy, documentation, scripts, licenses of dependencies; warnings are errors
 	@test -x $(LINT)/bin/shellcheck || { $(PYTHON) -m venv $(LINT) && $(LINT)/bin/pip install -q -r setup/lint.txt; } \
 	|| echo "skipped: ruff and shellcheck: they cannot be installed here"
 	@! test -x $(LINT)/bin/ruff || $(LINT)/bin/ruff check .
 	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh
+	@test -x $(LINT)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 cargo install -q --debug --locked --no-default-features --root $(LINT) cargo-deny@0.20.2
+	$(LINT)/bin/cargo-deny --log-level error check bans licenses sources
 	cargo fmt --all -- --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --no-deps --document-private-items --lib
+
+# Where a mutant is alive, a test is missing: rooms whose tests need no engine and no process.
+MUTATED := src/floor/job src/sweep_file src/plan src/scheduler src/stats
+mutants: ## change the code at random and see whether a test notices: what differs from REF, or SHARD=k/n of the pure rooms
+	@test -x $(LINT)/bin/cargo-mutants || cargo install -q --locked --root $(LINT) cargo-mutants@27.1.0
+	@git diff $(or $(REF),HEAD) > .deps/mutants.diff
+	$(LINT)/bin/cargo-mutants mutants --in-place --no-shuffle -o .deps --cargo-arg=--release --minimum-test-timeout 120 \
+		$(if $(REF),--in-diff .deps/mutants.diff,$(MUTATED:%=-f '%/**') --shard $(or $(SHARD),0/40)) -- --lib
 
 fmt: ## format the code
 	cargo fmt --all

@@ -85,8 +85,31 @@ pub struct Pack {
 /// The packs of candidates, in the order of their first jobs; on several slots those that take longest first.
 ///
 /// Jobs of about the same length are put together, so that they end together; packs are small enough that every slot has
-/// one, and fit the memory.
+/// one, fit the memory, and end no later than the same jobs would one by one.
 pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
+    let kinds = by_kind(candidates);
+    if rules.slots <= 1 {
+        let mut packs = packs_of(candidates, &kinds, rules);
+        packs.sort_by_key(|pack| pack.jobs.iter().min().copied());
+        return packs;
+    }
+    let mut times: Vec<Seconds> = candidates.iter().map(|candidate| candidate.time).collect();
+    times.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let apart = makespan(times, rules.slots).0;
+    let mut packs = Vec::new();
+    // A pack is one piece for the slots: what its passes save may be less than what a smaller piece would even out.
+    for most in (1..=rules.most.max(1)).rev() {
+        packs = packs_of(candidates, &kinds, PackRules { most, ..rules });
+        packs.sort_by(|a, b| b.time.0.total_cmp(&a.time.0));
+        if makespan(packs.iter().map(|pack| pack.time), rules.slots).0 <= apart {
+            break;
+        }
+    }
+    packs
+}
+
+/// Places of the candidates of each kind, the longest job first.
+fn by_kind(candidates: &[PackCandidate]) -> Vec<Vec<usize>> {
     let mut places: HashMap<&PackKind, usize> = HashMap::new();
     let mut kinds: Vec<Vec<usize>> = Vec::new();
     for (at, candidate) in candidates.iter().enumerate() {
@@ -96,13 +119,19 @@ pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
         }
         kinds[place].push(at);
     }
+    for jobs in &mut kinds {
+        jobs.sort_by(|a, b| candidates[*b].time.0.total_cmp(&candidates[*a].time.0));
+    }
+    kinds
+}
+
+/// Packs of at most `rules.most` jobs of a kind, each within the memory.
+fn packs_of(candidates: &[PackCandidate], kinds: &[Vec<usize>], rules: PackRules) -> Vec<Pack> {
     let mut packs = Vec::new();
-    for mut jobs in kinds {
-        let time = |at: &usize| candidates[*at].time.0;
-        jobs.sort_by(|a, b| time(b).total_cmp(&time(a)));
+    for jobs in kinds {
         let size = rules.most.min(jobs.len().div_ceil(rules.slots.max(1))).max(1);
         let mut open: Vec<usize> = Vec::new();
-        for at in jobs {
+        for &at in jobs {
             open.push(at);
             let too_much = open.len() > 1 && memory(candidates, &open) > rules.memory;
             if too_much || open.len() > size {
@@ -111,11 +140,6 @@ pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
             }
         }
         packs.push(pack(candidates, open, rules));
-    }
-    if rules.slots > 1 {
-        packs.sort_by(|a, b| b.time.0.total_cmp(&a.time.0));
-    } else {
-        packs.sort_by_key(|pack| pack.jobs.iter().min().copied());
     }
     packs
 }

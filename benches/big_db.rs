@@ -76,8 +76,8 @@ impl Made {
         let gain =
             0.03 * number("lora.rank").max(1.0).log2() - 40.0 * (number("train.learning_rate") - 5e-4).abs();
         let (mut records, mut documents, mut subject) = (Vec::new(), Vec::new(), Digest::of(b""));
-        for (task, own) in wanted.iter().filter(|own| own.job == job.id).enumerate() {
-            subject = own.subject;
+        for (task, score) in wanted.iter().filter(|score| score.job == job.id).enumerate() {
+            subject = score.subject;
             let stream = Stream::new(at as u64, Purpose::Test, task as u64);
             let values: Vec<(usize, Vec<DocumentValue>)> = (0..DOCUMENTS)
                 .map(|document| {
@@ -90,16 +90,22 @@ impl Made {
                 .collect();
             let metrics = [Metric::Acc, Metric::AccNorm].into_iter().enumerate();
             let aggregates = metrics.map(|(place, metric)| {
-                let column: Vec<DocumentValue> = values.iter().map(|(_, own)| own[place].clone()).collect();
+                let column: Vec<DocumentValue> =
+                    values.iter().map(|(_, metrics)| metrics[place].clone()).collect();
                 aggregate(TaskMetric { metric, aggregation: Aggregation::Mean }, &column)
             });
             let aggregates = aggregates.collect();
             documents.extend(values.iter().map(|(document, metrics)| {
-                let said = |log_likelihood| RequestScore { log_likelihood, is_greedy: false };
-                let requests = vec![said(-2.0 - stream.uniform(*document as u64)), said(-2.5)];
-                (own.key, DocumentScore { task, document: *document, requests, metrics: metrics.clone() })
+                let request = |log_likelihood| RequestScore { log_likelihood, is_greedy: false };
+                let requests = vec![request(-2.0 - stream.uniform(*document as u64)), request(-2.5)];
+                (score.key, DocumentScore { task, document: *document, requests, metrics: metrics.clone() })
             }));
-            records.push(ScoreRecord { key: own.key, task: own.task.clone(), aggregates, documents: values });
+            records.push(ScoreRecord {
+                key: score.key,
+                task: score.task.clone(),
+                aggregates,
+                documents: values,
+            });
         }
         let training = if job.is_base { AttemptResults::default() } else { training_of(at as u64) };
         Self { subject, training, records, documents }

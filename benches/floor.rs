@@ -39,8 +39,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for window in 0..40 {
             for (member, sequence) in sequences.iter_mut().enumerate() {
                 let rows = window * 128..(window + 1) * 128;
-                let own: Vec<usize> = rows.map(|place| lengths[sequence.row(place)]).collect();
-                pack.open(member, &own);
+                let row_lengths: Vec<usize> = rows.map(|place| lengths[sequence.row(place)]).collect();
+                pack.open(member, &row_lengths);
             }
             while pack.next_pass(&order, 1024).is_some() {
                 passes += 1;
@@ -56,9 +56,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .flat_map(|question| {
             (0..25u64).map(move |answer| {
                 let header = (0..200).map(token);
-                let own = (0..50).map(move |n| token(1000 + question * 50 + n));
-                let said = (0..12).map(move |n| token(1_000_000 + (question * 25 + answer) * 12 + n));
-                header.chain(own).chain(said).collect()
+                let question_tokens = (0..50).map(move |n| token(1000 + question * 50 + n));
+                let answer_tokens =
+                    (0..12).map(move |n| token(1_000_000 + (question * 25 + answer) * 12 + n));
+                header.chain(question_tokens).chain(answer_tokens).collect()
             })
         })
         .collect();

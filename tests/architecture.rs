@@ -134,12 +134,12 @@ fn first_segments(rest: &[String]) -> Vec<String> {
 
 fn forbidden(room: &str, used: &str) -> Option<String> {
     let place = |name: &str| ORDER.iter().position(|known| *known == name);
-    let (Some(own), Some(other)) = (place(room), place(used)) else { return None };
-    if other > own {
+    let (Some(room_place), Some(used_place)) = (place(room), place(used)) else { return None };
+    if used_place > room_place {
         return Some(format!("{room} uses {used}, which stands above it"));
     }
     let (_, allowed) = NARROW.iter().find(|(name, _)| *name == room)?;
-    (other != own && !allowed.contains(&used))
+    (used_place != room_place && !allowed.contains(&used))
         .then(|| format!("{room} uses {used} and may use only {allowed:?}"))
 }
 

@@ -63,19 +63,19 @@ fn s45_an_importance_that_the_seeds_explain_is_called_noise() {
     };
     let found = effects();
     for name in ["lora.rank", "train.learning_rate"] {
-        let own = axis(&found, name);
-        close(&own["importance"], &expected["functional_anova"][name]);
-        close(&own["p"], &expected["p"][name]);
-        assert_eq!((&own["is_noise"], &own["best"]), (&Json::Bool(true), &Json::Null));
+        let effect = axis(&found, name);
+        close(&effect["importance"], &expected["functional_anova"][name]);
+        close(&effect["p"], &expected["p"][name]);
+        assert_eq!((&effect["is_noise"], &effect["best"]), (&Json::Bool(true), &Json::Null));
     }
     close(&found["pairs"][0]["importance"], &expected["functional_anova"]["interaction"]);
     close(&found["pairs"][0]["p"], &expected["p"]["interaction"]);
     close(&found["noise"]["variance_between_cells"], &expected["variance_between_cells"]);
     close(&found["noise"]["variance_by_chance"], &expected["variance_expected_from_seeds_alone"]);
-    let told = "none of these importances is more than the spread of the seeds";
+    let note = "none of these importances is more than the spread of the seeds";
     let text = printed(&lab.0.run(&["effects", "--metric", TASK]));
-    assert!(text.contains(told) && text.matches("within noise").count() >= 3, "{text}");
-    assert!(printed(&lab.0.run(&["report", "--format", "markdown"])).contains(told));
+    assert!(text.contains(note) && text.matches("within noise").count() >= 3, "{text}");
+    assert!(printed(&lab.0.run(&["report", "--format", "markdown"])).contains(note));
 
     lab.change(&scores(&case("S45-importance-of-noise/with-effect.json").unwrap()["jobs"]));
     let found = effects();
@@ -83,7 +83,7 @@ fn s45_an_importance_that_the_seeds_explain_is_called_noise() {
     close(&rank["p"], &expected["with_effect_p"]["lora.rank"]);
     assert_eq!((&rank["is_noise"], &rank["best"]), (&Json::Bool(false), &Json::from("16")));
     assert_eq!(axis(&found, "train.learning_rate")["is_noise"], true);
-    assert!(!printed(&lab.0.run(&["effects", "--metric", TASK])).contains(told));
+    assert!(!printed(&lab.0.run(&["effects", "--metric", TASK])).contains(note));
 }
 
 #[test]

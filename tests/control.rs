@@ -33,8 +33,8 @@ fn what_is_submitted_is_run_by_a_worker() {
         explained["standing"],
         json!({ "state": "queued", "reason": null, "before": 2, "attempts": 0, "running": 0 })
     );
-    let told = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
-    assert!(told.contains("sweep tiny: 5 jobs to run") && told.contains("5 done in"), "{told}");
+    let messages = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    assert!(messages.contains("sweep tiny: 5 jobs to run") && messages.contains("5 done in"), "{messages}");
     assert!(lab.is_done());
     // A worker with nothing to do ends.
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
@@ -153,8 +153,8 @@ fn every_version_is_in_the_history_with_what_it_added_and_dropped() {
     let lab = Lab::new(GRID);
     succeeded(&lab.run(None, &[]));
     lab.0.write("sweep.toml", sweep(&GRID.replace("[2, 4]", "[4, 8, 16]")));
-    let told = succeeded(&lab.run(None, &[]));
-    assert!(told.contains("since version 1: 4 added, 3 kept, 2 dropped"), "{told}");
+    let messages = succeeded(&lab.run(None, &[]));
+    assert!(messages.contains("since version 1: 4 added, 3 kept, 2 dropped"), "{messages}");
     assert_eq!(lab.attempts(), 5 + 4, "only what was added ran");
     let history = lab.0.json(&["sweep", "history", "tiny", "--json"]);
     let facts =
@@ -187,9 +187,9 @@ fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
         let times = std::fs::FileTimes::new().set_modified(ancient).set_accessed(ancient);
         std::fs::File::options().write(true).open(results.join(file)).unwrap().set_times(times).unwrap();
     }
-    let told = lab.0.json(&["gc", "--dry-run", "--json"]);
-    assert_eq!(told["files"].as_array().unwrap().len(), 2, "{told}");
-    assert_eq!((&told["bytes"], told["folders"].as_array().unwrap().len()), (&json!(10), 2), "{told}");
+    let waste = lab.0.json(&["gc", "--dry-run", "--json"]);
+    assert_eq!(waste["files"].as_array().unwrap().len(), 2, "{waste}");
+    assert_eq!((&waste["bytes"], waste["folders"].as_array().unwrap().len()), (&json!(10), 2), "{waste}");
     let refused = lab.0.run(&["gc"]);
     assert_eq!(refused.status.code(), Some(loragrid::cli::ExitCode::Usage as i32), "nobody can be asked");
     assert!(garbage.iter().all(|folder| results.join(folder).is_dir()));
@@ -293,8 +293,8 @@ fn sweeps_that_share_jobs_or_a_name_are_told() {
     assert!(succeeded(&resumed).is_empty(), "{}", stderr(&resumed));
     // Another file of the same name.
     lab.0.write("third.toml", sweep(&GRID.replace("[2, 4]", "[8]")));
-    let told = succeeded(&lab.0.run(&["submit", "third.toml"]));
-    assert!(told.contains("sweep.toml before; this file makes its next version"), "{told}");
+    let messages = succeeded(&lab.0.run(&["submit", "third.toml"]));
+    assert!(messages.contains("sweep.toml before; this file makes its next version"), "{messages}");
     let again = succeeded(&lab.0.run(&["submit", "third.toml"]));
     assert!(!again.contains("before; this file"), "{again}");
 }

@@ -26,8 +26,8 @@ fn a_run_waits_for_a_database_that_another_program_holds_and_loses_nothing() {
     let work = lab.spawn(lab.with_engine(FAKE, &["work"]));
     wait_until("the worker says that it waits", || work.told().contains("is held by another program"));
     runtime.block_on(sqlx::query("ROLLBACK").execute(&mut holder)).unwrap();
-    let told = succeeded(&work.wait());
-    assert!(told.contains("is there again") && told.contains("5 done in"), "{told}");
+    let messages = succeeded(&work.wait());
+    assert!(messages.contains("is there again") && messages.contains("5 done in"), "{messages}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 5);
 }
 
@@ -153,8 +153,8 @@ fn a_plan_says_what_counts_as_undone_because_an_earlier_release_made_its_numbers
     succeeded(&lab.run(None, &[]));
     // As if an earlier release had run it: under other ids, by other arithmetic.
     lab.change(&["UPDATE jobs SET numerics = 1".to_owned()]);
-    let told = crate::support::stdout(&lab.0.run(&["plan", "sweep.toml"]));
-    assert!(told.contains("5 of its done jobs are of an earlier loragrid"), "{told}");
+    let plan = crate::support::stdout(&lab.0.run(&["plan", "sweep.toml"]));
+    assert!(plan.contains("5 of its done jobs are of an earlier loragrid"), "{plan}");
     assert_eq!(lab.0.json(&["plan", "sweep.toml", "--json"])["difference"]["of_earlier_numbers"], 5);
 }
 
@@ -194,8 +194,8 @@ fn an_older_database_is_upgraded_after_a_copy_and_never_in_passing() {
     assert!(lab.0.path().join("old.db.v6.backup").is_file());
     let board = run(&["top", "--json"]);
     succeeded(&board);
-    let told = crate::support::stdout(&board);
-    assert!(told.matches("\"label\"").count() >= 3, "{told}");
+    let text = crate::support::stdout(&board);
+    assert!(text.matches("\"label\"").count() >= 3, "{text}");
     let adapters = "SELECT COUNT(*) AS n FROM attempts WHERE log LIKE '/%'";
     let logs = crate::support::stdout(&run(&["query", adapters, "--json"]));
     assert!(

@@ -72,7 +72,7 @@ fn only_the_cards_that_are_named_and_visible_are_used() {
     assert_eq!(devices(&lab), ["cuda:0", "cuda:2"]);
     let seen = crate::lab::notes(&lab.0.path().join("results/logs"));
     for line in ["cuda:0 sees GPU-3", "cuda:2 sees GPU-0"] {
-        assert!(seen.iter().any(|own| own == line), "{seen:?}");
+        assert!(seen.iter().any(|note| note == line), "{seen:?}");
     }
     let output = command(&lab, &["--devices", "cuda:4"]).output().unwrap();
     assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
@@ -109,8 +109,8 @@ fn a_card_whose_jobs_all_die_is_left_alone() {
     let lab = lab(200, &[80, 80, 80, 80]);
     let mut run = command(&lab, &[]);
     run.env("LORAGRID_FAKE", "die@cuda:2");
-    let told = succeeded(&run.output().unwrap());
-    assert!(told.contains("quarantined cuda:2"), "{told}");
+    let messages = succeeded(&run.output().unwrap());
+    assert!(messages.contains("quarantined cuda:2"), "{messages}");
     assert!(lab.is_done());
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE device = 'cuda:2'"), 3);
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'failed'"), 0);

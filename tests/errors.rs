@@ -224,7 +224,7 @@ fn every_other_kind_of_problem_has_its_words_and_its_place() {
         ("an objective that is not scored", "+objective = \"arithmetic_2ds\"\n"),
         ("a template that is none", "+template = \"alpca\"\n"),
     ];
-    let mut told = String::new();
+    let mut report = String::new();
     for (name, text) in cases {
         let text = text.strip_prefix('+').map_or_else(|| (*text).to_owned(), sweep);
         let scratch = Scratch::new();
@@ -234,7 +234,7 @@ fn every_other_kind_of_problem_has_its_words_and_its_place() {
         assert!(!output.status.success(), "{name}");
         assert!(!scratch.path().join("results").exists(), "{name}: something was queued");
         assert!(!stderr(&output).contains("secret"), "{name}: a secret is shown");
-        told.push_str(&format!("=== {name}: exit {}\n{}", output.status.code().unwrap(), stderr(&output)));
+        report.push_str(&format!("=== {name}: exit {}\n{}", output.status.code().unwrap(), stderr(&output)));
     }
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(report);
 }

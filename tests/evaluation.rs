@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_task_says_its_file_the_document_and_the_field() {
     lab.task("gone", &CHOICE.replace("gold\n", "gold\ndataset_kwargs: {data_files: {test: gone.jsonl}}\n"));
     lab.task("many", &format!("num_fewshot: 101\n{CHOICE}"));
     lab.0.write("tasks/typo.yaml", "task: typo\noutput_typ: multiple_choice\n");
-    let mut told = String::new();
+    let mut report = String::new();
     for task in [
         "tasks/broken.yaml",
         "broken",
@@ -176,14 +176,14 @@ fn what_is_wrong_with_a_task_says_its_file_the_document_and_the_field() {
         "typo",
         "on",
     ] {
-        told += &format!("--- {task}\n{}", lab.refused(task, &[]));
+        report += &format!("--- {task}\n{}", lab.refused(task, &[]));
     }
     for samples in ["{\"one\": [100]}", "{\"two\": [1]}", "{\"one\": []}", "{"] {
-        told += &format!("--- {samples}\n{}", lab.refused("one", &["--samples", samples]));
+        report += &format!("--- {samples}\n{}", lab.refused("one", &["--samples", samples]));
     }
-    told += &format!("--- twice\n{}", lab.refused("one,o?e", &[]));
-    told += &format!("--- no chat template\n{}", lab.refused("one", &["--apply-chat-template"]));
-    insta::assert_snapshot!(told);
+    report += &format!("--- twice\n{}", lab.refused("one,o?e", &[]));
+    report += &format!("--- no chat template\n{}", lab.refused("one", &["--apply-chat-template"]));
+    insta::assert_snapshot!(report);
 }
 
 #[test]

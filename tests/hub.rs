@@ -212,14 +212,14 @@ fn a_blob_that_somebody_else_writes_is_waited_for() {
     let mut command = scratch.command(&["model", "pull", "org/tiny"]);
     command.env("HF_ENDPOINT", &server.address).env("HF_HOME", scratch.path().join("hf"));
     let mut pull = command.spawn().unwrap();
-    let asked = || server.requests().iter().filter(|request| request.path.contains("/resolve/")).count();
-    crate::lab::wait_until("the small files are there", || asked() == 2);
+    let downloads = || server.requests().iter().filter(|request| request.path.contains("/resolve/")).count();
+    crate::lab::wait_until("the small files are there", || downloads() == 2);
     assert!(pull.try_wait().unwrap().is_none(), "it waits");
     let blob = folder.join("models--org--tiny/blobs").join(&hash);
     std::fs::write(&blob, &weights).unwrap();
     drop(held);
     assert!(pull.wait().unwrap().success());
-    assert_eq!(asked(), 2, "what the other one brought is not brought again");
+    assert_eq!(downloads(), 2, "what the other one brought is not brought again");
 }
 
 #[test]
@@ -323,10 +323,10 @@ fn every_refusal_says_what_to_do() {
         let server = Server::start(move |_, _| Answer::refusal(status, headers.clone()));
         let output = pull(&scratch, &server, "org/tiny");
         assert_eq!(output.status.code(), Some(4), "{status}");
-        let said = stderr(&output).replace("\n", " ");
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
-        assert!(said.contains(words), "{status} {code}: {said}");
-        assert!(!said.contains("hf_secret"));
+        let message = stderr(&output).replace("\n", " ");
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ").replace("│ ", "");
+        assert!(message.contains(words), "{status} {code}: {message}");
+        assert!(!message.contains("hf_secret"));
     }
 }
 
@@ -449,11 +449,11 @@ fn the_rows_of_a_task_come_from_the_hub_once() {
     let shown = show(&scratch, &server, "table", "2");
     assert!(stdout(&shown).contains("\"third\""), "{}", stderr(&shown));
     assert!(stdout(&show(&scratch, &server, "file", "0")).contains("\"of a file\""));
-    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
-    assert!(asked[0].contains("refs%2Fconvert%2Fparquet"), "{asked:?}");
-    assert!(!asked.iter().any(|path| path.contains("train") || path.contains("quiz.py")), "{asked:?}");
+    let paths: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert!(paths[0].contains("refs%2Fconvert%2Fparquet"), "{paths:?}");
+    assert!(!paths.iter().any(|path| path.contains("train") || path.contains("quiz.py")), "{paths:?}");
     assert!(stdout(&show(&scratch, &server, "table", "0")).contains("\"first\""));
-    assert_eq!(server.requests().len(), asked.len(), "what is here is not asked for again");
+    assert_eq!(server.requests().len(), paths.len(), "what is here is not asked for again");
     let none = show(&scratch, &server, "other", "0");
     assert!(stderr(&none).contains("split 'test' of 'hard'"), "{}", stderr(&none));
 }

@@ -57,8 +57,8 @@ fn an_adapter_that_is_gone_is_trained_again_only_for_what_it_was_never_asked() {
         &lab,
         &GRID.replace("[\"two_digit_subtraction\"]", "[\"two_digit_subtraction\", \"two_digit_addition\"]"),
     );
-    let told = succeeded(&lab.run(None, &[]));
-    assert!(told.contains("7 to run"), "{told}");
+    let messages = succeeded(&lab.run(None, &[]));
+    assert!(messages.contains("7 to run"), "{messages}");
     assert!(lab.is_done());
     assert_eq!(on_disk(&lab).len(), 6);
     // What was scored before is not scored again.
@@ -111,14 +111,14 @@ fn a_command_is_told_how_the_night_begins_and_ends() {
         command
     };
     succeeded(&with_path(None, &[]).output().unwrap());
-    let told = events(&lab);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!((&told[0]["event"], &told[0]["jobs"]), (&json!("started"), &json!(7)));
+    let sent_events = events(&lab);
+    assert_eq!(sent_events.len(), 2, "{sent_events:?}");
+    assert_eq!((&sent_events[0]["event"], &sent_events[0]["jobs"]), (&json!("started"), &json!(7)));
     assert_eq!(
-        (&told[1]["event"], &told[1]["done"], &told[1]["failed"]),
+        (&sent_events[1]["event"], &sent_events[1]["done"], &sent_events[1]["failed"]),
         (&json!("done"), &json!(7), &json!(0))
     );
-    assert_eq!(told[1]["sweep"], "tiny");
+    assert_eq!(sent_events[1]["sweep"], "tiny");
     // Nothing ran, so there is nothing to tell.
     succeeded(&with_path(None, &[]).output().unwrap());
     assert_eq!(events(&lab).len(), 2);
@@ -138,10 +138,10 @@ fn only_the_events_that_are_named_are_told_and_a_worker_tells_too() {
     let mut work = lab.with_engine(FAKE, &["work"]);
     let output = work.env("LORAGRID_FAKE", "die@seed2").env("PATH", "/usr/bin:/bin").output().unwrap();
     assert_eq!(output.status.code(), Some(ExitCode::JobsFailed as i32), "{}", stderr(&output));
-    let told = events(&lab);
-    assert_eq!(told.len(), 1);
-    assert_eq!((&told[0]["event"], &told[0]["failed"]), (&json!("failed"), &json!(3)));
-    assert_eq!(told[0]["causes"].as_array().unwrap().len(), 1);
+    let events = events(&lab);
+    assert_eq!(events.len(), 1);
+    assert_eq!((&events[0]["event"], &events[0]["failed"]), (&json!("failed"), &json!(3)));
+    assert_eq!(events[0]["causes"].as_array().unwrap().len(), 1);
 }
 
 #[test]
@@ -161,11 +161,11 @@ fn a_webhook_gets_the_event_and_its_address_is_never_shown() {
     });
     let lab = Lab::new(&format!("{GRID}[notify]\nwebhook_env = \"HOOK\"\non = [\"done\"]\n"));
     let output = lab.command(None, &[]).env("HOOK", &address).output().unwrap();
-    let told = succeeded(&output);
+    let messages = succeeded(&output);
     let request = server.join().unwrap();
     assert!(request.starts_with("POST /secret-token") && request.contains("\"event\":\"done\""), "{request}");
-    assert!(told.contains("[notify] webhook: the event could not be sent"), "{told}");
-    assert!(!told.contains("secret-token") && !stdout(&output).contains("secret-token"));
+    assert!(messages.contains("[notify] webhook: the event could not be sent"), "{messages}");
+    assert!(!messages.contains("secret-token") && !stdout(&output).contains("secret-token"));
     for path in [lab.db(), lab.db().with_extension("db-wal")] {
         let file = std::fs::read(path).unwrap_or_default();
         assert!(!file.windows(12).any(|window| window == b"secret-token"));

@@ -75,9 +75,9 @@ impl Lab {
     /// A program in the background.
     pub(crate) fn spawn(&self, mut command: Command) -> Background {
         // A pipe that nobody reads would stop it when it is full.
-        let told = tempfile::tempfile().unwrap();
-        command.stderr(told.try_clone().unwrap()).stdout(Stdio::null());
-        Background { child: command.spawn().unwrap(), told }
+        let file = tempfile::tempfile().unwrap();
+        command.stderr(file.try_clone().unwrap()).stdout(Stdio::null());
+        Background { child: command.spawn().unwrap(), told: file }
     }
 
     /// The file that a fault makes when it happens, with the process's number in it.

@@ -70,9 +70,9 @@ fn a_training_that_is_killed_anywhere_goes_on_to_the_same_bits() {
         let (lab, reasons) = with_fault(fault);
         assert!(!reasons.is_empty(), "{fault} did not happen");
         assert!(reasons.iter().all(|reason| reason.contains("SIGABRT")), "{fault}: {reasons:?}");
-        let (own, undisturbed) = (outcome(&lab), undisturbed());
-        assert!(own.0 == undisturbed.0, "{fault}: not the same adapter");
-        own.1.iter().zip(&undisturbed.1).for_each(|(own, other)| assert_eq!(own, other, "{fault}"));
+        let (outcome, undisturbed) = (outcome(&lab), undisturbed());
+        assert!(outcome.0 == undisturbed.0, "{fault}: not the same adapter");
+        outcome.1.iter().zip(&undisturbed.1).for_each(|(row, other)| assert_eq!(row, other, "{fault}"));
         let left = std::fs::read_dir(lab.0.path().join("results/checkpoints")).unwrap().count();
         assert_eq!(left, 0, "{fault}: checkpoints are left");
     }
@@ -132,9 +132,9 @@ fn s22_a_full_disk_of_logs_costs_their_lines_and_no_training() {
     let results = lab.0.path().join("results");
     std::fs::create_dir(&results).unwrap();
     std::os::unix::fs::symlink(disk.path(), results.join("logs")).unwrap();
-    let told = succeeded(&lab.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
-    assert!(told.contains("lines of their logs are lost"), "{told}");
-    assert_eq!(lab.attempts(), 2, "{told}");
+    let messages = succeeded(&lab.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
+    assert!(messages.contains("lines of their logs are lost"), "{messages}");
+    assert_eq!(lab.attempts(), 2, "{messages}");
     assert!(outcome(&lab) == *undisturbed());
 }
 

@@ -240,13 +240,13 @@ fn what_of_tasks_may_not_be_meant_is_told_by_the_plan() {
     scratch.write("sweep.toml", crate::support::sweep("eval = [\"all\"]\n"));
     let output = scratch.run(&["plan", "sweep.toml", "--include-path", "tasks"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let told = stderr(&output);
+    let messages = stderr(&output);
     for warning in [
         "task quiz: 1 of 2 documents have their own question among their examples",
         "a.yaml defines it, and so does tasks/b.yaml, which is not used",
         "group all: none of its tasks has the metric brier_score",
         "group all: it counts quiz more than once",
     ] {
-        assert!(told.contains(warning), "{warning} is not in {told}");
+        assert!(messages.contains(warning), "{warning} is not in {messages}");
     }
 }

@@ -96,8 +96,8 @@ fn a_job_whose_engines_always_die_fails_with_what_they_said_and_the_others_go_on
     );
     let outcomes = lab.ask::<String>("SELECT outcome FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.state = 'failed' ORDER BY a.attempt");
     assert_eq!(outcomes, ["requeued", "requeued", "failed"]);
-    let told = stderr(&output);
-    assert!(told.contains("killed by SIGABRT") && told.contains("2 done, 1 failed"), "{told}");
+    let messages = stderr(&output);
+    assert!(messages.contains("killed by SIGABRT") && messages.contains("2 done, 1 failed"), "{messages}");
     // Another try is the user's to ask for.
     let moved = lab.0.json(&["retry", "tiny", "--failed", "--json"]);
     assert_eq!(moved["jobs"].as_array().unwrap().len(), 1);
@@ -110,8 +110,8 @@ fn a_slot_whose_jobs_all_die_is_left_alone_and_its_jobs_are_done_elsewhere() {
     let lab = Lab::new(&grid(8));
     let mut command = lab.command(None, &["--devices", "cpu:2"]);
     command.env("LORAGRID_FAKE", "die@cpu:1");
-    let told = succeeded(&command.output().unwrap());
-    assert!(told.contains("quarantined cpu:1"), "{told}");
+    let messages = succeeded(&command.output().unwrap());
+    assert!(messages.contains("quarantined cpu:1"), "{messages}");
     assert!(lab.is_done());
     let on = |outcome: &str| {
         lab.ask::<String>(&format!("SELECT DISTINCT device FROM attempts WHERE outcome = '{outcome}'"))
@@ -188,7 +188,7 @@ fn two_orchestrators_race_for_a_thousand_jobs_and_none_runs_twice() {
     assert_eq!(twice, Vec::<String>::new());
     assert_eq!(lab.attempts(), 1001);
     let owners = lab.ask::<i64>("SELECT COUNT(*) FROM attempts GROUP BY owner");
-    assert!(owners.len() == 2 && owners.iter().all(|own| *own > 50), "{owners:?}");
+    assert!(owners.len() == 2 && owners.iter().all(|count| *count > 50), "{owners:?}");
     assert_eq!(lab.ask::<String>("PRAGMA integrity_check"), ["ok"]);
 }
 

@@ -50,9 +50,9 @@ pub(crate) fn fails(lab: &Lab, arguments: &[&str], code: ExitCode, words: &[&str
     let output = lab.0.run(arguments);
     assert_eq!(output.status.code(), Some(code as i32), "{arguments:?}: {}", stderr(&output));
     // Lines are wrapped where they are long.
-    let told = stderr(&output).replace("\n  │", "").split_whitespace().collect::<Vec<_>>().join(" ");
+    let message = stderr(&output).replace("\n  │", "").split_whitespace().collect::<Vec<_>>().join(" ");
     for word in words {
-        assert!(told.contains(word), "{arguments:?}: {word} is not in {told}");
+        assert!(message.contains(word), "{arguments:?}: {word} is not in {message}");
     }
 }
 
@@ -158,7 +158,7 @@ fn several_sweeps_share_a_leaderboard() {
     succeeded(&lab.with_engine(FAKE, &["run", "other.toml"]).output().unwrap());
     let sweeps = lab.0.json(&["status", "--json"]);
     let names: Vec<&str> =
-        sweeps["sweeps"].as_array().unwrap().iter().map(|own| own["sweep"].as_str().unwrap()).collect();
+        sweeps["sweeps"].as_array().unwrap().iter().map(|sweep| sweep["sweep"].as_str().unwrap()).collect();
     let all = lab.0.json(&["top", names[0], names[1], "--json"]);
     let rows = all["rows"].as_array().unwrap();
     assert_eq!(rows.iter().filter(|row| row["base"] == true).count(), 1, "they share their base model");
@@ -253,8 +253,8 @@ fn lm_evals_files_come_back_as_an_import_with_the_same_scores() {
     let folder = lab.0.path().join("lm");
     succeeded(&lab.0.run(&["export", "--format", "lm-eval", "--output", folder.to_str().unwrap()]));
     let job = trained(&lab)[0].clone();
-    let own = folder.join(&job);
-    succeeded(&lab.0.run(&["import", "lm-eval", own.to_str().unwrap()]));
+    let job_folder = folder.join(&job);
+    succeeded(&lab.0.run(&["import", "lm-eval", job_folder.to_str().unwrap()]));
     let rows = lab.rows();
     let scores = |row: &Json| -> Vec<f64> {
         row["scores"].as_array().unwrap().iter().map(|s| s["value"].as_f64().unwrap()).collect()

@@ -109,8 +109,8 @@ fn s23_rows_that_are_edited_under_a_run_are_those_that_were_planned_or_told() {
     // The rows were read when the sweep was planned: what runs is what was planned.
     succeeded(&run.wait());
     let before = lab.ask::<String>("SELECT subject FROM jobs WHERE kind = 'train' ORDER BY subject");
-    let told = succeeded(&lab.run(None, &[]));
-    assert!(told.contains("to run"), "{told}");
+    let messages = succeeded(&lab.run(None, &[]));
+    assert!(messages.contains("to run"), "{messages}");
     let after = lab.ask::<String>("SELECT subject FROM jobs WHERE kind = 'train' ORDER BY subject");
     assert_eq!((before.len(), after.len()), (5, 10), "other rows are other trainings");
 }
@@ -160,9 +160,9 @@ fn s22_a_disk_that_is_full_from_the_start_is_told_before_anything_is_queued() {
     disk.fill();
     let db = disk.path().join("results/grid.db").display().to_string();
     let output = lab.with_engine(FAKE, &["run", "sweep.toml", "--db", &db]).output().unwrap();
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(ExitCode::Disk as i32), "{told}");
-    assert!(told.contains("free") && !told.contains("no such table"), "{told}");
+    let messages = stderr(&output);
+    assert_eq!(output.status.code(), Some(ExitCode::Disk as i32), "{messages}");
+    assert!(messages.contains("free") && !messages.contains("no such table"), "{messages}");
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn s40_tidying_up_touches_nothing_that_is_somebody_elses() {
     // No database: nothing to tidy.
     fails(&lab, &["gc", "--yes"], ExitCode::NotFound, &[]);
     succeeded(&lab.with_engine(FAKE, &["run", "sweep.toml", "--db", "grid.db"]).output().unwrap());
-    let told = printed(&lab.0.run(&["gc", "--dry-run", "--db", "grid.db"]));
-    assert!(!told.contains("prod-v3") && !told.contains("my-run"), "{told}");
+    let text = printed(&lab.0.run(&["gc", "--dry-run", "--db", "grid.db"]));
+    assert!(!text.contains("prod-v3") && !text.contains("my-run"), "{text}");
     succeeded(&lab.0.run(&["gc", "--yes", "--db", "grid.db"]));
     assert_eq!(theirs(), before);
 }
@@ -358,8 +358,8 @@ fn s56_a_model_that_is_away_for_a_while_fails_no_job() {
     );
     let output =
         lab.with_engine(&engine, &["run", "sweep.toml"]).env_remove("LORAGRID_PACK").output().unwrap();
-    let told = succeeded(&output);
-    assert!(told.contains("25 done,"), "{told}");
+    let messages = succeeded(&output);
+    assert!(messages.contains("25 done,"), "{messages}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'failed'"), 0);
 }
 
@@ -374,6 +374,6 @@ fn s56_the_same_bytes_in_a_new_file_are_the_same_model() {
         ),
     );
     let output = lab.with_engine(&engine, &["run", "sweep.toml"]).output().unwrap();
-    let told = succeeded(&output);
-    assert!(told.contains("5 done in"), "{told}");
+    let messages = succeeded(&output);
+    assert!(messages.contains("5 done in"), "{messages}");
 }

@@ -68,10 +68,10 @@ fn s14_under_nohup_a_run_goes_on_when_its_terminal_is_closed() {
         "eval = [\"two_digit_subtraction\"]\nlimit = 2\n[axes]\nseed = [{}]\n",
         many.join(", ")
     ));
-    let told = lab.0.path().join("nohup.out");
+    let log = lab.0.path().join("nohup.out");
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
     let (terminal, mut run) = Terminal::start(lab.with_engine(FAKE, &["work"]), |command| {
-        let file = std::fs::File::create(&told).unwrap();
+        let file = std::fs::File::create(&log).unwrap();
         command.stdout(file.try_clone().unwrap()).stderr(file);
         // SAFETY: ignoring a signal is a system call.
         unsafe {
@@ -83,7 +83,7 @@ fn s14_under_nohup_a_run_goes_on_when_its_terminal_is_closed() {
     });
     wait_until("jobs run", || lab.attempts() > 0);
     drop(terminal);
-    assert!(run.wait().unwrap().success(), "{}", std::fs::read_to_string(&told).unwrap());
+    assert!(run.wait().unwrap().success(), "{}", std::fs::read_to_string(&log).unwrap());
     assert!(lab.is_done());
 }
 

@@ -77,7 +77,7 @@ fn samples_of_rows_need_rows_that_are_kept_for_validation() {
     succeeded(&lab.run(None, &["--set", "train.validation_split=0.1"]));
     let wanted = lab.ask::<String>("SELECT DISTINCT wanted FROM samples ORDER BY wanted");
     assert_eq!(lab.count("SELECT COUNT(*) FROM samples"), 4);
-    assert!(wanted.iter().all(|own| !own.trim().is_empty()), "{wanted:?}");
+    assert!(wanted.iter().all(|text| !text.trim().is_empty()), "{wanted:?}");
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_winner_that_was_trained_by_epochs_and_has_a_long_name_keeps_its_sweep() {
     let trainings = lab.count("SELECT COUNT(*) FROM trainings");
     let look = lab.with_engine(FAKE, &["best", name, "--final", "--json"]).output().unwrap();
     let found: Json = serde_json::from_str(&printed(&look)).unwrap();
-    let own = found["sweep"].as_str().unwrap();
-    assert!(own.ends_with("-final") && own.starts_with(&name[..40]), "{own}");
+    let sweep = found["sweep"].as_str().unwrap();
+    assert!(sweep.ends_with("-final") && sweep.starts_with(&name[..40]), "{sweep}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM trainings"), trainings, "nothing is trained again");
     let versions = lab.ask::<i64>("SELECT COUNT(*) FROM sweep_versions GROUP BY sweep_id");
     assert_eq!(versions, [1, 1], "a sweep of its own");

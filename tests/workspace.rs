@@ -116,8 +116,8 @@ fn failures_count_over_all_sweeps_of_a_run() {
     let mut work = lab.with_engine(FAKE, &["work", "--max-failures", "1"]);
     work.env("LORAGRID_FAKE", format!("diverge@train={}", lab.fault().display()));
     let output = work.output().unwrap();
-    let told = crate::support::stderr(&output);
-    assert!(told.contains("too many jobs have failed"), "{told}");
+    let messages = crate::support::stderr(&output);
+    assert!(messages.contains("too many jobs have failed"), "{messages}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'diverged'"), 1);
     assert_eq!(
         lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'"),

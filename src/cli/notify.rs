@@ -52,13 +52,13 @@ pub(super) async fn notify(mut events: UnboundedReceiver<SweepEvent>, store: &St
             continue;
         }
         let Ok(Some(whom)) = stored.spec().map(|spec| spec.notify) else { continue };
-        let told = tokio::task::spawn_blocking(move || match &event {
+        let task = tokio::task::spawn_blocking(move || match &event {
             SweepEvent::Started(sweep, jobs) => tell_start(Some(&whom), sweep, *jobs),
             SweepEvent::Ended(sweep, summary) => tell_end(Some(&whom), sweep, summary),
             SweepEvent::Failed(sweep, error) => tell_failure(Some(&whom), sweep, error),
         });
         // What fails changes nothing.
-        let _ = told.await;
+        let _ = task.await;
     }
 }
 

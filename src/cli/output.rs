@@ -53,7 +53,7 @@ pub(super) fn write_bytes(bytes: &[u8]) -> std::io::Result<()> {
 fn nobody_reads(error: &std::io::Error) -> bool {
     let is_terminal = || {
         let file = nix::sys::stat::fstat(std::io::stdout());
-        file.is_ok_and(|own| own.st_mode & nix::libc::S_IFMT == nix::libc::S_IFCHR)
+        file.is_ok_and(|stat| stat.st_mode & nix::libc::S_IFMT == nix::libc::S_IFCHR)
     };
     error.kind() == ErrorKind::BrokenPipe || (error.raw_os_error() == Some(nix::libc::EIO) && is_terminal())
 }
@@ -62,7 +62,7 @@ fn nobody_reads(error: &std::io::Error) -> bool {
 /// folder is made. A link's target is written, and a device or a pipe is written to. Error: the system's.
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let there = std::fs::metadata(path).ok();
-    if there.as_ref().is_some_and(|own| !own.is_file() && !own.is_dir()) {
+    if there.as_ref().is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         return std::fs::OpenOptions::new().write(true).open(path)?.write_all(bytes);
     }
     let target = match path.read_link() {
@@ -72,7 +72,7 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Err(_) => path.to_owned(),
     };
     let (path, mode) =
-        (target.as_path(), there.as_ref().map_or(0o644, |own| own.permissions().mode() & 0o777));
+        (target.as_path(), there.as_ref().map_or(0o644, |metadata| metadata.permissions().mode() & 0o777));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)?;
@@ -92,10 +92,10 @@ pub(super) fn output_file(named: Option<&Path>) -> Option<&Path> {
 
 /// Whether the locale is said to be the plain one, which knows ASCII only.
 pub(super) fn ascii_only() -> bool {
-    let said = ["LC_ALL", "LC_CTYPE", "LANG"]
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|own| !own.is_empty()));
-    said.is_some_and(|own| own == "C" || own == "POSIX")
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    locale.is_some_and(|locale| locale == "C" || locale == "POSIX")
 }
 
 /// A text with ASCII for the signs that tables and notes use.

@@ -107,13 +107,13 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
             None => std::future::pending().await,
         };
         loop {
-            let own = tokio::select! {
+            let signal = tokio::select! {
                 _ = interrupt.recv() => Signal::SIGINT,
                 _ = terminate.recv() => Signal::SIGTERM,
                 () = hung_up() => Signal::SIGHUP,
             };
             if IS_PLANNING.load(Ordering::SeqCst) {
-                end_by(own);
+                end_by(signal);
             }
             waiting.lose();
             if sender.send(()).await.is_err() {
@@ -157,10 +157,10 @@ pub(super) async fn planning<T>(call: impl Future<Output = T>) -> T {
 }
 
 /// Ends this process as the signal would, had nobody listened to it.
-fn end_by(own: Signal) {
+fn end_by(signal: Signal) {
     // SAFETY: the default action of a signal runs no code of this process.
-    let _ = unsafe { nix::sys::signal::signal(own, SigHandler::SigDfl) };
-    let _ = nix::sys::signal::raise(own);
+    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    let _ = nix::sys::signal::raise(signal);
 }
 
 /// Whether this process ignores a signal.

@@ -160,13 +160,13 @@ impl CardEntry {
 impl Card {
     /// Memory for jobs of an engine, whose processes have these numbers: what nobody holds, and what the engine itself does.
     /// Where nobody else holds any it is all of it: a little that the driver keeps for itself is no stranger's.
-    pub fn room_for(&self, own: &[u32]) -> Bytes {
+    pub fn room_for(&self, pids: &[u32]) -> Bytes {
         let (ours, others): (Vec<&Holder>, Vec<&Holder>) =
-            self.holders.iter().partition(|holder| own.contains(&holder.pid));
+            self.holders.iter().partition(|holder| pids.contains(&holder.pid));
         let ours: u64 = ours.iter().map(|holder| holder.memory.0).sum();
         // In a container the driver's numbers are not ours; then what an engine holds looks like nobody's.
-        let unlisted = !own.is_empty() && self.holders.is_empty();
-        if (others.is_empty() && ours > 0) || unlisted || (own.is_empty() && self.is_idle()) {
+        let unlisted = !pids.is_empty() && self.holders.is_empty();
+        if (others.is_empty() && ours > 0) || unlisted || (pids.is_empty() && self.is_idle()) {
             return self.memory;
         }
         Bytes((self.free.0 + ours).min(self.memory.0))
@@ -197,10 +197,10 @@ fn driver_cards(driver: &Nvml) -> Result<Vec<Card>, nvml_wrapper::error::NvmlErr
                 memory: Bytes(memory.total),
                 free: Bytes(memory.free),
                 holders: processes.into_iter().map(holder).collect(),
-                capability: device
-                    .cuda_compute_capability()
-                    .ok()
-                    .map(|own| Capability { major: own.major as u32, minor: own.minor as u32 }),
+                capability: device.cuda_compute_capability().ok().map(|capability| Capability {
+                    major: capability.major as u32,
+                    minor: capability.minor as u32,
+                }),
                 // GPUs without instances do not know the question.
                 mig: device.mig_mode().is_ok_and(|mode| mode.current != 0),
             })
@@ -239,8 +239,8 @@ mod tests {
         for (wrong, why) in
             [("0,0", "twice"), ("1,GPU-ab", "twice"), ("GPU-a", "start of 2"), ("MIG-1", "MIG mode")]
         {
-            let told = choose(&cards, wrong).unwrap_err();
-            assert!(told.contains(why), "{wrong}: {told}");
+            let error = choose(&cards, wrong).unwrap_err();
+            assert!(error.contains(why), "{wrong}: {error}");
         }
     }
 
@@ -259,11 +259,11 @@ mod tests {
     fn a_file_that_is_no_inventory_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cards.toml");
-        let told = |text: &str| {
+        let error = |text: &str| {
             std::fs::write(&path, text).unwrap();
             Inventory::File(path.clone()).cards().unwrap_err().to_string()
         };
-        assert!(told("[[card]]\nid = 'a'\n").ends_with("cannot be read: missing field `name`"));
-        assert!(told("[[crad]]\n").contains("unknown field `crad`"));
+        assert!(error("[[card]]\nid = 'a'\n").ends_with("cannot be read: missing field `name`"));
+        assert!(error("[[crad]]\n").contains("unknown field `crad`"));
     }
 }

@@ -103,7 +103,7 @@ impl DeviceKind {
     pub fn auto_dtype(self) -> DType {
         match self {
             Self::Cpu { bf16: true } | Self::Cuda { capability: None } => DType::Bf16,
-            Self::Cuda { capability: Some(own) } if own >= Capability::AMPERE => DType::Bf16,
+            Self::Cuda { capability: Some(capability) } if capability >= Capability::AMPERE => DType::Bf16,
             Self::Cpu { bf16: false } | Self::Cuda { .. } => DType::Fp32,
         }
     }

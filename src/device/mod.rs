@@ -179,7 +179,7 @@ fn chosen_cards(text: &str, inventory: &Inventory) -> Result<Vec<(usize, Card)>,
     let wanted: Vec<usize> = match text.split_once(':') {
         None => (0..seen.len().max(1)).collect(),
         Some((_, list)) => {
-            let number = |own: &str| own.trim().parse::<usize>().map_err(|_| unknown());
+            let number = |part: &str| part.trim().parse::<usize>().map_err(|_| unknown());
             list.split(',').map(number).collect::<Result<_, _>>()?
         }
     };
@@ -202,12 +202,12 @@ fn whole(card: &Card) -> Result<(), DeviceError> {
 fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
     let (cores, of) = (usable_cores(), cards.len());
     let slot = |(place, (number, card)): (usize, (usize, Card))| {
-        let own = share_of(&cores, place, of);
+        let share = share_of(&cores, place, of);
         Slot {
             id: SlotId(place),
             device: DeviceName::Cuda(number),
-            threads: own.len().max(1),
-            cores: own,
+            threads: share.len().max(1),
+            cores: share,
             token_budget: CARD_TOKEN_BUDGET,
             memory: card.memory,
             card: Some(card.id),

@@ -60,8 +60,8 @@ fn all_logits(model: &Model, adapter: Option<&Adapter>, sequences: &[Vec<u32>]) 
 /// `first` and `second` are logits `[positions, vocab]`.
 fn difference(first: &Tensor, second: &Tensor) -> Result<Difference, EngineError> {
     if first.size() != second.size() {
-        let (one, other) = (first.size(), second.size());
-        let reason = format!("the models have logits of the shapes {one:?} and {other:?}");
+        let (first_size, second_size) = (first.size(), second.size());
+        let reason = format!("the models have logits of the shapes {first_size:?} and {second_size:?}");
         return Err(EngineError::Adapter { path: "the second model".to_owned(), reason });
     }
     let centred = |x: &Tensor| x - x.mean_dim(-1, true, Kind::Float);

@@ -24,7 +24,7 @@ fn due(place: &str) -> Option<&'static str> {
     let mut counts = COUNTS.lock().ok()?;
     let count = counts.entry(place.to_owned()).or_default();
     *count += 1;
-    FAULTS.iter().find(|(_, own, at)| own == place && at == count).map(|(kind, ..)| kind.as_str())
+    FAULTS.iter().find(|(_, known, at)| known == place && at == count).map(|(kind, ..)| kind.as_str())
 }
 
 /// A place that can be killed at, hang, or run out of memory. Panics as libtorch's allocator does for the last.

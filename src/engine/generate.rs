@@ -101,9 +101,9 @@ mod tests {
     fn cold_top_k_and_top_p_leave_the_likeliest() {
         let logits = Tensor::from_slice(&[0.1f32, 2.0, 1.5]);
         let cold = Sampling { temperature: 0.0, ..SAMPLING };
-        let one = Sampling { top_k: 1, ..SAMPLING };
+        let top_1 = Sampling { top_k: 1, ..SAMPLING };
         let half = Sampling { top_p: 0.5, ..SAMPLING };
-        for sampling in [cold, one, half] {
+        for sampling in [cold, top_1, half] {
             assert!((0..50).all(|place| choose(&logits, sampling, place).unwrap() == 1), "{sampling:?}");
         }
         let two = Sampling { top_k: 2, ..SAMPLING };

@@ -68,7 +68,7 @@ pub(crate) fn within_memory<T>(budget: usize, compute: impl FnOnce() -> T) -> Re
             Some(text) => {
                 // The rest is libtorch's stack, spelled in one line with the ends of its lines escaped.
                 let line = text.split(['\n', '\\']).next().unwrap_or_default();
-                let reason = line.rsplit_once("Allocator: ").map_or(line, |(_, own)| own).to_owned();
+                let reason = line.rsplit_once("Allocator: ").map_or(line, |(_, reason)| reason).to_owned();
                 EngineError::OutOfMemory { budget, reason }
             }
             None => std::panic::resume_unwind(panic),

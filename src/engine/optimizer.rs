@@ -41,8 +41,9 @@ impl Optimizer {
 
     /// Takes up such a state. `false`: it is another optimizer's.
     pub(crate) fn restore(&mut self, tensors: &[(String, Tensor)]) -> bool {
-        let find =
-            |name: &str| tensors.iter().find(|(known, _)| known == name).map(|(_, own)| own.shallow_clone());
+        let find = |name: &str| {
+            tensors.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.shallow_clone())
+        };
         // The state stays where it was made: what was read from a file is on the CPU.
         tch::no_grad(|| match &mut self.rule {
             Rule::AdamW(adamw) => {
@@ -104,12 +105,12 @@ impl Rate<'_> {
 /// Scales a gradient down to the given norm, as torch's `clip_grad_norm_`; 0: not at all. Returns its own norm, which is
 /// not finite where a number of it is not.
 pub(crate) fn clip(gradient: &mut Tensor, norm: f64) -> f64 {
-    let own = gradient.norm().to_kind(Kind::Double).double_value(&[]);
-    let factor = norm / (own + 1e-6);
+    let gradient_norm = gradient.norm().to_kind(Kind::Double).double_value(&[]);
+    let factor = norm / (gradient_norm + 1e-6);
     if norm > 0.0 && factor < 1.0 {
         let _ = gradient.g_mul_scalar_(factor);
     }
-    own
+    gradient_norm
 }
 
 /// Stochastic gradient descent with momentum, in the order of operations of torch's own: weight decay is part of the
@@ -123,12 +124,12 @@ struct Sgd {
 
 impl Sgd {
     fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, rate: &Rate<'_>, weight_decay: f64) {
-        let (kind, own) = (parameters.kind(), wide(parameters.kind()));
-        let rate = rate.tensor(own);
-        let current = parameters.to_kind(own);
-        let gradient = gradient.to_kind(own) + &current * weight_decay;
+        let (kind, wide_kind) = (parameters.kind(), wide(parameters.kind()));
+        let rate = rate.tensor(wide_kind);
+        let current = parameters.to_kind(wide_kind);
+        let gradient = gradient.to_kind(wide_kind) + &current * weight_decay;
         let direction = match &self.velocity {
-            Some(velocity) => velocity.to_kind(own) * self.momentum + &gradient,
+            Some(velocity) => velocity.to_kind(wide_kind) * self.momentum + &gradient,
             None => gradient,
         };
         parameters.copy_(&(current - &direction * rate));
@@ -173,12 +174,12 @@ impl AdamW {
             return adamw(by, parameters, gradient, [&mut self.first, &mut self.second], factors);
         }
         let rate = rate.tensor(wide(parameters.kind()));
-        let own = wide(parameters.kind());
-        let gradient = gradient.to_kind(own);
-        let first = self.first.to_kind(own).lerp(&gradient, 1.0 - beta1);
-        let second = self.second.to_kind(own) * beta2 + gradient.square() * (1.0 - beta2);
+        let wide_kind = wide(parameters.kind());
+        let gradient = gradient.to_kind(wide_kind);
+        let first = self.first.to_kind(wide_kind).lerp(&gradient, 1.0 - beta1);
+        let second = self.second.to_kind(wide_kind) * beta2 + gradient.square() * (1.0 - beta2);
         let denominator = second.sqrt() / correction2 + self.eps;
-        let decayed = parameters.to_kind(own) * (1.0 - &rate * weight_decay);
+        let decayed = parameters.to_kind(wide_kind) * (1.0 - &rate * weight_decay);
         parameters.copy_(&(decayed - &first / denominator * (rate / correction1)));
         self.first.copy_(&first);
         self.second.copy_(&second);

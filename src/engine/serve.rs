@@ -34,11 +34,11 @@ use crate::train::{Checkpoints, Finished, Member, Run, TrainingEvent, finish, fi
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
     let device = device();
     let mut engine = Engine { events, device, loaded: None };
-    let told = if device == Device::Cpu { protocol::Device::Cpu } else { protocol::Device::Cuda };
+    let device_kind = if device == Device::Cpu { protocol::Device::Cpu } else { protocol::Device::Cuda };
     engine.send(&Event::Hello {
         protocol: PROTOCOL_VERSION,
         engine: env!("CARGO_PKG_VERSION").to_owned(),
-        device: told,
+        device: device_kind,
     })?;
     while let Some(order) = next_order(&mut orders)? {
         let result = match order {
@@ -139,11 +139,11 @@ impl Engine {
         // Rows that several members train on are read once.
         let mut rows: HashMap<&Path, Encoded> = HashMap::new();
         let mut starting = Vec::new();
-        for (number, own) in order.members.iter().enumerate() {
-            if tell_if_finished(events, number, own)? {
+        for (number, member) in order.members.iter().enumerate() {
+            if tell_if_finished(events, number, member)? {
                 continue;
             }
-            let path = own.tokens.as_path();
+            let path = member.tokens.as_path();
             if !rows.contains_key(path) {
                 let Some(encoded) = read_encoded(path) else {
                     let error = EngineError::NoRows { path: path.display().to_string() };
@@ -152,19 +152,21 @@ impl Engine {
                 };
                 rows.insert(path, encoded);
             }
-            tracing::info!("member {number}: {:?} {:?}", own.train, own.lora);
-            let kind = adapter_kind(own.lora.dtype, model.kind);
-            starting.push((number, own, Adapter::initialised(model, &own.lora, own.seed, kind)));
+            tracing::info!("member {number}: {:?} {:?}", member.train, member.lora);
+            let kind = adapter_kind(member.lora.dtype, model.kind);
+            starting.push((number, member, Adapter::initialised(model, &member.lora, member.seed, kind)));
         }
-        set_deterministic(order.members.iter().any(|own| own.train.strict));
+        set_deterministic(order.members.iter().any(|member| member.train.strict));
         let numbers: Vec<usize> = starting.iter().map(|(number, ..)| *number).collect();
         let mut members: Vec<Member<'_>> = starting
             .iter_mut()
-            .map(|(_, own, adapter)| Member::new(model, adapter, run_of(own, &rows[own.tokens.as_path()])))
+            .map(|(_, member, adapter)| {
+                Member::new(model, adapter, run_of(member, &rows[member.tokens.as_path()]))
+            })
             .collect();
-        train(model, &mut members, order.token_budget, &mut |place, told| {
+        train(model, &mut members, order.token_budget, &mut |place, event| {
             let number = numbers[place];
-            tell(events, model, number, &order.members[number], told)
+            tell(events, model, number, &order.members[number], event)
         })
     }
 
@@ -186,8 +188,8 @@ impl Engine {
             }
         }
         let members: Vec<Option<&Adapter>> = adapters.iter().map(Option::as_ref).collect();
-        let tokens = score_tasks(model, tokenizer, &members, order, |told| {
-            let event = match told {
+        let tokens = score_tasks(model, tokenizer, &members, order, |scoring_event| {
+            let event = match scoring_event {
                 score::ScoringEvent::Pass => Event::Pass,
                 score::ScoringEvent::Document(member, score) => {
                     fault::at("document");
@@ -298,9 +300,9 @@ fn tell(
     model: &Model,
     member: usize,
     order: &TrainOrder,
-    told: TrainingEvent<'_>,
+    training_event: TrainingEvent<'_>,
 ) -> Result<(), EngineError> {
-    let event = match told {
+    let event = match training_event {
         TrainingEvent::Pass => Event::Pass,
         TrainingEvent::Failed(error) => return fail(events, member, &error),
         TrainingEvent::Resumed(step) => {

@@ -123,8 +123,8 @@ mod tests {
                    DefaultCPUAllocator: can't allocate memory: you tried to allocate 113 bytes.\\nException raised from\n";
         let death = words(log);
         assert!(death.wants_memory());
-        let told = death.last_words.unwrap();
-        assert_eq!(told, "can't allocate memory: you tried to allocate 113 bytes.");
+        let last_words = death.last_words.unwrap();
+        assert_eq!(last_words, "can't allocate memory: you tried to allocate 113 bytes.");
     }
 
     #[test]
@@ -144,8 +144,8 @@ mod tests {
         assert!(death.wants_memory());
         let death =
             words("thread 'main' panicked at a.rs:1:2:\nno kernel for it\nnote: run with a backtrace\n");
-        let said = death.last_words.as_deref();
-        assert_eq!(said, Some("thread 'main' panicked at a.rs:1:2: no kernel for it"));
+        let last_words = death.last_words.as_deref();
+        assert_eq!(last_words, Some("thread 'main' panicked at a.rs:1:2: no kernel for it"));
         let death = words("step 3/9\nstep 4/9\n\n");
         assert_eq!(death.to_string(), "the engine was killed by SIGABRT; last log line: step 4/9");
         assert!(!death.wants_memory());

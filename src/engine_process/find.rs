@@ -41,7 +41,7 @@ struct Description {
 pub fn has_cuda(engine: &Path) -> bool {
     let output = std::process::Command::new(engine).arg("--describe").stdin(Stdio::null()).output();
     let described = output.ok().and_then(|output| serde_json::from_slice::<Description>(&output.stdout).ok());
-    described.is_some_and(|own| own.cuda)
+    described.is_some_and(|description| description.cuda)
 }
 
 #[cfg(test)]

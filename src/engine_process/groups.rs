@@ -35,9 +35,9 @@ pub fn continue_engines() {
     signal(Signal::SIGCONT);
 }
 
-fn signal(own: Signal) {
+fn signal(signal: Signal) {
     for group in GROUPS.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|group| **group > 0) {
         // It may be gone already.
-        let _ = killpg(Pid::from_raw(*group), own);
+        let _ = killpg(Pid::from_raw(*group), signal);
     }
 }

@@ -96,14 +96,14 @@ impl Engine {
         let cores = &place.cores;
         let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
         command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
-        let mut own = CpuSet::new();
+        let mut cpu_set = CpuSet::new();
         // A core beyond what the kernel counts is one that there is not.
-        let pinned = !cores.is_empty() && cores.iter().all(|core| own.set(*core).is_ok());
+        let pinned = !cores.is_empty() && cores.iter().all(|core| cpu_set.set(*core).is_ok());
         // SAFETY: prctl and sched_setaffinity are system calls that touch nothing of the parent's memory.
         unsafe {
             command.pre_exec(move || {
                 if pinned {
-                    nix::sched::sched_setaffinity(Pid::from_raw(0), &own)?;
+                    nix::sched::sched_setaffinity(Pid::from_raw(0), &cpu_set)?;
                 }
                 Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
             });

@@ -83,7 +83,7 @@ impl PlannedData {
         if matches!(source, DataSource::Generated { .. }) {
             encoded.notes.clear();
         }
-        let asked = samples.map(|samples| {
+        let samples = samples.map(|samples| {
             PlannedSample::of_data(samples, config, &source, (&template, &local.tokenizer), encoding)
         });
         let data = Self {
@@ -97,7 +97,7 @@ impl PlannedData {
             cache_name,
             damaged,
         };
-        Ok((data, asked.transpose()?.unwrap_or_default()))
+        Ok((data, samples.transpose()?.unwrap_or_default()))
     }
 
     /// What is published of a data set.

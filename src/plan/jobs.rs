@@ -69,12 +69,12 @@ impl Builder<'_> {
         label: String,
     ) -> PlannedJob {
         let subject = SubjectKey::base(self.models[model].identity, dtype);
-        let mut own = Settings::new();
+        let mut base_settings = Settings::new();
         for path in
             ["model", "revision", "eval", "limit", "num_fewshot", "prompt_profile", "softmax", "train.dtype"]
         {
             if let (Some(key), Some(setting)) = (find_key(path), settings.get(path)) {
-                own.set(key, setting.value.clone(), setting.origin.clone());
+                base_settings.set(key, setting.value.clone(), setting.origin.clone());
             }
         }
         let tasks: Vec<usize> = tasks.into_iter().collect();
@@ -84,7 +84,7 @@ impl Builder<'_> {
                 work: Work::Base,
                 model,
                 dtype,
-                settings: own,
+                settings: base_settings,
                 label,
                 trainable: 0,
                 tokens: 0,

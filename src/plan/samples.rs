@@ -30,8 +30,8 @@ impl PlannedSample {
 
     /// The prompts of a sweep that trains on nothing: as they are in the file.
     pub(super) fn bare(spec: &SampleSpec) -> Vec<Self> {
-        let one = |prompt: &String| Self::new(prompt.clone(), false, None, spec.max_tokens);
-        spec.prompts.iter().map(one).collect()
+        let sample = |prompt: &String| Self::new(prompt.clone(), false, None, spec.max_tokens);
+        spec.prompts.iter().map(sample).collect()
     }
 
     /// The prompts of the file as the data's template asks them, then the first rows that are kept for validation. Errors: the
@@ -53,8 +53,8 @@ impl PlannedSample {
         };
         let mut samples = Vec::new();
         for prompt in &spec.prompts {
-            let asked = template.prompt(&[("user".to_owned(), prompt.clone())]).map_err(failed)?;
-            samples.push(Self::new(asked, special, None, spec.max_tokens));
+            let text = template.prompt(&[("user".to_owned(), prompt.clone())]).map_err(failed)?;
+            samples.push(Self::new(text, special, None, spec.max_tokens));
         }
         if spec.rows == 0 {
             return Ok(samples);
@@ -72,8 +72,10 @@ impl PlannedSample {
             // Of a chat the first turn: what stands before the assistant's first words.
             let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
             let first = parts.iter().position(|part| part.assistant).unwrap_or(parts.len());
-            let end =
-                parts[first..].iter().position(|part| !part.assistant).map_or(parts.len(), |own| first + own);
+            let end = parts[first..]
+                .iter()
+                .position(|part| !part.assistant)
+                .map_or(parts.len(), |count| first + count);
             let wanted = text(&parts[first..end]);
             samples.push(Self::new(text(&parts[..first]), special, Some(wanted), spec.max_tokens));
         }

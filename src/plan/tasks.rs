@@ -52,7 +52,9 @@ impl PlannedGroup {
         let members = group.tasks();
         for wanted in &group.metrics {
             let metric = Metric::named(&wanted.metric);
-            let has = |number: &usize| tasks[*number].metrics.iter().any(|own| Some(own.metric) == metric);
+            let has = |number: &usize| {
+                tasks[*number].metrics.iter().any(|task_metric| Some(task_metric.metric) == metric)
+            };
             match metric.filter(|_| members.iter().any(has)) {
                 Some(metric) => metrics.push((metric, wanted.weight_by_size)),
                 None => {

@@ -7,7 +7,7 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
     let mut warnings: Vec<String> = plan.models.iter().flat_map(of_model).collect();
     for data in &plan.data {
         let positions = plan.jobs.iter().filter_map(|job| match &job.work {
-            Work::Train { data: own, .. } if std::ptr::eq(&plan.data[*own], data) => {
+            Work::Train { data: number, .. } if std::ptr::eq(&plan.data[*number], data) => {
                 Some(plan.models[job.model].config.max_positions)
             }
             _ => None,
@@ -29,15 +29,15 @@ fn of_model(model: &PlannedModel) -> Vec<String> {
 pub fn of_data(data: &PlannedData, positions: Option<u64>) -> Vec<String> {
     let Some(encoded) = &data.encoded else { return Vec::new() };
     let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
-    let mut said: Vec<String> = Vec::new();
+    let mut notes: Vec<String> = Vec::new();
     let beyond = positions.map_or(0, |most| {
         encoded.examples.iter().filter(|example| example.tokens.len() as u64 > most).count() as u64
     });
     if let Some(most) = positions.filter(|_| beyond > 0) {
-        said.push(format!("{} have more tokens than the model's {most} positions", rows(beyond)));
+        notes.push(format!("{} have more tokens than the model's {most} positions", rows(beyond)));
     }
-    said.extend(encoded.notes.iter().map(|(note, count)| format!("{note} ({})", rows(*count))));
-    said.into_iter().map(|words| format!("data {}: {words}", data.name)).collect()
+    notes.extend(encoded.notes.iter().map(|(note, count)| format!("{note} ({})", rows(*count))));
+    notes.into_iter().map(|words| format!("data {}: {words}", data.name)).collect()
 }
 
 /// Trainings that end while they warm up.

@@ -56,8 +56,8 @@ impl Owner {
 
 impl Realm {
     fn of(host: &str, boot: Option<&str>, namespace: Option<&str>) -> Self {
-        let own = |text: Option<&str>| text.map(str::to_owned);
-        Self { host: host.to_owned(), boot: own(boot), namespace: own(namespace) }
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self { host: host.to_owned(), boot: owned(boot), namespace: owned(namespace) }
     }
 
     fn here() -> Self {
@@ -72,7 +72,7 @@ impl Realm {
     }
 
     fn is(&self, here: &Self) -> bool {
-        let same = |own: &Option<String>, here: &Option<String>| own.is_none() || own == here;
+        let same = |known: &Option<String>, here: &Option<String>| known.is_none() || known == here;
         self.host == here.host && same(&self.boot, &here.boot) && same(&self.namespace, &here.namespace)
     }
 }
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn a_process_is_dead_only_where_it_is_known_to_be_gone() {
-        let own = Owner::this_process();
-        assert!(!own.is_dead());
-        let parts: Vec<&str> = own.0.split('/').collect();
+        let owner = Owner::this_process();
+        assert!(!owner.is_dead());
+        let parts: Vec<&str> = owner.0.split('/').collect();
         let of = |host: &str, boot: &str, namespace: &str, pid: &str, start: &str| {
             Owner(format!("{host}/{boot}/{namespace}/{pid}/{start}")).is_dead()
         };

@@ -104,24 +104,26 @@ pub fn task_differences(
 ) -> (Vec<TaskDifference>, Vec<Untested>) {
     let (mut rows, mut untested) = (Vec::new(), Vec::new());
     let same = |a: &DocumentValues, b: &DocumentValues| a.task == b.task && a.metric == b.metric;
-    for one in first {
-        let other = second.iter().find(|other| same(one, other));
-        match other.map_or(Err("only the first job has it"), |other| task_difference(one, other)) {
+    for values in first {
+        let other = second.iter().find(|other| same(values, other));
+        match other.map_or(Err("only the first job has it"), |other| task_difference(values, other)) {
             Ok(row) => rows.push(row),
             Err(why) => untested.push(Untested {
-                task: one.task.clone(),
-                metric: one.metric,
-                first: Some(one.value),
+                task: values.task.clone(),
+                metric: values.metric,
+                first: Some(values.value),
                 second: other.map(|other| other.value),
                 why,
             }),
         }
     }
-    untested.extend(second.iter().filter(|other| !first.iter().any(|one| same(one, other))).map(|other| {
-        let (task, metric) = (other.task.clone(), other.metric);
-        let why = "only the second job has it";
-        Untested { task, metric, first: None, second: Some(other.value), why }
-    }));
+    untested.extend(second.iter().filter(|other| !first.iter().any(|values| same(values, other))).map(
+        |other| {
+            let (task, metric) = (other.task.clone(), other.metric);
+            let why = "only the second job has it";
+            Untested { task, metric, first: None, second: Some(other.value), why }
+        },
+    ));
     let p: Vec<f64> = rows.iter().map(|row| row.p).collect();
     rows.iter_mut().zip(holm(&p)).for_each(|(row, adjusted)| row.p_holm = adjusted);
     (rows, untested)
@@ -132,11 +134,11 @@ fn in_both<'a, T>(
     first: &'a BTreeMap<usize, T>,
     second: &'a BTreeMap<usize, T>,
 ) -> (Vec<usize>, Vec<&'a T>, Vec<&'a T>) {
-    let both = first.iter().filter_map(|(document, one)| Some((*document, one, second.get(document)?)));
+    let both = first.iter().filter_map(|(document, value)| Some((*document, value, second.get(document)?)));
     let (mut documents, mut ones, mut others) = (Vec::new(), Vec::new(), Vec::new());
-    for (document, one, other) in both {
+    for (document, value, other) in both {
         documents.push(document);
-        ones.push(one);
+        ones.push(value);
         others.push(other);
     }
     (documents, ones, others)
@@ -148,8 +150,8 @@ pub(super) fn task_difference(
     second: &DocumentValues,
 ) -> Result<TaskDifference, &'static str> {
     let (found, values, flips) = match (&first.documents, &second.documents) {
-        (Some(Documents::Mean(one)), Some(Documents::Mean(other))) => {
-            let (documents, a, b) = in_both(one, other);
+        (Some(Documents::Mean(by_document)), Some(Documents::Mean(other))) => {
+            let (documents, a, b) = in_both(by_document, other);
             let (a, b): (Vec<f64>, Vec<f64>) =
                 (a.into_iter().copied().collect(), b.into_iter().copied().collect());
             let values = mean(&a).zip(mean(&b));
@@ -162,15 +164,19 @@ pub(super) fn task_difference(
             };
             (paired(&a, &b), values, Some((flipped(1.0), flipped(-1.0))))
         }
-        (Some(Documents::Other(how, one)), Some(Documents::Other(other_how, other))) if how == other_how => {
-            let (_, a, b) = in_both(one, other);
+        (Some(Documents::Other(how, by_document)), Some(Documents::Other(other_how, other)))
+            if how == other_how =>
+        {
+            let (_, a, b) = in_both(by_document, other);
             let additive = Additive::of(*how, a.iter().chain(&b).copied()).ok_or("there is no test of it")?;
-            let parts =
-                |own: Vec<&DocumentValue>| own.into_iter().map(|own| additive.parts(own)).collect::<Vec<_>>();
+            let parts = |documents: Vec<&DocumentValue>| {
+                documents.into_iter().map(|document| additive.parts(document)).collect::<Vec<_>>()
+            };
             let (a, b) = (parts(a), parts(b));
-            let whole = |own: &[Vec<f64>]| {
-                let width = own.first().map_or(0, Vec::len);
-                let sums: Vec<f64> = (0..width).map(|at| own.iter().map(|parts| parts[at]).sum()).collect();
+            let whole = |all_parts: &[Vec<f64>]| {
+                let width = all_parts.first().map_or(0, Vec::len);
+                let sums: Vec<f64> =
+                    (0..width).map(|at| all_parts.iter().map(|parts| parts[at]).sum()).collect();
                 (width > 0).then(|| additive.value(&sums))
             };
             (exchanged(&a, &b, |sums| additive.value(sums)), whole(&a).zip(whole(&b)), None)
@@ -208,7 +214,7 @@ pub(super) fn task_difference(
 
 /// What is not compared, in a line; none where everything is.
 pub fn untested_line(rows: &[Untested]) -> Option<String> {
-    let show = |own: &Untested| format!("{}:{} ({})", own.task, own.metric.as_str(), own.why);
+    let show = |row: &Untested| format!("{}:{} ({})", row.task, row.metric.as_str(), row.why);
     let names: Vec<String> = rows.iter().take(NAMED).map(show).collect();
     let more = rows.len().saturating_sub(NAMED);
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -220,8 +226,9 @@ pub fn setting_differences_table(rows: &[SettingDifference]) -> Table {
     let show =
         |value: &Option<Value>| value.as_ref().map_or(Cell::Missing, |value| Cell::Text(value.to_string()));
     let columns = vec![Column::text("key"), Column::text("first"), Column::text("second")];
-    let row =
-        |own: &SettingDifference| vec![Cell::Text(own.key.clone()), show(&own.first), show(&own.second)];
+    let row = |difference: &SettingDifference| {
+        vec![Cell::Text(difference.key.clone()), show(&difference.first), show(&difference.second)]
+    };
     Table { columns, rows: rows.iter().map(row).collect() }
 }
 
@@ -238,24 +245,24 @@ pub fn task_differences_table(rows: &[TaskDifference]) -> Table {
         Column::number("p", None).weighing(1),
         Column::number("p (Holm)", None),
     ];
-    let row = |own: &TaskDifference| {
-        let plain = own.metric == Metric::Acc;
-        let name = if plain { own.task.clone() } else { format!("{}:{}", own.task, own.metric.as_str()) };
-        let interval = own.interval.map_or(Cell::Missing, |(low, high)| {
+    let row = |test: &TaskDifference| {
+        let plain = test.metric == Metric::Acc;
+        let name = if plain { test.task.clone() } else { format!("{}:{}", test.task, test.metric.as_str()) };
+        let interval = test.interval.map_or(Cell::Missing, |(low, high)| {
             Cell::Text(format!("{} to {}", Cell::Number(low, 3).show(), Cell::Number(high, 3).show()))
         });
         let flips =
-            own.flips.map_or(Cell::Missing, |(gained, lost)| Cell::Text(format!("+{gained} −{lost}")));
+            test.flips.map_or(Cell::Missing, |(gained, lost)| Cell::Text(format!("+{gained} −{lost}")));
         vec![
             Cell::Text(name),
-            Cell::Count(own.documents as u64),
-            Cell::Number(own.first, 3),
-            Cell::Number(own.second, 3),
-            Cell::Number(own.difference, 3),
+            Cell::Count(test.documents as u64),
+            Cell::Number(test.first, 3),
+            Cell::Number(test.second, 3),
+            Cell::Number(test.difference, 3),
             interval,
             flips,
-            Cell::Text(show_p(own.p)),
-            Cell::Text(show_p(own.p_holm)),
+            Cell::Text(show_p(test.p)),
+            Cell::Text(show_p(test.p_holm)),
         ]
     };
     Table { columns, rows: rows.iter().map(row).collect() }
@@ -279,8 +286,8 @@ pub fn verdict(rows: &[TaskDifference]) -> String {
     let name = |row: &&TaskDifference| {
         if several(&row.task) { format!("{}:{}", row.task, row.metric.as_str()) } else { row.task.clone() }
     };
-    let names = |own: Vec<&TaskDifference>| {
-        let mut names: Vec<String> = own.iter().map(name).collect();
+    let names = |rows: Vec<&TaskDifference>| {
+        let mut names: Vec<String> = rows.iter().map(name).collect();
         let more = names.len().saturating_sub(NAMED);
         names.truncate(NAMED);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -291,9 +298,9 @@ pub fn verdict(rows: &[TaskDifference]) -> String {
     };
     let open: Vec<&TaskDifference> = rows.iter().filter(|row| !row.is_certain()).collect();
     let mut parts = Vec::new();
-    for (word, own) in [("first", of(false)), ("second", of(true))] {
-        if !own.is_empty() {
-            parts.push(format!("the {word} is better on {}", names(own)));
+    for (word, certain) in [("first", of(false)), ("second", of(true))] {
+        if !certain.is_empty() {
+            parts.push(format!("the {word} is better on {}", names(certain)));
         }
     }
     if !open.is_empty() {
@@ -315,9 +322,9 @@ mod tests {
         ScoreKey(crate::job::Digest::of(b"key"))
     }
 
-    fn values(task: &str, own: &[f64]) -> DocumentValues {
-        let value = own.iter().sum::<f64>() / own.len() as f64;
-        let documents = own.iter().copied().enumerate().collect();
+    fn values(task: &str, scores: &[f64]) -> DocumentValues {
+        let value = scores.iter().sum::<f64>() / scores.len() as f64;
+        let documents = scores.iter().copied().enumerate().collect();
         DocumentValues {
             task: task.into(),
             metric: Metric::Acc,
@@ -346,12 +353,12 @@ mod tests {
 
     #[test]
     fn a_job_against_itself_is_no_difference_and_nothing_in_common_is_said() {
-        let own = [values("t", &[0.0, 1.0, 1.0])];
-        let (rows, untested) = task_differences(&own, &own);
+        let job = [values("t", &[0.0, 1.0, 1.0])];
+        let (rows, untested) = task_differences(&job, &job);
         assert!(untested.is_empty());
         assert_eq!((rows[0].difference, rows[0].p, rows[0].p_holm), (0.0, 1.0, 1.0));
         assert_eq!(verdict(&rows), "The data cannot tell them apart on t.");
-        assert!(verdict(&task_differences(&own, &[values("u", &[1.0])]).0).contains("nothing can be said"));
+        assert!(verdict(&task_differences(&job, &[values("u", &[1.0])]).0).contains("nothing can be said"));
     }
 
     #[test]

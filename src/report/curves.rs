@@ -46,14 +46,14 @@ pub fn curves_table(rows: &[CurveRow]) -> Table {
         Column::number("second", None),
         Column::number("difference", None),
     ];
-    let row = |own: &CurveRow| {
-        let difference = own.first.zip(own.second).map(|(a, b)| b - a);
+    let row = |curve: &CurveRow| {
+        let difference = curve.first.zip(curve.second).map(|(a, b)| b - a);
         vec![
-            Cell::Number(100.0 * own.part, 0),
-            Cell::Count(own.first_step.max(0) as u64),
-            Cell::maybe_number(own.first, 3),
-            Cell::Count(own.second_step.max(0) as u64),
-            Cell::maybe_number(own.second, 3),
+            Cell::Number(100.0 * curve.part, 0),
+            Cell::Count(curve.first_step.max(0) as u64),
+            Cell::maybe_number(curve.first, 3),
+            Cell::Count(curve.second_step.max(0) as u64),
+            Cell::maybe_number(curve.second, 3),
             Cell::maybe_signed(difference, 3),
         ]
     };

@@ -43,8 +43,8 @@ pub enum Block {
 impl Document {
     /// For each section the part that begins with it, if one does.
     pub fn beginnings(&self) -> Vec<Option<&str>> {
-        let before = std::iter::once(None).chain(self.sections.iter().map(|own| own.part.as_deref()));
-        let parts = self.sections.iter().map(|own| own.part.as_deref());
+        let before = std::iter::once(None).chain(self.sections.iter().map(|section| section.part.as_deref()));
+        let parts = self.sections.iter().map(|section| section.part.as_deref());
         before.zip(parts).map(|(before, part)| part.filter(|_| part != before)).collect()
     }
 }

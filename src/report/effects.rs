@@ -129,9 +129,9 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
     for row in &rows {
         let Some(value) = score(row) else { continue };
         let level = |(axis, known): (&String, &mut Vec<Value>)| {
-            let own = row.settings.get(axis).cloned().unwrap_or(Value::Bool(false));
-            known.iter().position(|other| *other == own).unwrap_or_else(|| {
-                known.push(own);
+            let setting = row.settings.get(axis).cloned().unwrap_or(Value::Bool(false));
+            known.iter().position(|other| *other == setting).unwrap_or_else(|| {
+                known.push(setting);
                 known.len() - 1
             })
         };
@@ -146,26 +146,29 @@ pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects
     let MetricName { task, metric } = name;
     let of_axis: BTreeMap<&String, &Vec<Value>> = axes.iter().zip(&values).collect();
     let row = |effect: AxisEffect| {
-        let shown = |own: &LevelEffect| {
-            let names =
-                effect.axes.iter().zip(&own.levels).map(|(axis, level)| of_axis[axis][*level].to_string());
+        let shown = |level_effect: &LevelEffect| {
+            let names = effect
+                .axes
+                .iter()
+                .zip(&level_effect.levels)
+                .map(|(axis, level)| of_axis[axis][*level].to_string());
             names.collect::<Vec<_>>().join(" + ")
         };
         let test = tests.next().flatten();
         AxisRow {
             best: best_levels(&effect, metric)
                 .filter(|_| test.is_none_or(|test| !test.is_noise))
-                .map(|own| own.into_iter().map(shown).collect::<Vec<_>>().join(" or ")),
-            levels: effect.levels.iter().map(|own| (shown(own), own.mean, own.cells)).collect(),
+                .map(|levels| levels.into_iter().map(shown).collect::<Vec<_>>().join(" or ")),
+            levels: effect.levels.iter().map(|level| (shown(level), level.mean, level.cells)).collect(),
             importance: effect.importance,
             axes: effect.axes.clone(),
             test,
         }
     };
     let axes = found.axes.into_iter().map(row).collect();
-    let pair = |own: PairEffect| PairRow {
-        axes: own.axes,
-        importance: own.importance,
+    let pair = |effect: PairEffect| PairRow {
+        axes: effect.axes,
+        importance: effect.importance,
         test: tests.next().flatten(),
     };
     Ok(Effects {
@@ -201,8 +204,8 @@ fn tests_of(
     squares: f64,
     noise: Option<&Noise>,
 ) -> Vec<Option<Test>> {
-    let parts = axes.iter().map(|own| (own.importance, own.freedom));
-    let parts = parts.chain(pairs.iter().map(|own| (own.importance, own.freedom)));
+    let parts = axes.iter().map(|effect| (effect.importance, effect.freedom));
+    let parts = parts.chain(pairs.iter().map(|effect| (effect.importance, effect.freedom)));
     let p: Vec<Option<f64>> =
         parts.map(|(share, freedom)| noise.and_then(|noise| noise.p(share * squares, freedom))).collect();
     let mut adjusted = holm(&p.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
@@ -216,9 +219,9 @@ fn tests_of(
 /// The levels with the best mean; none where all are alike.
 fn best_levels(effect: &AxisEffect, metric: Metric) -> Option<Vec<&LevelEffect>> {
     let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
-    let best = effect.levels.iter().map(|own| sign * own.mean).max_by(f64::total_cmp)?;
+    let best = effect.levels.iter().map(|level| sign * level.mean).max_by(f64::total_cmp)?;
     // Means of the same numbers in another order differ in their last digits.
-    let is_best = |own: &&LevelEffect| best - sign * own.mean <= 1e-12 * best.abs();
+    let is_best = |level: &&LevelEffect| best - sign * level.mean <= 1e-12 * best.abs();
     let found: Vec<&LevelEffect> = effect.levels.iter().filter(is_best).collect();
     (found.len() < effect.levels.len()).then_some(found)
 }

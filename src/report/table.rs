@@ -65,8 +65,8 @@ impl Mark {
 impl Table {
     /// The same with every heading and value as another text.
     pub fn spelled(&self, spell: impl Fn(&str) -> String) -> Self {
-        let column = |own: &Column| Column { title: spell(&own.title), ..own.clone() };
-        let row = |own: &Vec<Cell>| own.iter().map(|cell| Cell::Text(spell(&cell.show()))).collect();
+        let column = |column: &Column| Column { title: spell(&column.title), ..column.clone() };
+        let row = |cells: &Vec<Cell>| cells.iter().map(|cell| Cell::Text(spell(&cell.show()))).collect();
         Self { columns: self.columns.iter().map(column).collect(), rows: self.rows.iter().map(row).collect() }
     }
 }

@@ -72,11 +72,11 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         self.driver_is_lost = false;
         for slot in &self.runner.slots {
             let card = cards.iter().find(|card| Some(&card.id) == slot.card.as_ref());
-            let own: Vec<u32> =
+            let pids: Vec<u32> =
                 self.engines.get(&slot.id).map(|engine| engine.handle.pid()).into_iter().collect();
             // A GPU that the driver has lost has no room; engines that die on it have it quarantined.
             let free = match card {
-                Some(card) => card.room_for(&own),
+                Some(card) => card.room_for(&pids),
                 None if slot.card.is_some() => Bytes(0),
                 None => continue,
             };

@@ -172,8 +172,8 @@ impl Scheduler {
                 }
             }
             Event::Left { slot, job } => {
-                if let Some(Slot { state: State::Busy(own), .. }) = self.slots.get_mut(&slot) {
-                    own.jobs.retain(|other| *other != job);
+                if let Some(Slot { state: State::Busy(pack), .. }) = self.slots.get_mut(&slot) {
+                    pack.jobs.retain(|other| *other != job);
                     self.known.remove(&job);
                 }
             }
@@ -258,8 +258,9 @@ impl Scheduler {
         for job in lost.iter().filter(|job| !back.iter().flatten().any(|other| other == *job)) {
             self.known.remove(job);
         }
-        let own = |pack: Vec<JobId>| pack.into_iter().filter(|job| lost.contains(job)).collect::<Vec<_>>();
-        let packs = back.into_iter().map(own).filter(|jobs| !jobs.is_empty());
+        let lost_jobs =
+            |pack: Vec<JobId>| pack.into_iter().filter(|job| lost.contains(job)).collect::<Vec<_>>();
+        let packs = back.into_iter().map(lost_jobs).filter(|jobs| !jobs.is_empty());
         let packs: Vec<Waiting> = packs.map(|jobs| Waiting { jobs, needs, priority }).collect();
         // What was lost at once waits, so that another pack shows whether it was the slot.
         if quick {

@@ -24,8 +24,8 @@ fn a_slot_that_was_left_alone_is_tried_again_when_it_has_rested() {
     let mut scheduler = Scheduler::new([(SLOT, Bytes(80))]);
     assert_eq!(scheduler.on(queued("a")), [Effect::StartEngine(SLOT)]);
     let lost = || Event::SlotLost { slot: SLOT, back: Vec::new(), quick: true };
-    let told: Vec<Effect> = (0..QUICK_LOSSES_OF_THE_LAST).flat_map(|_| scheduler.on(lost())).collect();
-    assert_eq!(told.last(), Some(&Effect::Quarantine(SLOT)));
+    let effects: Vec<Effect> = (0..QUICK_LOSSES_OF_THE_LAST).flat_map(|_| scheduler.on(lost())).collect();
+    assert_eq!(effects.last(), Some(&Effect::Quarantine(SLOT)));
     assert!(scheduler.is_out_of_slots());
     assert_eq!(scheduler.on(Event::Rested(SLOT)), [Effect::StartEngine(SLOT)]);
     assert_eq!(scheduler.on(Event::Rested(SLOT)), [], "one that works needs no rest");
@@ -264,7 +264,7 @@ impl World {
     }
 
     fn knows(&self, job: &JobId) -> bool {
-        self.queued.contains_key(job) || self.running.values().flatten().any(|own| own == job)
+        self.queued.contains_key(job) || self.running.values().flatten().any(|running| running == job)
     }
 
     fn take(&mut self, effect: Effect) -> Result<(), TestCaseError> {

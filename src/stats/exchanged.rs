@@ -8,11 +8,11 @@ use crate::random::{Purpose, Stream};
 /// the jackknife over documents. None of no documents, of unequal numbers, or where a value is not finite.
 pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64]) -> f64) -> Option<Paired> {
     let width = first.first()?.len();
-    if first.len() != second.len() || first.iter().chain(second).any(|own| own.len() != width) {
+    if first.len() != second.len() || first.iter().chain(second).any(|parts| parts.len() != width) {
         return None;
     }
-    let sums = |own: &[Vec<f64>]| -> Vec<f64> {
-        (0..width).map(|at| own.iter().map(|parts| parts[at]).sum()).collect()
+    let sums = |documents: &[Vec<f64>]| -> Vec<f64> {
+        (0..width).map(|at| documents.iter().map(|parts| parts[at]).sum()).collect()
     };
     let (a, b) = (sums(first), sums(second));
     let difference = value(&b) - value(&a);
@@ -23,18 +23,18 @@ pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64])
     let moved: Vec<Vec<f64>> = first
         .iter()
         .zip(second)
-        .map(|(one, other)| other.iter().zip(one).map(|(b, a)| b - a).collect::<Vec<f64>>())
-        .filter(|own| own.iter().any(|part| *part != 0.0))
+        .map(|(parts, other)| other.iter().zip(parts).map(|(b, a)| b - a).collect::<Vec<f64>>())
+        .filter(|moves| moves.iter().any(|part| *part != 0.0))
         .collect();
     let exchange = |is_moved: &dyn Fn(usize) -> bool| -> f64 {
-        let (mut one, mut other) = (a.clone(), b.clone());
-        for (_, own) in moved.iter().enumerate().filter(|(at, _)| is_moved(*at)) {
-            for (at, part) in own.iter().enumerate() {
-                one[at] += part;
-                other[at] -= part;
+        let (mut first_sums, mut second_sums) = (a.clone(), b.clone());
+        for (_, moves) in moved.iter().enumerate().filter(|(at, _)| is_moved(*at)) {
+            for (at, part) in moves.iter().enumerate() {
+                first_sums[at] += part;
+                second_sums[at] -= part;
             }
         }
-        value(&other) - value(&one)
+        value(&second_sums) - value(&first_sums)
     };
     // Sums in another order differ in their last digits.
     let least = difference.abs() - 1e-12 * (value(&a).abs() + value(&b).abs());
@@ -75,13 +75,13 @@ fn jackknife(
     value: &impl Fn(&[f64]) -> f64,
 ) -> Option<f64> {
     let n = first.len() as f64;
-    let without = |sums: &[f64], own: &[f64]| {
-        value(&sums.iter().zip(own).map(|(sum, part)| sum - part).collect::<Vec<_>>())
+    let without = |sums: &[f64], parts: &[f64]| {
+        value(&sums.iter().zip(parts).map(|(sum, part)| sum - part).collect::<Vec<_>>())
     };
     let left: Vec<f64> =
-        first.iter().zip(second).map(|(one, other)| without(b, other) - without(a, one)).collect();
+        first.iter().zip(second).map(|(parts, other)| without(b, other) - without(a, parts)).collect();
     let mean = left.iter().sum::<f64>() / n;
-    let squares: f64 = left.iter().map(|own| (own - mean).powi(2)).sum();
+    let squares: f64 = left.iter().map(|estimate| (estimate - mean).powi(2)).sum();
     (first.len() > 1 && squares.is_finite()).then(|| ((n - 1.0) / n * squares).sqrt())
 }
 
@@ -104,34 +104,34 @@ mod tests {
         for n in [1u64, 2, 9, 16, 200] {
             let first: Vec<f64> = (0..n).map(|at| stream.uniform(at)).collect();
             let second: Vec<f64> = (0..n).map(|at| stream.uniform(1000 + at) + 0.08).collect();
-            let (flipped, own) = (
+            let (flipped, exchange) = (
                 paired(&first, &second).unwrap(),
                 exchanged(&with_one(&first), &with_one(&second), ratio).unwrap(),
             );
-            assert!((own.difference - flipped.difference).abs() < 1e-12);
+            assert!((exchange.difference - flipped.difference).abs() < 1e-12);
             let same = |a: Option<(f64, f64)>, b: Option<(f64, f64)>| match (a, b) {
                 (Some(a), Some(b)) => (a.0 - b.0).abs() < 1e-9 && (a.1 - b.1).abs() < 1e-9,
                 (a, b) => a == b,
             };
-            assert!(same(own.interval, flipped.interval), "{own:?} is not {flipped:?}");
+            assert!(same(exchange.interval, flipped.interval), "{exchange:?} is not {flipped:?}");
             // Drawn choices are other ones.
             let allowed = if n > 16 { 0.02 } else { 1e-12 };
-            assert!((own.p - flipped.p).abs() <= allowed, "{own:?} is not {flipped:?}");
+            assert!((exchange.p - flipped.p).abs() <= allowed, "{exchange:?} is not {flipped:?}");
         }
     }
 
     #[test]
     fn a_system_against_itself_a_constant_difference_and_nothing_are_defined() {
-        let own = with_one(&[0.5, 0.25, 0.75]);
-        let same = exchanged(&own, &own, ratio).unwrap();
+        let system = with_one(&[0.5, 0.25, 0.75]);
+        let same = exchanged(&system, &system, ratio).unwrap();
         assert_eq!((same.difference, same.p, same.interval), (0.0, 1.0, Some((0.0, 0.0))));
         let (low, high) = (with_one(&[0.5; 100]), with_one(&[0.75; 100]));
         let apart = exchanged(&low, &high, ratio).unwrap();
         assert!(apart.p > 0.0 && apart.p <= 1e-3 && apart.difference == 0.25, "{apart:?}");
         assert_eq!(apart.test, PairedTest::Exchange { exact: false });
-        assert!(exchanged(&[], &[], ratio).is_none() && exchanged(&own, &own[..2], ratio).is_none());
-        let one = exchanged(&own[..1], &low[..1], ratio).unwrap();
-        assert_eq!((one.interval, one.p), (None, 1.0));
+        assert!(exchanged(&[], &[], ratio).is_none() && exchanged(&system, &system[..2], ratio).is_none());
+        let single = exchanged(&system[..1], &low[..1], ratio).unwrap();
+        assert_eq!((single.interval, single.p), (None, 1.0));
     }
 
     #[test]

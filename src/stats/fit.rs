@@ -22,8 +22,8 @@ impl Fit {
         let place: HashMap<(usize, usize), usize> =
             terms.iter().enumerate().filter_map(|(at, term)| Some(((*term)?, at))).collect();
         let columns_of = |cell: &Vec<usize>| -> Vec<usize> {
-            let own = axes.iter().filter_map(|&axis| place.get(&(axis, cell[axis])).copied());
-            std::iter::once(0).chain(own).collect()
+            let places = axes.iter().filter_map(|&axis| place.get(&(axis, cell[axis])).copied());
+            std::iter::once(0).chain(places).collect()
         };
         let mut products = vec![vec![0.0; terms.len()]; terms.len()];
         let mut sums = vec![0.0; terms.len()];
@@ -39,7 +39,8 @@ impl Fit {
             let fitted: f64 = columns_of(cell).into_iter().filter_map(|at| solved[at]).sum();
             (value - fitted).powi(2)
         });
-        let coefficients = terms.iter().zip(&solved).filter_map(|(term, own)| Some(((*term)?, (*own)?)));
+        let coefficients =
+            terms.iter().zip(&solved).filter_map(|(term, coefficient)| Some(((*term)?, (*coefficient)?)));
         Self {
             residual: residual.sum(),
             is_whole: solved.iter().all(Option::is_some),
@@ -63,19 +64,19 @@ fn solve(products: &[Vec<f64>], sums: &[f64]) -> Vec<Option<f64>> {
     // Rows of the upper triangle, each with its place and its right side.
     let mut rows: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for at in 0..size {
-        let mut own = products[at].clone();
+        let mut reduced = products[at].clone();
         let mut right = sums[at];
         for (_, row, side) in &rows {
             let factor = row[at];
             if factor != 0.0 {
-                own.iter_mut().zip(row).skip(at).for_each(|(x, y)| *x -= factor * y);
+                reduced.iter_mut().zip(row).skip(at).for_each(|(x, y)| *x -= factor * y);
                 right -= factor * side;
             }
         }
-        if own[at] > 1e-9 * products[at][at] {
-            let root = own[at].sqrt();
-            own.iter_mut().for_each(|x| *x /= root);
-            rows.push((at, own, right / root));
+        if reduced[at] > 1e-9 * products[at][at] {
+            let root = reduced[at].sqrt();
+            reduced.iter_mut().for_each(|x| *x /= root);
+            rows.push((at, reduced, right / root));
         }
     }
     let mut solved = vec![None; size];
@@ -90,10 +91,10 @@ fn solve(products: &[Vec<f64>], sums: &[f64]) -> Vec<Option<f64>> {
 fn terms_of(levels: &[Vec<usize>], axes: &[usize]) -> Vec<Option<(usize, usize)>> {
     let mut terms = vec![None];
     for &axis in axes {
-        let mut own: Vec<usize> = levels.iter().map(|cell| cell[axis]).collect();
-        own.sort_unstable();
-        own.dedup();
-        terms.extend(own.into_iter().skip(1).map(|level| Some((axis, level))));
+        let mut axis_levels: Vec<usize> = levels.iter().map(|cell| cell[axis]).collect();
+        axis_levels.sort_unstable();
+        axis_levels.dedup();
+        terms.extend(axis_levels.into_iter().skip(1).map(|level| Some((axis, level))));
     }
     terms
 }

@@ -119,8 +119,8 @@ fn level_effects(
 ) -> Vec<LevelEffect> {
     let of = |(level, mean, cells): &(usize, f64, usize)| {
         let first = levels.iter().position(|cell| cell[place] == *level).unwrap_or_default();
-        let own = group.iter().map(|&axis| grid.cells[first].0[axis]).collect();
-        LevelEffect { levels: own, mean: *mean, cells: *cells }
+        let group_levels = group.iter().map(|&axis| grid.cells[first].0[axis]).collect();
+        LevelEffect { levels: group_levels, mean: *mean, cells: *cells }
     };
     let mut found: Vec<LevelEffect> = means.iter().map(of).collect();
     found.sort_by(|a, b| a.levels.cmp(&b.levels));
@@ -152,27 +152,27 @@ fn nothing(values: &[f64]) -> f64 {
 /// Axes by what they vary with. Two are one where one of them says what the other is: they cut the cells alike, or one lies within the
 /// other, as in a zip of two lists of which one repeats a value.
 fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
-    let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(own, _)| own.clone()).collect();
+    let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(cell, _)| cell.clone()).collect();
     let combinations = |axes: &[usize]| {
-        let own: HashSet<Vec<usize>> =
+        let seen: HashSet<Vec<usize>> =
             levels.iter().map(|cell| axes.iter().map(|&axis| cell[axis]).collect()).collect();
-        own.len()
+        seen.len()
     };
     let mut groups: Vec<(Vec<usize>, usize)> =
         (0..grid.axes.len()).map(|axis| (vec![axis], combinations(&[axis]))).collect();
     let mut at = 0;
     while at < groups.len() {
         let says = |(other, count): &(Vec<usize>, usize)| {
-            let (own, own_count) = &groups[at];
+            let (axes, own_count) = &groups[at];
             // What does not vary is beside everything.
             *count > 1
                 && *own_count > 1
-                && combinations(&[own.as_slice(), other].concat()) == *count.max(own_count)
+                && combinations(&[axes.as_slice(), other].concat()) == *count.max(own_count)
         };
         match (at + 1..groups.len()).find(|&other| says(&groups[other])) {
             Some(other) => {
-                let (own, count) = groups.remove(other);
-                groups[at].0.extend(own);
+                let (axes, count) = groups.remove(other);
+                groups[at].0.extend(axes);
                 groups[at].1 = groups[at].1.max(count);
                 // The larger one may say what one before is.
                 at = 0;
@@ -200,10 +200,10 @@ fn combined(grid: &Factorial, groups: &[Vec<usize>]) -> Vec<Vec<usize>> {
 }
 
 fn distinct(levels: &[Vec<usize>], axis: usize) -> usize {
-    let mut own: Vec<usize> = levels.iter().map(|cell| cell[axis]).collect();
-    own.sort_unstable();
-    own.dedup();
-    own.len()
+    let mut axis_levels: Vec<usize> = levels.iter().map(|cell| cell[axis]).collect();
+    axis_levels.sort_unstable();
+    axis_levels.dedup();
+    axis_levels.len()
 }
 
 /// Whether every combination of the varied axes' levels is there once.
@@ -218,10 +218,10 @@ fn is_complete(levels: &[Vec<usize>], varied: &[usize]) -> bool {
 
 /// Mean at each level of an axis, with the number of cells.
 fn marginal(levels: &[Vec<usize>], values: &[f64], axis: usize) -> Vec<(usize, f64, usize)> {
-    let mut own: Vec<(usize, f64)> =
+    let mut pairs: Vec<(usize, f64)> =
         levels.iter().zip(values).map(|(cell, value)| (cell[axis], *value)).collect();
-    own.sort_by_key(|(level, _)| *level);
-    let groups = own.chunk_by(|a, b| a.0 == b.0);
+    pairs.sort_by_key(|(level, _)| *level);
+    let groups = pairs.chunk_by(|a, b| a.0 == b.0);
     groups
         .map(|group| {
             let sum: f64 = group.iter().map(|(_, value)| value).sum();
@@ -248,15 +248,17 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     let own_freedom = |axis: usize| distinct(levels, axis) - 1;
     let main: HashMap<usize, Part> = added
         .iter()
-        .map(|(&axis, own)| (axis, Part { share: share(variance(own)), freedom: own_freedom(axis) }))
+        .map(|(&axis, contributions)| {
+            (axis, Part { share: share(variance(contributions)), freedom: own_freedom(axis) })
+        })
         .collect();
     let mut pairs = Vec::new();
     for (n, &a) in varied.iter().enumerate() {
         for &b in &varied[n + 1..] {
             let mut sums: HashMap<(usize, usize), (f64, usize)> = HashMap::new();
             for (cell, value) in levels.iter().zip(values) {
-                let own = sums.entry((cell[a], cell[b])).or_default();
-                *own = (own.0 + value, own.1 + 1);
+                let sum = sums.entry((cell[a], cell[b])).or_default();
+                *sum = (sum.0 + value, sum.1 + 1);
             }
             let beyond: Vec<f64> = (0..levels.len())
                 .map(|at| {
@@ -293,7 +295,7 @@ fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
             // What the axis adds to each cell, around what it adds on average.
             let added = all.added(levels, axis);
             let average = mean(&added).unwrap_or_default();
-            adjusted.insert(axis, added.iter().map(|own| centre + own - average).collect());
+            adjusted.insert(axis, added.iter().map(|part| centre + part - average).collect());
         }
     }
     Parts { complete: false, main, pairs: Vec::new(), rest: share(all.residual), adjusted }
@@ -311,7 +313,7 @@ mod tests {
     }
 
     fn of(found: &Importance, axis: &str) -> f64 {
-        found.axes.iter().find(|own| own.axes.iter().any(|name| name == axis)).unwrap().importance
+        found.axes.iter().find(|effect| effect.axes.iter().any(|name| name == axis)).unwrap().importance
     }
 
     #[test]
@@ -364,7 +366,8 @@ mod tests {
         let found = importance(&grid(&["optimizer", "rate", "rank"], &cells)).unwrap();
         assert_eq!(found.axes[0].axes, ["optimizer", "rate"]);
         assert!(found.complete && of(&found, "rate") > 0.9 && found.rest < 1e-9, "{found:?}");
-        let levels: Vec<&[usize]> = found.axes[0].levels.iter().map(|own| own.levels.as_slice()).collect();
+        let levels: Vec<&[usize]> =
+            found.axes[0].levels.iter().map(|level| level.levels.as_slice()).collect();
         assert_eq!(levels, [&[0, 0][..], &[0, 1], &[1, 2]]);
         // An axis that never varies is nobody's alias, and blocks without a common level are a grid with holes.
         let found = importance(&grid(&["fixed", "a"], &[(&[0, 0], 0.1), (&[0, 1], 0.2)])).unwrap();
@@ -381,9 +384,9 @@ mod tests {
         // Level 1 of the first axis adds 0.1, and is only there where the second axis costs 1.
         let cells: [(&[usize], f64); 3] = [(&[0, 0], 0.0), (&[0, 1], 1.0), (&[1, 0], 0.1)];
         let found = importance(&grid(&["a", "b"], &cells)).unwrap();
-        let own = found.axes.iter().find(|own| own.axes == ["a"]).unwrap();
-        assert!((own.levels[1].mean - own.levels[0].mean - 0.1).abs() < 1e-12, "{own:?}");
-        assert_eq!((own.levels[0].cells, own.levels[1].cells), (2, 1));
+        let effect = found.axes.iter().find(|effect| effect.axes == ["a"]).unwrap();
+        assert!((effect.levels[1].mean - effect.levels[0].mean - 0.1).abs() < 1e-12, "{effect:?}");
+        assert_eq!((effect.levels[0].cells, effect.levels[1].cells), (2, 1));
     }
 
     #[test]

@@ -102,9 +102,9 @@ fn sign_flip(differences: &[f64]) -> (f64, PairedTest) {
 fn drawn(differences: &[f64], least: f64) -> usize {
     let tables: Vec<[f64; 256]> = differences
         .chunks(8)
-        .map(|own| {
+        .map(|chunk| {
             std::array::from_fn(|signs| {
-                own.iter().enumerate().map(|(n, d)| if signs >> n & 1 == 1 { -d } else { *d }).sum()
+                chunk.iter().enumerate().map(|(n, d)| if signs >> n & 1 == 1 { -d } else { *d }).sum()
             })
         })
         .collect();

@@ -16,8 +16,8 @@ fn numbers(value: &Json) -> Vec<f64> {
 }
 
 #[track_caller]
-fn close(own: f64, wanted: f64, relative: f64) {
-    assert!((own - wanted).abs() <= relative * wanted.abs() + 1e-13, "{own} is not {wanted}");
+fn close(value: f64, wanted: f64, relative: f64) {
+    assert!((value - wanted).abs() <= relative * wanted.abs() + 1e-13, "{value} is not {wanted}");
 }
 
 /// Compares every case of a paired test; p within a relative error, or, where p is drawn, what chance allows.
@@ -64,9 +64,9 @@ fn documents_are_exchanged_as_scipy_exchanges_them() {
         assert_eq!(found.test, PairedTest::Exchange { exact: true });
         close(found.difference, case["difference"].as_f64().unwrap(), 1e-12);
         close(found.p, case["p"].as_f64().unwrap(), 1e-12);
-        let (ends, own) = (numbers(&case["interval"]), found.interval.unwrap());
-        close(own.0, ends[0], 1e-9);
-        close(own.1, ends[1], 1e-9);
+        let (ends, interval) = (numbers(&case["interval"]), found.interval.unwrap());
+        close(interval.0, ends[0], 1e-9);
+        close(interval.1, ends[1], 1e-9);
     }
 }
 
@@ -84,8 +84,8 @@ fn welchs_test_is_that_of_scipy() {
 #[test]
 fn holms_adjustment_is_that_of_statsmodels() {
     for case in cases("holm") {
-        for (own, wanted) in holm(&numbers(&case["p"])).into_iter().zip(numbers(&case["adjusted"])) {
-            close(own, wanted, 1e-12);
+        for (adjusted, wanted) in holm(&numbers(&case["p"])).into_iter().zip(numbers(&case["adjusted"])) {
+            close(adjusted, wanted, 1e-12);
         }
     }
 }
@@ -101,21 +101,21 @@ fn importance_is_the_share_of_the_squares_that_statsmodels_finds() {
         let found = importance(&grid).unwrap();
         assert_eq!(Some(found.complete), case["complete"].as_bool());
         for (axis, share) in case["importance"].as_object().unwrap() {
-            let own = found.axes.iter().find(|own| own.axes == [axis.as_str()]).unwrap();
-            close(own.importance, share.as_f64().unwrap(), 1e-9);
+            let effect = found.axes.iter().find(|effect| effect.axes == [axis.as_str()]).unwrap();
+            close(effect.importance, share.as_f64().unwrap(), 1e-9);
         }
         for (axis, added) in case["added"].as_object().into_iter().flatten() {
-            let own = found.axes.iter().find(|own| own.axes == [axis.as_str()]).unwrap();
-            assert_eq!(own.levels.len(), added.as_array().unwrap().len());
-            for (level, wanted) in own.levels.iter().zip(numbers(added)) {
-                close(level.mean - own.levels[0].mean, wanted, 1e-9);
+            let effect = found.axes.iter().find(|effect| effect.axes == [axis.as_str()]).unwrap();
+            assert_eq!(effect.levels.len(), added.as_array().unwrap().len());
+            for (level, wanted) in effect.levels.iter().zip(numbers(added)) {
+                close(level.mean - effect.levels[0].mean, wanted, 1e-9);
             }
         }
         for (pair, share) in case["pairs"].as_object().into_iter().flatten() {
-            let own = found.pairs.iter().find(|PairEffect { axes: (a, b), .. }| {
+            let effect = found.pairs.iter().find(|PairEffect { axes: (a, b), .. }| {
                 format!("{a}:{b}") == *pair || format!("{b}:{a}") == *pair
             });
-            close(own.unwrap().importance, share.as_f64().unwrap(), 1e-9);
+            close(effect.unwrap().importance, share.as_f64().unwrap(), 1e-9);
         }
     }
 }

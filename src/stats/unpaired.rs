@@ -20,8 +20,12 @@ pub fn welch(first: &[f64], second: &[f64]) -> Option<Unpaired> {
     if first.iter().chain(second).any(|value| !value.is_finite()) {
         return None;
     }
-    let part = |own: &[f64]| {
-        Some((mean(own)?, sample_deviation(own)?.powi(2) / own.len() as f64, own.len() as f64 - 1.0))
+    let part = |sample: &[f64]| {
+        Some((
+            mean(sample)?,
+            sample_deviation(sample)?.powi(2) / sample.len() as f64,
+            sample.len() as f64 - 1.0,
+        ))
     };
     let ((a, va, fa), (b, vb, fb)) = (part(first)?, part(second)?);
     let (difference, variance) = (b - a, va + vb);

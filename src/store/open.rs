@@ -151,7 +151,7 @@ impl Store {
 pub fn require_room(path: &Path, needed: Bytes) -> Result<(), StoreError> {
     let free = nix::sys::statvfs::statvfs(&folder_of(path));
     // Where nobody can say, the writing itself will.
-    let Ok(free) = free.map(|own| own.blocks_available().saturating_mul(own.fragment_size())) else {
+    let Ok(free) = free.map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size())) else {
         return Ok(());
     };
     let (path, free) = (path.to_owned(), Bytes(free));
@@ -174,8 +174,8 @@ fn there(path: &Path) -> Result<(), StoreError> {
 
 /// One connection that is never given up: a new one might find another file in the place of this one.
 fn one() -> SqlitePoolOptions {
-    let one = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-    one.max_lifetime(None).idle_timeout(None)
+    let options = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+    options.max_lifetime(None).idle_timeout(None)
 }
 
 /// The name of the file for SQLite, which takes a name that begins with `file:` or `:` for something else.

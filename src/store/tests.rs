@@ -6,7 +6,8 @@ use crate::job::{Digest, JobId};
 /// A database as version 4 of the schema left it, with a sweep of two jobs and a base model.
 async fn database_of_version_4(path: &std::path::Path) {
     let all = sqlx::migrate!();
-    let migrations: Vec<_> = all.migrations.iter().filter(|own| own.version <= 4).cloned().collect();
+    let migrations: Vec<_> =
+        all.migrations.iter().filter(|migration| migration.version <= 4).cloned().collect();
     let old = sqlx::migrate::Migrator { migrations: migrations.into(), ..sqlx::migrate::Migrator::DEFAULT };
     let options =
         sqlx::sqlite::SqliteConnectOptions::new().filename(path).create_if_missing(true).foreign_keys(false);
@@ -106,8 +107,8 @@ async fn a_database_of_before_is_brought_up_to_date_with_all_that_it_holds() {
     assert_eq!(values[&JobId::from_store("a".into())], ByDocument::from([(0, 1.0), (1, 0.0)]));
     let id = JobId::from_store("b".into());
     assert_eq!(store.document_values(&board, &id).await.unwrap()[0].value, 1.0);
-    let [one, other] = store.values_of_both(&id, &JobId::from_store("a".into())).await.unwrap();
-    assert_eq!((one[0].value, other[0].value), (1.0, 0.5));
+    let [first, other] = store.values_of_both(&id, &JobId::from_store("a".into())).await.unwrap();
+    assert_eq!((first[0].value, other[0].value), (1.0, 0.5));
     store.close().await;
     for (view, rows) in
         [("runs", 3), ("scores", 3), ("curves", 3), ("documents", 6), ("attempts", 3), ("samples", 0)]

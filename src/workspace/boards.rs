@@ -87,8 +87,8 @@ pub async fn tested_rows(
 /// The first cells by the ranking metric: whatever the order, ties with the best are among them.
 pub fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
-    let own = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
-    rank_cells(board, &by_rank, own).into_iter().take(NEAR).collect()
+    let job_cells = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
+    rank_cells(board, &by_rank, job_cells).into_iter().take(NEAR).collect()
 }
 
 /// What a report says of a sweep's board. Error: none of its jobs is done.

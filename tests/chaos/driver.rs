@@ -157,8 +157,8 @@ impl<'a> Driver<'a> {
     fn standing(&self) -> String {
         let attempts = "SELECT job_id || ' ' || device || ' ' || owner || ' ' || COALESCE(outcome, 'open') || ' ' || COALESCE(reason, '')
                         FROM attempts ORDER BY started_ms DESC LIMIT 8";
-        let told = self.orchestrator.as_ref().map(Background::told).unwrap_or_default();
-        format!("{}\nengines {:?}\n{told}", self.lab.ask::<String>(attempts).join("\n"), self.engines())
+        let messages = self.orchestrator.as_ref().map(Background::told).unwrap_or_default();
+        format!("{}\nengines {:?}\n{messages}", self.lab.ask::<String>(attempts).join("\n"), self.engines())
     }
 
     /// All the progress that there is.

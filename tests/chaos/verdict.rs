@@ -58,8 +58,8 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
         "SELECT subject || step || loss || learning_rate || tokens FROM curve_points ORDER BY subject, step",
         "SELECT subject || steps || tokens || first_loss || last_loss || last_losses FROM trainings ORDER BY subject",
     ] {
-        let (own, others) = (lab.ask::<String>(query), calm.ask::<String>(query));
-        assert!(!own.is_empty() && own == others, "not the same as undisturbed: {query}");
+        let (rows, others) = (lab.ask::<String>(query), calm.ask::<String>(query));
+        assert!(!rows.is_empty() && rows == others, "not the same as undisturbed: {query}");
     }
     // What an engine had half written when it was killed.
     crate::lab::succeeded(&lab.0.run(&["gc"]));

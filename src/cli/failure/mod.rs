@@ -136,7 +136,7 @@ impl Detail {
             None => Report::new(diagnostic),
         };
         let mut text = String::new();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|own| !own.is_empty());
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let handler = match !plain && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             true => GraphicalReportHandler::new()
                 .with_width(terminal_width().map_or(100, |width| usize::from(width.max(40)))),

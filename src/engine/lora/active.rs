@@ -65,12 +65,12 @@ impl<'a> Active<'a> {
         let mut rows = Vec::new();
         let (all, mut next) = (x.size()[0], 0);
         for part in &self.parts {
-            let own = part.rows(all);
-            if own.start > next {
-                rows.push(linear.forward(&x.narrow(0, next, own.start - next)));
+            let range = part.rows(all);
+            if range.start > next {
+                rows.push(linear.forward(&x.narrow(0, next, range.start - next)));
             }
-            rows.push(part.forward(name, &x.narrow(0, own.start, own.end - own.start), linear));
-            next = own.end;
+            rows.push(part.forward(name, &x.narrow(0, range.start, range.end - range.start), linear));
+            next = range.end;
         }
         if next < all || rows.is_empty() {
             rows.push(linear.forward(&x.narrow(0, next, all - next)));
@@ -136,6 +136,6 @@ pub(super) fn adapted_norms(pair: &Pair, weight: &Tensor) -> Tensor {
     let (weight, a, b) = (weight.to_kind(kind), pair.a.detach().to_kind(kind), pair.b.detach().to_kind(kind));
     let rows = |x: &Tensor| x.sum_dim_intlist([1i64].as_slice(), false, None::<Kind>);
     let cross = rows(&(weight.matmul(&a.tr()) * &b)) * (2.0 * pair.scaling);
-    let own = rows(&(b.matmul(&a.matmul(&a.tr())) * &b)) * (pair.scaling * pair.scaling);
-    (rows(&weight.square()) + cross + own).sqrt()
+    let update = rows(&(b.matmul(&a.matmul(&a.tr())) * &b)) * (pair.scaling * pair.scaling);
+    (rows(&weight.square()) + cross + update).sqrt()
 }

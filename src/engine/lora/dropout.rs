@@ -43,9 +43,9 @@ impl Masks {
 
     /// The mask of the input of layer number `layer`.
     pub(crate) fn of_layer(&self, layer: usize) -> Mask {
-        let run = |own: &Positions| {
-            let key = own.stream.part(layer as u64).key();
-            MaskRun { key, position: own.first, count: own.count }
+        let run = |positions: &Positions| {
+            let key = positions.stream.part(layer as u64).key();
+            MaskRun { key, position: positions.first, count: positions.count }
         };
         Mask { p: self.p, runs: self.positions.iter().map(run).collect() }
     }
@@ -56,10 +56,10 @@ impl Masks {
         // An element is dropped when its top 32 bits fall below p.
         let threshold = (self.p * (1u64 << 32) as f64) as u64;
         let mut values = Vec::new();
-        for own in &self.positions {
-            let stream = own.stream.part(layer as u64);
-            let first = own.first * width as u64;
-            let elements = first..first + own.count as u64 * width as u64;
+        for positions in &self.positions {
+            let stream = positions.stream.part(layer as u64);
+            let first = positions.first * width as u64;
+            let elements = first..first + positions.count as u64 * width as u64;
             let factor = |element| if stream.bits(element) >> 32 < threshold { 0.0 } else { keep };
             values.extend(elements.map(factor));
         }

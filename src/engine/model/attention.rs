@@ -55,13 +55,13 @@ const BY_HAND: usize = 1 << 20;
 /// log-probabilities; and in bf16 it gives a token another number where other runs lie beside its own.
 pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
     let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
-    let one = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
-    let (query, key, value) = (one(query), one(key), one(value));
+    let batch = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
+    let (query, key, value) = (batch(query), batch(key), batch(value));
     let kind = query.kind();
     let precise = kind != Kind::Double && mask.numel() <= BY_HAND;
     let attended = if rules.cap.is_some() || precise {
-        let own = if precise { Kind::Double } else { query.kind() };
-        let [query, key, value, mask] = [&query, &key, &value, mask].map(|x| x.to_kind(own));
+        let precision = if precise { Kind::Double } else { query.kind() };
+        let [query, key, value, mask] = [&query, &key, &value, mask].map(|x| x.to_kind(precision));
         by_hand(&query, &key, &value, Some(&mask), rules).to_kind(kind)
     } else {
         let grouped = key.size()[1] != heads;

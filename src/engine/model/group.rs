@@ -38,10 +38,10 @@ impl Group {
         let frozen = Frozen::new(Some(&all), &[], bias.as_ref())?;
         let mut row = 0;
         for (_, linear) in &mut layers {
-            let own = all.narrow(0, row, linear.out());
+            let rows = all.narrow(0, row, linear.out());
             row += linear.out();
             let bias = linear.bias.take();
-            *linear = Linear::new(Matrix::Dense(own), bias)?;
+            *linear = Linear::new(Matrix::Dense(rows), bias)?;
         }
         Ok(Self { layers, frozen: Some(frozen) })
     }
@@ -81,16 +81,16 @@ impl Group {
     }
 
     pub(super) fn layer(&self, name: LayerName) -> Option<&Linear> {
-        self.layers.iter().find(|(own, _)| *own == name).map(|(_, linear)| linear)
+        self.layers.iter().find(|(known, _)| *known == name).map(|(_, linear)| linear)
     }
 }
 
 /// One bias under another, zeros where a layer has none; none where no layer has one.
 fn joined_bias(layers: &[(LayerName, Linear)]) -> Option<Tensor> {
     let like = layers.iter().find_map(|(_, linear)| linear.bias.as_ref())?;
-    let own = |(_, linear): &(LayerName, Linear)| match &linear.bias {
+    let bias = |(_, linear): &(LayerName, Linear)| match &linear.bias {
         Some(bias) => bias.shallow_clone(),
         None => Tensor::zeros([linear.out()], (like.kind(), like.device())),
     };
-    Some(Tensor::cat(&layers.iter().map(own).collect::<Vec<_>>(), 0))
+    Some(Tensor::cat(&layers.iter().map(bias).collect::<Vec<_>>(), 0))
 }

@@ -229,13 +229,13 @@ impl FourBitMatrix {
 
     fn stored(stored: StoredFourBit, kind: Kind, device: Device) -> Self {
         let size = [stored.shape[0] as i64, stored.shape[1] as i64];
-        let own = Self::new(&stored.data, stored.nested.as_ref(), stored.code, size, kind, device);
+        let matrix = Self::new(&stored.data, stored.nested.as_ref(), stored.code, size, kind, device);
         let rounded = match stored.dtype {
             StoredDType::F32 => Kind::Float,
             StoredDType::F16 => Kind::Half,
             StoredDType::Bf16 => Kind::BFloat16,
         };
-        Self { stored: Some(rounded), ..own }
+        Self { stored: Some(rounded), ..matrix }
     }
 
     fn new(

@@ -136,8 +136,8 @@ impl Model {
     /// Whether a tensor is this model's head, to the bit.
     pub(crate) fn has_head(&self, head: &Tensor) -> bool {
         self.linear(LayerName::Head).is_some_and(|linear| {
-            let own = linear.weight.dense();
-            own.size() == head.size() && own.equal(head)
+            let weight = linear.weight.dense();
+            weight.size() == head.size() && weight.equal(head)
         })
     }
 }

@@ -81,10 +81,10 @@ impl Branch {
         let (run, place) = (Tensor::from_slice(&run), Tensor::from_slice(&place));
         let earlier = Tensor::arange(known, (Kind::Int64, Device::Cpu));
         let key_place = Tensor::cat(&[&earlier, &place], 0);
-        let own = run.unsqueeze(1).eq_tensor(&run.unsqueeze(0));
+        let same_run = run.unsqueeze(1).eq_tensor(&run.unsqueeze(0));
         let before = Tensor::ones([tokens, known], (Kind::Bool, Device::Cpu));
         let distance = place.unsqueeze(1) - key_place.unsqueeze(0);
-        let mut mask = Tensor::cat(&[before, own], 1).logical_and(&distance.ge(0));
+        let mut mask = Tensor::cat(&[before, same_run], 1).logical_and(&distance.ge(0));
         if let Some(window) = window {
             mask = mask.logical_and(&distance.lt(window));
         }
@@ -121,8 +121,8 @@ impl Attend for Tree {
         let (mut start, mut grown) = (0, 0);
         for (branch, masks) in self.branches.iter().zip(&mut self.masks) {
             let tokens = branch.tokens();
-            let own = |x: &Tensor| x.narrow(0, start, tokens);
-            let (own_key, own_value) = (own(key), own(value));
+            let part = |x: &Tensor| x.narrow(0, start, tokens);
+            let (own_key, own_value) = (part(key), part(value));
             let earlier = branch.after.as_ref().map(|kept| &kept.layers[layer]);
             let (keys, values) = match earlier {
                 Some((k, v)) => (Tensor::cat(&[k, &own_key], 0), Tensor::cat(&[v, &own_value], 0)),
@@ -130,13 +130,13 @@ impl Attend for Tree {
             };
             let mask = masks[usize::from(rules.window.is_some())]
                 .get_or_insert_with(|| branch.mask(rules.window, query));
-            parts.push(masked(&own(query), &keys, &values, mask, rules));
+            parts.push(masked(&part(query), &keys, &values, mask, rules));
             let mut at = 0;
             for (&length, keep) in branch.lengths.iter().zip(&branch.keep) {
                 if *keep {
-                    let run = |whole: &Tensor, own: &Tensor| {
-                        let own = own.narrow(0, at, length);
-                        Tensor::cat(&[whole.narrow(0, 0, branch.known()), own], 0)
+                    let run = |whole: &Tensor, tail: &Tensor| {
+                        let tail = tail.narrow(0, at, length);
+                        Tensor::cat(&[whole.narrow(0, 0, branch.known()), tail], 0)
                     };
                     self.growing[grown].push((run(&keys, &own_key), run(&values, &own_value)));
                     grown += 1;

@@ -28,8 +28,8 @@ fn pefts_adapter_folders_load_and_give_its_logits() {
         for file in ["merged_expected.safetensors", "adapter_expected.safetensors"] {
             let Ok(expected) = SafetensorsFile::open(&folder.join(file)) else { continue };
             let input = expected.read_integers("input_ids").unwrap();
-            let own = logits(&model, Some(&adapter), &input);
-            let difference = largest_difference(&own, &read(&expected, "logits"));
+            let logits = logits(&model, Some(&adapter), &input);
+            let difference = largest_difference(&logits, &read(&expected, "logits"));
             eprintln!("{}, {file}: {difference:.1e}", name_of(&folder));
             assert!(difference <= 1e-4, "{}, {file}: {difference}", name_of(&folder));
         }
@@ -75,10 +75,14 @@ fn an_adapter_that_is_written_in_pefts_form_is_the_same_when_it_is_read() {
             write_adapter(&path, &adapter, &model, &lora, "base").unwrap();
             let read =
                 read_adapter(&path, &model).unwrap_or_else(|error| panic!("{}: {error}", name_of(&folder)));
-            let (own, other) = (logits(&model, Some(&adapter), &input), logits(&model, Some(&read), &input));
-            let difference = largest_difference(&own, &other);
+            let (adapted_logits, other) =
+                (logits(&model, Some(&adapter), &input), logits(&model, Some(&read), &input));
+            let difference = largest_difference(&adapted_logits, &other);
             assert!(difference < 1e-4, "{} {variant:?} {scaling:?}: {difference}", name_of(&folder));
-            assert!(largest_difference(&own, &logits(&model, None, &input)) > 1e-2, "it changes nothing");
+            assert!(
+                largest_difference(&adapted_logits, &logits(&model, None, &input)) > 1e-2,
+                "it changes nothing"
+            );
         }
     }
 }
@@ -103,10 +107,11 @@ fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
                 let merged = super::model(&out, Kind::Float);
                 std::fs::remove_dir_all(&out).unwrap();
                 assert!(!merged.config.tied_head, "a head with an adapter is untied");
-                let (own, other) = (logits(&model, Some(&adapter), &input), logits(&merged, None, &input));
-                let difference = largest_difference(&own, &other);
+                let (adapted_logits, other) =
+                    (logits(&model, Some(&adapter), &input), logits(&merged, None, &input));
+                let difference = largest_difference(&adapted_logits, &other);
                 // Weights of a GGUF file are rounded to bf16 once more.
-                let bound = if gguf { 0.05 * own.abs().max().double_value(&[]) } else { 1e-4 };
+                let bound = if gguf { 0.05 * adapted_logits.abs().max().double_value(&[]) } else { 1e-4 };
                 assert!(difference < bound, "{} {variant:?}: {difference}", name_of(&folder));
             }
         }
@@ -126,7 +131,7 @@ fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
         let model = model_in(&base, Storage { quantize, ..Storage::DENSE }, Kind::Float);
         let lora = every_layer(Variant::Lora, Scaling::Standard);
         let adapter = trained(&model, &lora);
-        let own = logits(&model, Some(&adapter), &input);
+        let adapted_logits = logits(&model, Some(&adapter), &input);
         let mut differences = Vec::new();
         for merge_base in [MergeBase::Dequantised(quantize), MergeBase::Stored] {
             let order = MergeOrder {
@@ -137,7 +142,7 @@ fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
             merge(&Checkpoint::open(&base).unwrap(), &model, &adapter, &order).unwrap();
             let merged = super::model(&order.out, Kind::Float);
             std::fs::remove_dir_all(&order.out).unwrap();
-            differences.push(largest_difference(&own, &logits(&merged, None, &input)));
+            differences.push(largest_difference(&adapted_logits, &logits(&merged, None, &input)));
         }
         assert!(differences[0] < 1e-4 && differences[1] > 1e-2, "{}: {differences:?}", name_of(&folder));
     }

@@ -37,8 +37,8 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
                 }
                 let matrix = FourBitMatrix::quantise(&weight, code, double).unwrap();
                 let (_, packed) = file.read_bytes(&named("packed")).unwrap();
-                let own = Vec::<u8>::try_from(matrix.packed()).unwrap();
-                assert!(own == packed, "{}: {source} {form}: codes differ", path.display());
+                let codes = Vec::<u8>::try_from(matrix.packed()).unwrap();
+                assert!(codes == packed, "{}: {source} {form}: codes differ", path.display());
                 let expected = file.read(&named("dequantized")).unwrap();
                 let expected = from_stored(&expected, kind, device());
                 assert!(
@@ -56,8 +56,8 @@ fn the_codebooks_are_bitsandbytes_own() {
     let Some(path) = reference("quant4.safetensors") else { return };
     let file = open(&path);
     for (name, code) in [("codebook.nf4", Code::Nf4), ("codebook.fp4", Code::Fp4)] {
-        let own = Tensor::from_slice(code.values());
-        assert!(read(&file, name).view([-1]).equal(&own), "{name}");
+        let values = Tensor::from_slice(code.values());
+        assert!(read(&file, name).view([-1]).equal(&values), "{name}");
     }
     let dynamic = Tensor::from_slice(&floor::quant::dynamic_code());
     assert!(read(&file, "f32.nf4.dq.nested_code").equal(&dynamic));
@@ -83,10 +83,10 @@ fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
                 Tensor::run_backward(&[logits.square().sum(Kind::Double)], &adapter.leaves(), false, false);
             (logits.detach(), Tensor::cat(&gradients.iter().map(|g| g.view([-1])).collect::<Vec<_>>(), 0))
         };
-        let (own, other) = (run(&each), run(&kept));
-        assert!(largest_difference(&own.0, &other.0) < 1e-10, "{}", name_of(&folder));
-        let scale = other.1.abs().max().double_value(&[]);
-        assert!(largest_difference(&own.1, &other.1) < 1e-10 * scale.max(1.0), "{}", name_of(&folder));
+        let (of_each, of_kept) = (run(&each), run(&kept));
+        assert!(largest_difference(&of_each.0, &of_kept.0) < 1e-10, "{}", name_of(&folder));
+        let scale = of_kept.1.abs().max().double_value(&[]);
+        assert!(largest_difference(&of_each.1, &of_kept.1) < 1e-10 * scale.max(1.0), "{}", name_of(&folder));
     }
 }
 

@@ -11,9 +11,9 @@ fn logits_of_gguf_files_equal_transformers() {
     for folder in known.into_iter().chain(outside("LORAGRID_TEST_GGUF", "")) {
         let expected = open(&folder.join("gguf_expected.safetensors"));
         let input = expected.read_integers("input_ids").unwrap();
-        let own = logits(&model(&folder.join("model.gguf"), Kind::Float), None, &input);
+        let logits = logits(&model(&folder.join("model.gguf"), Kind::Float), None, &input);
         let expected = read(&expected, "logits");
-        let difference = largest_difference(&own, &expected);
+        let difference = largest_difference(&logits, &expected);
         // Real models have logits of some hundreds, whose last bits are worth more.
         let largest = expected.abs().max().double_value(&[]);
         eprintln!("{}: {difference:.1e} of {largest:.0}", name_of(&folder));

@@ -82,9 +82,9 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
         let all: usize = requests.iter().map(|request| request.input.len()).sum();
         eprintln!("{task}: {tokens} tokens computed of {all}");
         let mut worst: f64 = 0.0;
-        for (own, theirs) in scores.iter().zip(&expected) {
-            worst = worst.max((own.log_likelihood - theirs.log_likelihood).abs());
-            assert_eq!(own.is_greedy, theirs.is_greedy, "{task}");
+        for (score, theirs) in scores.iter().zip(&expected) {
+            worst = worst.max((score.log_likelihood - theirs.log_likelihood).abs());
+            assert_eq!(score.is_greedy, theirs.is_greedy, "{task}");
         }
         assert!(worst <= 1e-3, "{task}: {worst}");
     }
@@ -139,8 +139,8 @@ fn adapters_in_one_walk_answer_as_each_does_alone() {
                     pulse,
                 )
             });
-            for (own, other) in together[member].iter().zip(&alone) {
-                let difference = own.expect("it is answered").log_likelihood - other.log_likelihood;
+            for (score, other) in together[member].iter().zip(&alone) {
+                let difference = score.expect("it is answered").log_likelihood - other.log_likelihood;
                 assert!(difference.abs() < 1e-10, "member {member}: {difference}");
             }
         }
@@ -160,8 +160,8 @@ fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
         let requests: Vec<EncodedRequest> = (0..60u32)
             .map(|n| {
                 let shared = (3..3 + n % 23).collect::<Vec<u32>>();
-                let own = [n % 3, n % 7 + 2, 5, n % 2];
-                let input = [&[1], shared.as_slice(), &own[..(n % 5) as usize]].concat();
+                let tail = [n % 3, n % 7 + 2, 5, n % 2];
+                let input = [&[1], shared.as_slice(), &tail[..(n % 5) as usize]].concat();
                 let targets = (0..1 + (n % 4) as usize % input.len()).map(|t| t as u32 + n % 11).collect();
                 EncodedRequest { input, targets, cut: 0 }
             })
@@ -170,10 +170,10 @@ fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
         for budget in [1, 17, 1024] {
             let (fast, tokens) = walked(&model, &requests, budget);
             assert!(tokens < all / 4, "{tokens} of {all}");
-            for (own, other) in fast.iter().zip(&slow) {
-                let difference = (own.log_likelihood - other.log_likelihood).abs();
+            for (score, other) in fast.iter().zip(&slow) {
+                let difference = (score.log_likelihood - other.log_likelihood).abs();
                 assert!(difference < 1e-10, "{}: {difference}", name_of(&folder));
-                assert_eq!(own.is_greedy, other.is_greedy, "{}", name_of(&folder));
+                assert_eq!(score.is_greedy, other.is_greedy, "{}", name_of(&folder));
             }
         }
     }
@@ -204,9 +204,9 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
     let (slow, _) = exact(&model, &requests);
     let (fast, _) = walked(&model, &requests, 1024);
     let mut worst: f64 = 0.0;
-    for (own, other) in fast.iter().zip(&slow) {
-        worst = worst.max((own.log_likelihood - other.log_likelihood).abs());
-        assert_eq!(own.is_greedy, other.is_greedy);
+    for (score, other) in fast.iter().zip(&slow) {
+        worst = worst.max((score.log_likelihood - other.log_likelihood).abs());
+        assert_eq!(score.is_greedy, other.is_greedy);
     }
     let mut start = 0;
     for end in ends {
@@ -281,8 +281,8 @@ fn the_real_models_scores_equal_lm_evals() {
     let mut metrics = Vec::new();
     let tasks: Vec<TaskOrder> = expected
         .iter()
-        .map(|(name, own)| {
-            let subset = Subset::First(own["docs"].as_array().unwrap().len() as u64);
+        .map(|(name, reference)| {
+            let subset = Subset::First(reference["docs"].as_array().unwrap().len() as u64);
             let task = catalogue.find(name).unwrap();
             let documents = build_documents(&task, &subset).unwrap();
             let path = scratch.path().join(format!("{name}.documents"));
@@ -300,22 +300,22 @@ fn the_real_models_scores_equal_lm_evals() {
         softmax: Softmax::Fp32,
     };
     let mut scores = vec![BTreeMap::new(); order.tasks.len()];
-    score_tasks(&model, &tokenizer, &[None], &order, |told| {
-        if let ScoringEvent::Document(_, score) = told {
+    score_tasks(&model, &tokenizer, &[None], &order, |event| {
+        if let ScoringEvent::Document(_, score) = event {
             scores[score.task].insert(score.document, score.metrics[0].clone());
         }
         Ok(())
     })
     .unwrap();
-    for ((metric, scores), (name, own)) in metrics.iter().zip(&scores).zip(expected) {
-        for document in own["docs"].as_array().unwrap() {
+    for ((metric, scores), (name, reference)) in metrics.iter().zip(&scores).zip(expected) {
+        for document in reference["docs"].as_array().unwrap() {
             let id = document["doc_id"].as_u64().unwrap() as usize;
             let (score, theirs) = (scores[&id].part(0), document["score"].as_f64().unwrap());
             assert!((score - theirs).abs() < 1e-4, "{name}, document {id}: {score} against {theirs}");
         }
         let values: Vec<DocumentValue> = scores.values().cloned().collect();
         let value = aggregate(*metric, &values).value;
-        let theirs = own["value"].as_f64().unwrap();
+        let theirs = reference["value"].as_f64().unwrap();
         assert!((value - theirs).abs() < 1e-5, "{name}: {value} against {theirs}");
     }
 }

@@ -32,8 +32,8 @@ fn logits_equal_transformers_in_single_precision() {
     for folder in folders_with("expected.safetensors", KNOWN) {
         let expected = open(&folder.join("expected.safetensors"));
         let input = expected.read_integers("input_ids").unwrap();
-        let own = logits(&model(&folder, Kind::Float), None, &input);
-        let difference = largest_difference(&own, &read(&expected, "logits"));
+        let logits = logits(&model(&folder, Kind::Float), None, &input);
+        let difference = largest_difference(&logits, &read(&expected, "logits"));
         eprintln!("{}: {difference:.1e}", name_of(&folder));
         assert!(difference <= 1e-4, "{}: {difference}", name_of(&folder));
     }
@@ -48,11 +48,11 @@ fn logits_in_bf16_stay_as_close_as_transformers_own() {
         }
         let input = expected.read_integers("input_ids").unwrap();
         let exact = read(&expected, "logits");
-        let own = (logits(&model(&folder, Kind::BFloat16), None, &input) - &exact).abs();
+        let error = (logits(&model(&folder, Kind::BFloat16), None, &input) - &exact).abs();
         let theirs = (read(&expected, "logits_bf16") - &exact).abs();
         let most = |x: &Tensor| x.max().double_value(&[]);
         let mean = |x: &Tensor| x.mean(Kind::Float).double_value(&[]);
-        let ratios = (most(&own) / most(&theirs), mean(&own) / mean(&theirs));
+        let ratios = (most(&error) / most(&theirs), mean(&error) / mean(&theirs));
         eprintln!("{}: largest {:.2}, mean {:.2} of transformers' own", name_of(&folder), ratios.0, ratios.1);
         assert!(ratios.0 <= 1.5 && ratios.1 <= 1.5, "{}: {ratios:?}", name_of(&folder));
     }
@@ -97,12 +97,12 @@ fn every_family_has_a_folder_of_the_projects_own() {
     let all =
         [Llama, Mistral, Phi, Phi3, Falcon, GptNeox, Qwen2, Qwen3, Gemma, Gemma2, Gemma3Text, Olmo2, Smollm3];
     let folders = folders_with("expected.safetensors", &[]);
-    let own: Vec<Family> = folders
+    let families: Vec<Family> = folders
         .iter()
         .filter(|folder| folder.starts_with(super::own()))
         .map(|folder| Checkpoint::open(folder).unwrap().config().family)
         .collect();
     for family in all {
-        assert!(own.contains(&family), "{family:?}");
+        assert!(families.contains(&family), "{family:?}");
     }
 }

@@ -160,8 +160,8 @@ impl Trajectory {
         };
         let mut losses = Vec::new();
         let mut members = [Member::new(model, adapter, run)];
-        train(model, &mut members, token_budget, &mut |_, told| {
-            if let TrainingEvent::Step(report) = told {
+        train(model, &mut members, token_budget, &mut |_, event| {
+            if let TrainingEvent::Step(report) = event {
                 losses.push(report.loss);
             }
             Ok(())
@@ -188,9 +188,9 @@ fn trajectories_equal_pefts_losses_and_weights() {
         let (losses, adapter) = trajectory.run(&model, 1);
         let expected = to_f32(&read(&trajectory.file, "losses")).unwrap();
         assert_eq!(losses.len(), expected.len());
-        for (step, (own, theirs)) in losses.iter().zip(&expected).enumerate() {
-            let difference = (own - f64::from(*theirs)).abs();
-            assert!(difference <= tolerance, "{name}, step {step}: {own} against {theirs}");
+        for (step, (loss, theirs)) in losses.iter().zip(&expected).enumerate() {
+            let difference = (loss - f64::from(*theirs)).abs();
+            assert!(difference <= tolerance, "{name}, step {step}: {loss} against {theirs}");
         }
         let mut worst: f64 = 0.0;
         for (matrix_name, matrix) in trajectory.matrices(&model, &adapter) {
@@ -236,10 +236,10 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
         let slope = (loss_at(&(&start.flat + &direction * step)).0
             - loss_at(&(&start.flat - &direction * step)).0)
             / (2.0 * step);
-        let own = (gradient * &direction).sum(Kind::Double).double_value(&[]);
+        let derivative = (gradient * &direction).sum(Kind::Double).double_value(&[]);
         assert!(
-            (own - slope).abs() <= 1e-6 * slope.abs().max(1.0),
-            "{}: {own} {slope}",
+            (derivative - slope).abs() <= 1e-6 * slope.abs().max(1.0),
+            "{}: {derivative} {slope}",
             name_of(&trajectory.folder)
         );
     }
@@ -351,8 +351,8 @@ fn run_pack(
         members.push(Member::new(model, adapter, run));
     }
     let mut ended: Vec<Option<Tensor>> = jobs.iter().map(|_| None).collect();
-    train(model, &mut members, token_budget, &mut |number, told| {
-        if let TrainingEvent::Trained(adapter, ..) = told {
+    train(model, &mut members, token_budget, &mut |number, event| {
+        if let TrainingEvent::Trained(adapter, ..) = event {
             ended[number] = Some(adapter.flat.copy());
         }
         Ok(())

@@ -134,8 +134,8 @@ impl Walk<'_> {
                 continue;
             }
             let after = kept.next();
-            let own = self.trie.nodes[node].children.iter();
-            children.extend(own.map(|&node| Waiting { member, node, after: after.clone() }));
+            let nodes = self.trie.nodes[node].children.iter();
+            children.extend(nodes.map(|&node| Waiting { member, node, after: after.clone() }));
         }
         // The same node of all members comes up together.
         children.sort_by_key(|waiting| (waiting.node, waiting.member));
@@ -189,27 +189,28 @@ impl Walk<'_> {
 
     /// Adds the log-probabilities of the tokens that are asked for at the nodes' positions.
     fn ask(&mut self, nodes: &[(usize, usize)], states: &Tensor) -> Result<(), EngineError> {
-        let mut asked: Vec<PendingRequest> = Vec::new();
+        let mut requests: Vec<PendingRequest> = Vec::new();
         let mut start = 0;
         for &(member, node) in nodes {
             let node = &self.trie.nodes[node];
             let row = |want: &Want| (start + want.offset) as i64;
-            asked.extend(node.wants.iter().map(|want| PendingRequest {
+            requests.extend(node.wants.iter().map(|want| PendingRequest {
                 member,
                 row: row(want),
                 want: *want,
             }));
             start += node.tokens.len();
         }
-        let mut rows: Vec<(usize, i64)> = asked.iter().map(|asked| (asked.member, asked.row)).collect();
+        let mut rows: Vec<(usize, i64)> =
+            requests.iter().map(|request| (request.member, request.row)).collect();
         rows.dedup();
-        let mut rest = asked.as_slice();
+        let mut rest = requests.as_slice();
         for rows in rows.chunks(HEAD_CHUNK) {
             let last = rows[rows.len() - 1].1;
-            let count = rest.iter().take_while(|asked| asked.row <= last).count();
-            let (own, others) = rest.split_at(count);
+            let count = rest.iter().take_while(|request| request.row <= last).count();
+            let (chunk, others) = rest.split_at(count);
             rest = others;
-            self.ask_rows(rows, own, states)?;
+            self.ask_rows(rows, chunk, states)?;
         }
         Ok(())
     }
@@ -218,7 +219,7 @@ impl Walk<'_> {
     fn ask_rows(
         &mut self,
         rows: &[(usize, i64)],
-        asked: &[PendingRequest],
+        requests: &[PendingRequest],
         states: &Tensor,
     ) -> Result<(), EngineError> {
         let device = states.device();
@@ -226,8 +227,8 @@ impl Walk<'_> {
         let rows: Vec<i64> = rows.iter().map(|(_, row)| *row).collect();
         let logits = logits_of(self.model, Some(&active), states, &rows);
         let place = |row: i64| rows.binary_search(&row).map_or(0, |at| at as i64);
-        let places: Vec<i64> = asked.iter().map(|asked| place(asked.row)).collect();
-        let tokens: Vec<i64> = asked.iter().map(|asked| asked.want.token.into()).collect();
+        let places: Vec<i64> = requests.iter().map(|request| place(request.row)).collect();
+        let tokens: Vec<i64> = requests.iter().map(|request| request.want.token.into()).collect();
         let places = Tensor::from_slice(&places).to_device(device);
         let tokens = Tensor::from_slice(&tokens).to_device(device);
         let vocabulary = logits.size()[1];
@@ -239,7 +240,7 @@ impl Walk<'_> {
         let values = Vec::<f64>::try_from(picked.to_kind(Kind::Double))?;
         let greedy = Vec::<bool>::try_from(greedy)?;
         for (PendingRequest { member, want, .. }, (value, greedy)) in
-            asked.iter().zip(values.into_iter().zip(greedy))
+            requests.iter().zip(values.into_iter().zip(greedy))
         {
             let answers = &mut self.answers[*member];
             let score = &mut answers.scores[want.query];
@@ -269,7 +270,7 @@ fn active<'a>(members: &[Option<&'a Adapter>], runs: impl Iterator<Item = (usize
         let end = start + rows as i64;
         if let Some(adapter) = members[member] {
             match parts.last_mut().and_then(|part| part.rows.as_mut()).filter(|_| last == Some(member)) {
-                Some(own) => own.end = end,
+                Some(range) => range.end = end,
                 None => parts.push(Part { adapter, rows: Some(start..end), masks: None }),
             }
         }

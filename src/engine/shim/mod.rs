@@ -104,12 +104,12 @@ pub(crate) fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Te
         let (output, cotangent) = (output.as_ptr(), cotangent.as_ptr());
         loragrid_vector_jacobian(output, cotangent, wanted, found.as_mut_ptr(), count, message, size)
     }));
-    let own = |(pointer, wanted): (*mut C_tensor, &&Tensor)| {
+    let gradient = |(pointer, wanted): (*mut C_tensor, &&Tensor)| {
         // SAFETY: new tensors that nothing else owns.
         let gradient = unsafe { Tensor::from_ptr(pointer) };
         if gradient.defined() { gradient } else { wanted.zeros_like() }
     };
-    found.into_iter().zip(wanted).map(own).collect()
+    found.into_iter().zip(wanted).map(gradient).collect()
 }
 
 /// The most bytes that libtorch held on the accelerator at one time; 0 where there is none.

@@ -58,15 +58,15 @@ struct Head {
 pub(crate) fn save(
     folder: &Path,
     attempt: AttemptNumber,
-    standing: &TrainingState,
+    state: &TrainingState,
     tensors: &[(&str, &Tensor)],
 ) -> Result<(), EngineError> {
-    let path = folder.join(format!("{:010}-{:06}.{ENDING}", standing.step, attempt.0));
+    let path = folder.join(format!("{:010}-{:06}.{ENDING}", state.step, attempt.0));
     let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
     let named = tensors
         .iter()
         .map(|(name, tensor)| ((*name).to_owned(), format!("{:?}", tensor.kind()), tensor.numel() as i64));
-    let head = Head { standing: standing.clone(), tensors: named.collect() };
+    let head = Head { standing: state.clone(), tensors: named.collect() };
     let head = serde_json::to_vec(&head).map_err(|error| io(error.into()))?;
     write_whole(&path, |file| {
         file.write_all(&(head.len() as u64).to_le_bytes())?;
@@ -93,8 +93,8 @@ pub(crate) fn load(
         if read.is_none() {
             tracing::warn!("{} is not whole, and is passed over", path.display());
         }
-        let (standing, tensors) = read?;
-        (standing.key == key && fill(&tensors)).then_some(standing)
+        let (state, tensors) = read?;
+        (state.key == key && fill(&tensors)).then_some(state)
     })
 }
 
@@ -219,9 +219,9 @@ fn read(path: &Path) -> Option<(TrainingState, Vec<(String, Tensor)>)> {
         let kind =
             [Kind::Float, Kind::BFloat16, Kind::Double].into_iter().find(|k| format!("{k:?}") == kind)?;
         let size = usize::try_from(elements).ok()?.checked_mul(kind.elt_size_in_bytes())?;
-        let (own, others) = rest.split_at_checked(size)?;
+        let (bytes, others) = rest.split_at_checked(size)?;
         rest = others;
-        tensors.push((name, Tensor::from_data_size(own, &[elements], kind)));
+        tensors.push((name, Tensor::from_data_size(bytes, &[elements], kind)));
     }
     Some((head.standing, tensors))
 }
@@ -287,11 +287,11 @@ mod tests {
         let whole = std::fs::read(&files(folder.path())[0]).unwrap();
         let read = |expected: u64| {
             let mut found = Vec::new();
-            let standing = load(folder.path(), Digest::of(b"key"), |tensors| {
+            let state = load(folder.path(), Digest::of(b"key"), |tensors| {
                 found = tensors.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
                 true
             });
-            assert_eq!(standing, Some(self::standing(expected)));
+            assert_eq!(state, Some(self::standing(expected)));
             assert!(found[0].equal(&(&flat * expected as f64)) && found[1].equal(&half));
         };
         read(4);

@@ -97,8 +97,8 @@ pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'
     let leaves: Vec<Vec<Vec<Tensor>>> = shares
         .iter()
         .map(|share| {
-            let own = share.block_leaves(model.config.layers).into_iter();
-            own.map(|block| block.into_iter().map(Tensor::shallow_clone).collect()).collect()
+            let blocks = share.block_leaves(model.config.layers).into_iter();
+            blocks.map(|block| block.into_iter().map(Tensor::shallow_clone).collect()).collect()
         })
         .collect();
     if checkpointing {
@@ -110,8 +110,9 @@ pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'
     }
     let mut gradients = vector_jacobian(&states, &state_gradient, &all).into_iter();
     for (share, leaves) in shares.iter_mut().zip(&leaves) {
-        let own: Vec<Tensor> = gradients.by_ref().take(leaves.iter().map(Vec::len).sum()).collect();
-        add_from(&own, 0, share.gradient);
+        let share_gradients: Vec<Tensor> =
+            gradients.by_ref().take(leaves.iter().map(Vec::len).sum()).collect();
+        add_from(&share_gradients, 0, share.gradient);
     }
 }
 
@@ -142,9 +143,9 @@ fn head(model: &Model, last: &Tensor, shares: &mut [Share<'_>]) -> Tensor {
         let mut of_leaves = gradients.split_off(1).into_iter();
         parts.extend(gradients);
         for share in shares.iter_mut() {
-            let own: Vec<Tensor> = of_leaves.by_ref().take(share.head_leaves().len()).collect();
-            let size: i64 = own.iter().map(|g| g.numel() as i64).sum();
-            add_from(&own, share.gradient.numel() as i64 - size, share.gradient);
+            let share_gradients: Vec<Tensor> = of_leaves.by_ref().take(share.head_leaves().len()).collect();
+            let size: i64 = share_gradients.iter().map(|g| g.numel() as i64).sum();
+            add_from(&share_gradients, share.gradient.numel() as i64 - size, share.gradient);
         }
     }
     if parts.is_empty() {
@@ -166,11 +167,11 @@ fn chunk_parts<'a>(
 ) -> Vec<Part<'a>> {
     let part = |(n, share): (usize, &'a Share<'_>)| {
         let (start, end) = (starts[n].max(chunk.start), starts[n + 1].min(chunk.end));
-        let own = (start - starts[n]) as usize..(end - starts[n]).max(0) as usize;
+        let range = (start - starts[n]) as usize..(end - starts[n]).max(0) as usize;
         (start < end).then(|| Part {
             adapter: share.adapter,
             rows: Some(start - chunk.start..end - chunk.start),
-            masks: masks[n].as_ref().map(|masks| masks.slice(own)),
+            masks: masks[n].as_ref().map(|masks| masks.slice(range)),
         })
     };
     shares.iter().enumerate().filter_map(part).collect()
@@ -198,22 +199,23 @@ fn backward_again(
     shares: &mut [Share<'_>],
 ) {
     let size = |leaves: &[Tensor]| leaves.iter().map(|leaf| leaf.numel() as i64).sum::<i64>();
-    let mut ends: Vec<i64> = leaves.iter().map(|own| own.iter().map(|block| size(block)).sum()).collect();
+    let mut ends: Vec<i64> =
+        leaves.iter().map(|blocks| blocks.iter().map(|block| size(block)).sum()).collect();
     // Below the first block that has an adapter nothing takes a gradient.
-    let has_leaves = |block: &usize| leaves.iter().any(|own| !own[*block].is_empty());
+    let has_leaves = |block: &usize| leaves.iter().any(|blocks| !blocks[*block].is_empty());
     let Some(first) = (0..kept.len()).find(has_leaves) else { return };
     for number in (first..kept.len()).rev() {
         let Some(input) = kept.pop() else { return };
         let input = input.detach().set_requires_grad(true);
         let output = passage.block(number, &input);
-        let own = leaves.iter().flat_map(|own| &own[number]);
-        let wanted: Vec<&Tensor> = std::iter::once(&input).chain(own).collect();
+        let block_leaves = leaves.iter().flat_map(|blocks| &blocks[number]);
+        let wanted: Vec<&Tensor> = std::iter::once(&input).chain(block_leaves).collect();
         let mut gradients = vector_jacobian(&output, &state_gradient, &wanted);
         let mut of_leaves = gradients.split_off(1).into_iter();
         for (n, share) in shares.iter_mut().enumerate() {
-            let own: Vec<Tensor> = of_leaves.by_ref().take(leaves[n][number].len()).collect();
-            ends[n] -= size(&own);
-            add_from(&own, ends[n], share.gradient);
+            let share_gradients: Vec<Tensor> = of_leaves.by_ref().take(leaves[n][number].len()).collect();
+            ends[n] -= size(&share_gradients);
+            add_from(&share_gradients, ends[n], share.gradient);
         }
         state_gradient = gradients.swap_remove(0);
     }
@@ -233,8 +235,10 @@ pub(super) fn loss_only(model: &Model, adapter: &Adapter, rows: &[&Example]) -> 
         for start in (0..targets.count()).step_by(HEAD_CHUNK as usize) {
             let chunk = start..(start + HEAD_CHUNK).min(targets.count());
             let rows = targets.rows_of(&chunk);
-            let own = states.index_select(0, &targets.filled_positions().narrow(0, chunk.start, rows));
-            loss += targets.loss_of(model, &own, &active, &chunk).0.sum(Kind::Double).double_value(&[]);
+            let chunk_states =
+                states.index_select(0, &targets.filled_positions().narrow(0, chunk.start, rows));
+            loss +=
+                targets.loss_of(model, &chunk_states, &active, &chunk).0.sum(Kind::Double).double_value(&[]);
         }
         (loss, targets.count() as u64)
     })

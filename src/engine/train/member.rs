@@ -108,9 +108,9 @@ impl<'a> Member<'a> {
             tch::no_grad(|| adapter.flat.copy_(flat));
             optimizer.restore(tensors)
         });
-        if let Some(standing) = found {
-            self.optimizer.set_steps(standing.optimizer_steps);
-            self.at = standing;
+        if let Some(state) = found {
+            self.optimizer.set_steps(state.optimizer_steps);
+            self.at = state;
             return true;
         }
         false
@@ -142,7 +142,7 @@ impl<'a> Member<'a> {
 
     /// Writes one if it is time.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<(), EngineError> {
-        if self.run.checkpoints.is_some_and(|own| self.saved.elapsed() >= own.every) {
+        if self.run.checkpoints.is_some_and(|checkpoints| self.saved.elapsed() >= checkpoints.every) {
             self.checkpoint()?;
             self.saved = Instant::now();
         }
@@ -279,8 +279,8 @@ impl<'a> Member<'a> {
         let (mut loss, mut scored) = (0.0, 0);
         for pass in plan_passes(&lengths, token_budget) {
             let rows: Vec<&Example> = pass.rows.iter().map(|row| self.validation[row.index]).collect();
-            let (own, count) = within_memory(token_budget, || loss_only(model, self.adapter, &rows))?;
-            loss += own;
+            let (pass_loss, count) = within_memory(token_budget, || loss_only(model, self.adapter, &rows))?;
+            loss += pass_loss;
             scored += count;
             beat()?;
         }

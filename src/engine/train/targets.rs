@@ -83,8 +83,8 @@ impl Targets {
     ) -> (Tensor, Tensor, Tensor) {
         let count = chunk.end - chunk.start;
         let lacking = states.size()[0] - count;
-        let own = |x: &Tensor| x.narrow(0, chunk.start, count).constant_pad_nd([0, lacking]);
-        let (tokens, weights) = (own(&self.tokens), own(&self.weights));
+        let padded = |x: &Tensor| x.narrow(0, chunk.start, count).constant_pad_nd([0, lacking]);
+        let (tokens, weights) = (padded(&self.tokens), padded(&self.weights));
         if model.device() == Device::Cpu && model.config.logit_cap.is_none() {
             let logits = model.plain_logits(states, Some(active));
             // The gradient takes the logits' own memory: nothing reads them again.

@@ -181,8 +181,8 @@ mod tests {
             std::fs::write(&path, "").unwrap();
             path
         };
-        let one = put("org/set/easy/test.jsonl");
-        assert_eq!(place("org/set", Some("easy"), "test").in_folder(root.path()), Some(vec![one]));
+        let file = put("org/set/easy/test.jsonl");
+        assert_eq!(place("org/set", Some("easy"), "test").in_folder(root.path()), Some(vec![file]));
         let parts = vec![put("org/set/hard/test/0000.parquet"), put("org/set/hard/test/0001.parquet")];
         assert_eq!(place("org/set", Some("hard"), "test").in_folder(root.path()), Some(parts));
         let plain = put("org/plain/data/train-00000-of-00001.parquet");

@@ -184,17 +184,17 @@ mod tests {
 
     #[test]
     fn what_is_no_row_is_told_with_its_line() {
-        let told = |text: &str| read(".jsonl", text).unwrap_err();
-        assert_eq!(told("{\"a\": 1}\n[1]"), "FILE:2: invalid type: sequence, expected a JSON object");
-        assert_eq!(told("{\"a\": 1, \"a\": 2}"), "FILE:1: the column 'a' stands twice");
-        assert_eq!(told("{\"a\": NaN}"), "FILE:1: broken JSON at column 7: expected value");
+        let error = |text: &str| read(".jsonl", text).unwrap_err();
+        assert_eq!(error("{\"a\": 1}\n[1]"), "FILE:2: invalid type: sequence, expected a JSON object");
+        assert_eq!(error("{\"a\": 1, \"a\": 2}"), "FILE:1: the column 'a' stands twice");
+        assert_eq!(error("{\"a\": NaN}"), "FILE:1: broken JSON at column 7: expected value");
         assert_eq!(read(".jsonl", b"{}\n\xFF").unwrap_err(), "FILE:2: it is not UTF-8");
         assert_eq!(read(".csv", "a,b\n1\n").unwrap_err(), "FILE:2: the record has 1 fields and the header 2");
         assert_eq!(read(".csv", "a,a\n").unwrap_err(), "FILE:1: the column 'a' stands twice");
-        let told = |text: &str| read(".csv", text).unwrap_err();
+        let error = |text: &str| read(".csv", text).unwrap_err();
         let open = "the quoted field that begins here has no closing quote";
-        assert_eq!(told("a,b\n1,2\n3,\"4\n5,6\n"), format!("FILE:3: {open}"));
-        assert_eq!(told("a,b\n1,\"2\"\"\n"), format!("FILE:2: {open}"));
+        assert_eq!(error("a,b\n1,2\n3,\"4\n5,6\n"), format!("FILE:3: {open}"));
+        assert_eq!(error("a,b\n1,\"2\"\"\n"), format!("FILE:2: {open}"));
         assert_eq!(read(".csv", "a,b\n5\" pipe,\"x \"\"y\"\"\"\n").unwrap()[0]["a"], "5\" pipe");
         assert!(read(".parquet", "PAR1").unwrap_err().starts_with("FILE: as Parquet"));
         assert_eq!(read(".pkl", "").unwrap_err(), "FILE is not in a format that is read");

@@ -67,8 +67,8 @@ fn columns(rows: &[Row], of: impl Fn(&Json) -> Column) -> Vec<(String, Column)> 
         }
         let known = &mut columns[at].1;
         *known = Some(match (*known, of(value)) {
-            (None, own) => own,
-            (Some(known), own) if known == own => own,
+            (None, column) => column,
+            (Some(known), column) if known == column => column,
             (Some(Column::Integer | Column::Float), Column::Integer | Column::Float) => Column::Float,
             _ => Column::Other,
         });

@@ -167,10 +167,10 @@ impl Template {
             let messages = messages.iter().map(|(role, content)| Message::new(role, content.as_str()));
             return chat.text(&Chat::of(messages), true);
         }
-        let asked = messages.iter().rev().find(|(role, _)| role == "user");
-        let asked = asked.map(|(_, content)| content.clone()).ok_or(RenderError::Column("messages"))?;
+        let question = messages.iter().rev().find(|(role, _)| role == "user");
+        let question = question.map(|(_, content)| content.clone()).ok_or(RenderError::Column("messages"))?;
         let name = if matches!(self, Self::Alpaca) { "instruction" } else { "question" };
-        let row = [(name, asked), ("output", String::new()), ("answer", String::new())];
+        let row = [(name, question), ("output", String::new()), ("answer", String::new())];
         let row: Row = row.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let parts = self.render(&row)?.parts;
         Ok(parts.into_iter().filter(|part| !part.assistant).map(|part| part.text).collect())

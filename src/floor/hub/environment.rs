@@ -65,13 +65,13 @@ impl Hub {
         let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
         let token = token.or_else(|| std::fs::read_to_string(file).ok());
         let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let said = |name: &str| {
+        let is_on = |name: &str| {
             variable(name).is_some_and(|v| matches!(v.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
         };
         Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             token: token.and_then(|text| Token::new(&text)),
-            offline: said("HF_HUB_OFFLINE") || said("TRANSFORMERS_OFFLINE"),
+            offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
             idle: variable("HF_HUB_DOWNLOAD_TIMEOUT")
                 .and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok())
                 .filter(|idle| !idle.is_zero())
@@ -92,9 +92,9 @@ mod tests {
         let path = home.path().display().to_string();
         let hub = |extra: &[(&str, &str)]| {
             let find = |name: &str| {
-                let own =
+                let value =
                     extra.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-                own.or_else(|| (name == "HF_HOME").then(|| path.clone()))
+                value.or_else(|| (name == "HF_HOME").then(|| path.clone()))
             };
             Hub::from_variables(find)
         };

@@ -29,11 +29,11 @@ pub(super) fn join(
     let attribute: Option<String> = kwargs.get("attribute")?;
     let separator = separator.or(kwargs.get("d")?).unwrap_or_default();
     kwargs.assert_all_used()?;
-    let one = |item: Value| match &attribute {
+    let text = |item: Value| match &attribute {
         Some(name) => string(state, item.get_attr(name)?),
         None => string(state, item),
     };
-    let items: Result<Vec<String>, Error> = value.try_iter()?.map(one).collect();
+    let items: Result<Vec<String>, Error> = value.try_iter()?.map(text).collect();
     Ok(items?.join(&separator))
 }
 

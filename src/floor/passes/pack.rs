@@ -29,21 +29,21 @@ impl PackWindows {
         let mut rows: Vec<PlannedRow> =
             lengths.iter().enumerate().map(|(index, &tokens)| PlannedRow { index, tokens }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.tokens), row.index));
-        if let Some(own) = self.members.get_mut(member) {
-            *own = Some(rows);
+        if let Some(window) = self.members.get_mut(member) {
+            *window = Some(rows);
         }
     }
 
     /// Takes a member out with whatever is left of its window.
     pub fn leave(&mut self, member: usize) {
-        if let Some(own) = self.members.get_mut(member) {
-            *own = None;
+        if let Some(window) = self.members.get_mut(member) {
+            *window = None;
         }
     }
 
     /// Whether every row of a member's window is in a pass.
     pub fn is_covered(&self, member: usize) -> bool {
-        self.members.get(member).is_some_and(|own| own.as_ref().is_none_or(Vec::is_empty))
+        self.members.get(member).is_some_and(|window| window.as_ref().is_none_or(Vec::is_empty))
     }
 
     /// The next pass, the shares of its members one after another: the first of `order` that has rows left fills it, the
@@ -87,8 +87,8 @@ mod tests {
     fn run(windows: &[Vec<Vec<usize>>], budget: usize) -> Vec<Vec<(usize, Pass)>> {
         let mut pack = PackWindows::new(windows.len());
         let mut next = vec![1; windows.len()];
-        for (member, own) in windows.iter().enumerate() {
-            pack.open(member, &own[0]);
+        for (member, member_windows) in windows.iter().enumerate() {
+            pack.open(member, &member_windows[0]);
         }
         let order: Vec<usize> = (0..windows.len()).collect();
         let mut passes = Vec::new();
@@ -140,10 +140,10 @@ mod tests {
                 members.dedup();
                 prop_assert_eq!(members.len(), pass.len());
             }
-            for (member, own) in windows.iter().enumerate() {
+            for (member, member_windows) in windows.iter().enumerate() {
                 let shares = passes.iter().flatten().filter(|(of, _)| *of == member);
                 let mut seen: Vec<usize> = shares.flat_map(|(_, share)| share.rows.iter().map(|row| row.tokens)).collect();
-                let mut all: Vec<usize> = own.iter().flatten().copied().collect();
+                let mut all: Vec<usize> = member_windows.iter().flatten().copied().collect();
                 seen.sort_unstable();
                 all.sort_unstable();
                 prop_assert_eq!(seen, all);
@@ -152,15 +152,15 @@ mod tests {
 
         #[test]
         fn whoever_is_first_makes_the_passes_that_it_would_make_alone(
-            own in prop::collection::vec(1usize..200, 1..12),
+            lengths in prop::collection::vec(1usize..200, 1..12),
             others in windows(),
             budget in 1usize..400,
         ) {
             let mut pack = PackWindows::new(others.len() + 1);
-            pack.open(0, &own);
+            pack.open(0, &lengths);
             others.iter().enumerate().for_each(|(n, windows)| pack.open(n + 1, &windows[0]));
             let order: Vec<usize> = (0..=others.len()).collect();
-            for alone in plan_passes(&own, budget) {
+            for alone in plan_passes(&lengths, budget) {
                 let pass = pack.next_pass(&order, budget).unwrap();
                 prop_assert_eq!(&pass[0], &(0, alone));
             }

@@ -96,7 +96,7 @@ impl Keys<'_> {
         if layers > 1 << 16 {
             return Err(malformed(gguf.path(), format!("block_count is {layers}")));
         }
-        let own = hidden_size.checked_div(heads).unwrap_or_default();
+        let head_dim = hidden_size.checked_div(heads).unwrap_or_default();
         let mut config = ModelConfig::llama(LlamaSizes {
             vocab_size: embedding.shape.first().copied().unwrap_or_default(),
             hidden_size,
@@ -104,7 +104,7 @@ impl Keys<'_> {
             layers,
             heads,
             kv_heads: self.integer("attention.head_count_kv").unwrap_or(heads),
-            head_dim: self.integer("attention.key_length").unwrap_or(own),
+            head_dim: self.integer("attention.key_length").unwrap_or(head_dim),
         });
         config.family = family;
         config.norm_eps = self.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5);

@@ -140,13 +140,13 @@ impl ModelConfig {
     /// The rows of a matrix in the module that holds it, where it holds others too.
     fn rows(&self, projection: Projection) -> Option<Vec<Range<u64>>> {
         let (query, kv, wide) = (self.query_width(), self.kv_width(), self.intermediate_size);
-        let one = |rows: Range<u64>| Some(Vec::from([rows]));
+        let ranges = |rows: Range<u64>| Some(Vec::from([rows]));
         match (projection, self.qkv) {
-            (Projection::Gate, _) if self.gate_up_stacked => one(0..wide),
-            (Projection::Up, _) if self.gate_up_stacked => one(wide..2 * wide),
-            (Projection::Query, QkvRows::Stacked) => one(0..query),
-            (Projection::Key, QkvRows::Stacked) => one(query..query + kv),
-            (Projection::Value, QkvRows::Stacked) => one(query + kv..query + 2 * kv),
+            (Projection::Gate, _) if self.gate_up_stacked => ranges(0..wide),
+            (Projection::Up, _) if self.gate_up_stacked => ranges(wide..2 * wide),
+            (Projection::Query, QkvRows::Stacked) => ranges(0..query),
+            (Projection::Key, QkvRows::Stacked) => ranges(query..query + kv),
+            (Projection::Value, QkvRows::Stacked) => ranges(query + kv..query + 2 * kv),
             (Projection::Query | Projection::Key | Projection::Value, QkvRows::ByKeyHead) => {
                 let (group, head) = (self.heads / self.kv_heads, self.head_dim);
                 let (skip, take) = match projection {

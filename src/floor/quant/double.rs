@@ -72,8 +72,8 @@ mod tests {
         let mean = magnitudes.iter().sum::<f32>() / 600.0;
         let nested = NestedAbsmax::quantise(&magnitudes, mean);
         assert_eq!(nested.absmax.len(), 3);
-        for (own, exact) in nested.dequantise().iter().zip(&magnitudes) {
-            assert!((own - exact).abs() < 0.01, "{own} for {exact}");
+        for (magnitude, exact) in nested.dequantise().iter().zip(&magnitudes) {
+            assert!((magnitude - exact).abs() < 0.01, "{magnitude} for {exact}");
         }
     }
 

@@ -98,8 +98,11 @@ mod tests {
             let schedule = Schedule::parse(word.split(['-', '_']).next().unwrap()).unwrap();
             let shape = Shape { schedule, form, warmup: warmup.parse().unwrap(), minimum };
             for (step, expected) in factors.iter().enumerate() {
-                let own = shape.factor(step as u64, steps.parse().unwrap());
-                assert!((own - expected).abs() <= 1e-9, "{name}, step {step}: {own} against {expected}");
+                let factor = shape.factor(step as u64, steps.parse().unwrap());
+                assert!(
+                    (factor - expected).abs() <= 1e-9,
+                    "{name}, step {step}: {factor} against {expected}"
+                );
             }
         }
     }

@@ -91,7 +91,8 @@ impl Trie {
             }
             while start < range.end {
                 let token = sorted[start][shared];
-                let count = sorted[start..range.end].iter().take_while(|own| own[shared] == token).count();
+                let count =
+                    sorted[start..range.end].iter().take_while(|sequence| sequence[shared] == token).count();
                 work.push((start..start + count, shared, Some(number)));
                 start += count;
             }
@@ -117,14 +118,14 @@ impl Trie {
     }
 
     /// Notes what a query wants on the way from its end to the root.
-    fn ask(&mut self, end: usize, query: usize, asked: &Query<'_>) {
-        let first = asked.input.len() - asked.targets.len();
+    fn ask(&mut self, end: usize, query: usize, request: &Query<'_>) {
+        let first = request.input.len() - request.targets.len();
         let mut at = Some(end);
         while let Some(number) = at {
             let node = &mut self.nodes[number];
             // Positions of this node that are scored.
-            for position in node.depth.max(first)..(node.depth + node.tokens.len()).min(asked.input.len()) {
-                let token = asked.targets[position - first];
+            for position in node.depth.max(first)..(node.depth + node.tokens.len()).min(request.input.len()) {
+                let token = request.targets[position - first];
                 node.wants.push(Want { offset: position - node.depth, token, query });
             }
             at = if node.depth > first { node.parent } else { None };
@@ -164,7 +165,7 @@ mod tests {
             let queries: Vec<Query> = inputs.iter().map(|(input, targets)| Query { input, targets }).collect();
             let trie = Trie::new(&queries, longest);
             prop_assert!(trie.nodes.iter().all(|node| node.tokens.len() <= longest));
-            let mut asked: Vec<Vec<(usize, u32)>> = vec![Vec::new(); queries.len()];
+            let mut wants: Vec<Vec<(usize, u32)>> = vec![Vec::new(); queries.len()];
             let mut prefixes = std::collections::BTreeSet::new();
             for (number, node) in trie.nodes.iter().enumerate() {
                 let whole = path(&trie, number);
@@ -174,15 +175,15 @@ mod tests {
                 }
                 for want in &node.wants {
                     prop_assert!(inputs[want.query].0.starts_with(&whole[..=node.depth + want.offset]));
-                    asked[want.query].push((node.depth + want.offset, want.token));
+                    wants[want.query].push((node.depth + want.offset, want.token));
                 }
             }
-            for (own, (input, targets)) in asked.iter_mut().zip(&inputs) {
-                own.sort_unstable();
+            for (query_wants, (input, targets)) in wants.iter_mut().zip(&inputs) {
+                query_wants.sort_unstable();
                 let first = input.len() - targets.len();
                 let expected: Vec<(usize, u32)> =
                     targets.iter().enumerate().map(|(n, token)| (first + n, *token)).collect();
-                prop_assert_eq!(&*own, &expected);
+                prop_assert_eq!(&*query_wants, &expected);
             }
             let distinct: std::collections::BTreeSet<&[u32]> = inputs
                 .iter()

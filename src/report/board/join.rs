@@ -26,9 +26,8 @@ pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
         }
         for (task, metrics) in board.metrics {
             match all.metrics.iter_mut().find(|(known, _)| *known == task) {
-                Some((_, known)) => {
-                    known.extend(metrics.into_iter().filter(|own| !known.contains(own)).collect::<Vec<_>>())
-                }
+                Some((_, known)) => known
+                    .extend(metrics.into_iter().filter(|metric| !known.contains(metric)).collect::<Vec<_>>()),
                 None => all.metrics.push((task, metrics)),
             }
         }

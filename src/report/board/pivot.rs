@@ -67,13 +67,13 @@ pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &Metr
     let rows = distinct(found.iter().map(|(row, ..)| *row).collect());
     let columns = distinct(found.iter().map(|(_, column, _)| *column).collect());
     let cell = |row: &Value, column: &Value| {
-        let jobs = found.iter().filter(|own| own.0 == row && own.1 == column);
-        let own: Vec<f64> = jobs.clone().filter_map(|own| own.2).collect();
-        let deviation = sample_deviation(&own);
-        mean(&own).map(|value| PivotCell {
+        let jobs = found.iter().filter(|job| job.0 == row && job.1 == column);
+        let values: Vec<f64> = jobs.clone().filter_map(|job| job.2).collect();
+        let deviation = sample_deviation(&values);
+        mean(&values).map(|value| PivotCell {
             value,
             deviation,
-            runs: own.len(),
+            runs: values.len(),
             jobs: jobs.count(),
             best: false,
         })
@@ -162,14 +162,14 @@ fn table(pivot: &Pivot, with_deviations: bool) -> Table {
     let show = |cell: &Option<PivotCell>| match cell {
         None => Cell::Missing,
         Some(cell) => {
-            let own = match cell.deviation.filter(|_| with_deviations) {
+            let shown = match cell.deviation.filter(|_| with_deviations) {
                 Some(deviation) => Cell::Uncertain(cell.value, deviation, 3),
                 None => Cell::Number(cell.value, 3),
             };
             if cell.runs < cell.jobs {
-                return Cell::Text(format!("{} ({} of {})", own.show(), cell.runs, cell.jobs));
+                return Cell::Text(format!("{} ({} of {})", shown.show(), cell.runs, cell.jobs));
             }
-            if cell.best { own.marked(Mark::Best) } else { own }
+            if cell.best { shown.marked(Mark::Best) } else { shown }
         }
     };
     let row = |(value, cells): (&Value, &Vec<Option<PivotCell>>)| {

@@ -270,7 +270,7 @@ fn row_of(board: &Leaderboard, view: &BoardView, cell: &[usize], bases: &[&Board
         seconds: mean(&seconds),
         peak_memory: mean(&memory),
         last_loss: mean(&losses),
-        converged: jobs.iter().filter_map(|job| job.converged).reduce(|all, own| all && own),
+        converged: jobs.iter().filter_map(|job| job.converged).reduce(|all, converged| all && converged),
         reasons: jobs.iter().filter_map(|job| reason(job)).collect(),
         best: false,
         tied: false,
@@ -325,8 +325,8 @@ fn gravity(state: JobState) -> u8 {
 
 /// The untrained model of a job of the grid: that of its dtype, where there are several.
 pub(in crate::report) fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> Option<&'a BoardJob> {
-    let own = || bases.iter().filter(|base| base.model == job.model && job.is_cell());
-    own().find(|base| base.dtype == job.dtype).or_else(|| own().next()).copied()
+    let candidates = || bases.iter().filter(|base| base.model == job.model && job.is_cell());
+    candidates().find(|base| base.dtype == job.dtype).or_else(|| candidates().next()).copied()
 }
 
 fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&BoardJob]) -> BoardScoreCell {
@@ -346,8 +346,8 @@ fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&Bo
     };
     let value = mean(&values);
     let to_base = |job: &&BoardJob| {
-        let (own, base) = (job.score(task, *metric)?, base_of(job, bases)?.score(task, *metric)?);
-        (own.documents == base.documents).then_some(own.value - base.value)
+        let (score, base) = (job.score(task, *metric)?, base_of(job, bases)?.score(task, *metric)?);
+        (score.documents == base.documents).then_some(score.value - base.value)
     };
     let differences: Vec<f64> = jobs.iter().filter_map(to_base).collect();
     BoardScoreCell {

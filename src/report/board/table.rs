@@ -21,9 +21,11 @@ pub fn metric_title(name: &MetricName) -> String {
 
 /// The leaderboard as a table.
 pub fn board_table(view: &BoardView, rows: &[BoardRow]) -> Table {
-    let own = view.columns.clone().unwrap_or_else(|| usual_columns(rows));
+    let board_columns = view.columns.clone().unwrap_or_else(|| usual_columns(rows));
     let mut columns = vec![Column::text("run")];
-    columns.extend(own.iter().filter(|column| comes_first(column)).map(|column| heading(column, rows, view)));
+    columns.extend(
+        board_columns.iter().filter(|column| comes_first(column)).map(|column| heading(column, rows, view)),
+    );
     columns.extend(view.metrics.iter().enumerate().map(|(at, name)| {
         let weight = match (Some(name) == view.rank.as_ref(), view.metrics_named) {
             (true, _) => u8::MAX,
@@ -32,13 +34,18 @@ pub fn board_table(view: &BoardView, rows: &[BoardRow]) -> Table {
         };
         Column::number(metric_title(name), None).weighing(weight)
     }));
-    columns
-        .extend(own.iter().filter(|column| !comes_first(column)).map(|column| heading(column, rows, view)));
+    columns.extend(
+        board_columns.iter().filter(|column| !comes_first(column)).map(|column| heading(column, rows, view)),
+    );
     let cells = |row: &BoardRow| {
         let mut cells = vec![marked(Cell::Text(row.label.clone()), row)];
-        cells.extend(own.iter().filter(|column| comes_first(column)).map(|column| cell(column, row, view)));
+        cells.extend(
+            board_columns.iter().filter(|column| comes_first(column)).map(|column| cell(column, row, view)),
+        );
         cells.extend(row.scores.iter().map(score_cell));
-        cells.extend(own.iter().filter(|column| !comes_first(column)).map(|column| cell(column, row, view)));
+        cells.extend(
+            board_columns.iter().filter(|column| !comes_first(column)).map(|column| cell(column, row, view)),
+        );
         cells
     };
     Table { columns, rows: rows.iter().map(cells).collect() }
@@ -59,7 +66,8 @@ fn comes_first(column: &BoardColumn) -> bool {
 }
 
 fn heading(column: &BoardColumn, rows: &[BoardRow], view: &BoardView) -> Column {
-    let named = |own: Column, weight: u8| own.weighing(if view.columns.is_some() { NAMED } else { weight });
+    let named =
+        |column: Column, weight: u8| column.weighing(if view.columns.is_some() { NAMED } else { weight });
     match column {
         BoardColumn::Key(key) => named(Column::number(short_name(key), None), NAMED),
         BoardColumn::Trainable => named(Column::number("trainable", None), 4),
@@ -70,8 +78,9 @@ fn heading(column: &BoardColumn, rows: &[BoardRow], view: &BoardView) -> Column 
         BoardColumn::Seeds => named(Column::number("n", None), 5),
         // Where every row is done the state says nothing.
         BoardColumn::State => {
-            let told = rows.iter().any(|row| row.state != JobState::Done || row.converged == Some(false));
-            named(Column::text("state"), if told { METRICS + 1 } else { 1 })
+            let is_notable =
+                rows.iter().any(|row| row.state != JobState::Done || row.converged == Some(false));
+            named(Column::text("state"), if is_notable { METRICS + 1 } else { 1 })
         }
         BoardColumn::Reason => named(Column::text("reason"), NAMED),
         BoardColumn::Jobs => named(Column::text("jobs"), NAMED),

@@ -108,7 +108,7 @@ fn seeds_of_a_cell_are_one_row_with_their_deviation_and_their_distance_from_the_
     assert_eq!(rows.len(), 2);
     let score = &rows[1].scores[0];
     assert_eq!((score.error_kind, score.seeds, score.scored), (ErrorKind::Seeds, 2, 2));
-    let close = |own: Option<f64>, wanted: f64| (own.unwrap() - wanted).abs() < 1e-12;
+    let close = |value: Option<f64>, wanted: f64| (value.unwrap() - wanted).abs() < 1e-12;
     assert!(close(score.value, 0.3) && close(score.error, 0.02f64.sqrt()) && close(score.difference, 0.2));
     assert_eq!(rows[0].scores[0].difference, None, "the base is not compared with itself");
 }
@@ -305,11 +305,11 @@ fn a_job_is_compared_with_the_base_of_its_own_dtype_on_as_many_documents() {
 
 #[test]
 fn several_sweeps_are_one_board_with_each_job_once() {
-    let one = board(vec![job("base", 0, 0, Some(0.1)), job("r=8 seed=1", 8, 1, Some(0.2))]);
+    let first = board(vec![job("base", 0, 0, Some(0.1)), job("r=8 seed=1", 8, 1, Some(0.2))]);
     let mut other = board(vec![job("base", 0, 0, Some(0.1)), job("x", 8, 2, Some(0.3))]);
     other.axes = vec!["train.learning_rate".into()];
     other.jobs[1].settings.insert("train.learning_rate".into(), Value::Float(0.5));
-    let all = join_boards(vec![one, other]).unwrap();
+    let all = join_boards(vec![first, other]).unwrap();
     assert_eq!(all.jobs.len(), 3);
     assert_eq!(all.axes, ["lora.rank", "seed", "train.learning_rate"]);
     assert_eq!(labels(&board_rows(&all)), ["base", "r=8 lr=0.5", "r=8"]);
@@ -318,21 +318,21 @@ fn several_sweeps_are_one_board_with_each_job_once() {
 #[test]
 fn sweeps_that_fix_a_key_at_two_values_are_not_seeds_of_each_other() {
     let with = |rate: f64, id: &str, value: f64| {
-        let mut own =
+        let mut job =
             BoardJob { id: JobId::from_store(id.to_owned()), ..job("r=8 seed=1", 8, 1, Some(value)) };
-        own.settings.insert("train.learning_rate".into(), Value::Float(rate));
-        own
+        job.settings.insert("train.learning_rate".into(), Value::Float(rate));
+        job
     };
     let base = |task: &str| {
-        let mut own = job("base", 0, 0, Some(0.1));
-        own.scores[0].task = task.to_owned();
-        own
+        let mut job = job("base", 0, 0, Some(0.1));
+        job.scores[0].task = task.to_owned();
+        job
     };
-    let one = board(vec![base("t"), with(0.1, "a", 0.2)]);
+    let first = board(vec![base("t"), with(0.1, "a", 0.2)]);
     let mut other = board(vec![base("u"), with(0.2, "b", 0.3)]);
     other.tasks = vec!["u".into()];
     other.metrics = vec![("u".into(), vec![Metric::Acc])];
-    let all = join_boards(vec![one, other]).unwrap();
+    let all = join_boards(vec![first, other]).unwrap();
     assert_eq!(labels(&board_rows(&all)), ["base", "r=8 lr=0.2", "r=8 lr=0.1"]);
     let tasks: Vec<&str> = all.jobs[0].scores.iter().map(|score| score.task.as_str()).collect();
     assert_eq!(tasks, ["t", "u"], "the base has the scores of both");

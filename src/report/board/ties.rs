@@ -28,15 +28,17 @@ pub fn mark_ties(
     };
     let of_best = (seeds(&best), documents_of(&best, values));
     let p_of = |row: &BoardRow| match seeds(row) {
-        own if own.len() > 1 && of_best.0.len() > 1 => welch(&own, &of_best.0).map(|found| found.p),
+        seed_scores if seed_scores.len() > 1 && of_best.0.len() > 1 => {
+            welch(&seed_scores, &of_best.0).map(|found| found.p)
+        }
         _ => {
-            let own = documents_of(row, values);
-            let both: Vec<(f64, f64)> = own
+            let documents = documents_of(row, values);
+            let both: Vec<(f64, f64)> = documents
                 .iter()
                 .filter_map(|(document, value)| Some((*value, *of_best.1.get(document)?)))
                 .collect();
-            let (own, best): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
-            paired(&own, &best).map(|found| found.p)
+            let (row_scores, best): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+            paired(&row_scores, &best).map(|found| found.p)
         }
     };
     let competes = |row: &BoardRow| {

@@ -43,9 +43,9 @@ struct Plane {
 
 impl Plane {
     fn x(&self, value: f64) -> f64 {
-        let own = |value: f64| if self.doubling { value.log2() } else { value };
-        let (low, high) = (own(self.x.0), own(self.x.1));
-        let part = if high > low { (own(value) - low) / (high - low) } else { 0.5 };
+        let scaled = |value: f64| if self.doubling { value.log2() } else { value };
+        let (low, high) = (scaled(self.x.0), scaled(self.x.1));
+        let part = if high > low { (scaled(value) - low) / (high - low) } else { 0.5 };
         LEFT + part * (WIDTH - LEFT - RIGHT)
     }
 
@@ -139,7 +139,7 @@ struct Key {
 
 impl Key {
     fn of(chart: &Chart) -> Self {
-        let short = chart.series.iter().all(|own| own.name.chars().count() <= HALF);
+        let short = chart.series.iter().all(|series| series.name.chars().count() <= HALF);
         let columns = if short { 2 } else { 1 };
         Self { columns, lines: chart.series.len().div_ceil(columns) }
     }

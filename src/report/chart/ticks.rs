@@ -9,8 +9,11 @@ pub(super) fn covering(low: f64, high: f64) -> Vec<f64> {
     let (low, high) = if high > low { (low, high) } else { (low - span / 2.0, high + span / 2.0) };
     let rough = span / (MOST - 1.0);
     let power = 10f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].into_iter().map(|own| own * power).find(|own| *own >= rough).unwrap_or(rough);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| *step >= rough)
+        .unwrap_or(rough);
     let first = (low / step).floor();
     let last = (high / step).ceil();
     // Whole multiples, so that 0.3 is not 0.30000000000000004 more often than it must be.
@@ -22,10 +25,11 @@ pub(super) fn covering(low: f64, high: f64) -> Vec<f64> {
 pub(super) fn multiplying(low: f64, high: f64) -> Vec<f64> {
     if low < 1.0 {
         let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
-        let all: Vec<f64> = decades.flat_map(|n| [1.0, 2.0, 5.0].map(|own| own * 10f64.powi(n))).collect();
+        let all: Vec<f64> =
+            decades.flat_map(|n| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(n))).collect();
         // A little more room, for numbers that are marks themselves.
-        let first = all.iter().rposition(|own| *own <= low * (1.0 + 1e-9)).unwrap_or_default();
-        let last = all.iter().position(|own| *own >= high * (1.0 - 1e-9)).unwrap_or(all.len() - 1);
+        let first = all.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9)).unwrap_or_default();
+        let last = all.iter().position(|tick| *tick >= high * (1.0 - 1e-9)).unwrap_or(all.len() - 1);
         return all[first..=last.max(first + 1).min(all.len() - 1)].to_vec();
     }
     let (first, last) = (low.log2().floor() as i32, high.log2().ceil() as i32);

@@ -40,11 +40,11 @@ pub fn run_frame(board: &Leaderboard) -> Frame {
         ]);
         row.extend(keys.iter().map(|key| Datum::maybe(job.settings.get(*key), datum)));
         row.push(if job.is_cell() { Datum::Integer(job.trainable as i64) } else { Datum::Null });
-        row.extend([job.work.steps, job.work.tokens].map(|own| Datum::maybe(own, Datum::Integer)));
+        row.extend([job.work.steps, job.work.tokens].map(|count| Datum::maybe(count, Datum::Integer)));
         row.push(Datum::maybe(job.seconds, Datum::Real));
         row.push(Datum::maybe(job.peak_memory, Datum::Integer));
-        let (first, last) = (job.losses.map(|own| own.0), job.losses.map(|own| own.1));
-        row.extend([first, last, job.work.validation_loss].map(|own| Datum::maybe(own, Datum::Real)));
+        let (first, last) = (job.losses.map(|losses| losses.0), job.losses.map(|losses| losses.1));
+        row.extend([first, last, job.work.validation_loss].map(|loss| Datum::maybe(loss, Datum::Real)));
         row.push(Datum::maybe(job.converged, Datum::Bool));
         for (at, name) in metrics.iter().enumerate() {
             // Mostly scores are in the metrics' order.
@@ -103,10 +103,10 @@ fn kind(job: &BoardJob) -> &'static str {
 
 fn datum(value: &Value) -> Datum {
     match value {
-        Value::Bool(own) => Datum::Bool(*own),
-        Value::Integer(own) => Datum::Integer(*own),
-        Value::Float(own) => Datum::Real(*own),
-        Value::Text(own) => Datum::Text(own.clone()),
+        Value::Bool(flag) => Datum::Bool(*flag),
+        Value::Integer(number) => Datum::Integer(*number),
+        Value::Float(number) => Datum::Real(*number),
+        Value::Text(text) => Datum::Text(text.clone()),
         Value::List(_) => Datum::Text(serde_json::to_string(value).unwrap_or_default()),
     }
 }

@@ -88,13 +88,13 @@ pub fn frame_parquet(frame: &Frame) -> Result<Vec<u8>, ParquetError> {
         let levels: Vec<i16> = frame.rows.iter().map(|row| i16::from(is_there(&row[at]))).collect();
         match column.untyped() {
             ColumnWriter::BoolColumnWriter(writer) => {
-                let own: Vec<bool> = values().map(|value| *value == Datum::Bool(true)).collect();
-                writer.write_batch(&own, Some(&levels), None)?;
+                let batch: Vec<bool> = values().map(|value| *value == Datum::Bool(true)).collect();
+                writer.write_batch(&batch, Some(&levels), None)?;
             }
             ColumnWriter::Int64ColumnWriter(writer) => {
-                let own: Vec<i64> =
+                let batch: Vec<i64> =
                     values().map(|value| if let Datum::Integer(n) = value { *n } else { 0 }).collect();
-                writer.write_batch(&own, Some(&levels), None)?;
+                writer.write_batch(&batch, Some(&levels), None)?;
             }
             ColumnWriter::DoubleColumnWriter(writer) => {
                 let number = |value: &Datum| match value {
@@ -102,12 +102,12 @@ pub fn frame_parquet(frame: &Frame) -> Result<Vec<u8>, ParquetError> {
                     Datum::Real(number) => *number,
                     _ => f64::NAN,
                 };
-                let own: Vec<f64> = values().map(number).collect();
-                writer.write_batch(&own, Some(&levels), None)?;
+                let batch: Vec<f64> = values().map(number).collect();
+                writer.write_batch(&batch, Some(&levels), None)?;
             }
             ColumnWriter::ByteArrayColumnWriter(writer) => {
-                let own: Vec<ByteArray> = values().map(|value| value.plain().into_bytes().into()).collect();
-                writer.write_batch(&own, Some(&levels), None)?;
+                let batch: Vec<ByteArray> = values().map(|value| value.plain().into_bytes().into()).collect();
+                writer.write_batch(&batch, Some(&levels), None)?;
             }
             _ => return Err(Broken::General("a column of another kind".to_owned()).into()),
         }

@@ -139,9 +139,9 @@ impl Claim {
 impl Claims {
     /// Reads a file's text. Error: what is wrong, with its line or its claim.
     pub fn parse(text: &str) -> Result<Self, ClaimsError> {
-        let own: Self =
+        let parsed: Self =
             toml::from_str(text).map_err(|error| ClaimsError(error.to_string().trim_end().to_owned()))?;
-        own.claims.iter().try_for_each(Claim::check)?;
-        Ok(own)
+        parsed.claims.iter().try_for_each(Claim::check)?;
+        Ok(parsed)
     }
 }

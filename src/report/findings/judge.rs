@@ -40,7 +40,7 @@ pub fn judge(
         scores[at].row.p = Some(adjusted);
     }
     let rows: Vec<FindingRow> =
-        measures.into_iter().chain(scores.into_iter().map(|own| own.judge(claim))).collect();
+        measures.into_iter().chain(scores.into_iter().map(|scored| scored.judge(claim))).collect();
     let (outcome, why) = together(claim, &rows, pairs.len());
     Ok(finding(claim, outcome, why, pairs.len(), rows))
 }
@@ -207,8 +207,8 @@ mod tests {
         let wrong = Claims::parse(
             "[[claim]]\ntext = 'x'\nsweep = 's'\nfirst = 'lora.rnk == 8'\nsecond = 'base'\nexpect = 'equal'\n",
         );
-        let told = wrong.unwrap_err().to_string();
-        assert!(told.contains("line 4") && told.contains("lora.rank"), "{told}");
+        let error = wrong.unwrap_err().to_string();
+        assert!(error.contains("line 4") && error.contains("lora.rank"), "{error}");
         let (board, values) = world([0.5; 5]);
         let claims = Claims::parse(&format!(
             "[[claim]]\ntext = 'x'\nsweep = 's'\n{RANKS}metrics = ['u']\nexpect = 'equal'"
@@ -283,8 +283,8 @@ mod tests {
         let few = |count: usize| {
             let equal = format!("{RANKS}expect = 'equal'\nwithin = 0.02");
             changed(&equal, |_, values| {
-                for own in values.values_mut().flatten() {
-                    let Some(Documents::Mean(documents)) = &mut own.documents else { continue };
+                for document_values in values.values_mut().flatten() {
+                    let Some(Documents::Mean(documents)) = &mut document_values.documents else { continue };
                     *documents = (0..count).map(|n| (n, 1.0)).collect();
                 }
             })
@@ -308,13 +308,16 @@ mod tests {
         let two = |claim: &str| {
             changed(claim, |board, values| {
                 board.metrics[0].1.push(Metric::AccNorm);
-                for own in values.values_mut() {
+                for job_values in values.values_mut() {
                     // The same in every job.
                     let all: ByDocument = (0..200).map(|n| (n, f64::from(n as u32 % 2))).collect();
                     let metric = Metric::AccNorm;
-                    let one =
-                        DocumentValues { metric, documents: Some(Documents::Mean(all)), ..own[0].clone() };
-                    own.push(one);
+                    let acc_norm = DocumentValues {
+                        metric,
+                        documents: Some(Documents::Mean(all)),
+                        ..job_values[0].clone()
+                    };
+                    job_values.push(acc_norm);
                 }
             })
         };

@@ -36,7 +36,7 @@ impl Measure {
             Self::Memory => job.peak_memory.map(|bytes| bytes as f64),
             Self::Loss => job.losses.map(|(_, last)| last),
             Self::Converged if job.state == JobState::Diverged => Some(0.0),
-            Self::Converged => job.converged.map(|own| f64::from(u8::from(own))),
+            Self::Converged => job.converged.map(|converged| f64::from(u8::from(converged))),
         };
         value.filter(|value| value.is_finite())
     }
@@ -64,58 +64,58 @@ pub(super) fn measured_row(
     pairs: &[(usize, usize)],
     (metric, measure): (&str, Measure),
 ) -> FindingRow {
-    let own: Vec<(f64, f64)> = pairs
+    let measured: Vec<(f64, f64)> = pairs
         .iter()
         .filter_map(|&(a, b)| measure.of(&board.jobs[a]).zip(measure.of(&board.jobs[b])))
         .collect();
-    let (first, second): (Vec<f64>, Vec<f64>) = own.iter().copied().unzip();
+    let (first, second): (Vec<f64>, Vec<f64>) = measured.iter().copied().unzip();
     let row = FindingRow::empty(metric, pairs.len());
     let Some((a, b)) = mean(&first).zip(mean(&second)) else { return row };
-    let standing =
+    let direction =
         |(a, b): &(f64, f64)| match (*b >= a * claim.factor && b > a, *a >= b * claim.factor && a > b) {
             (true, _) => Direction::Larger,
             (_, true) => Direction::Smaller,
             _ => Direction::Near,
         };
-    let standings: Vec<Direction> = own.iter().map(standing).collect();
+    let directions: Vec<Direction> = measured.iter().map(direction).collect();
     FindingRow {
         first: Some(a),
         second: Some(b),
         difference: Some(b - a),
-        missing: pairs.len() - own.len(),
-        outcome: judged(claim, measure, &standings, pairs.len() - own.len()),
+        missing: pairs.len() - measured.len(),
+        outcome: judged(claim, measure, &directions, pairs.len() - measured.len()),
         ..row
     }
 }
 
-fn judged(claim: &Claim, measure: Measure, standings: &[Direction], missing: usize) -> Outcome {
+fn judged(claim: &Claim, measure: Measure, directions: &[Direction], missing: usize) -> Outcome {
     let (better, worse) = match measure.higher_is_better() {
         true => (Direction::Larger, Direction::Smaller),
         false => (Direction::Smaller, Direction::Larger),
     };
     // Whether a pair is as it is said, and whether it is the other way; neither: it does not tell.
-    let is_said = |own: &Direction| match claim.expect {
-        Expect::Higher => *own == Direction::Larger,
-        Expect::Lower => *own == Direction::Smaller,
-        Expect::Better => *own == better,
-        Expect::Worse => *own == worse,
-        Expect::NotBetter => *own != better,
-        Expect::Equal => *own == Direction::Near,
+    let is_said = |direction: &Direction| match claim.expect {
+        Expect::Higher => *direction == Direction::Larger,
+        Expect::Lower => *direction == Direction::Smaller,
+        Expect::Better => *direction == better,
+        Expect::Worse => *direction == worse,
+        Expect::NotBetter => *direction != better,
+        Expect::Equal => *direction == Direction::Near,
     };
-    let is_denied = |own: &Direction| match claim.expect {
-        Expect::NotBetter | Expect::Equal => !is_said(own),
+    let is_denied = |direction: &Direction| match claim.expect {
+        Expect::NotBetter | Expect::Equal => !is_said(direction),
         // Two that did or did not converge are alike, two times are never.
-        _ => !is_said(own) && (*own != Direction::Near || measure == Measure::Converged),
+        _ => !is_said(direction) && (*direction != Direction::Near || measure == Measure::Converged),
     };
-    let (said, denied) = (
-        standings.iter().filter(|own| is_said(own)).count(),
-        standings.iter().filter(|own| is_denied(own)).count(),
+    let (confirmed, denied) = (
+        directions.iter().filter(|direction| is_said(direction)).count(),
+        directions.iter().filter(|direction| is_denied(direction)).count(),
     );
     match claim.pairs {
-        OfPairs::Any if said > 0 => Outcome::Confirmed,
-        OfPairs::Any if missing == 0 && denied == standings.len() => Outcome::Refuted,
-        OfPairs::Every if missing == 0 && said == standings.len() => Outcome::Confirmed,
-        OfPairs::Every if said == 0 && denied == standings.len() => Outcome::Refuted,
+        OfPairs::Any if confirmed > 0 => Outcome::Confirmed,
+        OfPairs::Any if missing == 0 && denied == directions.len() => Outcome::Refuted,
+        OfPairs::Every if missing == 0 && confirmed == directions.len() => Outcome::Confirmed,
+        OfPairs::Every if confirmed == 0 && denied == directions.len() => Outcome::Refuted,
         OfPairs::Every if denied > 0 && matches!(claim.expect, Expect::Equal | Expect::NotBetter) => {
             Outcome::Refuted
         }

@@ -13,7 +13,7 @@ pub fn jobs_of(board: &Leaderboard, claim: &Claim) -> Vec<(usize, usize)> {
     let (first, second) = (side(board, &claim.first), side(board, &claim.second));
     let bases: Vec<&BoardJob> = board.jobs.iter().filter(|job| job.is_base).collect();
     let is_base_of =
-        |base: &BoardJob, job: &BoardJob| base_of(job, &bases).is_some_and(|own| own.id == base.id);
+        |base: &BoardJob, job: &BoardJob| base_of(job, &bases).is_some_and(|found| found.id == base.id);
     let alike = |a: &BoardJob, b: &BoardJob| match (a.is_cell(), b.is_cell()) {
         (true, true) => axes.iter().all(|axis| a.settings.get(*axis) == b.settings.get(*axis)),
         (false, true) => is_base_of(a, b),

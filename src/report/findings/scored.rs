@@ -42,7 +42,9 @@ pub(super) fn scored(
     values: &HashMap<JobId, Vec<DocumentValues>>,
 ) -> Scored {
     let of = |at: usize| {
-        values.get(&board.jobs[at].id)?.iter().find(|own| own.task == name.task && own.metric == name.metric)
+        values.get(&board.jobs[at].id)?.iter().find(|document_values| {
+            document_values.task == name.task && document_values.metric == name.metric
+        })
     };
     let both = pairs.iter().filter_map(|&(a, b)| of(a).zip(of(b)));
     let found: Vec<(&DocumentValues, &DocumentValues, TaskDifference)> =
@@ -50,35 +52,35 @@ pub(super) fn scored(
     let mut row =
         FindingRow { missing: pairs.len() - found.len(), ..FindingRow::empty(&name.to_string(), 0) };
     let sign = if name.metric.higher_is_better() { 1.0 } else { -1.0 };
-    let towards_better = |own: &TaskDifference| {
-        let (low, high) = at_least_of_three(own).unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+    let towards_better = |pair: &TaskDifference| {
+        let (low, high) = at_least_of_three(pair).unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
         let interval = if sign > 0.0 { (low, high) } else { (-high, -low) };
-        ScoredPair { better: sign * own.difference, interval, p: own.p }
+        ScoredPair { better: sign * pair.difference, interval, p: pair.p }
     };
-    let of_pairs: Vec<_> = found.iter().map(|(.., own)| towards_better(own)).collect();
+    let of_pairs: Vec<_> = found.iter().map(|(.., pair)| towards_better(pair)).collect();
     let means = |of: &dyn Fn(&TaskDifference) -> f64| {
-        mean(&found.iter().map(|(.., own)| of(own)).collect::<Vec<_>>())
+        mean(&found.iter().map(|(.., pair)| of(pair)).collect::<Vec<_>>())
     };
-    (row.first, row.second) = (means(&|own| own.first), means(&|own| own.second));
+    (row.first, row.second) = (means(&|pair| pair.first), means(&|pair| pair.second));
     row.difference = row.second.zip(row.first).map(|(second, first)| second - first);
-    if let [(.., own)] = found.as_slice() {
-        (row.interval, row.p) = (own.interval, Some(own.p));
+    if let [(.., pair)] = found.as_slice() {
+        (row.interval, row.p) = (pair.interval, Some(pair.p));
     } else if let Some(whole) = over_all(&found) {
         (row.interval, row.p) = (whole.interval, Some(whole.p));
         row.difference = Some(whole.difference);
     } else if !found.is_empty() {
         // Values that are no means have no mean over pairs: the least certain pair speaks for them.
-        row.p = found.iter().map(|(.., own)| own.p).reduce(f64::max);
+        row.p = found.iter().map(|(.., pair)| pair.p).reduce(f64::max);
     }
     Scored { row, metric: name.metric, pairs: of_pairs }
 }
 
 /// A difference's interval; of right and wrong answers at least as wide as what nothing among so many documents leaves open, three of
 /// their number (Hanley and Lippman-Hand 1983): without a flip the documents' deviation is 0, however few they are.
-fn at_least_of_three(own: &TaskDifference) -> Option<(f64, f64)> {
-    let (low, high) = own.interval?;
-    let rest = if own.flips.is_some() { 3.0 / own.documents as f64 } else { 0.0 };
-    Some((low.min(own.difference - rest), high.max(own.difference + rest)))
+fn at_least_of_three(pair: &TaskDifference) -> Option<(f64, f64)> {
+    let (low, high) = pair.interval?;
+    let rest = if pair.flips.is_some() { 3.0 / pair.documents as f64 } else { 0.0 };
+    Some((low.min(pair.difference - rest), high.max(pair.difference + rest)))
 }
 
 /// The paired test on each document's mean over the pairs, of the documents that all pairs have.
@@ -130,15 +132,18 @@ impl Scored {
             Expect::NotBetter | Expect::Equal => false,
         };
         if claim.pairs == OfPairs::Any {
-            let p = holm(&self.pairs.iter().map(|own| own.p).collect::<Vec<_>>());
-            let told: Vec<bool> = self
+            let p = holm(&self.pairs.iter().map(|pair| pair.p).collect::<Vec<_>>());
+            let verdicts: Vec<bool> = self
                 .pairs
                 .iter()
                 .zip(p)
-                .filter(|(own, p)| *p < LEVEL && own.better != 0.0)
-                .map(|(own, _)| is_expected(own.better))
+                .filter(|(pair, p)| *p < LEVEL && pair.better != 0.0)
+                .map(|(pair, _)| is_expected(pair.better))
                 .collect();
-            return match (told.contains(&true), told.len() == self.pairs.len() && self.row.missing == 0) {
+            return match (
+                verdicts.contains(&true),
+                verdicts.len() == self.pairs.len() && self.row.missing == 0,
+            ) {
                 (true, _) => Outcome::Confirmed,
                 (false, true) => Outcome::Refuted,
                 (false, false) => Outcome::Undecided,
@@ -148,7 +153,7 @@ impl Scored {
         let better = sign * difference;
         let certain = self.row.p.is_some_and(|p| p < LEVEL)
             && difference != 0.0
-            && self.pairs.iter().all(|own| own.better * better > 0.0);
+            && self.pairs.iter().all(|pair| pair.better * better > 0.0);
         match (certain, is_expected(better)) {
             (true, true) => Outcome::Confirmed,
             (true, false) => Outcome::Refuted,
@@ -163,8 +168,8 @@ impl Scored {
         let holds = |(low, high): (f64, f64)| high <= within && (is_not_better_only || low >= -within);
         let fails = |(low, high): (f64, f64)| low > within || (!is_not_better_only && high < -within);
         let (held, failed) = (
-            self.pairs.iter().filter(|own| holds(own.interval)).count(),
-            self.pairs.iter().filter(|own| fails(own.interval)).count(),
+            self.pairs.iter().filter(|pair| holds(pair.interval)).count(),
+            self.pairs.iter().filter(|pair| fails(pair.interval)).count(),
         );
         let all = self.pairs.len();
         match claim.pairs {
@@ -178,9 +183,9 @@ impl Scored {
 
     /// From the lowest end of a pair's interval to the highest, in the metric's own direction.
     fn hull(&self) -> Option<(f64, f64)> {
-        let low = self.pairs.iter().map(|own| own.interval.0).reduce(f64::min)?;
-        let high = self.pairs.iter().map(|own| own.interval.1).reduce(f64::max)?;
-        let own = if self.metric.higher_is_better() { (low, high) } else { (-high, -low) };
-        (own.0.is_finite() && own.1.is_finite()).then_some(own)
+        let low = self.pairs.iter().map(|pair| pair.interval.0).reduce(f64::min)?;
+        let high = self.pairs.iter().map(|pair| pair.interval.1).reduce(f64::max)?;
+        let hull = if self.metric.higher_is_better() { (low, high) } else { (-high, -low) };
+        (hull.0.is_finite() && hull.1.is_finite()).then_some(hull)
     }
 }

@@ -12,13 +12,13 @@ pub fn findings_table(findings: &[Finding]) -> Table {
         Column::number("pairs", None).weighing(2),
         Column::text("sweep").weighing(1),
     ];
-    let row = |own: &Finding| {
+    let row = |finding: &Finding| {
         vec![
-            Cell::Text(own.text.clone()),
-            Cell::Text(own.outcome.as_str().to_owned()),
-            Cell::Text(own.why.clone()),
-            Cell::Count(own.pairs as u64),
-            Cell::Text(own.sweep.clone()),
+            Cell::Text(finding.text.clone()),
+            Cell::Text(finding.outcome.as_str().to_owned()),
+            Cell::Text(finding.why.clone()),
+            Cell::Count(finding.pairs as u64),
+            Cell::Text(finding.sweep.clone()),
         ]
     };
     Table { columns, rows: findings.iter().map(row).collect() }
@@ -46,26 +46,27 @@ pub fn finding_rows_table(findings: &[Finding]) -> Table {
         Column::text("outcome"),
     ];
     let of = |finding: &Finding| {
-        let row = |own: &FindingRow| {
-            let number = |value: Option<f64>| value.map_or(Cell::Missing, |value| shown(&own.metric, value));
-            let interval = own.interval.map_or(Cell::Missing, |(low, high)| {
+        let row = |finding_row: &FindingRow| {
+            let number =
+                |value: Option<f64>| value.map_or(Cell::Missing, |value| shown(&finding_row.metric, value));
+            let interval = finding_row.interval.map_or(Cell::Missing, |(low, high)| {
                 Cell::Text(format!("{} to {}", Cell::Number(low, 3).show(), Cell::Number(high, 3).show()))
             });
             vec![
                 Cell::Text(finding.text.clone()),
-                Cell::Text(own.metric.clone()),
-                number(own.first),
-                number(own.second),
-                match (own.metric.as_str(), own.difference) {
+                Cell::Text(finding_row.metric.clone()),
+                number(finding_row.first),
+                number(finding_row.second),
+                match (finding_row.metric.as_str(), finding_row.difference) {
                     ("time" | "memory", Some(value)) if value > 0.0 => {
-                        Cell::Text(format!("+{}", shown(&own.metric, value).show()))
+                        Cell::Text(format!("+{}", shown(&finding_row.metric, value).show()))
                     }
                     ("time" | "memory", difference) => number(difference),
                     (_, difference) => Cell::maybe_signed(difference, 3),
                 },
                 interval,
-                own.p.map_or(Cell::Missing, |p| Cell::Text(crate::report::comparison::show_p(p))),
-                Cell::Text(own.outcome.as_str().to_owned()),
+                finding_row.p.map_or(Cell::Missing, |p| Cell::Text(crate::report::comparison::show_p(p))),
+                Cell::Text(finding_row.outcome.as_str().to_owned()),
             ]
         };
         finding.rows.iter().map(row).collect::<Vec<_>>()

@@ -100,8 +100,8 @@ impl<'a> Row<'a> {
 impl Evaluation {
     /// `pretrained`, `peft` and `dtype`, as lm_eval's own models are asked for.
     pub fn model_args(&self) -> Map<String, Value> {
-        let mut own = Map::new();
-        let mut put = |name: &str, value: &str| own.insert(name.to_owned(), value.into());
+        let mut arguments = Map::new();
+        let mut put = |name: &str, value: &str| arguments.insert(name.to_owned(), value.into());
         put("pretrained", &self.model);
         if let Some(adapter) = &self.adapter {
             put("peft", adapter);
@@ -111,7 +111,7 @@ impl Evaluation {
             put("quantize", quantize);
         }
         put("softmax_dtype", &self.softmax);
-        own
+        arguments
     }
 
     /// lm_eval's line above its tables.

@@ -84,8 +84,8 @@ fn read_file(path: &Path) -> Result<ImportedResults, ReadError> {
         documents: Vec::new(),
         left_out: Vec::new(),
     };
-    for (task, own) in results {
-        let filters = read_scores(task, own, &json["n-samples"][task], &mut imported);
+    for (task, scores) in results {
+        let filters = read_scores(task, scores, &json["n-samples"][task], &mut imported);
         if let Some(samples) = samples_of(path, task) {
             imported.documents.extend(read_samples(&samples, task, &filters)?);
         }
@@ -148,13 +148,13 @@ fn label(json: &Value) -> Option<String> {
 /// of each metric.
 fn read_scores(
     task: &str,
-    own: &Value,
+    scores: &Value,
     counts: &Value,
     imported: &mut ImportedResults,
 ) -> BTreeMap<Metric, String> {
     let mut filters: BTreeMap<Metric, String> = BTreeMap::new();
-    let Some(own) = own.as_object() else { return filters };
-    for key in own.keys().filter(|key| !key.contains("_stderr,")) {
+    let Some(scores) = scores.as_object() else { return filters };
+    for key in scores.keys().filter(|key| !key.contains("_stderr,")) {
         let Some((name, filter)) = key.split_once(',') else { continue };
         match Metric::named(name) {
             Some(metric) => {
@@ -171,14 +171,14 @@ fn read_scores(
             None => imported.left_out.push(format!("{task}: {key}")),
         }
     }
-    let documents = counts["effective"].as_u64().or_else(|| own.get("sample_len").and_then(Value::as_u64));
+    let documents = counts["effective"].as_u64().or_else(|| scores.get("sample_len").and_then(Value::as_u64));
     for (metric, filter) in &filters {
         let name = metric.as_str();
-        let Some(value) = own.get(&format!("{name},{filter}")).and_then(number) else {
+        let Some(value) = scores.get(&format!("{name},{filter}")).and_then(number) else {
             imported.left_out.push(format!("{task}: {name},{filter} is no number"));
             continue;
         };
-        let stderr = own.get(&format!("{name}_stderr,{filter}")).and_then(number);
+        let stderr = scores.get(&format!("{name}_stderr,{filter}")).and_then(number);
         let stderr = stderr.filter(|error| !error.is_nan());
         let (task, documents) = (task.to_owned(), documents.unwrap_or_default());
         imported.scores.push(ImportedScore { task, metric: *metric, value, stderr, documents });
@@ -267,25 +267,25 @@ mod tests {
         let samples = "{\"doc_id\": 4, \"filter\": \"none\", \"filtered_resps\": [[\"-1.5\", \"True\"], [\"-2.0\", \"False\"]], \"acc\": 1.0}\n{\"doc_id\": 4, \"filter\": \"other\", \"filtered_resps\": []}\n";
         let folder = folder(RESULTS, samples);
         let read = read_results(folder.path()).unwrap();
-        let [one] = read.as_slice() else { panic!("one file") };
+        let [results] = read.as_slice() else { panic!("one file") };
         let left_out = ["a_b: acc,other", "a_b: bleu,none"];
         assert_eq!(
             (
-                one.label.as_str(),
-                one.harness.as_str(),
-                one.left_out.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
+                results.label.as_str(),
+                results.harness.as_str(),
+                results.left_out.iter().map(String::as_str).collect::<Vec<_>>().as_slice()
             ),
             ("tiny + x", "lm_eval 0.4.13", &left_out[..])
         );
         let shown: Vec<(Metric, f64, Option<f64>, u64)> =
-            one.scores.iter().map(|s| (s.metric, s.value, s.stderr, s.documents)).collect();
+            results.scores.iter().map(|s| (s.metric, s.value, s.stderr, s.documents)).collect();
         assert_eq!(
             format!("{shown:?}"),
             "[(Acc, 0.5, None, 2), (Perplexity, NaN, None, 2), (WordPerplexity, 4.5, None, 2)]"
         );
-        assert_eq!(one.documents.len(), 1);
-        assert_eq!((one.documents[0].document, one.documents[0].requests.len()), (4, 2));
-        assert_eq!(one.documents[0].metrics, [(Metric::Acc, DocumentValue::Number(1.0))]);
+        assert_eq!(results.documents.len(), 1);
+        assert_eq!((results.documents[0].document, results.documents[0].requests.len()), (4, 2));
+        assert_eq!(results.documents[0].metrics, [(Metric::Acc, DocumentValue::Number(1.0))]);
     }
 
     #[test]

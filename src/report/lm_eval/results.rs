@@ -82,17 +82,17 @@ fn stderr_json(stderr: Option<f64>) -> Value {
 }
 
 fn of_task(result: &TaskResult) -> Value {
-    let mut own = Map::new();
-    own.insert("name".into(), json!(result.task.name));
-    own.insert("alias".into(), json!(result.task.alias));
-    own.insert("sample_len".into(), json!(result.documents.len()));
+    let mut entries = Map::new();
+    entries.insert("name".into(), json!(result.task.name));
+    entries.insert("alias".into(), json!(result.task.alias));
+    entries.insert("sample_len".into(), json!(result.documents.len()));
     for filter in &result.task.filters {
         for Aggregate { metric, value, stderr, .. } in in_order(result) {
-            own.insert(format!("{},{filter}", metric.as_str()), json!(value));
-            own.insert(format!("{}_stderr,{filter}", metric.as_str()), stderr_json(stderr));
+            entries.insert(format!("{},{filter}", metric.as_str()), json!(value));
+            entries.insert(format!("{}_stderr,{filter}", metric.as_str()), stderr_json(stderr));
         }
     }
-    Value::Object(own)
+    Value::Object(entries)
 }
 
 /// A task's aggregates in lm_eval's order.
@@ -114,27 +114,27 @@ fn add_groups(
             add_groups(evaluation, inner, all, aggregating);
         }
     }
-    let mut own = Map::new();
-    own.insert("alias".into(), json!(group.alias));
-    own.insert("name".into(), json!(group.name));
+    let mut entries = Map::new();
+    entries.insert("alias".into(), json!(group.alias));
+    entries.insert("name".into(), json!(group.name));
     if !group.metrics.is_empty() {
         let sizes = group.tasks().into_iter().map(|number| evaluation.results[number].documents.len());
-        own.insert("sample_len".into(), json!(sizes.sum::<usize>()));
+        entries.insert("sample_len".into(), json!(sizes.sum::<usize>()));
         let values = evaluation.values(group);
         for value in &values {
             let metric = value.metric.as_str();
-            own.insert(format!("{metric},{}", value.filter), json!(value.value));
-            own.insert(format!("{metric}_stderr,{}", value.filter), stderr_json(value.stderr));
+            entries.insert(format!("{metric},{}", value.filter), json!(value.value));
+            entries.insert(format!("{metric}_stderr,{}", value.filter), stderr_json(value.stderr));
         }
         if !values.is_empty() {
             let count = values
                 .iter()
                 .map(|value| (format!("{},{}", value.metric.as_str(), value.filter), json!(value.documents)));
-            own.insert("sample_count".into(), Value::Object(count.collect()));
+            entries.insert("sample_count".into(), Value::Object(count.collect()));
         }
-        aggregating.insert(group.name.clone(), Value::Object(own.clone()));
+        aggregating.insert(group.name.clone(), Value::Object(entries.clone()));
     }
-    all.insert(group.name.clone(), Value::Object(own));
+    all.insert(group.name.clone(), Value::Object(entries));
 }
 
 /// Examples and directions of tasks, and of groups whose own members agree; a group is asked before the groups in it.
@@ -157,8 +157,9 @@ fn inherited(evaluation: &Evaluation) -> (Map<String, Value>, Map<String, Value>
             shots.insert(group.name.clone(), only.clone());
         }
         let mut all = Map::new();
-        for own in children.iter().filter_map(|child| better.get(*child)).filter_map(Value::as_object) {
-            own.iter().for_each(|(metric, direction)| {
+        for directions in children.iter().filter_map(|child| better.get(*child)).filter_map(Value::as_object)
+        {
+            directions.iter().for_each(|(metric, direction)| {
                 all.entry(metric.clone()).or_insert_with(|| direction.clone());
             });
         }
@@ -211,7 +212,7 @@ fn surroundings(evaluation: &Evaluation) -> Map<String, Value> {
         None => Value::Null,
     };
     let [bos, eos] = &evaluation.special;
-    let own = json!({
+    let fields = json!({
         "git_hash": Value::Null,
         "date": evaluation.date,
         "pretty_env_info": format!(
@@ -230,13 +231,13 @@ fn surroundings(evaluation: &Evaluation) -> Map<String, Value> {
         "eot_token_id": eos.as_ref().map(|(_, id)| id),
         "max_length": evaluation.max_length,
     });
-    own.as_object().cloned().unwrap_or_default()
+    fields.as_object().cloned().unwrap_or_default()
 }
 
 fn names(evaluation: &Evaluation) -> Map<String, Value> {
     let hash =
         |text: &Option<String>| text.as_ref().map(|text| crate::job::Digest::of(text.as_bytes()).to_string());
-    let own = json!({
+    let fields = json!({
         "model_source": "loragrid",
         "model_name": evaluation.name(),
         "model_name_sanitized": sanitised(evaluation.name()),
@@ -248,7 +249,7 @@ fn names(evaluation: &Evaluation) -> Map<String, Value> {
         "total_evaluation_time_seconds": evaluation.seconds.to_string(),
         "scoring_time_seconds": evaluation.scoring.to_string(),
     });
-    own.as_object().cloned().unwrap_or_default()
+    fields.as_object().cloned().unwrap_or_default()
 }
 
 /// A name as lm_eval makes a folder of it: each run of `<>:/|\?*[]` and quotes is `__`.

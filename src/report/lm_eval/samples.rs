@@ -26,8 +26,8 @@ fn hashes(document: &Document) -> [String; 3] {
 
 /// lm_eval's hash of a task: of the hashes of all its lines.
 pub fn task_hash(result: &TaskResult) -> String {
-    let one: String = result.documents.iter().flat_map(hashes).collect();
-    hash(&one.repeat(result.task.filters.len()))
+    let joined: String = result.documents.iter().flat_map(hashes).collect();
+    hash(&joined.repeat(result.task.filters.len()))
 }
 
 /// One line for each filter and document, filters outermost.
@@ -50,11 +50,11 @@ fn line(result: &TaskResult, filter: &str, document: &Document, score: &Document
     let answers: Vec<Value> = score
         .requests
         .iter()
-        .map(|said| {
-            let likelihood = python_str(&json!(said.log_likelihood));
+        .map(|request| {
+            let likelihood = python_str(&json!(request.log_likelihood));
             match rolling {
                 true => json!(likelihood),
-                false => json!([likelihood, if said.is_greedy { "True" } else { "False" }]),
+                false => json!([likelihood, if request.is_greedy { "True" } else { "False" }]),
             }
         })
         .collect();

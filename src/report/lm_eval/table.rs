@@ -154,18 +154,18 @@ mod tests {
             let column = ColumnText::of(heading, cells.iter().copied());
             (column.rule, column.cells)
         };
-        let own = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<String>>();
-        assert_eq!(column("Value", &["0.5000"]), ("----:".into(), own(&["  0.5"])));
-        assert_eq!(column("Value", &["0.5000", "0.2500"]), ("----:".into(), own(&[" 0.50", " 0.25"])));
-        assert_eq!(column("Version", &["1.0"]), ("------:".into(), own(&["      1"])));
-        assert_eq!(column("Stderr", &["0.0103"]), ("-----:".into(), own(&["0.0103"])));
-        assert_eq!(column("Stderr", &["0.0100", "   N/A"]), ("------".into(), own(&["  0.01", "   N/A"])));
+        let texts = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<String>>();
+        assert_eq!(column("Value", &["0.5000"]), ("----:".into(), texts(&["  0.5"])));
+        assert_eq!(column("Value", &["0.5000", "0.2500"]), ("----:".into(), texts(&[" 0.50", " 0.25"])));
+        assert_eq!(column("Version", &["1.0"]), ("------:".into(), texts(&["      1"])));
+        assert_eq!(column("Stderr", &["0.0103"]), ("-----:".into(), texts(&["0.0103"])));
+        assert_eq!(column("Stderr", &["0.0100", "   N/A"]), ("------".into(), texts(&["  0.01", "   N/A"])));
         let mixed = |cells: &[&str]| column("Stderr", cells).1;
         assert_eq!(mixed(&["0.1890", "   N/A", "0.1508", "0.0000"])[0], "0.1890");
-        assert_eq!(mixed(&["0.1890", "10.2000", "   N/A"]), own(&[" 0.189", "10.200", "   N/A"]));
+        assert_eq!(mixed(&["0.1890", "10.2000", "   N/A"]), texts(&[" 0.189", "10.200", "   N/A"]));
         assert_eq!(mixed(&["   N/A", "0.1890"])[1], "0.1890");
         assert_eq!(mixed(&["1.0000", "0.5000", "   N/A"])[0], "     1");
-        assert_eq!(column("n-shot", &["0", " "]), ("-----:".into(), own(&["     0", "      "])));
-        assert_eq!(column("Version", &["N/A", "3.0"]), ("-------".into(), own(&["N/A    ", "      3"])));
+        assert_eq!(column("n-shot", &["0", " "]), ("-----:".into(), texts(&["     0", "      "])));
+        assert_eq!(column("Version", &["N/A", "3.0"]), ("-------".into(), texts(&["N/A    ", "      3"])));
     }
 }

@@ -64,12 +64,12 @@ const BROKEN: usize = 48;
 fn alignment(table: &Table, kept: &[usize]) -> String {
     let is_long = |at: usize| table.rows.iter().any(|row| row[at].show().chars().count() > BROKEN);
     let long = kept.iter().filter(|&&at| is_long(at)).count();
-    let one = |&at: &usize| match table.columns[at].align {
+    let letter = |&at: &usize| match table.columns[at].align {
         Align::Right => "r".to_owned(),
         Align::Left if is_long(at) => format!("p{{{:.2}\\linewidth}}", 0.6 / long as f64),
         Align::Left => "l".to_owned(),
     };
-    kept.iter().map(one).collect()
+    kept.iter().map(letter).collect()
 }
 
 fn lines(table: &Table, kept: &[usize]) -> (String, Vec<String>) {
@@ -81,8 +81,8 @@ fn lines(table: &Table, kept: &[usize]) -> (String, Vec<String>) {
         kept.iter()
             .enumerate()
             .map(|(place, &at)| {
-                let own = cell(&row[at]);
-                if place == 0 { first(own) } else { own }
+                let text = cell(&row[at]);
+                if place == 0 { first(text) } else { text }
             })
             .collect()
     };

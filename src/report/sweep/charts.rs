@@ -41,10 +41,10 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
         let others = view.keys.iter().filter(|other| *other != axis);
         let second = others
             .map(|other| (other, values_of(board, other)))
-            .find(|(other, own)| (2..=SERIES).contains(&own.len()) && !follows(board, other, axis));
+            .find(|(other, values)| (2..=SERIES).contains(&values.len()) && !follows(board, other, axis));
         let series = match &second {
             None => vec![series(board, axis, rank, metric_title(rank), &|_| true)],
-            Some((other, own)) => own
+            Some((other, values)) => values
                 .iter()
                 .map(|value| {
                     let name = format!("{} = {value}", crate::job::short_name(other));
@@ -75,21 +75,21 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
 fn follows(board: &Leaderboard, axis: &str, other: &str) -> bool {
     let mut known: Vec<(&Value, &Value)> = Vec::new();
     let pairs = board.jobs.iter().filter_map(|job| job.settings.get(other).zip(job.settings.get(axis)));
-    for (own, value) in pairs {
-        match known.iter().find(|(first, _)| *first == own) {
+    for (other_value, value) in pairs {
+        match known.iter().find(|(first, _)| *first == other_value) {
             Some((_, first)) if *first != value => return false,
             Some(_) => {}
-            None => known.push((own, value)),
+            None => known.push((other_value, value)),
         }
     }
     true
 }
 
 fn series_of_all(board: &Leaderboard, axis: &str, name: &MetricName) -> Series {
-    let mut own = series(board, axis, name, metric_title(name), &|_| true);
+    let mut series = series(board, axis, name, metric_title(name), &|_| true);
     // Eight bars at each value would hide each other.
-    own.points.iter_mut().for_each(|point| point.error = None);
-    own
+    series.points.iter_mut().for_each(|point| point.error = None);
+    series
 }
 
 fn chart(
@@ -100,7 +100,7 @@ fn chart(
     mut series: Vec<Series>,
     level: Option<(String, f64)>,
 ) -> Option<Block> {
-    series.retain(|own| !own.points.is_empty());
+    series.retain(|line| !line.points.is_empty());
     let chart = Chart { title, x_label: axis.to_owned(), y_label, doubling, series, level };
     (!chart.is_empty()).then_some(Block::Chart(chart))
 }
@@ -146,9 +146,9 @@ pub(super) fn losses(input: &ReportInput, cells: &[Vec<usize>]) -> Vec<Block> {
     let jobs: Vec<&BoardJob> = cells.iter().map(|cell| &input.board.jobs[cell[0]]).collect();
     let of = |job: &&BoardJob, validation: bool| {
         let points = input.curves.get(&job.id)?;
-        let point = |own: &crate::store::CurvePoint| {
-            let y = if validation { own.validation_loss } else { own.loss }?;
-            Some(Point { x: own.step as f64, y, error: None })
+        let point = |curve_point: &crate::store::CurvePoint| {
+            let y = if validation { curve_point.validation_loss } else { curve_point.loss }?;
+            Some(Point { x: curve_point.step as f64, y, error: None })
         };
         let all: Vec<Point> = points.iter().filter_map(point).collect();
         (!all.is_empty()).then(|| Series { name: job.label.clone(), points: thinned(all), marked: false })
@@ -171,13 +171,15 @@ pub(super) fn losses(input: &ReportInput, cells: &[Vec<usize>]) -> Vec<Block> {
 fn name_by_difference(series: &mut [Series]) {
     let parts: Vec<Vec<String>> = series
         .iter()
-        .map(|own| own.name.split(' ').filter(|part| !part.starts_with("seed=")).map(str::to_owned).collect())
+        .map(|line| {
+            line.name.split(' ').filter(|part| !part.starts_with("seed=")).map(str::to_owned).collect()
+        })
         .collect();
-    for (own, names) in series.iter_mut().zip(&parts) {
+    for (line, names) in series.iter_mut().zip(&parts) {
         let is_common = |part: &&String| parts.len() > 1 && parts.iter().all(|others| others.contains(part));
         let kept: Vec<&str> = names.iter().filter(|part| !is_common(part)).map(String::as_str).collect();
         if !kept.is_empty() {
-            own.name = kept.join(" ");
+            line.name = kept.join(" ");
         }
     }
 }

@@ -37,9 +37,9 @@ pub(super) fn costs(board: &Leaderboard) -> Vec<Block> {
     let mut rows = Vec::new();
     for axis in board.axes.iter().filter(|axis| *axis != "seed") {
         for value in values_of(board, axis).iter().take(VALUES) {
-            let own: Vec<&&BoardJob> =
+            let jobs: Vec<&&BoardJob> =
                 trained.iter().filter(|job| job.settings.get(axis) == Some(value)).collect();
-            rows.push(row(axis, &value.to_string(), &own));
+            rows.push(row(axis, &value.to_string(), &jobs));
         }
     }
     rows.push(row("all", "", &trained.iter().collect::<Vec<_>>()));

@@ -21,7 +21,7 @@ pub(super) fn lead(inputs: &[ReportInput]) -> String {
     let jobs = ids.len();
     let names: Vec<&str> = inputs.iter().map(|input| input.board.sweep.as_str()).collect();
     let (word, shown) = match names.as_slice() {
-        [one] => ("Sweep", (*one).to_owned()),
+        [name] => ("Sweep", (*name).to_owned()),
         many => ("Sweeps", many.join(", ")),
     };
     format!(
@@ -95,8 +95,8 @@ pub(super) fn versions(input: &ReportInput) -> Vec<Block> {
         blocks.push(Block::Code("The sweep file".to_owned(), without_notify(&input.sweep.text)));
     }
     if !input.sweep.origin.overrides.is_empty() {
-        let own = input.sweep.origin.overrides.iter().filter(|(key, _)| !key.starts_with("notify"));
-        blocks.push(Block::List(own.map(|(key, value)| format!("--set {key}={value}")).collect()));
+        let overrides = input.sweep.origin.overrides.iter().filter(|(key, _)| !key.starts_with("notify"));
+        blocks.push(Block::List(overrides.map(|(key, value)| format!("--set {key}={value}")).collect()));
     }
     let common = common_settings(board);
     if !common.is_empty() {

@@ -43,7 +43,7 @@ fn finding_blocks(findings: &[Finding]) -> Vec<Block> {
     if findings.is_empty() {
         return Vec::new();
     }
-    let count = |outcome: Outcome| findings.iter().filter(|own| own.outcome == outcome).count();
+    let count = |outcome: Outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
     let text = format!(
         "{} {}: {} confirmed, {} refuted, {} undecided. Scores are compared document by document between runs that are equal in \
          everything that the claim does not name. A direction needs a difference that chance does not explain (exact McNemar or \
@@ -154,17 +154,17 @@ fn levels_caption(found: &Effects) -> &'static str {
 }
 
 fn failures(rows: &[BoardRow]) -> Vec<Block> {
-    let told: Vec<&BoardRow> =
+    let failed: Vec<&BoardRow> =
         rows.iter().filter(|row| row.kind() != RowKind::Imported && !row.reasons.is_empty()).collect();
-    if told.is_empty() {
+    if failed.is_empty() {
         return vec![Block::Text("No run failed, diverged or counts as not converged.".to_owned())];
     }
     let columns = vec![Column::text("run"), Column::text("state"), Column::text("reason")];
-    let row = |own: &&BoardRow| {
+    let row = |board_row: &&BoardRow| {
         let text = |text: &str| Cell::Text(text.to_owned());
-        vec![text(&own.label), text(own.state.as_str()), text(&own.reasons.join("; "))]
+        vec![text(&board_row.label), text(board_row.state.as_str()), text(&board_row.reasons.join("; "))]
     };
-    let rows = told.iter().map(row).collect();
+    let rows = failed.iter().map(row).collect();
     vec![Block::Table("Runs that failed, diverged or did not converge".to_owned(), Table { columns, rows })]
 }
 
@@ -173,8 +173,8 @@ fn samples(input: &ReportInput) -> Vec<Block> {
         return Vec::new();
     }
     let columns = vec![Column::text("prompt"), Column::text("run"), Column::text("answer")];
-    let row = |own: &SampleText| {
-        [&own.prompt, &own.label, &own.answer].map(|text| Cell::Text(text.trim().to_owned())).into()
+    let row = |sample: &SampleText| {
+        [&sample.prompt, &sample.label, &sample.answer].map(|text| Cell::Text(text.trim().to_owned())).into()
     };
     let rows = input.samples.iter().take(SAMPLES).map(row).collect();
     let caption = "Answers of greedy decoding, the base model's first".to_owned();

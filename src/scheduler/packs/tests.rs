@@ -64,11 +64,11 @@ proptest! {
         count in 1usize..40,
         slots in 1usize..5,
     ) {
-        let one = PackCandidate {
+        let candidate = PackCandidate {
             kind: kind(0), time: Seconds(1.0), shared: Bytes(0), adapter: Bytes(0), training: None,
         };
         let rules = PackRules { most: 64, slots, memory: Bytes(u64::MAX), token_budget: 1024 };
-        let packs = plan_packs(&vec![one; count], rules);
+        let packs = plan_packs(&vec![candidate; count], rules);
         let apart = makespan((0..count).map(|_| Seconds(1.0)), slots);
         prop_assert!(makespan(packs.iter().map(|pack| pack.time), slots).0 <= apart.0 + 1e-9);
     }

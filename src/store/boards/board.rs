@@ -213,7 +213,7 @@ impl Store {
         }
         let mut seen = std::collections::HashSet::new();
         found.retain(|(task, _)| seen.insert(task.clone()));
-        let place = |task: &String| shown.iter().position(|own| own == task).unwrap_or(shown.len());
+        let place = |task: &String| shown.iter().position(|name| name == task).unwrap_or(shown.len());
         found.sort_by_key(|(task, _)| place(task));
         Ok(found)
     }

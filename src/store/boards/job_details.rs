@@ -130,8 +130,10 @@ impl Store {
         );
         let mut warnings: Vec<String> = Vec::new();
         for row in query.bind(job.as_str()).fetch_all(&self.pool).await? {
-            let own: Vec<String> = read_json(&row, 0)?;
-            warnings.extend(own.into_iter().filter(|one| !warnings.contains(one)).collect::<Vec<_>>());
+            let row_warnings: Vec<String> = read_json(&row, 0)?;
+            warnings.extend(
+                row_warnings.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
+            );
         }
         Ok(warnings)
     }

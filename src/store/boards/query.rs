@@ -90,10 +90,13 @@ async fn answer(
     // Prepared, not described: that would run the statement once more.
     let sql = AssertSqlSafe(sql).into_sql_str();
     let prepared = (&mut *connection).prepare(sql.clone()).await;
-    let names =
-        |columns: &[sqlx::sqlite::SqliteColumn]| columns.iter().map(|own| own.name().to_owned()).collect();
-    let mut frame =
-        Frame { columns: prepared.map(|own| names(own.columns())).unwrap_or_default(), rows: Vec::new() };
+    let names = |columns: &[sqlx::sqlite::SqliteColumn]| {
+        columns.iter().map(|column| column.name().to_owned()).collect()
+    };
+    let mut frame = Frame {
+        columns: prepared.map(|statement| names(statement.columns())).unwrap_or_default(),
+        rows: Vec::new(),
+    };
     let mut size = 0;
     let mut rows = sqlx::query(sql).fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
@@ -139,7 +142,7 @@ fn check(sql: &str) -> Result<(), QueryError> {
     let first = statements.next().unwrap_or_default();
     let word =
         first.split(|c: char| !c.is_ascii_alphabetic()).find(|word| !word.is_empty()).unwrap_or_default();
-    if !["select", "with", "values", "explain"].iter().any(|own| word.eq_ignore_ascii_case(own)) {
+    if !["select", "with", "values", "explain"].iter().any(|keyword| word.eq_ignore_ascii_case(keyword)) {
         return Err(QueryError::NotAQuestion { word: word.to_owned() });
     }
     if statements.next().is_some() { Err(QueryError::Several) } else { Ok(()) }

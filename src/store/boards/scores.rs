@@ -55,7 +55,7 @@ impl Store {
             of.jobs.map(|jobs| jobs.iter().map(|&at| board.jobs[at].id.to_string()).collect());
         let mut take = |at: usize, score: BoardScore| {
             let known = &board.jobs[at].scores[..before[at]];
-            if !known.iter().any(|own| own.metric == score.metric && own.task == score.task) {
+            if !known.iter().any(|other| other.metric == score.metric && other.task == score.task) {
                 board.jobs[at].scores.push(score);
             }
         };
@@ -89,10 +89,12 @@ impl Store {
         // A group's metric is that of its tasks.
         let stands_for = |wanted: &str, task: &str| {
             let group = board.groups.iter().find(|group| group.name == wanted);
-            wanted == task || group.is_some_and(|group| group.tasks.iter().any(|own| own == task))
+            wanted == task || group.is_some_and(|group| group.tasks.iter().any(|member| member == task))
         };
         let is_wanted = |task: &str, metric: Metric| match of.metrics {
-            Some(metrics) => metrics.iter().any(|(wanted, own)| *own == metric && stands_for(wanted, task)),
+            Some(metrics) => metrics
+                .iter()
+                .any(|(wanted, wanted_metric)| *wanted_metric == metric && stands_for(wanted, task)),
             None => true,
         };
         let mut found = Vec::new();
@@ -198,10 +200,10 @@ impl Store {
         let mut rest = wanted;
         self.scan(sql, &[Bound::Text(&column.task), Bound::Text(column.metric.as_str())], |line| {
             let key = line.text(3)?;
-            while let Some(((own, at), others)) =
+            while let Some(((wanted_key, at), others)) =
                 rest.split_first().filter(|(first, _)| first.0.as_str() <= key)
             {
-                if *own == key {
+                if *wanted_key == key {
                     take(*at, column.score(line)?);
                 }
                 rest = others;
@@ -289,12 +291,12 @@ fn group_scores(groups: &[PlannedGroup], scores: &mut Vec<BoardScore>) {
                 let BoardScore { value, stderr, documents, .. } = *found;
                 Some(Aggregate { metric: *metric, value, stderr, documents })
             };
-            let own: Vec<Aggregate> = group.tasks.iter().filter_map(of).collect();
+            let aggregates: Vec<Aggregate> = group.tasks.iter().filter_map(of).collect();
             let known = scores.iter().any(|score| score.task == group.name && score.metric == *metric);
-            if known || own.len() < group.tasks.len() {
+            if known || aggregates.len() < group.tasks.len() {
                 continue;
             }
-            if let Some(value) = combine(*metric, "none".to_owned(), &own, *weighted) {
+            if let Some(value) = combine(*metric, "none".to_owned(), &aggregates, *weighted) {
                 let GroupValue { metric, value, stderr, documents, .. } = value;
                 scores.push(BoardScore { task: group.name.clone(), metric, value, stderr, documents });
             }

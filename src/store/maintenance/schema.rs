@@ -37,17 +37,17 @@ pub(in crate::store) async fn age(pool: &SqlitePool, path: &Path) -> Result<Age,
     }
     let rows = sqlx::query("SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version");
     let rows = rows.fetch_all(pool).await?;
-    let own = sqlx::migrate!();
-    let newest = own.iter().map(|own| own.version).max().unwrap_or_default();
+    let migrator = sqlx::migrate!();
+    let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or_default();
     if rows.iter().any(|row| row.try_get(0).is_ok_and(|version: i64| version > newest)) {
         return Err(StoreError::NewerSchema { path: path.to_owned() });
     }
-    let is_own = |(row, own): (&SqliteRow, &Migration)| {
-        row.try_get(0).is_ok_and(|version: i64| version == own.version)
-            && row.try_get(1).is_ok_and(|checksum: &[u8]| checksum == own.checksum.as_ref())
+    let is_applied = |(row, migration): (&SqliteRow, &Migration)| {
+        row.try_get(0).is_ok_and(|version: i64| version == migration.version)
+            && row.try_get(1).is_ok_and(|checksum: &[u8]| checksum == migration.checksum.as_ref())
             && row.try_get(2).unwrap_or(false)
     };
-    let current = rows.len() == own.iter().count() && rows.iter().zip(own.iter()).all(is_own);
+    let current = rows.len() == migrator.iter().count() && rows.iter().zip(migrator.iter()).all(is_applied);
     Ok(if current { Age::Current } else { Age::Old })
 }
 
@@ -68,8 +68,8 @@ pub(in crate::store) async fn upgrade(
 ) -> Result<Option<PathBuf>, StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     // A table that others refer to is replaced only while nobody looks at the references.
-    let one = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
-    let pool = one.connect_with(options.clone().foreign_keys(false)).await.map_err(failed)?;
+    let pool_options = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = pool_options.connect_with(options.clone().foreign_keys(false)).await.map_err(failed)?;
     let upgraded = async {
         let copy = match age(&pool, path).await? {
             Age::Current => return Ok(None),

@@ -54,11 +54,11 @@ impl Store {
     /// minute, or as long as the store's patience lasts. Errors: [`StoreError::NoDatabase`], [`StoreError::Replaced`].
     pub(in crate::store) async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
         let started = Instant::now();
-        let mut told = false;
+        let mut is_told = false;
         loop {
             let hindrance = match self.try_begin().await? {
                 Ok(transaction) => {
-                    if told {
+                    if is_told {
                         tracing::warn!("the database {} is there again", self.path().display());
                     }
                     return Ok(transaction);
@@ -71,7 +71,7 @@ impl Store {
                     Hindrance::Away => StoreError::NoDatabase { path: self.path().to_owned() },
                 });
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut is_told, true) {
                 let what = match hindrance {
                     Hindrance::Locked(_) => "held by another program",
                     Hindrance::Away => "not at its place",

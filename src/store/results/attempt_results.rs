@@ -140,7 +140,7 @@ impl Store {
         numbers: &[usize],
     ) -> Result<Vec<StoredDocument>, StoreError> {
         let all = self.documents(key).await?;
-        Ok(all.into_iter().filter(|own| numbers.contains(&own.document)).collect())
+        Ok(all.into_iter().filter(|stored| numbers.contains(&stored.document)).collect())
     }
 }
 
@@ -172,8 +172,8 @@ async fn fence(tx: &mut Transaction<'_, Sqlite>, attempt: Option<&Attempt>) -> R
         "SELECT COUNT(*) FROM jobs WHERE id = $1 AND attempt = $2 AND state IN ('running', 'paused', 'cancelled')",
     );
     let query = query.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
-    let own: i64 = query.fetch_one(&mut **tx).await?.try_get(0)?;
-    if own > 0 {
+    let count: i64 = query.fetch_one(&mut **tx).await?.try_get(0)?;
+    if count > 0 {
         return Ok(());
     }
     Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number })

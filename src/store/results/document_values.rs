@@ -93,7 +93,7 @@ impl Store {
         let mut found: Vec<DocumentValues> = Vec::new();
         for row in query.bind(job.as_str()).bind(sweep).bind(version).fetch_all(&self.pool).await? {
             let (task, metric): (String, Metric) = (row.try_get(1)?, read_metric(row.try_get(2)?)?);
-            if found.last().is_some_and(|own| own.task == task && own.metric == metric) {
+            if found.last().is_some_and(|last| last.task == task && last.metric == metric) {
                 continue;
             }
             let (key, value) = (ScoreKey(read_digest(&row, 0)?), row.try_get(3)?);
@@ -132,7 +132,7 @@ impl Store {
         }
         found.retain(|_, of_tasks| of_tasks.len() == group.tasks.len());
         let weighted = weighs(group, metric);
-        Ok(found.into_iter().map(|(job, own)| (job, together(&own, weighted))).collect())
+        Ok(found.into_iter().map(|(job, of_tasks)| (job, together(&of_tasks, weighted))).collect())
     }
 
     async fn values_of_task(
@@ -198,25 +198,25 @@ fn of_column(
     column: usize,
     aggregation: Aggregation,
 ) -> Documents {
-    let own = documents.into_iter().map(|(document, mut values)| (document, values.swap_remove(column)));
+    let values = documents.into_iter().map(|(document, mut values)| (document, values.swap_remove(column)));
     match aggregation {
         Aggregation::Mean => {
-            Documents::Mean(own.map(|(document, value)| (document, value.part(0))).collect())
+            Documents::Mean(values.map(|(document, value)| (document, value.part(0))).collect())
         }
-        other => Documents::Other(other, own.collect()),
+        other => Documents::Other(other, values.collect()),
     }
 }
 
 /// Whether a group's tasks count by their documents.
 fn weighs(group: &PlannedGroup, metric: Metric) -> bool {
-    group.metrics.iter().any(|(own, weighted)| *own == metric && *weighted)
+    group.metrics.iter().any(|(known, weighted)| *known == metric && *weighted)
 }
 
 /// A group's metrics of which each of its tasks has the values by document.
 fn group_values(group: &PlannedGroup, found: &[DocumentValues]) -> Vec<DocumentValues> {
     let of_task = |task: &String, metric: Metric| {
-        let own = found.iter().find(|own| own.task == *task && own.metric == metric)?;
-        match &own.documents {
+        let task_values = found.iter().find(|values| values.task == *task && values.metric == metric)?;
+        match &task_values.documents {
             Some(Documents::Mean(values)) => Some(values.clone()),
             _ => None,
         }
@@ -236,10 +236,10 @@ fn group_values(group: &PlannedGroup, found: &[DocumentValues]) -> Vec<DocumentV
 /// document counts alike; else those of a small task count for more.
 fn together(tasks: &[ByDocument], weighted: bool) -> ByDocument {
     let all: usize = tasks.iter().map(BTreeMap::len).sum();
-    let of_task = |(number, own): (usize, &ByDocument)| {
-        let weight = if weighted { 1.0 } else { all as f64 / (tasks.len() * own.len()) as f64 };
+    let of_task = |(number, documents): (usize, &ByDocument)| {
+        let weight = if weighted { 1.0 } else { all as f64 / (tasks.len() * documents.len()) as f64 };
         let document = |(document, value): (&usize, &f64)| (number << 32 | document, weight * value);
-        own.iter().map(document).collect::<Vec<_>>()
+        documents.iter().map(document).collect::<Vec<_>>()
     };
     tasks.iter().enumerate().flat_map(of_task).collect()
 }
@@ -285,7 +285,7 @@ mod tests {
     fn a_groups_documents_have_the_groups_value_as_their_mean() {
         let tasks =
             [ByDocument::from([(0, 1.0), (1, 0.0), (2, 0.0), (3, 0.0)]), ByDocument::from([(0, 1.0)])];
-        let mean = |own: &ByDocument| own.values().sum::<f64>() / own.len() as f64;
+        let mean = |documents: &ByDocument| documents.values().sum::<f64>() / documents.len() as f64;
         let (weighted, plain) = (together(&tasks, true), together(&tasks, false));
         assert_eq!((weighted.len(), mean(&weighted)), (5, 0.4));
         assert!((mean(&plain) - (0.25 + 1.0) / 2.0).abs() < 1e-15);

@@ -76,8 +76,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         let mut tx = self.begin().await?;
-        for one in results {
-            insert(&mut tx, sweep, one).await?;
+        for imported in results {
+            insert(&mut tx, sweep, imported).await?;
         }
         if name == ALONE {
             show_all_tasks(&mut tx, sweep).await?;
@@ -110,8 +110,8 @@ impl Store {
         );
         let mut found: BTreeMap<i64, (String, Vec<BoardScore>)> = BTreeMap::new();
         for row in query.bind(sweep).fetch_all(&self.pool).await? {
-            let own = found.entry(row.try_get(0)?).or_insert((row.try_get(1)?, Vec::new()));
-            own.1.push(read_score(&row, 2)?);
+            let entry = found.entry(row.try_get(0)?).or_insert((row.try_get(1)?, Vec::new()));
+            entry.1.push(read_score(&row, 2)?);
         }
         let job = |(id, (label, scores)): (i64, (String, Vec<BoardScore>))| BoardJob {
             id: JobId::from_store(format!("import-{id}")),
@@ -138,10 +138,10 @@ impl Store {
 async fn insert(
     tx: &mut Transaction<'_, Sqlite>,
     sweep: i64,
-    one: &ImportedResults,
+    imported: &ImportedResults,
 ) -> Result<(), StoreError> {
     let known = sqlx::query("SELECT id FROM imports WHERE sweep_id = $1 AND label = $2");
-    if let Some(row) = known.bind(sweep).bind(&one.label).fetch_optional(&mut **tx).await? {
+    if let Some(row) = known.bind(sweep).bind(&imported.label).fetch_optional(&mut **tx).await? {
         let old: i64 = row.try_get(0)?;
         for table in ["import_documents", "import_scores"] {
             let delete = format!("DELETE FROM {table} WHERE import_id = $1");
@@ -155,15 +155,15 @@ async fn insert(
     );
     let id: i64 = row
         .bind(sweep)
-        .bind(&one.label)
-        .bind(&one.source)
-        .bind(&one.harness)
-        .bind(one.digest.to_string())
+        .bind(&imported.label)
+        .bind(&imported.source)
+        .bind(&imported.harness)
+        .bind(imported.digest.to_string())
         .bind(now_ms())
         .fetch_one(&mut **tx)
         .await?
         .try_get(0)?;
-    for score in &one.scores {
+    for score in &imported.scores {
         let insert = sqlx::query(
             "INSERT INTO import_scores (import_id, task, metric, value, stderr, documents)
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -178,7 +178,7 @@ async fn insert(
             .execute(&mut **tx)
             .await?;
     }
-    for document in &one.documents {
+    for document in &imported.documents {
         let insert = sqlx::query(
             "INSERT INTO import_documents (import_id, task, document, requests, metrics)
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (import_id, task, document) DO NOTHING",

@@ -144,7 +144,7 @@ mod tests {
         );
         let (third, below) = (of("1").divide(of("3")).unwrap(), of("0.3333333333333333"));
         assert_eq!((third.compare(below), below.compare(third)), (Ordering::Greater, Ordering::Less));
-        let minus = |own: Exact| own.negate().unwrap();
+        let minus = |number: Exact| number.negate().unwrap();
         assert_eq!(
             (minus(rate).compare(minus(twin)), minus(rate).compare(twin)),
             (Ordering::Greater, Ordering::Less)

@@ -294,7 +294,7 @@ impl<'a> Parser<'a> {
     }
 
     fn check_required(&mut self) {
-        let told = |problems: &[(Problem, Range<usize>)], path: &str| {
+        let is_told = |problems: &[(Problem, Range<usize>)], path: &str| {
             problems.iter().any(|(problem, _)| match problem {
                 Problem::Name { .. } => path == "name",
                 Problem::Value { path: p, .. }
@@ -318,7 +318,7 @@ impl<'a> Parser<'a> {
             missing.insert(0, "name");
         }
         for path in missing {
-            if !told(&self.problems, path) {
+            if !is_told(&self.problems, path) {
                 self.problem(Problem::Missing { path: path.to_owned() }, 0..0);
             }
         }

@@ -132,9 +132,9 @@ impl Reader<'_> {
             };
             let rows: Vec<i64> = rows.into_iter().flatten().map(|row| row as i64).collect();
             let rows = Tensor::from_slice(&rows).to_device(b.device());
-            let own = b.index_select(0, &rows);
+            let b_rows = b.index_select(0, &rows);
             let used =
-                own.ne(0.0).sum_dim_intlist([0i64].as_slice(), false, Kind::Int64).nonzero().view([-1]);
+                b_rows.ne(0.0).sum_dim_intlist([0i64].as_slice(), false, Kind::Int64).nonzero().view([-1]);
             if used.numel() == 0 && !dora {
                 continue;
             }
@@ -143,7 +143,7 @@ impl Reader<'_> {
             parts.push(LayerParts {
                 form: PairForm { name: *layer, rank: used.numel() as i64, scaling: *scaling, dora },
                 a: a.index_select(0, &used),
-                b: own.index_select(1, &used),
+                b: b_rows.index_select(1, &used),
                 magnitude: magnitude.as_ref().map(|magnitude| magnitude.index_select(0, &rows)),
             });
         }

@@ -147,10 +147,10 @@ fn joined(model: &Model, layers: &[LayerName], pairs: &[(LayerName, &Pair)]) -> 
             column += rank;
         }
         if let Some(magnitudes) = &mut magnitudes {
-            let own = pair.and_then(|pair| pair.magnitude.as_ref()).map(Tensor::detach);
+            let magnitude = pair.and_then(|pair| pair.magnitude.as_ref()).map(Tensor::detach);
             let norms = || model.linear(*layer).map(|linear| row_norms(&linear.weight.dense()));
-            if let Some(own) = own.or_else(norms) {
-                let _ = magnitudes.index_copy_(0, &rows, &own.to_kind(Kind::Float).to_kind(a.kind()));
+            if let Some(magnitude) = magnitude.or_else(norms) {
+                let _ = magnitudes.index_copy_(0, &rows, &magnitude.to_kind(Kind::Float).to_kind(a.kind()));
             }
         }
     }

@@ -65,12 +65,12 @@ fn difference(rendering: &Json, template: &ChatTemplate, chat: &Chat) -> Option<
             }
             let spans = rendering.get("spans").and_then(Json::as_array)?;
             let place = |byte: usize| generated.text[..byte].chars().count() as u64;
-            let own: Vec<Json> = generated
+            let generated_spans: Vec<Json> = generated
                 .spans
                 .iter()
                 .map(|span| serde_json::json!([place(span.start), place(span.end)]))
                 .collect();
-            (&own != spans).then(|| format!("spans {own:?}\nwant {spans:?}"))
+            (&generated_spans != spans).then(|| format!("spans {generated_spans:?}\nwant {spans:?}"))
         }
         (Err(RenderError::Template(reason)), None, Some(error)) => {
             (!reason.contains(error)).then(|| format!("error {reason:?}\nwant {error:?}"))

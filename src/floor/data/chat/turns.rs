@@ -129,8 +129,8 @@ impl Finder<'_> {
 
     /// What the template puts before an answer.
     fn generation_prompt(&self) -> Result<String, RenderError> {
-        let asked = Chat { tools: None, documents: None, ..Chat::of([Message::new("user", PROBES[0])]) };
-        let (with, without) = (self.template.text(&asked, true)?, self.template.text(&asked, false)?);
+        let chat = Chat { tools: None, documents: None, ..Chat::of([Message::new("user", PROBES[0])]) };
+        let (with, without) = (self.template.text(&chat, true)?, self.template.text(&chat, false)?);
         Ok(with.strip_prefix(&without).unwrap_or_default().to_owned())
     }
 

@@ -218,9 +218,9 @@ impl Settings {
                 KEYS.iter().map(setting).collect()
             })
         });
-        for (own, default) in self.0.iter_mut().zip(&DEFAULTS[profile as usize]) {
-            if own.is_none() {
-                own.clone_from(default);
+        for (setting, default) in self.0.iter_mut().zip(&DEFAULTS[profile as usize]) {
+            if setting.is_none() {
+                setting.clone_from(default);
             }
         }
     }

@@ -29,8 +29,8 @@ pub(super) fn q5_k(block: &[u8], out: &mut Vec<f32>) {
 
 fn four_and_five_bits(block: &[u8], nibbles: &[u8], fifth: Option<&[u8]>, out: &mut Vec<f32>) {
     let (scale, minimum) = (half_at(block, 0), half_at(block, 2));
-    for (n, (own, least)) in scales_and_minimums(&block[4..16]).into_iter().enumerate() {
-        let (scale, minimum) = (scale * f32::from(own), minimum * f32::from(least));
+    for (n, (factor, least)) in scales_and_minimums(&block[4..16]).into_iter().enumerate() {
+        let (scale, minimum) = (scale * f32::from(factor), minimum * f32::from(least));
         let bytes = &nibbles[n / 2 * 32..n / 2 * 32 + 32];
         out.extend(bytes.iter().enumerate().map(|(at, byte)| {
             let low = if n.is_multiple_of(2) { byte & 0x0F } else { byte >> 4 };
@@ -52,8 +52,8 @@ pub(super) fn q6_k(block: &[u8], out: &mut Vec<f32>) {
                 let byte = low[at + run % 2 * 32];
                 let nibble = if run < 2 { byte & 0x0F } else { byte >> 4 };
                 let six = nibble | ((high[at] >> (2 * run) & 3) << 4);
-                let own = scale * f32::from(scales[run * 2 + at / 16] as i8);
-                own * (f32::from(six) - 32.0)
+                let run_scale = scale * f32::from(scales[run * 2 + at / 16] as i8);
+                run_scale * (f32::from(six) - 32.0)
             }));
         }
     }

@@ -127,7 +127,8 @@ pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
     let (bos, eos) = (id("bos_token"), id("eos_token"));
     let templates = ChatTemplates::of_folder(folder, files.tokenizer_config.get("chat_template"))?;
     let ends = files.end_tokens(eos);
-    ModelTokenizer::new(inner, (bos, eos), tokens, templates, ends).map(|own| ModelTokenizer { notes, ..own })
+    ModelTokenizer::new(inner, (bos, eos), tokens, templates, ends)
+        .map(|tokenizer| ModelTokenizer { notes, ..tokenizer })
 }
 
 /// An object of a folder's file. None: not there. Error: unreadable, not a JSON object.
@@ -208,7 +209,7 @@ impl Files<'_> {
         }
         let known = inner.get_added_tokens_decoder();
         let missing =
-            listed.iter().filter(|(_, token)| !known.values().any(|own| own.content == token.content));
+            listed.iter().filter(|(_, token)| !known.values().any(|added| added.content == token.content));
         for (id, token) in missing.map(|(id, token)| (*id, token.clone())).collect::<Vec<_>>() {
             let content = token.content.clone();
             inner.add_tokens(&[token]);
@@ -364,8 +365,8 @@ mod tests {
     fn null_is_no_token_and_an_absent_one_is_the_configurations() {
         let config = ("config.json", json!({ "bos_token_id": 1, "eos_token_id": 2 }));
         let null = ("tokenizer_config.json", json!({ "bos_token": null, "eos_token": "a" }));
-        let one = tokenizer(&[config.clone(), null]).unwrap();
-        assert_eq!((one.bos(), one.eos(), one.prefix()), (None, Some(3), Some(3)));
+        let with_null = tokenizer(&[config.clone(), null]).unwrap();
+        assert_eq!((with_null.bos(), with_null.eos(), with_null.prefix()), (None, Some(3), Some(3)));
         let absent = tokenizer(&[config]).unwrap();
         assert_eq!((absent.bos(), absent.eos()), (Some(1), Some(2)));
         assert_eq!(absent.notes.len(), 2);

@@ -97,15 +97,15 @@ const TURN_ENDS: [&str; 6] =
 impl ModelTokenizer {
     /// The tokenizer of a checkpoint. Errors: none there, a kind that is not built, malformed parts.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
-        let own = match checkpoint.gguf() {
+        let tokenizer = match checkpoint.gguf() {
             Some(gguf) => Self::from_gguf(gguf),
             None => folder::read(checkpoint.path()),
         }?;
-        match own.beyond(checkpoint.config().vocab_size) {
+        match tokenizer.beyond(checkpoint.config().vocab_size) {
             Some(TooLarge { tokens, rows, token }) => {
                 Err(TokenizerError::TooLarge { path: checkpoint.path().to_owned(), tokens, rows, token })
             }
-            None => Ok(own),
+            None => Ok(tokenizer),
         }
     }
 
@@ -116,10 +116,10 @@ impl ModelTokenizer {
         templates: ChatTemplates,
         ends: Vec<u32>,
     ) -> Result<Self, TokenizerError> {
-        let mut own =
+        let mut tokenizer =
             Self { inner, bos, eos, special, templates, ends, added: Default::default(), notes: Vec::new() };
-        own.added = own.added_around("a")?;
-        Ok(own)
+        tokenizer.added = tokenizer.added_around("a")?;
+        Ok(tokenizer)
     }
 
     /// The tokens that the post-processor puts around a text's own.

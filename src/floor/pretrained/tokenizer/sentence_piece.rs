@@ -99,8 +99,8 @@ mod tests {
             };
             let tokenizer: Tokenizer = sentence_piece(&model).to_string().parse().unwrap();
             for (text, ids) in &reference.texts {
-                let own = tokenizer.encode(text.as_str(), false).unwrap();
-                assert_eq!(own.get_ids(), ids, "{name}: {text:?}: {:?}", own.get_tokens());
+                let encoding = tokenizer.encode(text.as_str(), false).unwrap();
+                assert_eq!(encoding.get_ids(), ids, "{name}: {text:?}: {:?}", encoding.get_tokens());
                 assert_eq!(&tokenizer.decode(ids, false).unwrap(), text, "{name}");
             }
         }

@@ -106,8 +106,8 @@ impl Builder<'_> {
                 Member::Task(number) => vec![*number],
                 Member::Group(group) => group.tasks(),
             };
-            let own = tasks(&member);
-            let twice = self.selection.roots.iter().flat_map(tasks).find(|number| own.contains(number));
+            let numbers = tasks(&member);
+            let twice = self.selection.roots.iter().flat_map(tasks).find(|number| numbers.contains(number));
             if let Some(number) = twice {
                 return Err(TaskError::Twice { task: self.selection.tasks[number].name.clone() });
             }
@@ -174,15 +174,15 @@ impl Builder<'_> {
         }
         let mut group = Group::shell(name, node).map_err(malformed)?;
         // What is no key of a group is one of its tasks; what stands nearer to the user wins.
-        let own = ["group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag"];
+        let keys = ["group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag"];
         let mut inherited = node.clone();
-        for key in own {
+        for key in keys {
             inherited = inherited.without(key);
         }
         let overrides = inherited.merged(overrides);
         let items = match node.get("task") {
             Some(Node::List(items)) => items.clone(),
-            Some(one) => vec![one.clone()],
+            Some(item) => vec![item.clone()],
             None => Vec::new(),
         };
         for item in &items {

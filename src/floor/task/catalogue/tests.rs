@@ -15,7 +15,7 @@ fn every_shipped_task_parses_and_says_which_documents_it_needs() {
     let (roots, index) = (DataRoots::default(), TaskIndex::shipped());
     let catalogue = catalogue(Path::new("."), &roots, &index);
     let names = |kind: &'static str| {
-        index.names().filter(move |(_, own, _)| *own == kind).map(|(name, ..)| name.to_owned())
+        index.names().filter(move |(_, known, _)| *known == kind).map(|(name, ..)| name.to_owned())
     };
     let tasks: Vec<String> = names("task").collect();
     for name in &tasks {
@@ -82,8 +82,8 @@ fn the_studys_requests_equal_lm_evals_to_the_letter() {
             let expected: serde_json::Value = serde_json::from_str(line).unwrap();
             let conts: Vec<&str> =
                 expected["conts"].as_array().unwrap().iter().map(|c| c.as_str().unwrap()).collect();
-            let own: Vec<&str> = document.requests.iter().map(Request::scored).collect();
-            assert_eq!(own, conts, "{name} {}", document.id);
+            let continuations: Vec<&str> = document.requests.iter().map(Request::scored).collect();
+            assert_eq!(continuations, conts, "{name} {}", document.id);
             for request in &document.requests {
                 assert_eq!(request.context(), expected["ctx"], "{name} {}", document.id);
             }

@@ -70,7 +70,7 @@ impl Group {
     pub(in crate::task) fn shell(name: &str, node: &Node) -> Result<Self, String> {
         let entries: Vec<&Node> = match node.get("aggregate_metric_list") {
             Some(Node::List(entries)) => entries.iter().collect(),
-            Some(one) => vec![one],
+            Some(entry) => vec![entry],
             None => Vec::new(),
         };
         let metric = |entry: &&Node| {
@@ -79,7 +79,7 @@ impl Group {
             }
             let filters = match entry.get("filter_list") {
                 Some(Node::List(names)) => Some(names.iter().filter_map(Node::scalar).collect()),
-                Some(one) => Some(one.scalar().into_iter().collect()),
+                Some(filter) => Some(filter.scalar().into_iter().collect()),
                 None => None,
             };
             let metric = entry.get("metric").and_then(Node::scalar);
@@ -101,11 +101,11 @@ impl Group {
 
     /// The numbers of all tasks in it and in its groups.
     pub fn tasks(&self) -> Vec<usize> {
-        let own = |member: &Member| match member {
+        let numbers = |member: &Member| match member {
             Member::Task(number) => vec![*number],
             Member::Group(group) => group.tasks(),
         };
-        self.members.iter().flat_map(own).collect()
+        self.members.iter().flat_map(numbers).collect()
     }
 
     /// The group and all groups in it, each before those in it.
@@ -126,7 +126,9 @@ impl Group {
         let mut values = Vec::new();
         for wanted in &self.metrics {
             let Some(metric) = Metric::named(&wanted.metric) else { continue };
-            let has = |leaf: &Leaf<'a>| leaf.aggregates.iter().find(|own| own.metric == metric).copied();
+            let has = |leaf: &Leaf<'a>| {
+                leaf.aggregates.iter().find(|aggregate| aggregate.metric == metric).copied()
+            };
             let mut filters: Vec<String> = match &wanted.filters {
                 Some(filters) => filters.clone(),
                 None => {
@@ -140,8 +142,8 @@ impl Group {
             }
             for filter in filters {
                 let of = leaves.iter().filter(|leaf| leaf.filters.contains(&filter));
-                let own: Vec<Aggregate> = of.filter_map(has).collect();
-                if let Some(value) = combine(metric, filter, &own, wanted.weight_by_size) {
+                let aggregates: Vec<Aggregate> = of.filter_map(has).collect();
+                if let Some(value) = combine(metric, filter, &aggregates, wanted.weight_by_size) {
                     values.push(value);
                 }
             }
@@ -151,24 +153,36 @@ impl Group {
 }
 
 /// What aggregates of one metric come to; none where there is none. See [`Group::values`].
-pub fn combine(metric: Metric, filter: String, own: &[Aggregate], weighted: bool) -> Option<GroupValue> {
-    let sum = |of: &dyn Fn(&Aggregate) -> f64| own.iter().map(of).sum::<f64>();
-    let size = |one: &Aggregate| one.documents as f64;
-    let (count, all) = (own.len() as f64, sum(&size));
-    if own.is_empty() {
+pub fn combine(
+    metric: Metric,
+    filter: String,
+    aggregates: &[Aggregate],
+    weighted: bool,
+) -> Option<GroupValue> {
+    let sum = |of: &dyn Fn(&Aggregate) -> f64| aggregates.iter().map(of).sum::<f64>();
+    let size = |aggregate: &Aggregate| aggregate.documents as f64;
+    let (count, all) = (aggregates.len() as f64, sum(&size));
+    if aggregates.is_empty() {
         return None;
     }
-    let value =
-        if weighted { sum(&|one| one.value * size(one)) / all } else { sum(&|one| one.value) / count };
+    let value = if weighted {
+        sum(&|aggregate| aggregate.value * size(aggregate)) / all
+    } else {
+        sum(&|aggregate| aggregate.value) / count
+    };
     let squares = |weight: &dyn Fn(&Aggregate) -> f64| {
-        own.iter().map(|one| one.stderr.map(|error| weight(one) * error.powi(2))).sum::<Option<f64>>()
+        aggregates
+            .iter()
+            .map(|aggregate| aggregate.stderr.map(|error| weight(aggregate) * error.powi(2)))
+            .sum::<Option<f64>>()
     };
     let stderr = if weighted {
-        squares(&|one| (size(one) - 1.0) * size(one)).map(|pooled| (pooled / (all - count) / all).sqrt())
+        squares(&|aggregate| (size(aggregate) - 1.0) * size(aggregate))
+            .map(|pooled| (pooled / (all - count) / all).sqrt())
     } else {
         squares(&|_| 1.0).map(|sum| sum.sqrt() / count)
     };
-    let documents = own.iter().map(|one| one.documents).sum();
+    let documents = aggregates.iter().map(|aggregate| aggregate.documents).sum();
     Some(GroupValue { metric, filter, value, stderr, documents })
 }
 
@@ -182,11 +196,11 @@ mod tests {
 
     #[test]
     fn tasks_count_by_their_documents_or_alike() {
-        let own = [aggregate(0.4, 20, Some(0.1)), aggregate(0.8, 5, Some(0.2))];
-        let weighted = combine(Metric::Acc, "none".into(), &own, true).unwrap();
+        let aggregates = [aggregate(0.4, 20, Some(0.1)), aggregate(0.8, 5, Some(0.2))];
+        let weighted = combine(Metric::Acc, "none".into(), &aggregates, true).unwrap();
         assert!((weighted.value - 0.48).abs() < 1e-15);
         assert!((weighted.stderr.unwrap() - 0.089_442_719_099_991_59).abs() < 1e-15);
-        let alike = combine(Metric::Acc, "none".into(), &own, false).unwrap();
+        let alike = combine(Metric::Acc, "none".into(), &aggregates, false).unwrap();
         assert!((alike.value - 0.6).abs() < 1e-15);
         assert!((alike.stderr.unwrap() - 0.111_803_398_874_989_5).abs() < 1e-15);
         assert_eq!(weighted.documents, 25);

@@ -200,7 +200,7 @@ impl Reader<'_> {
         path.is_file().then_some(DataSource::File { path })
     }
 
-    fn shots(&self, own: &Fields) -> Result<Shots, TaskError> {
+    fn shots(&self, task_fields: &Fields) -> Result<Shots, TaskError> {
         let spec = self.spec;
         let config = spec.node.get("fewshot_config");
         let text = |key: &str| config.and_then(|config| config.get(key)).and_then(Node::scalar);
@@ -225,13 +225,15 @@ impl Reader<'_> {
                 self.pool(&split, spec.process_docs.as_ref())?
             }
         };
-        let own_or = |field: &Option<Field>, own: &Field| field.clone().unwrap_or_else(|| own.clone());
+        let field_or =
+            |field: &Option<Field>, default: &Field| field.clone().unwrap_or_else(|| default.clone());
         let fields = Fields {
-            text: own_or(&spec.fewshot.doc_to_text, &own.text),
-            target: own_or(&spec.fewshot.doc_to_target, &own.target),
-            choice: spec.fewshot.doc_to_choice.clone().or_else(|| own.choice.clone()),
-            gen_prefix: text("gen_prefix").or_else(|| own.gen_prefix.clone()),
-            target_delimiter: text("target_delimiter").unwrap_or_else(|| own.target_delimiter.clone()),
+            text: field_or(&spec.fewshot.doc_to_text, &task_fields.text),
+            target: field_or(&spec.fewshot.doc_to_target, &task_fields.target),
+            choice: spec.fewshot.doc_to_choice.clone().or_else(|| task_fields.choice.clone()),
+            gen_prefix: text("gen_prefix").or_else(|| task_fields.gen_prefix.clone()),
+            target_delimiter: text("target_delimiter")
+                .unwrap_or_else(|| task_fields.target_delimiter.clone()),
         };
         let delimiter = text("fewshot_delimiter").or_else(|| spec.text("fewshot_delimiter"));
         Ok(Shots {

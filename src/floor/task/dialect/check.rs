@@ -84,11 +84,11 @@ impl TaskSpec {
             ("fewshot doc_to_target", &self.fewshot.doc_to_target),
             ("doc_to_choice", &self.fewshot.doc_to_choice),
         ];
-        let own = fields.into_iter().filter_map(|(name, field)| match field {
+        let texts = fields.into_iter().filter_map(|(name, field)| match field {
             Some(Field::Text(text)) => Some((name, text.as_str())),
             _ => None,
         });
-        let all = own.chain(self.templates.iter().map(|(name, text)| (*name, text.as_str())));
+        let all = texts.chain(self.templates.iter().map(|(name, text)| (*name, text.as_str())));
         // A text without marks is a column's name or stands for itself.
         all.filter(|(_, text)| text.contains("{{") || text.contains("{%"))
             .map(|(name, text)| (name, text, name == "doc_to_choice"))

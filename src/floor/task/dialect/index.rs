@@ -71,10 +71,10 @@ impl TaskIndex {
     pub fn with_folder(folder: Option<&Path>) -> Result<Self, TaskError> {
         let mut all = Self::shipped();
         if let Some(folder) = folder {
-            let own = Self::open(folder)?;
-            all.entries.extend(own.entries);
-            all.broken = own.broken;
-            all.twice = own.twice;
+            let index = Self::open(folder)?;
+            all.entries.extend(index.entries);
+            all.broken = index.broken;
+            all.twice = index.twice;
         }
         Ok(all)
     }
@@ -95,8 +95,8 @@ impl TaskIndex {
         } else if let Some(Node::List(list)) = node.get("task_list") {
             for (number, entry) in list.iter().enumerate() {
                 let Some(task) = entry.get("task").and_then(Node::scalar) else { continue };
-                let own = entry.get("tag").map_or_else(|| tags.clone(), |tag| names(Some(tag)));
-                self.task(task, TaskLocation { entry: Some(number), ..place.clone() }, own);
+                let entry_tags = entry.get("tag").map_or_else(|| tags.clone(), |tag| names(Some(tag)));
+                self.task(task, TaskLocation { entry: Some(number), ..place.clone() }, entry_tags);
             }
         } else if let Some(task) = name("task") {
             self.task(task, place, tags);
@@ -200,11 +200,11 @@ impl TaskLocation {
     pub(in crate::task) fn node(&self) -> Result<Node, TaskError> {
         let node = self.file()?;
         let Some(number) = self.entry else { return Ok(node) };
-        let own = match node.get("task_list") {
+        let entry = match node.get("task_list") {
             Some(Node::List(list)) => list.get(number).cloned(),
             _ => None,
         };
-        Ok(node.without("task_list").merged(&own.unwrap_or(Node::Map(Vec::new()))))
+        Ok(node.without("task_list").merged(&entry.unwrap_or(Node::Map(Vec::new()))))
     }
 }
 
@@ -217,7 +217,7 @@ fn shipped_text(path: &Path) -> std::io::Result<String> {
 fn names(node: Option<&Node>) -> Vec<String> {
     match node {
         Some(Node::List(items)) => items.iter().filter_map(Node::scalar).collect(),
-        Some(one) => one.scalar().into_iter().collect(),
+        Some(item) => item.scalar().into_iter().collect(),
         None => Vec::new(),
     }
 }

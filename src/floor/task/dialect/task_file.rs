@@ -276,8 +276,8 @@ impl Reader<'_> {
 
     fn templates(&self) -> Vec<(&'static str, String)> {
         let of = |node: Option<&Node>, key: &'static str| Some((key, node?.get(key)?.scalar()?));
-        let own = ["description", "gen_prefix"].into_iter().filter_map(|key| of(Some(self.node), key));
-        own.chain(of(self.node.get("fewshot_config"), "gen_prefix")).collect()
+        let texts = ["description", "gen_prefix"].into_iter().filter_map(|key| of(Some(self.node), key));
+        texts.chain(of(self.node.get("fewshot_config"), "gen_prefix")).collect()
     }
 
     /// What examples have of their own. Error: a function that is not known.
@@ -347,7 +347,7 @@ const SHOWN_OF_EXAMPLES: &[&str] = &[
 impl TaskSpec {
     /// The file as lm_eval shows it in its results, from the file `source`. A function is its name.
     pub(in crate::task) fn shown(&self, source: &str) -> Value {
-        let own = |node: &Node, key: &str| node.get(key).map(Node::json);
+        let value = |node: &Node, key: &str| node.get(key).map(Node::json);
         let default = |key: &str| match key {
             "unsafe_code" | "should_decontaminate" => Some(Value::Bool(false)),
             "description" => Some("".into()),
@@ -358,24 +358,24 @@ impl TaskSpec {
             "repeats" => Some(1.into()),
             _ => None,
         };
-        let of_task = |key: &str| own(&self.node, key).or_else(|| default(key));
+        let of_task = |key: &str| value(&self.node, key).or_else(|| default(key));
         let nothing = Node::Map(Vec::new());
         let examples = self.node.get("fewshot_config").unwrap_or(&nothing);
         let of_examples = |key: &&str| {
             let inherited = match *key {
                 "sampler" => Some("default".into()),
-                "split" => own(&self.node, "fewshot_split"),
+                "split" => value(&self.node, "fewshot_split"),
                 "samples" | "fewshot_indices" => None,
                 key => of_task(key),
             };
-            ((*key).to_owned(), own(examples, key).or(inherited).unwrap_or(Value::Null))
+            ((*key).to_owned(), value(examples, key).or(inherited).unwrap_or(Value::Null))
         };
         let mut shown = serde_json::Map::new();
         for key in SHOWN {
             let value = match *key {
                 "fewshot_config" => Some(Value::Object(SHOWN_OF_EXAMPLES.iter().map(of_examples).collect())),
                 "metadata" => {
-                    let mut metadata = own(&self.node, key).unwrap_or_else(|| serde_json::json!({}));
+                    let mut metadata = value(&self.node, key).unwrap_or_else(|| serde_json::json!({}));
                     metadata["config_source"] = source.into();
                     Some(metadata)
                 }

@@ -25,7 +25,7 @@ impl Additive {
         match aggregation {
             Aggregation::Median => return None,
             Aggregation::F1 | Aggregation::WeightedF1 | Aggregation::MatthewsCorrcoef => {
-                classes = documents.flat_map(|own| [own.part(0) as i64, own.part(1) as i64]).collect();
+                classes = documents.flat_map(|value| [value.part(0) as i64, value.part(1) as i64]).collect();
                 classes.sort_unstable();
                 classes.dedup();
             }
@@ -47,8 +47,8 @@ impl Additive {
             Aggregation::WeightedPerplexity | Aggregation::BitsPerByte => vec![value.part(0), value.part(1)],
             Aggregation::BrierScore => vec![brier(value), 1.0],
             Aggregation::F1 | Aggregation::WeightedF1 | Aggregation::MatthewsCorrcoef => {
-                let own = (value.part(0) as i64, value.part(1) as i64);
-                let is_own = |pair| f64::from(u8::from(pair == own));
+                let document_pair = (value.part(0) as i64, value.part(1) as i64);
+                let is_own = |pair| f64::from(u8::from(pair == document_pair));
                 self.pairs().map(is_own).collect()
             }
             Aggregation::Median => Vec::new(),
@@ -87,7 +87,7 @@ pub fn column_of(
     value: f64,
 ) -> Option<(usize, Aggregation)> {
     let columns = documents.first()?.1.len();
-    if documents.iter().any(|(_, own)| own.len() != columns) {
+    if documents.iter().any(|(_, values)| values.len() != columns) {
         return None;
     }
     let natural = metric.natural();
@@ -104,8 +104,8 @@ pub fn column_of(
         if !has_shape(*column, *how) {
             return false;
         }
-        let own = statistic(*how, &mut documents.iter().map(|(_, values)| &values[*column]));
-        (own - value).abs() <= 1e-9 * value.abs().max(1.0)
+        let statistic = statistic(*how, &mut documents.iter().map(|(_, values)| &values[*column]));
+        (statistic - value).abs() <= 1e-9 * value.abs().max(1.0)
     })
 }
 
@@ -121,9 +121,9 @@ mod tests {
     fn both(aggregation: Aggregation, documents: &[DocumentValue]) -> (f64, f64) {
         let additive = Additive::of(aggregation, documents.iter()).unwrap();
         let mut sums: Vec<f64> = Vec::new();
-        for own in documents.iter().map(|own| additive.parts(own)) {
-            sums.resize(own.len(), 0.0);
-            sums.iter_mut().zip(own).for_each(|(sum, part)| *sum += part);
+        for parts in documents.iter().map(|document| additive.parts(document)) {
+            sums.resize(parts.len(), 0.0);
+            sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
         }
         (additive.value(&sums), statistic(aggregation, &mut documents.iter()))
     }

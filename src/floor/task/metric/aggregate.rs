@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn the_brier_score_is_the_distance_from_the_truth() {
         let all: f64 = [-1.0f64, -2.0, -3.0].iter().map(|ll| ll.exp()).sum();
-        let mut one = vec![0.0];
-        one.extend([-1.0f64, -2.0, -3.0].iter().map(|ll| ll.exp() / all));
-        let score = value(Aggregation::BrierScore, &[DocumentValue::Parts(one)]);
+        let mut parts = vec![0.0];
+        parts.extend([-1.0f64, -2.0, -3.0].iter().map(|ll| ll.exp() / all));
+        let score = value(Aggregation::BrierScore, &[DocumentValue::Parts(parts)]);
         assert!((score - 0.180_061_146_340_760_98).abs() < 1e-15, "{score}");
     }
 

@@ -45,8 +45,8 @@ pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScor
 /// The value where there are choices. Behind their scores may stand those without a context.
 fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[RequestScore]) -> DocumentValue {
     let yes = |yes: bool| DocumentValue::Number(f64::from(u8::from(yes)));
-    let (own, alone) = scores.split_at(choices.len().min(scores.len()));
-    let likelihoods = || own.iter().map(|score| score.log_likelihood);
+    let (choice_scores, alone) = scores.split_at(choices.len().min(scores.len()));
+    let likelihoods = || choice_scores.iter().map(|score| score.log_likelihood);
     let right = |chosen: usize| yes(golds.contains(&chosen));
     let by_length = |length: &dyn Fn(&String) -> usize| {
         let lengths = choices.iter().map(|choice| length(choice) as f64);
@@ -60,7 +60,7 @@ fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[Req
             let alone = alone.iter().map(|score| score.log_likelihood);
             right(first_maximum(likelihoods().zip(alone).map(|(with, without)| with - without)))
         }
-        Metric::ExactMatch => yes(golds.iter().any(|gold| own[*gold].is_greedy)),
+        Metric::ExactMatch => yes(golds.iter().any(|gold| choice_scores[*gold].is_greedy)),
         Metric::F1 | Metric::Mcc => DocumentValue::Parts(vec![gold, first_maximum(likelihoods()) as f64]),
         Metric::BrierScore => {
             let largest = likelihoods().fold(f64::NEG_INFINITY, f64::max);
@@ -125,11 +125,11 @@ mod tests {
     #[test]
     fn acc_norm_divides_by_characters_and_acc_bytes_by_bytes() {
         let document = document(&["a", "éé", "abcdef"]);
-        let said = [-4.0, -5.0, -6.1];
-        assert_eq!(number(Metric::Acc, &document, &said), 0.0);
-        assert_eq!(number(Metric::AccNorm, &document, &said), 1.0);
-        assert_eq!(number(Metric::AccBytes, &document, &said), 1.0);
-        assert_eq!(number(Metric::ExactMatch, &document, &said), 0.0);
+        let likelihoods = [-4.0, -5.0, -6.1];
+        assert_eq!(number(Metric::Acc, &document, &likelihoods), 0.0);
+        assert_eq!(number(Metric::AccNorm, &document, &likelihoods), 1.0);
+        assert_eq!(number(Metric::AccBytes, &document, &likelihoods), 1.0);
+        assert_eq!(number(Metric::ExactMatch, &document, &likelihoods), 0.0);
     }
 
     #[test]

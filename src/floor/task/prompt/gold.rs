@@ -25,7 +25,7 @@ pub(super) fn golds(target: &Value, choices: &[String]) -> Result<Gold, Wrong> {
     };
     let golds: Option<Vec<usize>> = match target {
         Value::Array(items) => items.iter().map(place).collect(),
-        one => place(one).map(|number| vec![number]),
+        value => place(value).map(|number| vec![number]),
     };
     let wrong =
         || ("doc_to_target", format!("'{}' is none of the {} choices", python_str(target), choices.len()));

@@ -117,8 +117,8 @@ impl<'a> Builder<'a> {
         let context = |question: &str, delimiter: &str| {
             let turn =
                 QuestionTurn { question, answer: None, prefix: prefix.as_deref(), delimiter, after: "" };
-            let said = self.conversation.context(&before, &turn);
-            said.map_err(|reason| self.values.error(id, "chat template", reason))
+            let text = self.conversation.context(&before, &turn);
+            text.map_err(|reason| self.values.error(id, "chat template", reason))
         };
         let delimiter = &task.fields.target_delimiter;
         if task.output_type == OutputType::Loglikelihood {
@@ -128,8 +128,10 @@ impl<'a> Builder<'a> {
         }
         let choices = self.values.choices(id, row, task.fields.choice.as_ref())?;
         let between = self.between();
-        let pair =
-            |context: String, said: &str| Request::Pair { context, continuation: format!("{between}{said}") };
+        let pair = |context: String, answer: &str| Request::Pair {
+            context,
+            continuation: format!("{between}{answer}"),
+        };
         let (mut requests, gold) = if self.several_contexts {
             let requests: Result<Vec<Request>, TaskError> =
                 choices.iter().map(|choice| Ok(pair(context(choice, "")?, &spelled))).collect();
@@ -188,23 +190,23 @@ impl<'a> Builder<'a> {
         &self,
         id: usize,
         row: &Row,
-        (shots, asked): (&[&Row], Option<&str>),
+        (shots, document_question): (&[&Row], Option<&str>),
     ) -> Result<(Vec<turn::PromptMessage>, bool), TaskError> {
         let task = self.task;
         let description = self.values.resolved(id, row, "description", &task.description)?;
         let system = task.prompting.system.as_deref().unwrap_or_default();
         // The delimiter of the file, not that of the examples' own settings.
         let system = delimited(system, &description, &task.delimiter);
-        let (mut said, mut is_shown) = (Vec::new(), false);
+        let (mut messages, mut is_shown) = (Vec::new(), false);
         if !system.is_empty() {
-            said.push(turn::PromptMessage::system(system));
+            messages.push(turn::PromptMessage::system(system));
         }
         for shot in shots {
             let (example, question) = self.example(id, shot)?;
-            is_shown |= *shot == row || asked.is_some_and(|asked| asked.trim() == question.trim());
-            said.extend(example);
+            is_shown |= *shot == row || document_question.is_some_and(|text| text.trim() == question.trim());
+            messages.extend(example);
         }
-        Ok((said, is_shown))
+        Ok((messages, is_shown))
     }
 
     /// An example with its answer and what stands after it, and its question.
@@ -246,8 +248,8 @@ impl<'a> Builder<'a> {
             delimiter: &shots.fields.target_delimiter,
             after: &shots.delimiter,
         };
-        let said = turn.said();
-        Ok((said, question))
+        let messages = turn.said();
+        Ok((messages, question))
     }
 }
 

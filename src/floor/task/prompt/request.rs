@@ -90,7 +90,9 @@ impl<'a> RequestEncoder<'a> {
             Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
             Request::Rolling { text } => self.windows(text)?,
         };
-        let mut tokens = encoded.iter().flat_map(|own| own.input.iter().chain(&own.targets));
+        let mut tokens = encoded
+            .iter()
+            .flat_map(|encoded_request| encoded_request.input.iter().chain(&encoded_request.targets));
         match tokens.find(|token| u64::from(**token) >= self.vocabulary) {
             None => Ok(encoded),
             Some(token) => {
@@ -113,11 +115,11 @@ impl<'a> RequestEncoder<'a> {
     /// token. Only the last `max_positions` + 1 tokens are kept.
     fn pair(&self, context: &str, continuation: &str) -> Result<EncodedRequest, TaskError> {
         let (mut input, targets) = if context.is_empty() {
-            let own = self.tokenizer.encode(continuation, false)?;
+            let tokens = self.tokenizer.encode(continuation, false)?;
             let prefix = self.prefix()?;
-            match own.split_first() {
+            match tokens.split_first() {
                 Some((first, rest)) if *first == prefix => (vec![prefix], rest.to_vec()),
-                _ => (vec![prefix], own),
+                _ => (vec![prefix], tokens),
             }
         } else {
             let kept = context.trim_end_matches(is_space);
@@ -211,8 +213,8 @@ mod tests {
             (vec![3, 4, 5, 6], vec![4, 5, 6, 7]),
             (vec![5, 6, 7, 8], vec![8, 9]),
         ];
-        let own: Vec<_> = windows.into_iter().map(|window| (window.input, window.targets)).collect();
-        assert_eq!(own, expected);
+        let pairs: Vec<_> = windows.into_iter().map(|window| (window.input, window.targets)).collect();
+        assert_eq!(pairs, expected);
         assert!(rolling(&[], 99, 4).is_empty());
         assert_eq!(rolling(&[7], 99, 4)[0], EncodedRequest { input: vec![99], targets: vec![7], cut: 0 });
     }

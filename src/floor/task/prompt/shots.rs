@@ -22,19 +22,19 @@ impl<'a> Examples<'a> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let own = |row: &&Row| self.shots.excludes_own && *row == document;
+        let is_document = |row: &&Row| self.shots.excludes_own && *row == document;
         let few = || format!("{count} examples are wanted, there are {}", self.pool.len());
         let mut chosen: Vec<&Row> = match self.shots.sampler {
-            Sampler::FirstN => self.pool.iter().filter(|row| !own(row)).collect(),
+            Sampler::FirstN => self.pool.iter().filter(|row| !is_document(row)).collect(),
             Sampler::Random => {
                 // One more than wanted, so that the document itself can go.
                 let drawn = count + usize::from(self.shots.excludes_own);
                 let places = self.random.sample(self.pool.len(), drawn).ok_or_else(few)?;
                 let rows: Vec<&Row> =
-                    places.into_iter().map(|at| &self.pool[at]).filter(|row| !own(row)).collect();
+                    places.into_iter().map(|at| &self.pool[at]).filter(|row| !is_document(row)).collect();
                 if rows.len() < count {
                     // Equal documents went too: draw from those that are left.
-                    let others: Vec<&Row> = self.pool.iter().filter(|row| !own(row)).collect();
+                    let others: Vec<&Row> = self.pool.iter().filter(|row| !is_document(row)).collect();
                     let places = self.random.sample(others.len(), count).ok_or_else(few)?;
                     places.into_iter().map(|at| others[at]).collect()
                 } else {

@@ -70,10 +70,10 @@ fn a_gold_that_is_no_choice_is_wrong_data() {
 
 #[test]
 fn examples_have_fields_and_rows_of_their_own() {
-    let own = task(
+    let task = task(
         "output_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: b\nnum_fewshot: 2\nfewshot_delimiter: '|'\nfewshot_config:\n  sampler: first_n\n  doc_to_text: 'S{{a}}'\n  target_delimiter: '='\n  samples: [{a: p, b: '1'}, {a: q, b: '2'}, {a: r, b: '3'}]",
     );
-    let documents = on_rows(own, r#"{"a":"x","b":"y"}"#).unwrap();
+    let documents = on_rows(task, r#"{"a":"x","b":"y"}"#).unwrap();
     assert_eq!(documents[0].requests, [pair("Sp=1|Sq=2|x", "y")]);
 }
 

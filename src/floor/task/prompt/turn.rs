@@ -58,7 +58,7 @@ impl QuestionTurn<'_> {
             None => self.answer.is_some(),
         };
         let after = if wanted { self.delimiter } else { "" }.to_owned();
-        let mut said = vec![PromptMessage { role: "user", content: self.question.to_owned(), after }];
+        let mut messages = vec![PromptMessage { role: "user", content: self.question.to_owned(), after }];
         let answer = |content: String, after: &str| PromptMessage {
             role: "assistant",
             content,
@@ -66,12 +66,12 @@ impl QuestionTurn<'_> {
         };
         match (self.answer, self.prefix) {
             (Some(text), prefix) => {
-                said.push(answer(delimited(prefix.unwrap_or_default(), text, " "), self.after));
+                messages.push(answer(delimited(prefix.unwrap_or_default(), text, " "), self.after));
             }
-            (None, Some(prefix)) => said.push(answer(prefix.to_owned(), "")),
+            (None, Some(prefix)) => messages.push(answer(prefix.to_owned(), "")),
             (None, None) => {}
         }
-        said
+        messages
     }
 }
 
@@ -98,13 +98,16 @@ impl Conversation {
         before: &[PromptMessage],
         turn: &QuestionTurn<'_>,
     ) -> Result<String, String> {
-        let mut said = before.to_vec();
-        said.extend(turn.said());
+        let mut prompt = before.to_vec();
+        prompt.extend(turn.said());
         let Self::Chat { template, multiturn } = self else {
-            return Ok(said.iter().map(PromptMessage::text).collect());
+            return Ok(prompt.iter().map(PromptMessage::text).collect());
         };
-        let mut messages: Vec<Message> =
-            if *multiturn { said.iter().map(PromptMessage::message).collect() } else { one_message(said) };
+        let mut messages: Vec<Message> = if *multiturn {
+            prompt.iter().map(PromptMessage::message).collect()
+        } else {
+            one_message(prompt)
+        };
         let render = |messages: &[Message]| {
             let chat = Chat::of(messages.iter().cloned());
             if turn.prefix.is_some() { template.continued(&chat) } else { template.text(&chat, true) }
@@ -123,16 +126,16 @@ impl Conversation {
 }
 
 /// All that is said in one message of the user, but for the system's and the beginning of the last answer.
-fn one_message(mut said: Vec<PromptMessage>) -> Vec<Message> {
+fn one_message(mut prompt: Vec<PromptMessage>) -> Vec<Message> {
     let mut messages = Vec::new();
-    if said.first().is_some_and(|first| first.role == "system") {
-        messages.push(said.remove(0).message());
+    if prompt.first().is_some_and(|first| first.role == "system") {
+        messages.push(prompt.remove(0).message());
     }
-    let beginning = said.pop_if(|last| last.role == "assistant");
-    if let Some(last) = said.last_mut() {
+    let beginning = prompt.pop_if(|last| last.role == "assistant");
+    if let Some(last) = prompt.last_mut() {
         last.after.clear();
     }
-    messages.push(Message::new("user", said.iter().map(PromptMessage::text).collect::<String>()));
+    messages.push(Message::new("user", prompt.iter().map(PromptMessage::text).collect::<String>()));
     messages.extend(beginning.map(|last| last.message()));
     messages
 }
@@ -180,8 +183,8 @@ mod tests {
         let turns = chat(CHATML, true).context(&shot(None).said(), &asked(None)).unwrap();
         assert_eq!(turns, "<user>Q: What 3<end><assistant>a3<end><user>Q: What 0<end><assistant>");
         let prefix = Some("The answer is");
-        let one = chat(CHATML, false).context(&shot(prefix).said(), &asked(prefix)).unwrap();
-        assert_eq!(one, "<user>Q: What 3 The answer is a3\n\nQ: What 0<end><assistant>The answer is");
+        let text = chat(CHATML, false).context(&shot(prefix).said(), &asked(prefix)).unwrap();
+        assert_eq!(text, "<user>Q: What 3 The answer is a3\n\nQ: What 0<end><assistant>The answer is");
     }
 
     #[test]

@@ -282,12 +282,12 @@ fn race_text(row: &Row) -> Result<Value, String> {
         problem["question"].as_str().map(str::to_owned).ok_or_else(|| "a problem has no question".to_owned())
     };
     for problem in earlier {
-        let asked = question(problem)?;
+        let question_text = question(problem)?;
         let answer = problem["options"][letter(problem)?].as_str().ok_or("a problem has no options")?;
-        match asked.strip_suffix("  _  .") {
+        match question_text.strip_suffix("  _  .") {
             // The gap's first space stays.
             Some(before) => out += &format!("{before} {answer}\n"),
-            None => out += &format!("Question: {asked}\nAnswer: {answer}\n"),
+            None => out += &format!("Question: {question_text}\nAnswer: {answer}\n"),
         }
     }
     Ok(json!(out + &question(last)?))

@@ -22,13 +22,13 @@ pub struct RowFilter {
 impl RowFilter {
     /// Whether a row stays.
     pub fn keeps(&self, row: &crate::data::Row) -> bool {
-        let Some(Value::String(own)) = row.get(&self.column) else { return false };
+        let Some(Value::String(text)) = row.get(&self.column) else { return false };
         let end = if self.cut_test {
-            ["_test.csv", "_test-"].iter().find_map(|marker| own.find(marker)).unwrap_or(own.len())
+            ["_test.csv", "_test-"].iter().find_map(|marker| text.find(marker)).unwrap_or(text.len())
         } else {
-            own.len()
+            text.len()
         };
-        own[..end] == self.equals
+        text[..end] == self.equals
     }
 }
 

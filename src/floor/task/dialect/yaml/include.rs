@@ -37,7 +37,7 @@ fn merged(path: &Path, files: &dyn Include, seen: &mut Vec<PathBuf>) -> Result<N
     let folder = path.parent().unwrap_or(Path::new("."));
     let node =
         Node::parse(&text, folder).map_err(|reason| TaskError::Malformed { file: file.clone(), reason })?;
-    let Node::Map(own) = node else {
+    let Node::Map(pairs) = node else {
         return Err(TaskError::Malformed { file, reason: "it is no map of keys".to_owned() });
     };
     let mut entries: Vec<(String, Node)> = Vec::new();
@@ -45,7 +45,7 @@ fn merged(path: &Path, files: &dyn Include, seen: &mut Vec<PathBuf>) -> Result<N
         Some((_, old)) => *old = value,
         None => entries.push((key, value)),
     };
-    let includes = own.iter().find(|(key, _)| key == "include").map(|(_, value)| value);
+    let includes = pairs.iter().find(|(key, _)| key == "include").map(|(_, value)| value);
     let names: Vec<&str> = match includes {
         Some(Node::Text(name)) => vec![name],
         Some(Node::List(names)) => names.iter().filter_map(Node::text).collect(),
@@ -59,7 +59,7 @@ fn merged(path: &Path, files: &dyn Include, seen: &mut Vec<PathBuf>) -> Result<N
                 .for_each(|(key, value)| put(key, value));
         }
     }
-    own.into_iter().filter(|(key, _)| key != "include").for_each(|(key, value)| put(key, value));
+    pairs.into_iter().filter(|(key, _)| key != "include").for_each(|(key, value)| put(key, value));
     Ok(Node::Map(entries))
 }
 

@@ -50,14 +50,14 @@ impl Node {
     /// `y` and `n` are truths of YAML 1.1 and texts to PyYAML: they are taken from a reading that knows only `true` and `false`.
     fn single_letters(&mut self, strict: &Node) {
         match (self, strict) {
-            (own @ Self::Bool(_), Self::Text(text)) if matches!(text.as_str(), "y" | "Y" | "n" | "N") => {
-                *own = Self::Text(text.clone());
+            (node @ Self::Bool(_), Self::Text(text)) if matches!(text.as_str(), "y" | "Y" | "n" | "N") => {
+                *node = Self::Text(text.clone());
             }
-            (Self::List(own), Self::List(strict)) => {
-                own.iter_mut().zip(strict).for_each(|(own, strict)| own.single_letters(strict));
+            (Self::List(nodes), Self::List(strict)) => {
+                nodes.iter_mut().zip(strict).for_each(|(node, strict)| node.single_letters(strict));
             }
-            (Self::Map(own), Self::Map(strict)) => {
-                own.iter_mut().zip(strict).for_each(|((_, own), (_, strict))| own.single_letters(strict));
+            (Self::Map(pairs), Self::Map(strict)) => {
+                pairs.iter_mut().zip(strict).for_each(|((_, node), (_, strict))| node.single_letters(strict));
             }
             _ => {}
         }

@@ -195,10 +195,12 @@ fn a_clone_is_the_job_with_some_keys_changed_in_a_sweep_of_its_own() {
     assert_eq!(board["rows"].as_array().unwrap().len(), 2);
     assert!(board["rows"].as_array().unwrap().iter().all(|row| row["state"] == "done"), "{board}");
     // What is stored is the clone's, so that what is read from it later is of the right sweep.
-    let named = lab.ask::<String>(
-        "SELECT text FROM sweep_versions JOIN sweeps ON sweeps.id = sweep_id ORDER BY sweep_id DESC LIMIT 1",
-    );
-    assert!(named[0].contains(&format!("name = {}", made["sweep"])), "{}", named[0]);
+    let sweep = made["sweep"].as_str().unwrap();
+    let texts = lab.ask::<String>(&format!(
+        "SELECT text FROM sweep_versions JOIN sweeps ON sweeps.id = sweep_id WHERE sweeps.name = '{sweep}'"
+    ));
+    assert!(texts[0].contains(&format!("name = \"{sweep}\"")), "{}", texts[0]);
+    assert_eq!(clone(&[])["sweep"], clone(&[])["sweep"]);
     let wrong = lab.0.run(&["clone", &job, "--set", "lora.rnk=3"]);
     assert_eq!(wrong.status.code(), Some(ExitCode::Usage as i32));
 }

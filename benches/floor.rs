@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use loragrid::passes::{PackWindows, RowSequence};
-use loragrid::quant::{Code, NestedAbsmax, quantise};
+use loragrid::quant::{Code, NestedAbsmax, quantize};
 use loragrid::random::{Purpose, Stream};
 use loragrid::trie::{Query, Trie};
 
@@ -70,11 +70,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let weights: Vec<f32> = (0..1536 * 576).map(|n| stream.normal(n) as f32 * 0.05).collect();
     let elements = weights.len() as f64;
-    time("nf4 of 1536 × 576", elements, "elements", || quantise(&weights, Code::Nf4))?;
-    time("nf4 of 1536 × 576 with double quantisation", elements, "elements", || {
-        let data = quantise(&weights, Code::Nf4);
+    time("nf4 of 1536 × 576", elements, "elements", || quantize(&weights, Code::Nf4))?;
+    time("nf4 of 1536 × 576 with double quantization", elements, "elements", || {
+        let data = quantize(&weights, Code::Nf4);
         let mean = data.absmax.iter().sum::<f32>() / data.absmax.len() as f32;
-        NestedAbsmax::quantise(&data.absmax, mean)
+        NestedAbsmax::quantize(&data.absmax, mean)
     })?;
     Ok(())
 }

@@ -95,7 +95,7 @@ fn with_one_seed_a_cell_the_standard_error_over_documents_is_the_noise() {
     assert!(text.contains("no cell has two seeds"), "{text}");
     lab.change(&["UPDATE task_scores SET stderr = NULL".to_owned()]);
     let text = printed(&lab.0.run(&["effects", "--metric", TASK]));
-    assert!(text.contains("nothing says what is noise"), "{text}");
+    assert!(text.contains("noise cannot be estimated"), "{text}");
 }
 
 /// A case's answers as the database keeps them: pairs of a document's number and its value, little endian.
@@ -234,7 +234,7 @@ fn s59_the_name_in_the_table_is_the_name_to_ask_with() {
     }
     let id = lab.rows()[1]["jobs"][0].as_str().unwrap().to_owned();
     assert_eq!(lab.0.json(&["show", &id[..12], "--json"])["id"], id);
-    fails(&lab, &["show", "r=99"], ExitCode::NotFound, &["no job of the database", "top --columns jobs"]);
+    fails(&lab, &["show", "r=99"], ExitCode::NotFound, &["not found", "shows ids too"]);
 
     // A label that two sweeps have names both, and one of several seeds lists its jobs.
     lab.rename("other");
@@ -246,7 +246,7 @@ fn s59_the_name_in_the_table_is_the_name_to_ask_with() {
         &["show", "r=16 lr=0.002"],
         ExitCode::NotFound,
         &[
-            "'r=16 lr=0.002' is the label of 3 jobs",
+            "the label 'r=16 lr=0.002' matches 3 jobs",
             "tiny/r=16 lr=0.002",
             "other/r=16 lr=0.002 seed=5",
             "seed=6",

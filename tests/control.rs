@@ -87,11 +87,11 @@ fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
     let job = lab.ask::<String>("SELECT id FROM jobs ORDER BY rowid DESC")[0].clone();
     let output = lab.0.run(&["cancel", &job[..8], "--reason", "a wrong idea"]);
     succeeded(&output);
-    assert_eq!(stdout(&output), "1 job is cancelled now\n");
+    assert_eq!(stdout(&output), "1 job cancelled\n");
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert_eq!(states(&lab), ["cancelled 1", "done 4"]);
     let explained = lab.0.run(&["explain", &job[..8]]);
-    assert!(stdout(&explained).contains("it was given up: a wrong idea"), "{}", stdout(&explained));
+    assert!(stdout(&explained).contains("cancelled: a wrong idea"), "{}", stdout(&explained));
     succeeded(&lab.0.run(&["retry", "tiny"]));
     assert_eq!(states(&lab), ["cancelled 1", "done 4"], "what was given up is not what went wrong");
     succeeded(&lab.0.run(&["retry", &job]));
@@ -99,7 +99,7 @@ fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
     assert_eq!(states(&lab), ["done 5"]);
     let clone = lab.0.run(&["clone", &job, "--set", "seed=7", "--name", "tiny"]);
     assert_eq!(clone.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
-    assert!(stderr(&clone).contains("there is a sweep 'tiny' already"), "{}", stderr(&clone));
+    assert!(stderr(&clone).contains("sweep 'tiny' exists"), "{}", stderr(&clone));
 }
 
 #[test]
@@ -121,10 +121,11 @@ fn a_worker_stops_when_its_time_is_up_or_too_many_jobs_failed() {
     let lab = Lab::new(GRID);
     let mut command = lab.command(Some("hang@train"), &["--budget", "1s"]);
     let output = command.output().unwrap();
-    assert!(succeeded(&output).contains("the time was up"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::TimeUp as i32));
+    assert!(stderr(&output).contains("time limit reached"), "{}", stderr(&output));
     assert_eq!(
         lab.ask::<String>("SELECT reason FROM attempts WHERE reason IS NOT NULL"),
-        ["stopped: the time was up"]
+        ["stopped: time limit reached"]
     );
     let mut command = lab.command(None, &["--max-failures", "2"]);
     command.env("LORAGRID_FAKE", "diverge@train");
@@ -265,7 +266,7 @@ fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
     let work = lab.with_engine(FAKE, &["work"]).env_remove("LORAGRID_DATA").output().unwrap();
     assert_eq!(work.status.code(), Some(loragrid::cli::ExitCode::Blocked as i32), "{}", stderr(&work));
-    assert_eq!(states(&lab), ["done 5", "queued 4"], "the untrained model is the same job for both");
+    assert_eq!(states(&lab), ["done 5", "queued 4"], "the base model is the same job for both");
     let job = lab.ask::<String>("SELECT id FROM jobs WHERE state = 'queued'")[0].clone();
     let explained = stdout(&lab.0.run(&["explain", &job]));
     assert!(explained.contains("encoded rows not found"), "{explained}");

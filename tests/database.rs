@@ -27,7 +27,7 @@ fn a_run_waits_for_a_database_that_another_program_holds_and_loses_nothing() {
     wait_until("the worker says that it waits", || work.told().contains("is held by another program"));
     runtime.block_on(sqlx::query("ROLLBACK").execute(&mut holder)).unwrap();
     let messages = succeeded(&work.wait());
-    assert!(messages.contains("is there again") && messages.contains("5 done in"), "{messages}");
+    assert!(messages.contains("is back") && messages.contains("5 done in"), "{messages}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 5);
 }
 
@@ -77,11 +77,7 @@ fn nothing_is_written_into_a_file_that_took_the_databases_place() {
     std::fs::write(lab.db(), "").unwrap();
     let output = work.wait();
     assert_eq!(output.status.code(), Some(ExitCode::Database as i32), "{}", stderr(&output));
-    assert!(
-        stderr(&output).contains("another file has taken the place of the database"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("another file has replaced the database"), "{}", stderr(&output));
     wait_until("the engine is gone", || crate::lab::gone(&engine));
     assert_eq!(std::fs::read(lab.db()).unwrap(), b"");
     std::fs::rename(&away, lab.db()).unwrap();

@@ -76,7 +76,7 @@ fn only_the_cards_that_are_named_and_visible_are_used() {
     }
     let output = command(&lab, &["--devices", "cuda:4"]).output().unwrap();
     assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
-    assert!(stderr(&output).contains("cuda:4 is wanted, this process sees 4 cards"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cuda:4 requested, 4 GPUs visible"), "{}", stderr(&output));
 }
 
 #[test]

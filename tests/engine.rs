@@ -38,7 +38,7 @@ fn a_sweep_trains_scores_and_writes_peft_adapters() {
     let engine = env!("CARGO_BIN_EXE_loragrid-engine");
     let output = scratch.run(&["run", "sweep.toml", "--engine", engine, "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let board: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let board = crate::support::last_event(&output);
     let rows = board["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows[1]["last_loss"].as_f64().unwrap() < 5.6, "{}", rows[1]); // ln 258 = 5.55 is chance
@@ -113,7 +113,7 @@ fn qlora_dora_and_loraplus_train_and_validate() {
     let rest = "eval = [\"two_digit_subtraction\"]\nlimit = 3\n".to_owned()
         + SHORT
         + "quantize = \"bnb.nf4-dq\"\nquantize_head = true\nvalidation_split = 0.01\nvalidate_every = 2\n\
-           gradient_checkpointing = true\n[lora]\nvariant = \"dora\"\nplus_ratio = 4.0\ndtype = \"compute\"\n";
+           gradient_checkpointing = true\n[lora]\nvariant = \"dora\"\nloraplus_lr_ratio = 4.0\ndtype = \"compute\"\n";
     let (scratch, adapter) = adapter_of(&rest);
     let config = std::fs::read_to_string(std::path::Path::new(&adapter).join("adapter_config.json")).unwrap();
     assert!(config.contains("\"use_dora\": true"), "{config}");
@@ -122,14 +122,14 @@ fn qlora_dora_and_loraplus_train_and_validate() {
     let shown = scratch.run(&["show", job]);
     assert!(stdout(&shown).contains("validation loss:"), "{}", stdout(&shown));
     let plan = scratch.run(&["plan", "sweep.toml", "--set", "seed=2"]);
-    assert!(stdout(&plan).contains("bnb.nf4-dq: dequantised again in every pass"), "{}", stdout(&plan));
+    assert!(stdout(&plan).contains("bnb.nf4-dq: dequantized in every pass"), "{}", stdout(&plan));
 }
 
 #[test]
-fn kept_and_again_dequantised_weights_train_the_same_adapter() {
-    let train = |dequantise: &str| {
+fn kept_and_again_dequantized_weights_train_the_same_adapter() {
+    let train = |dequantize: &str| {
         let lines =
-            format!("{SHORT}dtype = \"fp32\"\nquantize = \"bnb.fp4\"\ndequantise = \"{dequantise}\"\n");
+            format!("{SHORT}dtype = \"fp32\"\nquantize = \"bnb.fp4\"\ndequantize = \"{dequantize}\"\n");
         let (_scratch, adapter) = adapter_of(&lines);
         std::fs::read(std::path::Path::new(&adapter).join("adapter_model.safetensors")).unwrap()
     };

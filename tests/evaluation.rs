@@ -95,10 +95,10 @@ fn an_evaluation_prints_lm_evals_tables_and_a_second_one_scores_nothing_again() 
     insta::assert_snapshot!(table(&first));
     let second = lab.eval("both", &["--limit", "30"]);
     assert_eq!(table(&second), table(&first));
-    assert!(stderr(&second).contains("60 of 60 documents are scored already"), "{}", stderr(&second));
+    assert!(stderr(&second).contains("60 of 60 documents are already scored"), "{}", stderr(&second));
     let again = lab.eval("both", &["--limit", "30", "--again"]);
     assert_eq!(table(&again), table(&first));
-    assert!(!stderr(&again).contains("scored already"), "{}", stderr(&again));
+    assert!(!stderr(&again).contains("already scored"), "{}", stderr(&again));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_evaluation_that_is_stopped_goes_on_after_the_documents_that_it_scored() {
     assert_eq!(first.wait().unwrap().code(), Some(130));
     let second = lab.eval("one", &[]);
     assert!(second.status.success(), "{}", stderr(&second));
-    assert!(stderr(&second).contains("70 of 100 documents are scored already"), "{}", stderr(&second));
+    assert!(stderr(&second).contains("70 of 100 documents are already scored"), "{}", stderr(&second));
     assert_eq!(table(&second), table(&Lab::new().eval("one", &[])));
 }
 

@@ -315,7 +315,7 @@ fn every_refusal_says_what_to_do() {
         (403, "GatedRepo", "ask for access at"),
         (404, "RepoNotFound", "no such model"),
         (404, "RevisionNotFound", "no revision 'main' of it"),
-        (429, "", "asks for patience"),
+        (429, "", "rate limited"),
     ] {
         let scratch = Scratch::new();
         let headers = || vec![("X-Error-Code", code.to_owned()), ("Retry-After", "0".to_owned())];

@@ -52,7 +52,7 @@ fn an_adapter_that_is_gone_is_trained_again_only_for_what_it_was_never_asked() {
     succeeded(&lab.run(None, &[]));
     assert_eq!(on_disk(&lab), Vec::<String>::new());
     let job = lab.ask::<String>("SELECT id FROM jobs WHERE kind = 'train'")[0].clone();
-    assert!(stdout(&lab.0.run(&["show", &job])).contains("no longer on disk: [keep] adapters = \"none\""));
+    assert!(stdout(&lab.0.run(&["show", &job])).contains("deleted: [keep] adapters = \"none\""));
     edit(
         &lab,
         &GRID.replace("[\"two_digit_subtraction\"]", "[\"two_digit_subtraction\", \"two_digit_addition\"]"),

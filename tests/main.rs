@@ -21,6 +21,8 @@ mod fuzz;
 #[cfg(feature = "fake-engine")]
 mod hub;
 #[cfg(feature = "fake-engine")]
+mod json;
+#[cfg(feature = "fake-engine")]
 mod keep;
 #[cfg(feature = "fake-engine")]
 mod lab;
@@ -29,6 +31,8 @@ mod night;
 #[cfg(feature = "fake-engine")]
 mod packs;
 mod planning;
+#[cfg(feature = "fake-engine")]
+mod readme;
 #[cfg(feature = "fake-engine")]
 mod recovery;
 #[cfg(feature = "fake-engine")]

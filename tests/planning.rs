@@ -25,7 +25,7 @@ fn the_studys_experiments_plan_to_their_published_counts() {
         ("01-base-models", 5, vec![]),
         ("02-seeds", 4, vec![qv; 3]),
         ("03-chat", 3, vec![qv]),
-        ("04-quantisation", 4, vec![qv; 3]),
+        ("04-quantization", 4, vec![qv; 3]),
         ("05-optimizer", 5, vec![qv; 4]),
         ("06-iterations", 3, vec![qv; 2]),
         ("07-layers", 3, vec![qv, all]),
@@ -86,9 +86,9 @@ fn the_studys_default_has_the_studys_settings() {
 }
 
 #[test]
-fn quantised_and_momentum_free_jobs_need_less_memory() {
+fn quantized_and_momentum_free_jobs_need_less_memory() {
     let memory = |plan: &Json, at: usize| plan["jobs"][at]["estimate"]["memory"].clone();
-    let plan = shipped("04-quantisation");
+    let plan = shipped("04-quantization");
     let weights = |at| memory(&plan, at)["weights"].as_u64().unwrap();
     assert!(weights(1) > 3 * weights(2), "{} {}", weights(1), weights(2));
     let plan = shipped("05-optimizer");
@@ -189,7 +189,7 @@ fn a_folder_with_only_its_configuration_is_enough_for_a_plan() {
     let plan = scratch.json(&["plan", "sweep.toml", "--json"]);
     assert_eq!(plan["base_parameters"], 12_176);
     assert_eq!(trainable(&plan), [224]);
-    assert_eq!(plan["blockers"][0]["message"], "the model model is not here");
+    assert_eq!(plan["blockers"][0]["message"], "model model is not on this machine");
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_of_tasks_may_not_be_meant_is_told_by_the_plan() {
     assert!(output.status.success(), "{}", stderr(&output));
     let messages = stderr(&output);
     for warning in [
-        "task quiz: 1 of 2 documents have their own question among their examples",
+        "task quiz: 1 of 2 documents appear among their own few-shot examples",
         "a.yaml defines it, and so does tasks/b.yaml, which is not used",
         "group all: none of its tasks has the metric brier_score",
         "group all: it counts quiz more than once",

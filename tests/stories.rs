@@ -148,7 +148,7 @@ fn s22_a_full_disk_under_the_database_loses_no_work_and_trains_nothing_twice() {
     assert!(board["rows"].as_array().unwrap().iter().all(|row| row["state"] == "done"), "{board}");
     let twice = "SELECT COUNT(*) AS n FROM (SELECT job_id FROM attempts WHERE outcome = 'finished' GROUP BY job_id HAVING COUNT(*) > 1)";
     let found = lab.0.json(&["query", twice, "--json", "--db", &path]);
-    assert_eq!(found[0]["n"], 0);
+    assert_eq!(found["rows"][0]["n"], 0);
     let doctor = lab.with_engine(FAKE, &["doctor", "--db", &path]).output().unwrap();
     assert!(crate::support::stdout(&doctor).contains("passes its integrity check"));
 }

@@ -45,6 +45,8 @@ impl Scratch {
             "LORAGRID_DEVICES",
             "LORAGRID_LOG",
             "COLUMNS",
+            "XDG_CONFIG_HOME",
+            "LORAGRID_PACK",
         ] {
             command.env_remove(variable);
         }
@@ -62,6 +64,11 @@ impl Scratch {
         assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
         serde_json::from_slice(&output.stdout).unwrap()
     }
+}
+
+/// The last event of a run with --json.
+pub(crate) fn last_event(output: &Output) -> Json {
+    serde_json::from_str(stdout(output).lines().last().unwrap_or_default()).unwrap()
 }
 
 pub(crate) fn stdout(output: &Output) -> String {

@@ -53,7 +53,7 @@ fn s14_a_terminal_that_is_closed_stops_the_run_as_a_signal_does() {
     let (terminal, mut run) = Terminal::start(lab.command(Some("hang@train"), &[]), |_| {});
     let engine = lab.wait_for_fault();
     drop(terminal);
-    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(run.wait().unwrap().code(), Some(129));
     wait_until("the engine is gone", || gone(&engine));
     assert_eq!(lab.0.json(&["status", "--json"])["sweeps"][0]["running"], 0);
     succeeded(&lab.run(None, &[]));

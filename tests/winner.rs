@@ -1,11 +1,10 @@
 //! The winner of a sweep with its one look at `[final]`, and what models answer to `[samples]`.
 
 use loragrid::cli::ExitCode;
-use serde_json::Value as Json;
 
 use crate::lab::{FAKE, Lab, succeeded};
 use crate::results::{GRID, done, fails, printed, trained};
-use crate::support::stderr;
+use crate::support::{last_event, stderr};
 
 #[test]
 fn the_winner_looks_once_at_the_tasks_that_were_kept_for_it() {
@@ -27,7 +26,7 @@ fn the_winner_looks_once_at_the_tasks_that_were_kept_for_it() {
     let trainings = lab.count("SELECT COUNT(*) FROM trainings");
     let name = best["sweep"].as_str().unwrap().to_owned();
     let look = || lab.with_engine(FAKE, &["best", &name, "--final", "--json"]).output().unwrap();
-    let first: Json = serde_json::from_str(&printed(&look())).unwrap();
+    let first = last_event(&look());
     assert_eq!(first["sweep"], format!("{name}-final"));
     let rows = first["rows"].as_array().unwrap();
     assert_eq!((rows.len(), rows[1]["scores"][0]["task"].as_str()), (2, Some("two_digit_addition")));
@@ -40,7 +39,7 @@ fn the_winner_looks_once_at_the_tasks_that_were_kept_for_it() {
 #[test]
 fn the_winner_of_a_sweep_that_keeps_nothing_back_has_no_final() {
     let (lab, _) = done();
-    fails(&lab, &["best", "--final"], ExitCode::SweepFile, &["keeps no task for the end", "[final]"]);
+    fails(&lab, &["best", "--final"], ExitCode::SweepFile, &["has no held-out tasks", "[final]"]);
 }
 
 #[test]
@@ -90,7 +89,7 @@ fn a_winner_that_was_trained_by_epochs_and_has_a_long_name_keeps_its_sweep() {
     succeeded(&lab.run(None, &[]));
     let trainings = lab.count("SELECT COUNT(*) FROM trainings");
     let look = lab.with_engine(FAKE, &["best", name, "--final", "--json"]).output().unwrap();
-    let found: Json = serde_json::from_str(&printed(&look)).unwrap();
+    let found = last_event(&look);
     let sweep = found["sweep"].as_str().unwrap();
     assert!(sweep.ends_with("-final") && sweep.starts_with(&name[..40]), "{sweep}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM trainings"), trainings, "nothing is trained again");

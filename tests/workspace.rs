@@ -5,7 +5,9 @@ use std::process::Stdio;
 use loragrid::queue::Queue;
 use loragrid::report::{document_markdown, sweep_report, task_differences};
 use loragrid::runner::{Limits, Progress};
-use loragrid::workspace::{SweepRequest, WorkRequest, Workspace, board, compare, report_input};
+use loragrid::workspace::{
+    Config, ConfigFlags, SweepRequest, WorkRequest, Workspace, board, compare, report_input,
+};
 
 use crate::lab::{FAKE, Lab, succeeded, wait_until};
 use crate::support::sweep;
@@ -13,10 +15,18 @@ use crate::support::sweep;
 const GRID: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
 
+/// A workspace with nothing of this machine's surroundings.
+fn workspace_at(db: std::path::PathBuf) -> Workspace {
+    let folder = db.parent().unwrap().to_owned();
+    let devices = Some("cpu".to_owned());
+    let flags = ConfigFlags { db: Some(db), devices, pack: None, engine: Some(FAKE.into()) };
+    Workspace::new(&Config::read(&flags, &folder, &|_| None).unwrap())
+}
+
 #[tokio::test]
 async fn a_sweep_goes_from_its_file_to_a_report_without_a_shell() {
     let lab = Lab::new(GRID);
-    let workspace = Workspace::new(lab.db(), "cpu", Some(FAKE.into()));
+    let workspace = workspace_at(lab.db());
     let request = SweepRequest::of(lab.0.path().join("sweep.toml"));
     let mut events = Vec::new();
     let prepared = workspace.prepare(&request, &mut |event| events.push(event)).await.unwrap();
@@ -103,7 +113,7 @@ fn a_sweep_fills_the_slots_that_the_tail_of_another_leaves() {
     });
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'running'"), 1);
     running.signal(nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(running.wait().status.code(), Some(130));
+    assert_eq!(running.wait().status.code(), Some(143));
 }
 
 #[test]
@@ -117,7 +127,7 @@ fn failures_count_over_all_sweeps_of_a_run() {
     work.env("LORAGRID_FAKE", format!("diverge@train={}", lab.fault().display()));
     let output = work.output().unwrap();
     let messages = crate::support::stderr(&output);
-    assert!(messages.contains("too many jobs have failed"), "{messages}");
+    assert!(messages.contains("too many jobs failed"), "{messages}");
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'diverged'"), 1);
     assert_eq!(
         lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'"),

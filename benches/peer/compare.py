@@ -177,7 +177,7 @@ class Bench:
         slower, memory = [], {"bf16": [], "nf4": []}
         for repetition in range(self.repetitions):
             _, [dense] = self.sweep(steps, '[axes]\n"lora.rank" = [8]')
-            _, [four] = self.sweep(steps, '[axes]\n"lora.rank" = [8]', extra='quantize = "bnb.nf4"\ndequantise = "each_pass"')
+            _, [four] = self.sweep(steps, '[axes]\n"lora.rank" = [8]', extra='quantize = "bnb.nf4"\ndequantize = "each_pass"')
             if repetition:
                 slower.append(four["seconds"] / four["tokens"] * dense["tokens"] / dense["seconds"])
                 memory["bf16"].append(dense["peak_memory"] / 1e9)

@@ -25,7 +25,7 @@ impl EventDisplay {
                 self.begin();
             }
             WorkspaceEvent::RowsDownload { name, endpoint } => {
-                write_error(&format!("downloading the rows of {name} from {endpoint}"));
+                write_error(&format!("downloading data set {name} from {endpoint}"));
                 self.begin();
             }
             WorkspaceEvent::Transfer { file, size, done } => {

@@ -2,12 +2,13 @@
 
 use super::arguments::Arguments;
 use super::failure::Failure;
-use crate::workspace::Workspace;
+use crate::workspace::{Config, WorkspaceError};
 
-/// The workspace that the arguments and the environment name.
-pub(super) fn workspace_of(arguments: &Arguments) -> Workspace {
-    let (devices, engine) = arguments.command.devices();
-    Workspace::new(arguments.db.clone(), devices, engine)
+/// The configuration that arguments, environment and files name. Error: a file or variable that is wrong.
+pub(super) fn config_of(arguments: &Arguments) -> Result<Config, Failure> {
+    let folder = std::env::current_dir()?;
+    let variable = |name: &str| std::env::var(name).ok();
+    Ok(Config::read(&arguments.config_flags(), &folder, &variable).map_err(WorkspaceError::from)?)
 }
 
 /// Runs the asynchronous part of a command on this thread. Signals and engines are heard on another, so that they are while

@@ -34,8 +34,14 @@ pub enum ExitCode {
     Disk = 13,
     /// Jobs are left that cannot run here now: something that they need is missing or away.
     Blocked = 14,
-    /// The user stopped it.
+    /// The time limit was reached, and jobs are left.
+    TimeUp = 15,
+    /// SIGHUP stopped it.
+    HungUp = 129,
+    /// SIGINT stopped it.
     Interrupted = 130,
+    /// SIGTERM stopped it.
+    Terminated = 143,
 }
 
 impl ExitCode {
@@ -57,7 +63,10 @@ impl ExitCode {
             Self::Apart => "apart",
             Self::Disk => "disk",
             Self::Blocked => "blocked",
+            Self::TimeUp => "time_up",
+            Self::HungUp => "hung_up",
             Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
         }
     }
 }

@@ -2,39 +2,71 @@
 
 mod arguments;
 mod commands;
+mod completion;
 mod downloads;
 mod environment;
 mod exit_code;
 mod failure;
-mod model_arguments;
 mod notify;
 mod output;
 mod progress;
-mod queue_arguments;
-mod result_arguments;
+#[cfg(test)]
+mod reference;
+mod time;
+
 mod work;
 
 pub use exit_code::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
-use arguments::{Arguments, Command};
-use environment::workspace_of;
+use crate::workspace::Workspace;
+use arguments::{Arguments, Command, ModelCommand};
+use environment::config_of;
+use failure::Failure;
+use output::set_mode;
 
 /// Reads the arguments, runs the command, prints its error if it has one.
 pub fn main() -> std::process::ExitCode {
-    let arguments = match Arguments::try_parse() {
+    clap_complete::CompleteEnv::with_factory(arguments::command).complete();
+    let parsed =
+        arguments::command().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
+    let arguments = match parsed {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are "errors" that go to standard output; a closed pipe ends quietly.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }.into();
-        }
+        Err(error) => return refuse(&error).into(),
     };
-    start_log();
-    let workspace = workspace_of(&arguments);
-    let json = arguments.command.json();
-    let result = match &arguments.command {
+    let global = &arguments.global;
+    set_mode(global.json, global.quiet, global.color);
+    start_log(global.verbose);
+    match carry_out(&arguments) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            failure.print();
+            failure.code.into()
+        }
+    }
+}
+
+/// Prints what is wrong with the arguments. Help and version are "errors" that go to standard output; a closed pipe ends quietly.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let asks_for_json = std::env::args().any(|argument| argument == "--json");
+    if asks_for_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let text = text.trim().strip_prefix("error: ").unwrap_or(&text);
+        let message = text.split("\n\n").next().unwrap_or(text).to_owned();
+        set_mode(true, false, arguments::ColorChoice::Never);
+        Failure::new(ExitCode::Usage, message, "--help lists the options".to_owned()).print();
+    } else {
+        let _ = error.print();
+    }
+    if error.use_stderr() { ExitCode::Usage } else { ExitCode::Success }
+}
+
+/// Runs the command.
+fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let config = config_of(arguments)?;
+    let workspace = Workspace::new(&config);
+    match &arguments.command {
         Command::Plan(command) => commands::plan::run(command, &workspace),
         Command::Submit(command) => commands::submit::run(command, &workspace),
         Command::Work(command) => commands::work::run(command, &workspace),
@@ -51,7 +83,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Retry(command) => commands::control::retry(command, &workspace),
         Command::Run(command) => commands::run::run(command, &workspace),
         Command::Top(command) => commands::top::run(command, &workspace),
-        Command::Status(command) => commands::status::run(command, &workspace),
+        Command::Status(_) => commands::status::run(&workspace),
         Command::Show(command) => commands::show::run(command, &workspace),
         Command::Compare(command) => commands::compare::run(command, &workspace),
         Command::Effects(command) => commands::effects::run(command, &workspace),
@@ -64,35 +96,44 @@ pub fn main() -> std::process::ExitCode {
         Command::Eval(command) => commands::eval::run(command, &workspace),
         Command::Import(command) => commands::import::run(command, &workspace),
         Command::Task(command) => commands::task::run(command, &workspace),
-        Command::Model(command) => commands::model::run(command, &workspace),
-        Command::Merge(command) => commands::merge::run(command, &workspace),
-        Command::Verify(command) => commands::verify::run(command, &workspace),
-        Command::Generate(command) => commands::generate::run(command, &workspace),
-        Command::Chat(command) => commands::chat::run(command, &workspace),
+        Command::Model(ModelCommand::Pull(command)) => commands::model::pull(command, &workspace),
+        Command::Model(ModelCommand::Show(command)) => commands::model::show(command, &workspace),
+        Command::Merge(command) | Command::Model(ModelCommand::Merge(command)) => {
+            commands::merge::run(command, &workspace)
+        }
+        Command::Verify(command) | Command::Model(ModelCommand::Verify(command)) => {
+            commands::verify::run(command, &workspace)
+        }
+        Command::Generate(command) | Command::Model(ModelCommand::Generate(command)) => {
+            commands::generate::run(command, &workspace)
+        }
+        Command::Chat(command) | Command::Model(ModelCommand::Chat(command)) => {
+            commands::chat::run(command, &workspace)
+        }
+        Command::Workers(_) => commands::workers::run(&workspace),
+        Command::Wait(command) => commands::wait::run(command, &workspace),
+        Command::Rm(command) => commands::rm::run(command, &workspace),
+        Command::Config(_) => commands::config::run(&config),
         Command::Init(command) => commands::init::run(command),
-        Command::Keys(command) => commands::keys::run(command),
+        Command::Keys(_) => commands::keys::run(),
         Command::Completions(command) => commands::completions::run(command),
         Command::Man(command) => commands::man::run(command),
-    };
-    match result {
-        Ok(code) => code.into(),
-        Err(failure) => {
-            failure.print(json);
-            failure.code.into()
-        }
     }
 }
 
-/// Warnings of the program's own rooms go to standard error; `LORAGRID_LOG=debug` shows more.
-fn start_log() {
+/// Log lines go to standard error: warnings, and more with -v or `LORAGRID_LOG=debug`.
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_env("LORAGRID_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .log_internal_errors(false)
-        .with_ansi(
-            std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
-        )
+        .with_ansi(output::is_colored(std::io::IsTerminal::is_terminal(&std::io::stderr())))
         .init();
 }

@@ -4,10 +4,59 @@ use std::fs::Permissions;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::Value as Json;
 
+use super::arguments::ColorChoice;
+use super::exit_code::ExitCode;
+use super::failure::Failure;
 use crate::report::{Table, plain, render_terminal};
+
+/// How this process writes, decided by its arguments.
+#[derive(Debug, Clone, Copy)]
+struct OutputMode {
+    json: bool,
+    quiet: bool,
+    color: ColorChoice,
+}
+
+static MODE: OnceLock<OutputMode> = OnceLock::new();
+
+/// Version of every JSON object that the program prints.
+const JSON_SCHEMA: u64 = 1;
+
+/// Decides once how this process writes.
+pub(super) fn set_mode(json: bool, quiet: bool, color: ColorChoice) {
+    // A second decision would be a bug, and the first one stays.
+    let _ = MODE.set(OutputMode { json, quiet, color });
+}
+
+fn mode() -> OutputMode {
+    let plain = OutputMode { json: false, quiet: false, color: ColorChoice::Auto };
+    MODE.get().copied().unwrap_or(plain)
+}
+
+/// Whether results and errors are JSON.
+pub(super) fn is_json() -> bool {
+    mode().json
+}
+
+/// Whether only results, warnings and errors are written.
+pub(super) fn is_quiet() -> bool {
+    mode().quiet
+}
+
+/// Whether what goes to a terminal, or to none, is colored.
+pub(super) fn is_colored(is_terminal: bool) -> bool {
+    match mode().color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            is_terminal && !std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        }
+    }
+}
 
 /// Writes a text for people and a line's end to standard output, in ASCII where the locale has no more. A closed pipe ends the
 /// program's output quietly. Error: any other.
@@ -24,12 +73,12 @@ pub(super) fn show_table(table: &Table) -> String {
     }
 }
 
-/// A text from elsewhere in one line, without signs that would move the cursor or change colours.
+/// A text from elsewhere in one line, without signs that would move the cursor or change colors.
 pub(super) fn in_one_line(text: &str) -> String {
     plain(text.to_owned())
 }
 
-/// A text from elsewhere, each line set apart and without signs that would move the cursor or change colours.
+/// A text from elsewhere, each line set apart and without signs that would move the cursor or change colors.
 pub(super) fn quoted(text: &str) -> String {
     let line = |line: &str| format!("  | {}", in_one_line(&line.replace('\t', "    ")));
     text.trim().lines().map(line).collect::<Vec<_>>().join("\n")
@@ -129,18 +178,58 @@ pub(super) fn write_part(text: &str) -> std::io::Result<()> {
     }
 }
 
-/// Writes one JSON value, indented, to standard output.
+/// A JSON object with the version of its form as first member.
+#[derive(serde::Serialize)]
+struct Versioned<'a, T> {
+    schema: u64,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// A JSON object with the version of its form.
+pub(super) fn versioned(value: &Json) -> Json {
+    serde_json::json!(Versioned { schema: JSON_SCHEMA, value })
+}
+
+/// Writes one JSON object, indented, to standard output.
 pub(super) fn write_json(value: &Json) -> std::io::Result<()> {
-    write_verbatim(&serde_json::to_string_pretty(value)?)
+    write_verbatim(&serde_json::to_string_pretty(&versioned(value))?)
+}
+
+/// Writes one JSON object as a line of a stream of events.
+pub(super) fn write_event(value: &Json) -> std::io::Result<()> {
+    write_verbatim(&versioned(value).to_string())
+}
+
+/// Asks on a terminal. Error: standard input is not a terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let help = "add --yes to go ahead, or --dry-run to only list it".to_owned();
+        return Err(Failure::new(ExitCode::Usage, format!("confirmation required: {question}"), help));
+    }
+    let mut output = std::io::stdout();
+    write!(output, "{question} [y/N] ")?;
+    output.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Writes one JSON value, indented, to standard output while it is made. Error: as [`write_line`].
 pub(super) fn stream_json(value: &impl serde::Serialize) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-    let written = serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from);
+    let value = Versioned { schema: JSON_SCHEMA, value };
+    let written = serde_json::to_writer_pretty(&mut out, &value).map_err(std::io::Error::from);
     match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
         Err(error) if nobody_reads(&error) => Ok(()),
         result => result,
+    }
+}
+
+/// Writes what is good to know, and nothing with --quiet, to standard error.
+pub(super) fn write_note(text: &str) {
+    if !is_quiet() {
+        write_error(text);
     }
 }
 

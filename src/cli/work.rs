@@ -1,59 +1,36 @@
 //! Carrying out plans, for `run` and `work` alike.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use clap::Args;
 use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::arguments::WorkingArguments;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::notify::{SweepEvent, notify};
-use super::output::write_error;
+use super::output::{is_json, write_error, write_event, write_note};
 use super::progress::Display;
+use super::time::{TIME_HELP, duration, until};
 use crate::engine_process::{continue_engines, stop_engines};
 use crate::runner::{Limits, Progress, RunSummary, Stopped};
-use crate::scheduler::PACK_MOST;
 use crate::store::{Patience, Store};
 use crate::workspace::{WorkRequest, Workspace};
 
-/// How and for how long jobs are run.
-#[derive(Debug, Args)]
-pub(super) struct WorkingArguments {
-    /// Where engines run: auto, cpu (all cores as one), cpu:N (N shares of them), or cuda:0,2
-    #[arg(long, value_name = "DEVICES", default_value = "auto")]
-    pub(super) devices: String,
-    /// Stop at this time of day, such as 07:00; jobs go back with what they have done
-    #[arg(long, value_name = "HH:MM")]
-    pub(super) until: Option<String>,
-    /// Stop after this time, such as 8h, 90m or 45s
-    #[arg(long, value_name = "TIME")]
-    pub(super) budget: Option<String>,
-    /// Stop when this many jobs have failed or diverged
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) max_failures: Option<u64>,
-    /// Most jobs that share passes over one base; 1: each alone, the same to the bit at every run
-    #[arg(long, env = "LORAGRID_PACK", hide_env_values = true, value_name = "N", default_value_t = PACK_MOST as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
-    pub(super) pack: u64,
-    /// The engine [default: loragrid-engine beside this program, or in PATH]
-    #[arg(long, env = "LORAGRID_ENGINE", hide_env_values = true, value_name = "FILE")]
-    pub(super) engine: Option<PathBuf>,
-}
-
 impl WorkingArguments {
-    /// How long to go on, from now. Error: a time that is none.
+    /// How long to go on, from now. Error: not a time.
     pub(super) fn limits(&self) -> Result<Limits, Failure> {
         let wrong = |text: &str, help: &str| {
-            Failure::new(ExitCode::Usage, format!("'{text}' is no time"), help.to_owned())
+            Failure::new(ExitCode::Usage, format!("'{text}' is not a time"), help.to_owned())
         };
         let now = std::time::Instant::now();
         let mut limits = Limits { max_failures: self.max_failures, ..Limits::from_environment() };
         if let Some(text) = &self.budget {
-            let time = duration(text).ok_or_else(|| wrong(text, "write 8h, 90m or 45s"))?;
-            limits.until = Some(now.checked_add(time).ok_or_else(|| wrong(text, "write 8h, 90m or 45s"))?);
+            let time = duration(text).ok_or_else(|| wrong(text, TIME_HELP))?;
+            limits.until = Some(now.checked_add(time).ok_or_else(|| wrong(text, TIME_HELP))?);
         }
         if let Some(text) = &self.until {
             let wait = until(text, &jiff::Zoned::now())
@@ -63,30 +40,6 @@ impl WorkingArguments {
         }
         Ok(limits)
     }
-}
-
-/// A time such as 8h, 90m or 45s.
-fn duration(text: &str) -> Option<std::time::Duration> {
-    let split = text.char_indices().next_back()?.0;
-    let (number, unit) = text.split_at_checked(split)?;
-    let factor = match unit {
-        "h" => 3600.0,
-        "m" => 60.0,
-        "s" => 1.0,
-        _ => return None,
-    };
-    let seconds = number.parse::<f64>().ok()? * factor;
-    std::time::Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
-}
-
-/// From a local time to the next time of day that a text names.
-fn until(text: &str, now: &jiff::Zoned) -> Option<std::time::Duration> {
-    let time = jiff::civil::Time::strptime("%H:%M", text).ok()?;
-    let on = |date: jiff::civil::Date| date.to_datetime(time).to_zoned(now.time_zone().clone()).ok();
-    let today = on(now.date())?;
-    let at = if today > *now { today } else { on(now.date().tomorrow().ok()?)? };
-    // The clock of the zone may be changed in between: what passes is what counts.
-    at.timestamp().duration_since(now.timestamp()).try_into().ok()
 }
 
 /// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP, and the patience for a database that is locked or away:
@@ -112,6 +65,7 @@ pub(super) fn stops() -> (mpsc::Receiver<()>, Patience) {
                 _ = terminate.recv() => Signal::SIGTERM,
                 () = hung_up() => Signal::SIGHUP,
             };
+            STOPPED_BY.store(signal as i32, Ordering::SeqCst);
             if IS_PLANNING.load(Ordering::SeqCst) {
                 end_by(signal);
             }
@@ -136,6 +90,9 @@ fn stop_with_terminal() {
         }
     });
 }
+
+/// The last signal that asked this program to stop; 0: none did.
+static STOPPED_BY: AtomicI32 = AtomicI32::new(0);
 
 /// Whether a sweep is being planned, which may take minutes and can be broken off at any place.
 static IS_PLANNING: AtomicBool = AtomicBool::new(false);
@@ -198,6 +155,9 @@ pub(super) async fn carry_out(
         tracing::debug!(lost, "progress that the terminal did not take");
     }
     let outcome = outcome?;
+    if is_json() {
+        write_event(&serde_json::json!({ "event": "summary", "summary": outcome }))?;
+    }
     tell(&outcome, &workspace.results());
     Ok(outcome)
 }
@@ -210,75 +170,56 @@ fn tell(outcome: &RunSummary, results: &Path) {
         }
     }
     match outcome.stopped {
-        Some(Stopped::User) => write_error("stopped; the same command goes on where this one ended"),
-        Some(Stopped::Time) => {
-            write_error("stopped, the time was up; the same command goes on where this one ended")
-        }
-        Some(Stopped::Failures) => write_error("stopped, too many jobs have failed"),
+        Some(Stopped::User) => write_error("stopped; run the same command to continue"),
+        Some(Stopped::Time) => write_error("time limit reached; run the same command to continue"),
+        Some(Stopped::Failures) => write_error("stopped: too many jobs failed"),
         Some(Stopped::Disk) => write_error(
-            "stopped, the sweep holds more than [keep] max_disk allows and nothing of it may go; raise it, or lower adapters",
+            "stopped: the sweep exceeds [keep] max_disk and no adapter may be deleted; raise max_disk, or keep fewer adapters",
         ),
         Some(Stopped::Environment) => write_error(&format!(
-            "stopped: {}; the jobs stay queued, and the same command continues them",
+            "stopped: {}; jobs stay queued, run the same command to continue",
             outcome.trouble
         )),
         None => {}
     }
     if !outcome.failed.is_empty() {
-        write_error(&format!("logs are in {}", results.join("logs").display()));
+        write_error(&format!("logs: {}", results.join("logs").display()));
     }
     let causes = outcome.causes();
     if causes.iter().any(|(_, count)| *count > 1) {
         causes.iter().for_each(|(cause, count)| write_error(&format!("  {count} x {cause}")));
     }
     if *outcome != RunSummary::default() && (outcome.finished > 0 || outcome.stopped.is_some()) {
-        write_error(&outcome.line());
+        write_note(&outcome.line());
+    }
+}
+
+/// The exit code of the signal that stopped this program.
+pub(super) fn stopped_by() -> ExitCode {
+    match Signal::try_from(STOPPED_BY.load(Ordering::SeqCst)) {
+        Ok(Signal::SIGTERM) => ExitCode::Terminated,
+        Ok(Signal::SIGHUP) => ExitCode::HungUp,
+        Ok(_) | Err(_) => ExitCode::Interrupted,
     }
 }
 
 /// The exit code of what runs came to.
 pub(super) fn exit_code(outcome: &RunSummary) -> ExitCode {
-    if outcome.stopped == Some(Stopped::User) {
-        ExitCode::Interrupted
-    } else if outcome.stopped == Some(Stopped::Disk) {
-        ExitCode::Disk
-    } else if outcome.stopped == Some(Stopped::Environment) {
-        ExitCode::Blocked
+    let by_stop = outcome.stopped.and_then(|stopped| match stopped {
+        Stopped::User => Some(stopped_by()),
+        Stopped::Time => Some(ExitCode::TimeUp),
+        Stopped::Disk => Some(ExitCode::Disk),
+        Stopped::Environment => Some(ExitCode::Blocked),
+        // Jobs failed.
+        Stopped::Failures => None,
+    });
+    if let Some(code) = by_stop {
+        code
     } else if !outcome.failed.is_empty() || !outcome.diverged.is_empty() {
         ExitCode::JobsFailed
     } else if !outcome.waiting.is_empty() {
         ExitCode::Blocked
     } else {
         ExitCode::Success
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn times_are_read_with_their_unit() {
-        assert_eq!(duration("8h"), Some(Duration::from_secs(28_800)));
-        assert_eq!(duration("0.5m"), Some(Duration::from_secs(30)));
-        for text in ["8", "h", "", "-1h", "8d", "é", "1e30h", "infs", "nanh", "0h"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_time_of_day_that_is_past_is_tomorrows() {
-        let now: jiff::Zoned = "2026-01-02T22:30:00+01:00[Europe/Berlin]".parse().unwrap();
-        assert_eq!(until("23:00", &now), Some(Duration::from_secs(1800)));
-        assert_eq!(until("07:00", &now), Some(Duration::from_secs(8 * 3600 + 1800)));
-        assert_eq!(until("25:00", &now), None);
-    }
-
-    #[test]
-    fn a_time_of_day_after_the_clocks_are_changed_is_as_far_as_time_passes() {
-        let now: jiff::Zoned = "2026-03-28T22:00:00+01:00[Europe/Berlin]".parse().unwrap();
-        assert_eq!(until("07:00", &now), Some(Duration::from_secs(8 * 3600)));
     }
 }

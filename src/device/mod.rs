@@ -75,7 +75,7 @@ impl fmt::Display for DeviceName {
 #[derive(Debug, Error)]
 pub enum DeviceError {
     /// More slots than cores.
-    #[error("{wanted} slots are wanted, this process may use {cores} cores")]
+    #[error("{wanted} slots requested, {cores} cores available")]
     Cores {
         /// As asked for.
         wanted: usize,
@@ -83,7 +83,7 @@ pub enum DeviceError {
         cores: usize,
     },
     /// A card that is not there, or that this process does not see.
-    #[error("cuda:{wanted} is wanted, this process sees {seen} cards")]
+    #[error("cuda:{wanted} requested, {seen} GPUs visible")]
     NoCard {
         /// As asked for.
         wanted: usize,
@@ -111,13 +111,13 @@ pub enum DeviceError {
         why: String,
     },
     /// No device.
-    #[error("'{text}' is no device")]
+    #[error("'{text}' is not a device")]
     Unknown {
         /// As written.
         text: String,
     },
     /// The inventory cannot be read.
-    #[error("the inventory {} cannot be read: {reason}", path.display())]
+    #[error("the list of GPUs {} cannot be read: {reason}", path.display())]
     Inventory {
         /// The file.
         path: PathBuf,
@@ -125,7 +125,7 @@ pub enum DeviceError {
         reason: String,
     },
     /// The driver does not answer.
-    #[error("the driver of the graphics cards does not answer: {0}")]
+    #[error("the NVIDIA driver does not respond: {0}")]
     Driver(String),
 }
 
@@ -232,12 +232,12 @@ mod tests {
     #[test]
     fn what_cannot_be_had_is_refused_by_name() {
         let refused = |text| slots(text, &Inventory::None, &|| true).unwrap_err().to_string();
-        assert!(refused("cpu:100000").starts_with("100000 slots are wanted, this process may use "));
-        assert_eq!(refused("cuda:0,2"), "cuda:0 is wanted, this process sees 0 cards");
-        assert_eq!(refused("cuda"), "cuda:0 is wanted, this process sees 0 cards");
+        assert!(refused("cpu:100000").starts_with("100000 slots requested, "));
+        assert_eq!(refused("cuda:0,2"), "cuda:0 requested, 0 GPUs visible");
+        assert_eq!(refused("cuda"), "cuda:0 requested, 0 GPUs visible");
         assert_eq!(refused("cuda:1,1"), "'cuda:1,1' names a device twice");
         for text in ["cpu:0", "cpu:x", "gpu", "", "auto:1", "cuda:", "cuda:a"] {
-            assert_eq!(refused(text), format!("'{text}' is no device"));
+            assert_eq!(refused(text), format!("'{text}' is not a device"));
         }
     }
 }

@@ -47,6 +47,7 @@ pub fn main() -> ExitCode {
         tracing::error!("descriptor {EVENT_DESCRIPTOR} is closed: loragrid-engine is started by loragrid");
         return ExitCode::from(2);
     };
+    load_cuda();
     memory::keep_freed();
     interrupt::listen();
     match serve::serve(std::io::stdin().lock(), events) {
@@ -58,8 +59,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Loads the CUDA half of libtorch where it is beside the other: its kernels register themselves. One program serves both.
+fn load_cuda() {
+    // SAFETY: a constant name; the library's constructors are those that libtorch runs when it is linked.
+    let _ = unsafe {
+        nix::libc::dlopen(c"libtorch_cuda.so".as_ptr(), nix::libc::RTLD_NOW | nix::libc::RTLD_GLOBAL)
+    };
+}
+
 /// Says what this engine can do, as one JSON object.
 fn describe() -> ExitCode {
+    load_cuda();
     let text = serde_json::json!({ "protocol": PROTOCOL_VERSION, "cuda": tch::Cuda::is_available() });
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,

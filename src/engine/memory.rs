@@ -30,7 +30,7 @@ fn peak_resident() -> Bytes {
 }
 
 /// Gives memory that is free inside the heap back to the system. What loading frees lies between what it keeps: without
-/// this a model that is quantised on its way in would leave holes of its full size.
+/// this a model that is quantized on its way in would leave holes of its full size.
 pub(crate) fn give_back() {
     // SAFETY: the allocator's own function, which only moves pages that nothing uses.
     unsafe { libmimalloc_sys::mi_collect(true) }

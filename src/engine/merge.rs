@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
 use crate::lora::{Adapter, merged_weight};
-use crate::model::{Model, dequantised};
+use crate::model::{Model, dequantized};
 use crate::tensor::{from_stored, to_f32};
 
 /// What was written.
@@ -141,8 +141,8 @@ impl Merger<'_> {
         if let (LayerName::Head, Some(head)) = (layer, &self.adapter.head) {
             return Ok((head.to_kind(Kind::Float), kind, true));
         }
-        if let (MergeBase::Dequantised(quantize), LayerName::Block(..)) = (self.base, layer) {
-            weight = dequantised(&weight.to_kind(self.model.kind), quantize)?.to_kind(Kind::Float);
+        if let (MergeBase::Dequantized(quantize), LayerName::Block(..)) = (self.base, layer) {
+            weight = dequantized(&weight.to_kind(self.model.kind), quantize)?.to_kind(Kind::Float);
         }
         match self.adapter.pair(layer) {
             Some((_, pair)) => Ok((merged_weight(pair, &weight), kind, true)),

@@ -154,7 +154,7 @@ impl Engine {
             }
             tracing::info!("member {number}: {:?} {:?}", member.train, member.lora);
             let kind = adapter_kind(member.lora.dtype, model.kind);
-            starting.push((number, member, Adapter::initialised(model, &member.lora, member.seed, kind)));
+            starting.push((number, member, Adapter::initialized(model, &member.lora, member.seed, kind)));
         }
         set_deterministic(order.members.iter().any(|member| member.train.strict));
         let numbers: Vec<usize> = starting.iter().map(|(number, ..)| *number).collect();
@@ -335,8 +335,8 @@ fn fail(events: &mut File, member: usize, error: &EngineError) -> Result<(), Eng
 
 /// How the model's matrices are held.
 fn storage(form: BaseForm) -> Storage {
-    let BaseForm { quantize, quantize_head, dequantise, .. } = form;
-    Storage { quantize, quantize_head, dequantise }
+    let BaseForm { quantize, quantize_head, dequantize, .. } = form;
+    Storage { quantize, quantize_head, dequantize }
 }
 
 /// The kind of an adapter over a model of this kind.

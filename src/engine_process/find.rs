@@ -12,7 +12,7 @@ const NAME: &str = "loragrid-engine";
 /// No engine anywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "this needs loragrid-engine, and it is neither at LORAGRID_ENGINE, beside loragrid, nor in PATH: `make build` builds it"
+    "loragrid-engine not found: neither at LORAGRID_ENGINE, beside loragrid, nor in PATH; `make build` builds it"
 )]
 pub struct EngineNotFound;
 

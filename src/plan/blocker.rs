@@ -27,9 +27,11 @@ pub enum Blocker {
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Model { name } => write!(f, "the model {name} is not here"),
-            Self::Data { name } => write!(f, "the rows of {name} are not here"),
-            Self::Documents { task, name } => write!(f, "the documents of {task} ({name}) are not here"),
+            Self::Model { name } => write!(f, "model {name} is not on this machine"),
+            Self::Data { name } => write!(f, "data set {name} is not on this machine"),
+            Self::Documents { task, name } => {
+                write!(f, "documents of {task} ({name}) are not on this machine")
+            }
         }
     }
 }
@@ -39,10 +41,10 @@ impl Blocker {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Model { .. } => {
-                "`loragrid model pull` or `loragrid run` brings it; or name a folder or a .gguf file as model"
+                "download it with `loragrid model pull` or `loragrid run`, or set model to a folder or a .gguf file"
             }
             Self::Data { .. } | Self::Documents { .. } => {
-                "`loragrid run` brings it from the hub where it can; or set LORAGRID_DATA to the folder that has its file, or name the file in [data_sets]"
+                "download it with `loragrid run`, set LORAGRID_DATA to the folder with its file, or name the file in [data_sets]"
             }
         }
     }

@@ -26,13 +26,13 @@ pub enum PlanError {
     #[error(transparent)]
     Task(#[from] TaskError),
     /// The prompts of `[samples]`.
-    #[error("the samples cannot be asked: {reason}")]
+    #[error("invalid [samples]: {reason}")]
     Samples {
         /// Why.
         reason: String,
     },
     /// A hub id that was never pulled and of which nothing is known.
-    #[error("the model {name} is not here")]
+    #[error("model {name} is not on this machine")]
     NotPulled {
         /// The id.
         name: String,

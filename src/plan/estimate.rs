@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use crate::device::DeviceKind;
-use crate::job::{AdapterDType, Bytes, DType, Dequantise, LoraConfig, Quantize, Seconds, TrainConfig};
+use crate::job::{AdapterDType, Bytes, DType, Dequantize, LoraConfig, Quantize, Seconds, TrainConfig};
 use crate::pretrained::{ModelConfig, trainable_parameters};
 
 /// Memory of one training job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Base weights: parameters × bytes of the compute dtype. Quantised block matrices take half a byte and a scale of 4
-    /// bytes for each 64 elements; with double quantisation the scale is 1 byte and 4 bytes for each 256 scales.
+    /// Base weights: parameters × bytes of the compute dtype. Quantized block matrices take half a byte and a scale of 4
+    /// bytes for each 64 elements; with double quantization the scale is 1 byte and 4 bytes for each 256 scales.
     pub weights: Bytes,
     /// Adapter and its gradient: twice its parameters × 4 bytes, or the bytes of the compute dtype.
     pub adapter: Bytes,
@@ -75,11 +75,11 @@ impl MemoryEstimate {
     }
 }
 
-/// The form that stands in memory: matrices that are kept dequantised are in the compute dtype.
+/// The form that stands in memory: matrices that are kept dequantized are in the compute dtype.
 fn form_kept(train: &TrainConfig) -> Quantize {
-    match train.base.dequantise {
-        Dequantise::EachPass => train.base.quantize,
-        Dequantise::Keep => Quantize::None,
+    match train.base.dequantize {
+        Dequantize::EachPass => train.base.quantize,
+        Dequantize::Keep => Quantize::None,
     }
 }
 
@@ -93,8 +93,8 @@ pub fn weight_bytes(model: &ModelConfig, quantize: Quantize, quantize_head: bool
     let block: u64 =
         model.projections().iter().map(|p| model.projection_shape(*p).iter().product::<u64>()).sum();
     let head = if quantize_head && !model.tied_head { model.vocab_size * model.hidden_size } else { 0 };
-    let quantised = block * model.layers + head;
-    Bytes((quantised as f64 * per_element) as u64 + (model.parameters() - quantised) * dtype.bytes())
+    let quantized = block * model.layers + head;
+    Bytes((quantized as f64 * per_element) as u64 + (model.parameters() - quantized) * dtype.bytes())
 }
 
 /// How fast tokens go through training, and how that is known.

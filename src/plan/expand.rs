@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(values(rest, "lora.rank"), ["8", "32"]);
         let warnings = expand(&spec(rest)).unwrap().warnings;
         assert_eq!(warnings, ["a.toml:9: the [[exclude]] rule takes no cell: lora.rank > 64"]);
-        assert_eq!(problem("[[exclude]]\nif = 'lora.rank == 8'\n"), "every cell is left out");
+        assert_eq!(problem("[[exclude]]\nif = 'lora.rank == 8'\n"), "every cell is excluded");
     }
 
     #[test]

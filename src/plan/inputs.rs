@@ -56,7 +56,7 @@ impl Builder<'_> {
         }
         let mut places: Vec<CellInputs> = Vec::with_capacity(configs.len());
         for (at, config) in configs.iter().enumerate() {
-            // Neighbours of a grid mostly read the same things.
+            // Neighbors of a grid mostly read the same things.
             if at > 0 && reads_alike(&configs[at - 1], config) {
                 places.push(places[at - 1].clone());
             } else {

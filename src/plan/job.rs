@@ -32,7 +32,7 @@ pub struct PlannedJob {
     pub dtype: DType,
     /// Its resolved settings.
     pub settings: Settings,
-    /// The values in which it differs from its neighbours: `r=8 lr=1e-3`, or `base`.
+    /// The values in which it differs from its neighbors: `r=8 lr=1e-3`, or `base`.
     pub label: String,
     /// Parameters of its adapter; 0 for the base model.
     pub trainable: u64,
@@ -49,7 +49,7 @@ pub struct PlannedJob {
 }
 
 impl PlannedJob {
-    /// How its base model is held; untrained models are never quantised.
+    /// How its base model is held; untrained models are never quantized.
     pub fn base_form(&self) -> BaseForm {
         match &self.work {
             Work::Base => BaseForm::dense(self.dtype),

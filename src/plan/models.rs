@@ -220,7 +220,7 @@ pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<RepositoryId>, SpecError>
     if let Some(Value::List(references)) = spec.settings.value("reference") {
         named.extend(references.iter().filter_map(|name| Some((text(Some(name))?, None))));
     }
-    // A name without an organisation is a folder that is not there more often than a model of a hub.
+    // A name without an organization is a folder that is not there more often than a model of a hub.
     let from_hub = named.into_iter().filter(|(name, _)| name.contains('/') && !folder.join(name).exists());
     Ok(from_hub.filter_map(|(name, at)| RepositoryId::new(&name, at.as_deref().unwrap_or("main"))).collect())
 }

@@ -155,7 +155,7 @@ impl<'a> Builder<'a> {
             samples: Vec::new(),
             by_eval: HashMap::new(),
             blockers: BTreeSet::new(),
-            notes: Vec::new(),
+            notes: spec.notes.clone(),
         }
     }
 

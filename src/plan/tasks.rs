@@ -127,7 +127,7 @@ pub fn task_notes(task: &Task, documents: &[Document]) -> Vec<String> {
     let shown = documents.iter().filter(|document| document.is_shown).count();
     let note = || {
         let (count, name) = (documents.len(), &task.name);
-        format!("task {name}: {shown} of {count} documents have their own question among their examples")
+        format!("task {name}: {shown} of {count} documents appear among their own few-shot examples")
     };
     (shown > 0).then(note).into_iter().collect()
 }

@@ -38,6 +38,30 @@ impl Owner {
         Self(format!("{host}/{boot}/{namespace}/{pid}/{}", start_time(pid).unwrap_or_default()))
     }
 
+    /// Host and process id, for people.
+    pub fn process(&self) -> String {
+        let parts: Vec<&str> = self.0.split('/').collect();
+        match parts.as_slice() {
+            [host, pid, _] | [host, _, _, pid, _] => format!("{host}:{pid}"),
+            _ => self.0.clone(),
+        }
+    }
+
+    /// Whether the process exists; none where it is of another host, boot or namespace.
+    pub fn liveness(&self) -> Option<bool> {
+        let is_here = self.realm().is_some_and(|realm| realm.is(&Realm::here()));
+        is_here.then(|| !self.is_dead())
+    }
+
+    fn realm(&self) -> Option<Realm> {
+        let parts: Vec<&str> = self.0.split('/').collect();
+        match parts.as_slice() {
+            [host, _, _] => Some(Realm::of(host, None, None)),
+            [host, boot, namespace, _, _] => Some(Realm::of(host, Some(boot), Some(namespace))),
+            _ => None,
+        }
+    }
+
     /// Whether the process is known to be gone. One of another host, boot or namespace is never known to be: of those only
     /// the heartbeat speaks. Neither is one that the system hides.
     pub fn is_dead(&self) -> bool {

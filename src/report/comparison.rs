@@ -168,7 +168,7 @@ pub(super) fn task_difference(
             if how == other_how =>
         {
             let (_, a, b) = in_both(by_document, other);
-            let additive = Additive::of(*how, a.iter().chain(&b).copied()).ok_or("there is no test of it")?;
+            let additive = Additive::of(*how, a.iter().chain(&b).copied()).ok_or("no test is available")?;
             let parts = |documents: Vec<&DocumentValue>| {
                 documents.into_iter().map(|document| additive.parts(document)).collect::<Vec<_>>()
             };
@@ -279,7 +279,7 @@ const NAMED: usize = 8;
 /// In words: who is better on what, and where the data cannot tell.
 pub fn verdict(rows: &[TaskDifference]) -> String {
     if rows.is_empty() {
-        return "The jobs have no scored documents in common: nothing can be said.".to_owned();
+        return "The jobs have no scored documents in common: they cannot be compared.".to_owned();
     }
     // A task of which several metrics are compared is named with its metric.
     let several = |task: &str| rows.iter().filter(|row| row.task == task).count() > 1;
@@ -358,7 +358,7 @@ mod tests {
         assert!(untested.is_empty());
         assert_eq!((rows[0].difference, rows[0].p, rows[0].p_holm), (0.0, 1.0, 1.0));
         assert_eq!(verdict(&rows), "The data cannot tell them apart on t.");
-        assert!(verdict(&task_differences(&job, &[values("u", &[1.0])]).0).contains("nothing can be said"));
+        assert!(verdict(&task_differences(&job, &[values("u", &[1.0])]).0).contains("cannot be compared"));
     }
 
     #[test]

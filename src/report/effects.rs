@@ -233,7 +233,7 @@ const NOISE: &str = "within noise";
 pub fn noise_notes(effects: &Effects) -> Vec<String> {
     let Some(noise) = &effects.noise else {
         return vec![
-            "no cell has two seeds and no score a standard error: nothing says what is noise".to_owned(),
+            "no cell has two seeds and no score has a standard error: noise cannot be estimated".to_owned(),
         ];
     };
     let (how, against) = match noise.source {

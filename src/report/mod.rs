@@ -20,8 +20,8 @@ pub mod lm_eval;
 pub use board::{
     BoardColumn, BoardRow, BoardScoreCell, BoardView, Condition, ErrorKind, FilterError, Pivot, PivotCell,
     RowKind, Sort, UnknownMetric, best_cell, board_notes, board_rows, board_table, cells_of, count_competing,
-    fitting_pivot, join_boards, mark_ties, metric_title, pivot, pivot_notes, pivot_table, rank_cells,
-    rows_of,
+    fitting_pivot, join_boards, mark_ties, metric_title, numbered, pivot, pivot_notes, pivot_table,
+    rank_cells, rows_of,
 };
 pub use chart::{Chart, Point, Series, chart_svg_file};
 pub use comparison::{

@@ -20,7 +20,7 @@ pub struct Column {
     pub unit: Option<&'static str>,
     /// How it stands.
     pub align: Align,
-    /// Where there is no room for every column, those with the lowest number go first; `u8::MAX` never goes.
+    /// Where there is not shown every column, those with the lowest number go first; `u8::MAX` never goes.
     pub weight: u8,
 }
 
@@ -39,9 +39,14 @@ pub enum Cell {
     Signed(f64, usize),
     /// A value that stands out.
     Marked(Box<Cell>, Mark),
+    /// A value of a heat map, with its shade: from 0, the worst, to [`SHADES`] less one.
+    Shaded(Box<Cell>, u8),
     /// Nothing there.
     Missing,
 }
+
+/// Shades of a heat map.
+pub(in crate::report) const SHADES: u8 = 8;
 
 /// Why a value stands out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +141,7 @@ impl Cell {
                 if *value > 0.0 && !zero { format!("+{shown}") } else { shown }
             }
             Self::Marked(inner, mark) => format!("{} {}", inner.show(), mark.sign()),
+            Self::Shaded(inner, _) => inner.show(),
             Self::Missing => "–".to_owned(),
         }
     }
@@ -146,7 +152,7 @@ impl Cell {
             Self::Text(text) => json!(text),
             Self::Count(n) => json!(n),
             Self::Number(value, _) | Self::Uncertain(value, _, _) | Self::Signed(value, _) => json!(value),
-            Self::Marked(inner, _) => inner.json(),
+            Self::Marked(inner, _) | Self::Shaded(inner, _) => inner.json(),
             Self::Missing => Json::Null,
         }
     }

@@ -127,7 +127,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
 
     fn note_let_go(&mut self, member: &RunningJob, taken: Taken) {
         self.tally.let_go(member.sweep(), member.id());
-        (self.watch)(Progress::LetGo { label: member.label().to_owned(), taken });
+        (self.watch)(Progress::LetGo { job: member.id().clone(), label: member.label().to_owned(), taken });
     }
 
     /// Counts and reports an end that is written.
@@ -189,9 +189,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         self.scheduler.on(Event::Stop);
         let reason = match why {
             Stopped::User => "stopped by the user",
-            Stopped::Time => "stopped: the time was up",
+            Stopped::Time => "stopped: time limit reached",
             Stopped::Failures => "stopped: too many jobs failed",
-            Stopped::Disk => "stopped: the sweep holds as much disk as [keep] lets it",
+            Stopped::Disk => "stopped: the sweep exceeds [keep] max_disk",
             Stopped::Environment => "stopped: files that jobs need cannot be read",
         };
         for (slot, pack) in &mut self.working {

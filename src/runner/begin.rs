@@ -78,7 +78,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 idle.push(member.id().clone());
             }
             self.tally.start(member.sweep(), member.id(), self.watch);
-            (self.watch)(member.started());
+            (self.watch)(member.started(slot, self.runner.slots[slot.0].device.to_string()));
             members.push(member);
         }
         self.put_back(slot, stale).await?;

@@ -42,13 +42,13 @@ pub enum RunError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// Engines that die at once, on every slot.
-    #[error("no device is left, engines crash on each of them; last error: {0}")]
+    #[error("every device is quarantined, engines crash on each; last error: {0}")]
     NoDevice(String),
     /// Nothing can be written any more.
     #[error("the disk is full: {0}")]
     DiskFull(String),
     /// A folder that cannot be made.
-    #[error("{} cannot be made: {source}", path.display())]
+    #[error("cannot create {}: {source}", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::Progress;
 use super::inputs::{JobInputs, OpenedModel};
-use crate::job::{BaseForm, Digest, JobId, ScoreKey, Seconds, Softmax};
+use crate::job::{BaseForm, Digest, JobId, ScoreKey, Seconds, SlotId, Softmax};
 use crate::orders::{JobOrder, OrderedSample, OrderedTask, OrderedWork};
 use crate::protocol::{DocumentScore, StepReport, TaskOrder, TrainOrder, Trained};
 use crate::queue::{
@@ -216,9 +216,9 @@ impl RunningJob {
         self.order.label()
     }
 
-    pub(super) fn started(&self) -> Progress {
+    pub(super) fn started(&self, slot: SlotId, device: String) -> Progress {
         let (job, label) = (self.order.id.clone(), self.label().to_owned());
-        Progress::Started { job, label, trains: self.trains }
+        Progress::Started { job, label, trains: self.trains, slot, device }
     }
 
     /// What its engine is to train; none for a job that trains nothing.

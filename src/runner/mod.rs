@@ -24,7 +24,7 @@ pub use limits::Limits;
 pub use run::Runner;
 pub use summary::{RunSummary, Stopped};
 
-use crate::job::JobId;
+use crate::job::{JobId, SlotId};
 use crate::protocol::StepReport;
 use crate::queue::{AttemptEnd, Taken};
 
@@ -66,8 +66,13 @@ pub enum Progress {
         /// What is missing.
         reason: String,
     },
-    /// An engine is loading the model.
-    Loading,
+    /// The engine of a slot is loading the model.
+    Loading {
+        /// The slot.
+        slot: SlotId,
+        /// Its device.
+        device: String,
+    },
     /// A job began.
     Started {
         /// The job.
@@ -76,6 +81,10 @@ pub enum Progress {
         label: String,
         /// Whether it trains first.
         trains: bool,
+        /// The slot.
+        slot: SlotId,
+        /// Its device.
+        device: String,
     },
     /// A job made an optimizer step.
     Step {
@@ -95,6 +104,8 @@ pub enum Progress {
     },
     /// A job was taken away: paused, cancelled, or given to another process.
     LetGo {
+        /// The job.
+        job: JobId,
         /// Its label.
         label: String,
         /// How.

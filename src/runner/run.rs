@@ -366,7 +366,8 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let Some(order) = pack.next_order(loaded, threads) else { return Ok(()) };
         if matches!(order, Order::Load(_)) {
             engine.loaded = None;
-            (self.watch)(Progress::Loading);
+            let device = self.runner.slots[slot.0].device.to_string();
+            (self.watch)(Progress::Loading { slot, device });
         }
         self.send(slot, &order).await
     }

@@ -3,7 +3,7 @@
 use crate::job::{JobId, Seconds};
 
 /// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct RunSummary {
     /// Jobs that finished.
     pub finished: u64,
@@ -28,7 +28,8 @@ pub struct RunSummary {
 }
 
 /// Why a run stopped before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stopped {
     /// By the user.
     User,

@@ -19,7 +19,7 @@ pub enum StoreError {
         source: sqlx::Error,
     },
     /// It lies on a file system of several machines.
-    #[error("the database {} lies on a file system of several machines ({kind}), which keeps no locks", path.display())]
+    #[error("the database {} is on a network file system ({kind}), where locks are unreliable", path.display())]
     Network {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum StoreError {
         kind: &'static str,
     },
     /// Another file is in its place.
-    #[error("another file has taken the place of the database {}", path.display())]
+    #[error("another file has replaced the database {}", path.display())]
     Replaced {
         /// The file.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A process works with a database that is to be upgraded.
-    #[error("the database {} cannot be upgraded while {owner} works with it", path.display())]
+    #[error("the database {} cannot be upgraded while {owner} uses it", path.display())]
     Busy {
         /// The file.
         path: PathBuf,
@@ -83,7 +83,7 @@ pub enum StoreError {
         source: sqlx::migrate::MigrateError,
     },
     /// There is not even room to begin.
-    #[error("the disk of {} is full: {free} are free, and {needed} are needed", path.display())]
+    #[error("disk full at {}: {needed} needed, {free} free", path.display())]
     NoRoom {
         /// The file or folder.
         path: PathBuf,
@@ -93,13 +93,13 @@ pub enum StoreError {
         needed: Bytes,
     },
     /// Nothing more can be written.
-    #[error("the disk of the database is full")]
+    #[error("disk full: the database cannot be written")]
     Full,
     /// A statement failed.
     #[error("the database failed: {0}")]
     Sql(sqlx::Error),
     /// A value in it is not what the program writes.
-    #[error("the database holds {what} that is not understood: {value}")]
+    #[error("the database holds {what} that cannot be read: {value}")]
     Value {
         /// What kind of thing.
         what: &'static str,
@@ -107,7 +107,7 @@ pub enum StoreError {
         value: String,
     },
     /// A job that another attempt has taken over, or that is in another state.
-    #[error("job {job} is no longer attempt {attempt}'s")]
+    #[error("attempt {attempt} at job {job} was taken over")]
     Fenced {
         /// The job.
         job: JobId,
@@ -115,7 +115,7 @@ pub enum StoreError {
         attempt: AttemptNumber,
     },
     /// No such sweep.
-    #[error("there is no sweep '{name}' in the database")]
+    #[error("sweep '{name}' not found")]
     NoSweep {
         /// The name as written.
         name: String,
@@ -123,7 +123,7 @@ pub enum StoreError {
         known: Vec<String>,
     },
     /// No such job, or several.
-    #[error("{} job of the database has an id that starts with '{prefix}'", if *found == 0 { "no" } else { "more than one" })]
+    #[error("{}", if *found == 0 { format!("job '{prefix}' not found") } else { format!("several jobs have an id that starts with '{prefix}'") })]
     NoJob {
         /// The start of an id as written.
         prefix: String,
@@ -131,10 +131,10 @@ pub enum StoreError {
         found: usize,
     },
     /// No sweep at all.
-    #[error("the database has no sweep yet")]
+    #[error("the database has no sweeps")]
     Empty,
     /// No database.
-    #[error("there is no database at {}", path.display())]
+    #[error("database {} not found", path.display())]
     NoDatabase {
         /// The file.
         path: PathBuf,

@@ -18,7 +18,8 @@ pub use error::StoreError;
 pub use maintenance::{Patience, RememberedDigests};
 pub use open::{Store, require_room};
 pub use queue::{
-    AttemptRecord, Heartbeat, JobExplanation, StoredSpecError, StoredSweep, SweepOrigin, SweepVersion,
+    AttemptRecord, Heartbeat, JobExplanation, StoredSpecError, StoredSweep, SweepOrigin, SweepRemoval,
+    SweepVersion, WorkerRecord,
 };
 pub use results::{
     ByDocument, CurvePoint, DocumentValues, Documents, ImportedDocument, ImportedResults, ImportedScore,

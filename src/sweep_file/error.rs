@@ -57,7 +57,7 @@ pub enum Problem {
     #[error("the file is empty: {} are missing", .0.join(", "))]
     Empty(Vec<&'static str>),
     /// A name that is no safe folder name.
-    #[error("'{name}' cannot name a sweep")]
+    #[error("'{name}' is not a valid sweep name")]
     Name {
         /// The name as written.
         name: String,
@@ -155,16 +155,16 @@ pub enum Problem {
         error: EvalError,
     },
     /// Derived keys that need each other.
-    #[error("the derived keys need each other: {}", keys.join(" → "))]
+    #[error("derived keys depend on each other: {}", keys.join(" → "))]
     Cycle {
         /// The keys, in order of need.
         keys: Vec<String>,
     },
     /// A rule that leaves nothing.
-    #[error("every cell is left out")]
+    #[error("every cell is excluded")]
     NothingLeft,
     /// A batch that is no whole number of micro-batches.
-    #[error("batch_size {batch} is no multiple of micro_batch_size {micro}")]
+    #[error("batch_size {batch} is not a multiple of micro_batch_size {micro}")]
     Batch {
         /// `train.batch_size`.
         batch: u64,
@@ -190,7 +190,7 @@ impl Problem {
             Self::Value { error, .. } => format!("write {}", error.wanted),
             Self::Form { wanted, .. } => format!("write {wanted}"),
             Self::Empty(_) => {
-                "if it was written over by accident: nothing is lost, `loragrid work` goes on with what was submitted".to_owned()
+                "if it was overwritten by accident, nothing is lost: `loragrid work` continues with what was submitted".to_owned()
             }
             Self::Missing { path } => format!("add `{path} = …`"),
             Self::Name { .. } => {

@@ -141,6 +141,8 @@ pub struct SweepSpec {
     pub name: SweepName,
     /// The file's text.
     pub source: SourceText,
+    /// What of the file is right and should be written otherwise.
+    pub notes: Vec<String>,
     /// What the root and the sections set.
     pub settings: Settings,
     /// Whether adapters are trained; `train = false` only evaluates.

@@ -141,7 +141,7 @@ async fn samples(
     for (position, label, answer) in samples {
         let is_new = texts.last().is_none_or(|(last, _)| *last != position);
         if let (true, Some(wanted)) = (is_new, &answer.wanted) {
-            let (label, prompt) = ("the row's own".to_owned(), answer.prompt.clone());
+            let (label, prompt) = ("reference answer".to_owned(), answer.prompt.clone());
             texts.push((position, SampleText { label, prompt, answer: wanted.clone() }));
         }
         texts.push((position, SampleText { label, prompt: answer.prompt, answer: answer.answer }));

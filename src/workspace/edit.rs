@@ -68,7 +68,10 @@ impl Workspace {
             return Err(WorkspaceError::SweepExists(plan.name));
         }
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
-        Ok(PreparedClone { prepared: Prepared { plan, origin, store: Some(store), digests }, job })
+        Ok(PreparedClone {
+            prepared: Prepared { plan, origin, store: Some(store), digests, priority: None },
+            job,
+        })
     }
 }
 

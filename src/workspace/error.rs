@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::config::ConfigError;
 use super::session::SessionError;
 use crate::data::DataError;
 use crate::device::DeviceError;
@@ -47,7 +48,7 @@ pub enum WorkspaceError {
     #[error(transparent)]
     Hub(#[from] HubError),
     /// Rows of a task that cannot be downloaded.
-    #[error("the rows of {name} are not here: {source}")]
+    #[error("data set {name} cannot be downloaded: {source}")]
     Rows {
         /// The data set.
         name: String,
@@ -76,10 +77,10 @@ pub enum WorkspaceError {
     #[error("the path {} is not UTF-8", .0.display())]
     NotUtf8(PathBuf),
     /// A sweep without a job.
-    #[error("sweep '{0}' has no job that is asked for")]
+    #[error("sweep '{0}' has no jobs")]
     NoJobs(String),
     /// A sweep of which nothing is done.
-    #[error("sweep '{0}' has no result yet")]
+    #[error("sweep '{0}' has no results yet")]
     NoResults(String),
     /// A sweep without an objective.
     #[error("sweep '{0}' has no objective")]
@@ -93,10 +94,10 @@ pub enum WorkspaceError {
         metric: MetricName,
     },
     /// A sweep whose file has no `[final]`.
-    #[error("sweep '{0}' keeps no task for the end")]
+    #[error("sweep '{0}' has no held-out tasks")]
     NoFinal(String),
     /// A sweep whose jobs would be dropped from it.
-    #[error("there is a sweep '{0}' already, and its jobs would be dropped from it")]
+    #[error("sweep '{0}' exists, and its jobs would be dropped from it")]
     SweepExists(SweepName),
     /// A name that is made from another and is none.
     #[error(transparent)]
@@ -105,7 +106,7 @@ pub enum WorkspaceError {
     #[error(transparent)]
     NoJob(StoreError),
     /// The label of several jobs.
-    #[error("'{label}' is the label of {} jobs", jobs.len())]
+    #[error("the label '{label}' matches {} jobs", jobs.len())]
     SeveralJobs {
         /// The label.
         label: String,
@@ -113,7 +114,7 @@ pub enum WorkspaceError {
         jobs: Vec<LabeledJob>,
     },
     /// A name that is neither a path nor a model of the hub.
-    #[error("there is no model at {0}")]
+    #[error("model {0} not found")]
     NoModel(String),
     /// A tokenizer.
     #[error(transparent)]
@@ -125,11 +126,22 @@ pub enum WorkspaceError {
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),
     /// Two models without a text to compare them on.
-    #[error("there is no text to compare on")]
+    #[error("no text to compare on")]
     NoTexts,
     /// A prompt without a token.
     #[error("the prompt is empty")]
     EmptyPrompt,
+    /// A configuration file or variable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A sweep whose jobs are running.
+    #[error("{running} jobs of sweep '{sweep}' are running")]
+    SweepRuns {
+        /// The sweep.
+        sweep: String,
+        /// How many of its jobs are running.
+        running: u64,
+    },
     /// A job that has no score yet.
     #[error("job {job} is {} and has no score yet", state.as_str())]
     NotScored {

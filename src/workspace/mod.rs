@@ -1,11 +1,13 @@
 //! What a user can do, callable without a shell: typed arguments in, data or an error out, progress as events.
 
 mod boards;
+mod config;
 mod edit;
 mod error;
 mod evaluate;
 mod fetch;
 mod job_names;
+mod last_board;
 mod open;
 mod plan;
 mod queue;
@@ -13,13 +15,15 @@ mod session;
 mod winner;
 
 pub use boards::{Compared, NEAR, board, compare, near_the_best, report_input, tested_rows};
+pub use config::{Config, ConfigError, ConfigFlags, ConfigOrigin, Configured, DATABASE};
 pub use edit::{CloneRequest, PreparedClone};
 pub use error::WorkspaceError;
 pub use evaluate::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
 pub use job_names::job_named;
+pub use last_board::{job_or_row, remember_board};
 pub use open::Workspace;
 pub use plan::{Prepared, SweepRequest};
-pub use queue::WorkRequest;
+pub use queue::{EndedSweep, WorkRequest, remove_sweep, wait_for_sweep};
 pub use session::{
     Answer, CompareRequest, ComparedModel, GenerationLimits, Generator, MergeRequest, Merged, SessionDevice,
     SessionError, compare_models, merge,

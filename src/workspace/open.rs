@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::config::Config;
 use super::error::WorkspaceError;
 use crate::data::DataRoots;
 use crate::device::{DeviceKind, Inventory, Slot, slots};
@@ -10,7 +11,7 @@ use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
 use crate::plan::{CompletedWork, Plan, PlanContext};
 use crate::store::{RememberedDigests, Store, StoreError};
-use crate::sweep_file::SweepSpec;
+use crate::sweep_file::{Notify, SweepSpec};
 use crate::task::TaskIndex;
 
 /// What the program works with.
@@ -26,17 +27,27 @@ pub struct Workspace {
     pub devices: String,
     /// The engine, where it is named.
     pub engine: Option<PathBuf>,
+    /// Most jobs of a pack.
+    pub pack: usize,
+    /// Who is notified of sweeps whose file says nothing of it.
+    pub notify: Option<Notify>,
 }
 
 impl Workspace {
-    /// A database, with data, hub and engine as the environment names them.
-    pub fn new(db: PathBuf, devices: &str, engine: Option<PathBuf>) -> Self {
-        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    /// What a configuration names, with the hub of the environment.
+    pub fn new(config: &Config) -> Self {
         let hub = Hub::from_environment();
-        let roots =
-            DataRoots { local: named("LORAGRID_DATA"), hub: Some(hub.cache.clone()), ..DataRoots::default() };
-        let engine = engine.or_else(|| named("LORAGRID_ENGINE"));
-        Self { db, roots, hub, devices: devices.to_owned(), engine }
+        let local = config.data.value.clone();
+        let roots = DataRoots { local, hub: Some(hub.cache.clone()), ..DataRoots::default() };
+        Self {
+            db: config.db.value.clone(),
+            roots,
+            hub,
+            devices: config.devices.value.clone(),
+            engine: config.engine.value.clone(),
+            pack: config.pack.value as usize,
+            notify: config.notify.value.clone(),
+        }
     }
 
     /// The kind of device that runs jobs. Error: devices that cannot be had.

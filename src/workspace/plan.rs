@@ -55,6 +55,8 @@ pub struct Prepared {
     pub store: Option<Store>,
     /// Digests of the files that were read.
     pub digests: RememberedDigests,
+    /// The priority of the sweep; that which it has where none is named.
+    pub priority: Option<i64>,
 }
 
 impl Workspace {
@@ -91,7 +93,7 @@ impl Workspace {
             overrides: request.overrides.clone(),
             pinned: pinned(&spec, &plan).into_iter().collect(),
         };
-        Ok(Prepared { plan, origin, store, digests })
+        Ok(Prepared { plan, origin, store, digests, priority: None })
     }
 
     /// Plans the newest version of a stored sweep again. Errors: no such sweep, the plan's.

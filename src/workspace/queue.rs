@@ -1,6 +1,6 @@
 //! Submitting plans, and running what is queued.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -10,15 +10,15 @@ use super::error::WorkspaceError;
 use super::open::Workspace;
 use super::plan::Prepared;
 use crate::device::Inventory;
-use crate::job::{Bytes, JobId, JobState};
+use crate::job::{Bytes, JobId, JobState, Transition};
 use crate::plan::Plan;
 use crate::queue::Queue;
 use crate::report::plan_disk;
 use crate::runner::{Inputs, Keeper, Limits, Progress, RunError, RunSummary, Runner};
-use crate::store::{Store, require_room};
+use crate::store::{Store, SweepRemoval, require_room};
 
 /// Why jobs of an earlier release wait that their sweep does not have when it is planned here.
-const OTHERWISE: &str = "planned here, the model, the rows or a task are not what they were at submission";
+const OTHERWISE: &str = "model, rows or tasks on this machine differ from those at submission";
 
 /// How jobs are run.
 #[derive(Debug, Clone)]
@@ -58,12 +58,12 @@ impl Workspace {
         if require_room(store.path(), all).is_err() {
             let place = store.results().display().to_string();
             watch(WorkspaceEvent::Warning(format!(
-                "adapters and checkpoints need {all}, more than is free in {place}"
+                "adapters and checkpoints need {all}, more than is free at {place}"
             )));
         }
         write_inputs(&store, &prepared.plan)?;
         store.remember(&prepared.digests).await?;
-        store.submit(&prepared.plan, &prepared.origin).await?;
+        store.submit(&prepared.plan, &prepared.origin, prepared.priority).await?;
         Ok((store, prepared.plan))
     }
 
@@ -131,6 +131,48 @@ impl Workspace {
         }
         write_inputs(store, &plan)?;
         Ok(store.adopt(sweep, &plan).await?)
+    }
+}
+
+/// Removes a sweep, whose jobs that no other sweep has are cancelled before. Errors: no such sweep, jobs of it are running.
+pub async fn remove_sweep(store: &Store, removal: &SweepRemoval) -> Result<(), WorkspaceError> {
+    if removal.running > 0 {
+        let (sweep, running) = (removal.sweep.clone(), removal.running);
+        return Err(WorkspaceError::SweepRuns { sweep, running });
+    }
+    store.move_jobs(&removal.active, Transition::Cancel, Some("its sweep was removed")).await?;
+    Ok(store.remove_sweep(&removal.sweep).await?)
+}
+
+/// How the jobs of a sweep ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct EndedSweep {
+    /// Jobs by state.
+    pub states: BTreeMap<JobState, u64>,
+    /// Whether time limit before the last job ended.
+    pub timed_out: bool,
+}
+
+/// Waits until no job of a sweep is queued, running or paused, or a time is up. Error: no such sweep.
+pub async fn wait_for_sweep(
+    store: &Store,
+    sweep: &str,
+    until: Option<std::time::Instant>,
+) -> Result<EndedSweep, WorkspaceError> {
+    const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+    let active = [JobState::Queued, JobState::Running, JobState::Paused];
+    loop {
+        let is_late = until.is_some_and(|until| std::time::Instant::now() >= until);
+        if is_late || store.jobs_in(Some(sweep), &active).await?.is_empty() {
+            let all = store.jobs_in(Some(sweep), &JobState::ALL).await?;
+            let mut states = BTreeMap::new();
+            for state in store.states(&all).await? {
+                *states.entry(state).or_default() += 1;
+            }
+            let timed_out = states.keys().any(|state| active.contains(state));
+            return Ok(EndedSweep { states, timed_out });
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

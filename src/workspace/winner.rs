@@ -74,11 +74,11 @@ impl Workspace {
             return Err(WorkspaceError::Blocked(plan.blockers));
         }
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
-        Ok(Prepared { plan, origin, store: Some(store), digests })
+        Ok(Prepared { plan, origin, store: Some(store), digests, priority: None })
     }
 }
 
-/// `NAME-final`; of a name that leaves no room for that its beginning and a digest, so that no other sweep is meant.
+/// `NAME-final`; of a name that leaves not shown that its beginning and a digest, so that no other sweep is meant.
 fn final_name(sweep: &str) -> Result<SweepName, IdError> {
     let short = |_| {
         let digest = Digest::of(sweep.as_bytes()).to_string();

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::submit::submit;
 use super::top;
 use crate::cli::ExitCode;
+use crate::cli::arguments::BestArguments;
 use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json, write_line};
-use crate::cli::result_arguments::BestArguments;
+use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::cli::work::{carry_out, exit_code, stops};
 use crate::report::{BoardView, Cell, metric_title};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep};
@@ -25,7 +25,7 @@ pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> R
         let board = top::board_of(&store, arguments.sweep.as_deref()).await?;
         let found = winner(&store, &board).await?;
         if !arguments.final_tasks {
-            tell(&store, &board, &found, arguments.json).await?;
+            tell(&store, &board, &found, is_json()).await?;
             store.close().await;
             return Ok(ExitCode::Success);
         }
@@ -38,13 +38,13 @@ pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> R
         let (store, plan) = submit(prepared, workspace).await?;
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let request = WorkRequest::of_plan(&plan, limits, arguments.working.pack as usize);
+        let request = WorkRequest::of_plan(&plan, limits, workspace.pack);
         write_error(&format!(
             "{} wins {}; its tasks of [final] are those of sweep {}",
             found.best.label, board.sweep, plan.name
         ));
         let outcome = carry_out(&store, workspace, request, &mut stops).await?;
-        top::show_sweep(&store, plan.name.as_str(), arguments.json).await?;
+        top::show_sweep(&store, plan.name.as_str()).await?;
         store.close().await;
         Ok(exit_code(&outcome))
     })
@@ -67,19 +67,20 @@ async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) ->
             (value, Some(error)) => Cell::Uncertain(value, error, 3),
             (value, None) => Cell::Number(value, 3),
         };
-        let base = score.difference.map(|own| format!(", {} to the base model", Cell::Signed(own, 3).show()));
+        let base =
+            score.difference.map(|own| format!(", {} from the base model", Cell::Signed(own, 3).show()));
         Some(format!("{}{}", value.show(), base.unwrap_or_default()))
     });
     write_line(&format!("{}: {} {}", best.label, metric_title(&found.metric), shown.unwrap_or_default()))?;
     write_line(&format!("jobs {}", best.jobs.join(", ")))?;
     let ties: Vec<&str> = found.ties.iter().map(|row| row.label.as_str()).collect();
     if !ties.is_empty() {
-        write_line(&format!("the data cannot tell it from {}", ties.join(", ")))?;
+        write_line(&format!("statistically tied with {}", ties.join(", ")))?;
     }
     if found.waiting > 0 {
-        write_line(&format!("{} jobs of the sweep are still to end", found.waiting))?;
+        write_line(&format!("{} jobs of the sweep have not ended", found.waiting))?;
     }
-    let db = (store.path() != Path::new(crate::cli::arguments::DATABASE)).then(|| store.path());
+    let db = (store.path() != Path::new(crate::workspace::DATABASE)).then(|| store.path());
     write_line(&next_commands(board, found, &job, (&store.sweep(&board.sweep).await?, db)))?;
     Ok(())
 }
@@ -102,23 +103,20 @@ fn next_commands(
     let mut lines = vec!["\nNext:".to_owned()];
     if let Some(next) = &found.next {
         lines.push(format!(
-            "  {loragrid} compare {} {} --examples 5   against the next",
+            "  {loragrid} compare {} {} --examples 5   compare with the runner-up",
             next.jobs[0], found.best.jobs[0]
         ));
     }
     if let Some(adapter) = job.adapter.as_ref().filter(|_| job.adapter_removed.is_none()) {
         let adapter = word(adapter);
-        lines.push(format!("  loragrid chat {model} --adapter {adapter}   talk with it"));
+        lines.push(format!("  loragrid chat {model} --adapter {adapter}   chat with it"));
         lines.push(format!(
-            "  loragrid merge {model} --adapter {adapter} --out merged   a Hugging Face folder"
+            "  loragrid merge {model} --adapter {adapter} --out merged   merge into a Hugging Face folder"
         ));
     }
     let parsed = SweepSpec::parse(SourceText::new(&sweep.origin.file, &sweep.text));
     if parsed.is_ok_and(|spec| spec.final_eval.is_some()) {
-        lines.push(format!(
-            "  {loragrid} best {} --final   its one look at the tasks of [final]",
-            board.sweep
-        ));
+        lines.push(format!("  {loragrid} best {} --final   held-out evaluation", board.sweep));
     }
     lines.join("\n")
 }

@@ -26,7 +26,7 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> R
     let adapter = arguments.adapter.as_deref().map(std::path::absolute).transpose()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        write_error("a line is a message; Ctrl-D ends the talk");
+        write_error("type a message and press Enter; Ctrl-D exits");
     }
     let message = |role: &str, content: &str| (role.to_owned(), content.to_owned());
     let mut messages: Vec<(String, String)> =
@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> R
 
 fn unrendered(error: RenderError) -> Failure {
     let reason = match error {
-        RenderError::Column(name) => format!("it wants '{name}'"),
+        RenderError::Column(name) => format!("it needs '{name}'"),
         RenderError::Row(reason) | RenderError::Template(reason) => reason,
     };
     Failure::new(ExitCode::Model, format!("the chat template fails: {reason}"), None)

@@ -4,10 +4,10 @@ use serde_json::json;
 
 use super::submit::submit;
 use crate::cli::ExitCode;
+use crate::cli::arguments::CloneArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
-use crate::cli::queue_arguments::CloneArguments;
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::store::Store;
 use crate::workspace::{CloneRequest, PreparedClone, Workspace, job_named};
 
@@ -20,12 +20,12 @@ pub(in crate::cli) fn run(arguments: &CloneArguments, workspace: &Workspace) -> 
         let (name, queued) = (prepared.plan.name.clone(), prepared.plan.to_run().count());
         let (store, _) = submit(prepared, workspace).await?;
         store.close().await;
-        if arguments.json {
+        if is_json() {
             write_json(&json!({ "sweep": name, "job": cell, "queued": queued }))?;
         } else if queued == 0 {
-            write_line(&format!("job {cell} of sweep {name} is done already"))?;
+            write_line(&format!("job {cell} of sweep {name} is already done"))?;
         } else {
-            write_line(&format!("job {cell} is queued in sweep {name}; `loragrid work` runs it"))?;
+            write_line(&format!("job {cell} queued in sweep {name}; run it with `loragrid work`"))?;
         }
         Ok(ExitCode::Success)
     })

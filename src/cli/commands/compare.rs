@@ -6,7 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{quoted, show_table, write_error, write_json, write_line};
+use crate::cli::output::{is_json, quoted, show_table, write_error, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::orders::JobOrder;
 use crate::queue::{Queue, StoredDocument, StoredSample};
@@ -16,12 +16,12 @@ use crate::report::{
 };
 use crate::store::Store;
 use crate::task::{Document, Gold, RequestScore, TaskDocuments};
-use crate::workspace::job_named;
+use crate::workspace::job_or_row;
 use crate::workspace::{Compared, Workspace, compare};
 
 /// Two jobs by their names; where one is not done, that is said. Errors: no such job, nothing of it is scored.
 async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Compared; 2], Failure> {
-    let (first, second) = (job_named(store, first).await?, job_named(store, second).await?);
+    let (first, second) = (job_or_row(store, first).await?, job_or_row(store, second).await?);
     let both = compare(store, first, second).await?;
     for Compared { job, .. } in both.iter().filter(|compared| compared.is_partial()) {
         let state = job.state.as_str();
@@ -36,7 +36,7 @@ pub(in crate::cli) fn run(arguments: &CompareArguments, workspace: &Workspace) -
         let [first, second] = read_both(&store, &arguments.first, &arguments.second).await?;
         let (tasks, untested) = task_differences(&first.values, &second.values);
         let curves = curve_rows(&first.curve, &second.curve);
-        if arguments.json {
+        if is_json() {
             write_json(&in_json(&first, &second, (&tasks, &untested), &curves))?;
         } else {
             tell(&first, &second, &tasks, &curves)?;
@@ -176,7 +176,7 @@ fn answers(first: &[StoredSample], second: &[StoredSample], most: usize) -> Resu
     for (one, other) in both.take(most) {
         write_line(&format!("prompt\n{}", quoted(&one.prompt)))?;
         if let Some(wanted) = &one.wanted {
-            write_line(&format!("the row's own\n{}", quoted(wanted)))?;
+            write_line(&format!("reference answer\n{}", quoted(wanted)))?;
         }
         if one.answer == other.answer {
             write_line(&format!("both\n{}", quoted(&one.answer)))?;

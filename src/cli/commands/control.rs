@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::{ControlArguments, RetryArguments};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json, write_line};
-use crate::cli::queue_arguments::{ControlArguments, RetryArguments};
+use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::job::{JobId, JobState, Transition};
 use crate::queue::Observer;
 use crate::store::{Store, StoreError};
@@ -61,7 +61,7 @@ fn hand(
             tokio::time::sleep(LOOK).await;
         }
         store.close().await;
-        tell(&moved, word, arguments.json)
+        tell(&moved, word, is_json())
     })
 }
 
@@ -83,7 +83,7 @@ pub(in crate::cli) fn retry(arguments: &RetryArguments, workspace: &Workspace) -
         let jobs = named(&store, arguments.name.as_deref(), (of_sweep, of_job)).await?;
         let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
         store.close().await;
-        tell(&moved, "queued", arguments.json)
+        tell(&moved, "queued", is_json())
     })
 }
 
@@ -108,8 +108,8 @@ fn tell(moved: &[JobId], word: &str, as_json: bool) -> Result<ExitCode, Failure>
     if as_json {
         write_json(&json!({ "jobs": moved, "state": word }))?;
     } else {
-        let (jobs, are) = if moved.len() == 1 { ("job", "is") } else { ("jobs", "are") };
-        write_line(&format!("{} {jobs} {are} {word} now", moved.len()))?;
+        let jobs = if moved.len() == 1 { "job" } else { "jobs" };
+        write_line(&format!("{} {jobs} {word}", moved.len()))?;
     }
     Ok(ExitCode::Success)
 }

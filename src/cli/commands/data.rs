@@ -6,7 +6,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{DataCommand, DataShowArguments, DataStatsArguments, SweepArguments};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json, write_line};
+use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::data::Encoded;
 use crate::plan::{Plan, PlannedData, data_warnings};
 use crate::report::LengthStats;
@@ -57,7 +57,7 @@ fn stats(arguments: &DataStatsArguments, workspace: &Workspace) -> Result<ExitCo
             })?;
             write_error(&format!("the histogram is in {}", path.display()));
         }
-        if arguments.json {
+        if is_json() {
             values.push(json!({
                 "name": data.name, "template": data.template, "lengths": stats, "scored_tokens": scored,
                 "truncated": encoded.truncated, "dropped": encoded.dropped,
@@ -82,7 +82,7 @@ fn stats(arguments: &DataStatsArguments, workspace: &Workspace) -> Result<ExitCo
         write_line(&stats.render())?;
         warn(data);
     }
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "data": values }))?;
     }
     Ok(ExitCode::Success)
@@ -102,7 +102,7 @@ fn show(arguments: &DataShowArguments, workspace: &Workspace) -> Result<ExitCode
     let rows = encoded.examples.len();
     let example = usize::try_from(arguments.row - 1).ok().and_then(|at| encoded.examples.get(at));
     let example = example.ok_or_else(|| {
-        let message = format!("'{}' has {rows} rows, and row {} is asked for", data.name, arguments.row);
+        let message = format!("'{}' has {rows} rows; row {} does not exist", data.name, arguments.row);
         Failure::new(
             ExitCode::Data,
             message,
@@ -111,7 +111,7 @@ fn show(arguments: &DataShowArguments, workspace: &Workspace) -> Result<ExitCode
     })?;
     let tokenizer = plan.models.iter().find_map(|model| model.local.as_ref()).map(|local| &local.tokenizer);
     let text = |token: u32| tokenizer.and_then(|t| t.decode(&[token]).ok()).unwrap_or_default();
-    if arguments.json {
+    if is_json() {
         let tokens: Vec<_> = example
             .tokens
             .iter()

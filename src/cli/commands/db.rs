@@ -3,17 +3,17 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::DbCommand;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
-use crate::cli::queue_arguments::DbCommand;
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::store::Store;
 use crate::workspace::Workspace;
 
 pub(in crate::cli) fn run(command: &DbCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
-    let DbCommand::Upgrade(arguments) = command;
+    let DbCommand::Upgrade(_) = command;
     let copy = block_on(async { Ok(Store::upgrade(&workspace.db).await?) })?;
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "upgraded": copy.is_some(), "copy": copy }))?;
         return Ok(ExitCode::Success);
     }

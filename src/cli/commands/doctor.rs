@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::DoctorArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
-use crate::cli::queue_arguments::DoctorArguments;
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::device::{Card, DeviceKind, Inventory, available_memory, cpu_slots};
 use crate::engine_process::{Engine, EngineDevice, find_engine};
 use crate::job::Bytes;
@@ -38,12 +38,12 @@ pub(in crate::cli) fn run(arguments: &DoctorArguments, workspace: &Workspace) ->
         ])
     })?;
     let good = findings.iter().all(|finding| finding.good);
-    if arguments.json {
+    if is_json() {
         let one = |f: &Finding| json!({ "what": f.what, "good": f.good, "text": f.text });
         write_json(&json!({ "good": good, "findings": findings.iter().map(one).collect::<Vec<_>>() }))?;
     } else {
         for Finding { what, good, text } in &findings {
-            write_line(&format!("{} {what}: {text}", if *good { "ok " } else { "BAD" }))?;
+            write_line(&format!("{} {what}: {text}", if *good { "ok  " } else { "FAIL" }))?;
         }
     }
     Ok(if good { ExitCode::Success } else { ExitCode::Engine })
@@ -68,10 +68,10 @@ async fn engine(arguments: &DoctorArguments) -> Finding {
                 Ok(version)
             }
             Ok(Ok(Some(Event::Hello { protocol, .. }))) => {
-                Err(format!("it speaks protocol {protocol}, this program {PROTOCOL_VERSION}"))
+                Err(format!("protocol {protocol}, expected {PROTOCOL_VERSION}"))
             }
-            Ok(_) => Err("it ends without a word".to_owned()),
-            Err(_) => Err("it says nothing for a minute".to_owned()),
+            Ok(_) => Err("it exits without a message".to_owned()),
+            Err(_) => Err("no response in 60 s".to_owned()),
         }
     };
     match started.await {
@@ -84,7 +84,7 @@ async fn database(workspace: &Workspace) -> Finding {
     let found = |good, text: String| Finding { what: "database", good, text };
     let path = workspace.db.display();
     if !workspace.db.is_file() {
-        return found(true, format!("{path} is not there yet"));
+        return found(true, format!("{path} does not exist yet"));
     }
     let checked = async {
         let store = Store::open_existing(&workspace.db).await?;
@@ -106,9 +106,9 @@ async fn database(workspace: &Workspace) -> Finding {
 fn who_writes(path: &std::path::Path) -> &'static str {
     let mode = std::fs::metadata(path).map(|file| file.permissions().mode()).unwrap_or_default();
     match (mode & 0o020 != 0, mode & 0o002 != 0) {
-        (_, true) => "every user can write it",
-        (true, false) => "its group can write it",
-        (false, false) => "only its owner can write it",
+        (_, true) => "writable by every user",
+        (true, false) => "writable by its group",
+        (false, false) => "writable by its owner only",
     }
 }
 
@@ -124,12 +124,9 @@ fn disk(workspace: &Workspace) -> Finding {
 
 fn processor() -> Finding {
     let slot = cpu_slots().remove(0);
-    let text = format!(
-        "{} cores, computes in {} by itself",
-        slot.threads,
-        DeviceKind::of_this_cpu().auto_dtype().as_str()
-    );
-    Finding { what: "processor", good: true, text }
+    let text =
+        format!("{} cores, default dtype {}", slot.threads, DeviceKind::of_this_cpu().auto_dtype().as_str());
+    Finding { what: "cpu", good: true, text }
 }
 
 fn memory() -> Finding {
@@ -139,7 +136,7 @@ fn memory() -> Finding {
 
 /// The graphics cards that engines may see, with what strangers leave free.
 fn cards() -> Finding {
-    let found = |good, text: String| Finding { what: "cards", good, text };
+    let found = |good, text: String| Finding { what: "gpus", good, text };
     let one = |card: &Card| format!("{} ({} of {} free)", card.name, card.free, card.memory);
     match Inventory::find().visible() {
         Ok(cards) if cards.is_empty() => found(true, "none".to_owned()),

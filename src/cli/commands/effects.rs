@@ -7,7 +7,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::EffectsArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::report::{EffectsError, axis_effects, effects_metric, effects_table, levels_table, noise_notes};
 use crate::store::{ScoresOf, Store};
 use crate::task::MetricName;
@@ -29,11 +29,11 @@ pub(in crate::cli) fn run(arguments: &EffectsArguments, workspace: &Workspace) -
     let effects = axis_effects(&board, arguments.metric.as_deref()).map_err(|error| match error {
         EffectsError::NoMetric(error) => error.into(),
         EffectsError::TooFew { .. } => {
-            let help = "wait until more of the sweep is done".to_owned();
+            let help = "wait for more results".to_owned();
             Failure::new(ExitCode::NotFound, error.to_string(), help)
         }
     })?;
-    if arguments.json {
+    if is_json() {
         write_json(&json!(effects))?;
         return Ok(ExitCode::Success);
     }

@@ -3,25 +3,25 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::ExplainArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{local_time, show_table, write_json, write_line};
-use crate::cli::queue_arguments::ExplainArguments;
+use crate::cli::output::{is_json, local_time, show_table, write_json, write_line};
 use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, JobExplanation, Store};
 use crate::workspace::Workspace;
-use crate::workspace::job_named;
+use crate::workspace::job_or_row;
 
 pub(in crate::cli) fn run(arguments: &ExplainArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, standing, attempts) = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
-        let job = job_named(&store, &arguments.job).await?;
+        let job = job_or_row(&store, &arguments.job).await?;
         let standing = store.standing(&job).await?;
         let attempts = store.attempts(&job.id).await?;
         store.close().await;
         Ok((job, standing, attempts))
     })?;
-    if arguments.json {
+    if is_json() {
         write_json(
             &json!({ "job": job.id, "standing": standing, "text": words(&standing), "attempts": attempts }),
         )?;
@@ -45,25 +45,23 @@ fn words(standing: &JobExplanation) -> String {
             };
             format!("queued{again}, {before} jobs ahead; {now}")
         }
-        JobExplanation::Running { owner, device } => format!("{owner} works at it on {device}"),
+        JobExplanation::Running { owner, device } => format!("running on {device} (worker {owner})"),
         JobExplanation::Orphaned { owner } => {
-            format!("the process that ran it, {owner}, is gone; the next `run` or `work` puts it back")
+            format!("running, but its worker {owner} exited; the next `run` or `work` requeues it")
         }
-        JobExplanation::Paused { reason } => {
-            told("it is held back", reason, "`loragrid resume` lets it go on")
-        }
+        JobExplanation::Paused { reason } => with_reason("paused", reason, "`loragrid resume` continues it"),
         JobExplanation::Cancelled { reason } => {
-            told("it was given up", reason, "`loragrid retry` queues it again")
+            with_reason("cancelled", reason, "`loragrid retry` requeues it")
         }
-        JobExplanation::Failed { reason } => told("it failed", reason, "`loragrid retry` tries again"),
+        JobExplanation::Failed { reason } => with_reason("failed", reason, "`loragrid retry` requeues it"),
         JobExplanation::Diverged { reason } => {
-            told("it diverged", reason, "a smaller learning rate may help")
+            with_reason("diverged", reason, "a lower learning rate may help")
         }
-        JobExplanation::Done { scores } => format!("it is done, with {scores} scores"),
+        JobExplanation::Done { scores } => format!("done, with {scores} scores"),
     }
 }
 
-fn told(what: &str, reason: &Option<String>, help: &str) -> String {
+fn with_reason(what: &str, reason: &Option<String>, help: &str) -> String {
     match reason {
         Some(reason) => format!("{what}: {reason}; {help}"),
         None => format!("{what}; {help}"),

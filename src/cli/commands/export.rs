@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::top::board_of;
 use crate::cli::ExitCode;
+use crate::cli::arguments::{ExportArguments, ExportFormat, ExportWhat};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{output_file, write_bytes, write_error, write_file};
-use crate::cli::result_arguments::{ExportArguments, ExportFormat, ExportWhat};
 use crate::report::{
     BoardView, Table, board_notes, board_table, escape_markdown, frame_csv, frame_json, frame_jsonl,
     frame_parquet, frame_table, run_frame, score_frame, table_latex, table_markdown,
@@ -62,7 +62,10 @@ fn format_of(arguments: &ExportArguments) -> Result<ExportFormat, Failure> {
         (Some(format), _) => Ok(format),
         (None, None) => Ok(ExportFormat::Csv),
         (None, Some(path)) => by_name(path).ok_or_else(|| {
-            usage(&format!("'{}' does not say which format: name one with --format", path.display()))
+            usage(&format!(
+                "the extension of '{}' does not name a format: name one with --format",
+                path.display()
+            ))
         }),
     }
 }

@@ -48,11 +48,7 @@ pub(super) async fn write(
     }
     if written == 0 {
         let message = format!("no job of sweep '{}' is done", board.sweep);
-        return Err(Failure::new(
-            ExitCode::NotFound,
-            message,
-            "`loragrid status` says where it stands".to_owned(),
-        ));
+        return Err(Failure::new(ExitCode::NotFound, message, "`loragrid status` shows its jobs".to_owned()));
     }
     Ok(())
 }
@@ -87,7 +83,7 @@ async fn evaluation(store: &Store, plan: &Plan, job: &PlannedJob) -> Result<Opti
         model: model.name.clone(),
         adapter,
         dtype: job.dtype.as_str().to_owned(),
-        quantize: form.is_quantised().then(|| form.quantize.as_str().to_owned()),
+        quantize: form.is_quantized().then(|| form.quantize.as_str().to_owned()),
         softmax: facts.softmax.as_str().to_owned(),
         profile: facts.prompt_profile.as_str().to_owned(),
         parameters: model.parameters,

@@ -6,10 +6,10 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::FindingsArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
-use crate::cli::result_arguments::FindingsArguments;
+use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::job::JobId;
 use crate::report::{Claims, Finding, finding_rows_table, findings_table, jobs_of, judge, not_run};
 use crate::store::{DocumentValues, Leaderboard, Store, StoreError};
@@ -22,7 +22,7 @@ pub(in crate::cli) fn run(arguments: &FindingsArguments, workspace: &Workspace) 
         store.close().await;
         Ok(found)
     })?;
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "title": title, "findings": findings }))?;
         return Ok(ExitCode::Success);
     }

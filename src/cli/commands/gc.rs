@@ -1,17 +1,16 @@
 //! `loragrid gc`
 
 use std::collections::HashSet;
-use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::GcArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
-use crate::cli::queue_arguments::GcArguments;
+use crate::cli::output::{confirmed, is_json, write_json, write_line};
 use crate::job::{Bytes, Digest, JobId};
 use crate::queue::Queue;
 use crate::store::Store;
@@ -60,13 +59,15 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
         });
         let sizes = garbage.iter().map(|one| one.size.0).chain(old.iter().map(|one| one.size.0));
         let (total, count) = (Bytes(sizes.sum()), garbage.len() + old.len());
-        if !arguments.json {
+        if !is_json() {
             let lines = garbage.iter().map(|one| (&one.path, one.size, one.why));
             for (path, size, why) in lines.chain(old.iter().map(|one| (&one.path, one.size, one.why))) {
                 write_line(&format!("{} ({size}): {why}", path.display()))?;
             }
         }
-        let deletes = !arguments.dry_run && count > 0 && (arguments.yes || confirmed(count, total)?);
+        let deletes = !arguments.dry_run
+            && count > 0
+            && (arguments.yes || confirmed(&format!("Delete {count} folders and files ({total})?"))?);
         let mut removed = 0;
         for one in old.iter().filter(|_| deletes) {
             removed += usize::from(std::fs::remove_file(&one.path).is_ok());
@@ -78,7 +79,7 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
             removed += usize::from(gone.await?);
         }
         store.close().await;
-        if arguments.json {
+        if is_json() {
             let one = |one: &Garbage| json!({ "path": one.path, "why": one.why, "bytes": one.size.0 });
             let folders = garbage.iter().map(one).collect::<Vec<_>>();
             let file = |one: &OldFile| json!({ "path": one.path, "why": one.why, "bytes": one.size.0 });
@@ -87,10 +88,10 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
                 &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders, "files": files }),
             )?;
         } else if deletes {
-            write_line(&format!("removed {removed} of {count} folders and files, {total}"))?;
+            write_line(&format!("deleted {removed} of {count} folders and files ({total})"))?;
         } else {
-            let how = if count == 0 { "" } else { "; `loragrid gc --yes` removes them" };
-            write_line(&format!("{count} folders and files with {total} are not needed{how}"))?;
+            let how = if count == 0 { "" } else { "; `loragrid gc --yes` deletes them" };
+            write_line(&format!("{count} folders and files ({total}) can be deleted{how}"))?;
         }
         Ok(ExitCode::Success)
     })
@@ -118,9 +119,9 @@ fn candidates(results: &Path) -> Result<Vec<Garbage>, Failure> {
                 continue;
             }
             let why = match (adapter, partial) {
-                (false, _) => "its training has ended",
-                (true, true) => "an adapter that was not written to its end",
-                (true, false) => "[keep] has let it go",
+                (false, _) => "checkpoints of an ended training",
+                (true, true) => "an incomplete adapter",
+                (true, false) => "removed by [keep], or no sweep needs it",
             };
             let size = Bytes(size(&path));
             garbage.push(Garbage { path, subject, adapter, why, size });
@@ -151,9 +152,8 @@ fn old_files(results: &Path) -> Vec<OldFile> {
         hash.is_some_and(|hash| hash.len() == 32 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     type IsOwn<'a> = &'a dyn Fn(&str) -> bool;
-    let cache =
-        ("cache", &is_cache as IsOwn<'_>, CACHE_AGE, "rows or documents that nothing has read for 30 days");
-    let logs = ("logs", &is_log as IsOwn<'_>, LOG_AGE, "a log that is older than 90 days");
+    let cache = ("cache", &is_cache as IsOwn<'_>, CACHE_AGE, "cached inputs not used for 30 days");
+    let logs = ("logs", &is_log as IsOwn<'_>, LOG_AGE, "a log older than 90 days");
     let mut found = Vec::new();
     for (folder, is_own, age, why) in [cache, logs] {
         for entry in std::fs::read_dir(results.join(folder)).into_iter().flatten().flatten() {
@@ -173,21 +173,6 @@ fn old_files(results: &Path) -> Vec<OldFile> {
 fn is_young(path: &Path) -> bool {
     let modified = std::fs::metadata(path).and_then(|meta| meta.modified());
     modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age < YOUNG))
-}
-
-/// Asks on a terminal. Error: there is none, and `--yes` was not given.
-fn confirmed(count: usize, total: Bytes) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        let help = "add --yes to remove them, or --dry-run to only list them".to_owned();
-        let message = format!("{count} folders and files with {total} would be removed");
-        return Err(Failure::new(ExitCode::Usage, message, help));
-    }
-    let mut output = std::io::stdout();
-    write!(output, "Remove {count} folders and files with {total}? [y/N] ")?;
-    output.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// The folders in a folder, none of them a link.

@@ -7,7 +7,7 @@ use crate::cli::arguments::GenerateArguments;
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json, write_part};
+use crate::cli::output::{is_json, write_error, write_json, write_part};
 use crate::workspace::{Answer, Generator, Workspace};
 
 pub(in crate::cli) fn run(arguments: &GenerateArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
@@ -19,9 +19,9 @@ pub(in crate::cli) fn run(arguments: &GenerateArguments, workspace: &Workspace) 
         let prompt = generator.encode(&arguments.prompt, true)?;
         let stop = generator.tokenizer.stops();
         let limits = arguments.sampling.limits();
-        let mut print = |part: &str| if arguments.json { Ok(()) } else { write_part(part) };
+        let mut print = |part: &str| if is_json() { Ok(()) } else { write_part(part) };
         let answer = generator.answer(prompt, stop, &limits, &mut print).await?;
-        if arguments.json {
+        if is_json() {
             write_json(&json!({
                 "text": answer.text, "tokens": answer.tokens, "seconds": answer.seconds, "dtype": form.dtype,
             }))?;

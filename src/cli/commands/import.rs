@@ -7,7 +7,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{ImportArguments, ImportCommand};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{in_one_line, write_error, write_json};
+use crate::cli::output::{in_one_line, is_json, write_error, write_json};
 use crate::report::lm_eval::{ReadError, read_results};
 use crate::store::Store;
 use crate::workspace::Workspace;
@@ -35,14 +35,14 @@ fn lm_eval(arguments: &ImportArguments, workspace: &Workspace) -> Result<ExitCod
                 write_error(&format!("  left out: {}", in_one_line(&one.left_out.join("; "))));
             }
         }
-        if arguments.json {
+        if is_json() {
             let models: Vec<_> = results
                 .iter()
                 .map(|one| json!({ "label": one.label, "source": one.source, "scores": one.scores.len(), "documents": one.documents.len(), "left_out": one.left_out }))
                 .collect();
             write_json(&json!({ "sweep": sweep, "models": models }))?;
         } else {
-            top::show_sweep(&store, &sweep, false).await?;
+            top::show_sweep(&store, &sweep).await?;
         }
         store.close().await;
         Ok(ExitCode::Success)

@@ -19,7 +19,7 @@ pub(in crate::cli) fn run(arguments: &InitArguments) -> Result<ExitCode, Failure
         .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
     written.map_err(|error| {
         let message = format!("{} cannot be written: {error}", path.display());
-        Failure::new(ExitCode::Usage, message, "name a file that is not there yet".to_owned())
+        Failure::new(ExitCode::Usage, message, "use a file name that does not exist".to_owned())
     })?;
     write_error(&format!("wrote {0}; edit it, then: loragrid plan {0}", path.display()));
     Ok(ExitCode::Success)

@@ -3,13 +3,12 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::KeysArguments;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::job::KEYS;
 use crate::report::{Cell, Column, Table, render_json_rows};
 
-pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run() -> Result<ExitCode, Failure> {
     let columns =
         vec![Column::text("key"), Column::text("default"), Column::text("takes"), Column::text("meaning")];
     let text = |text: &str| Cell::Text(text.to_owned());
@@ -18,7 +17,7 @@ pub(in crate::cli) fn run(arguments: &KeysArguments) -> Result<ExitCode, Failure
         vec![text(key.path), default, Cell::Text(key.kind.expected()), text(key.help)]
     };
     let table = Table { columns, rows: KEYS.iter().map(row).collect() };
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "keys": render_json_rows(&table) }))?;
     } else {
         write_line(&show_table(&table))?;

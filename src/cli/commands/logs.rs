@@ -4,12 +4,12 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::LogsArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::queue_arguments::LogsArguments;
 use crate::store::Store;
 use crate::workspace::Workspace;
-use crate::workspace::job_named;
+use crate::workspace::job_or_row;
 
 /// How often a log that grows is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
@@ -17,7 +17,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
 pub(in crate::cli) fn run(arguments: &LogsArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
-        let job = job_named(&store, &arguments.job).await?.id;
+        let job = job_or_row(&store, &arguments.job).await?.id;
         let mut from = 0;
         loop {
             let attempts = store.attempts(&job).await?;

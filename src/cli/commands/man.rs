@@ -14,6 +14,6 @@ pub(in crate::cli) fn run(arguments: &ManArguments) -> Result<ExitCode, Failure>
     written.map_err(|error| {
         Failure::new(ExitCode::Internal, format!("{} cannot be written: {error}", folder.display()), None)
     })?;
-    write_error(&format!("man pages are in {}; MANPATH or `man -l` finds them", folder.display()));
+    write_error(&format!("wrote man pages to {}; read them with `man -l`", folder.display()));
     Ok(ExitCode::Success)
 }

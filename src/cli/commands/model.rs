@@ -3,27 +3,20 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::{ModelCommand, ModelShowArguments, PullArguments};
-use crate::cli::downloads::{local_model, pull, repository_id};
+use crate::cli::arguments::{ModelShowArguments, PullArguments};
+use crate::cli::downloads::{self, local_model, repository_id};
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::job::{Bytes, DType, Quantize};
 use crate::plan::weight_bytes;
 use crate::pretrained::{Checkpoint, ModelConfig, ModelTokenizer};
 use crate::report::{Cell, Column, Table, render_terminal};
 use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(command: &ModelCommand, workspace: &Workspace) -> Result<ExitCode, Failure> {
-    match command {
-        ModelCommand::Pull(arguments) => bring(arguments, workspace),
-        ModelCommand::Show(arguments) => show(arguments, workspace),
-    }
-}
-
-fn bring(arguments: &PullArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn pull(arguments: &PullArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let id = repository_id(&arguments.id)?;
-    let pulled = pull(&id, workspace)?;
-    if arguments.json {
+    let pulled = downloads::pull(&id, workspace)?;
+    if is_json() {
         write_json(&json!({
             "id": id.name(), "revision": id.revision(), "commit": pulled.commit, "folder": pulled.folder,
             "files": pulled.files, "transferred": pulled.transferred.0,
@@ -35,7 +28,10 @@ fn bring(arguments: &PullArguments, workspace: &Workspace) -> Result<ExitCode, F
     Ok(ExitCode::Success)
 }
 
-fn show(arguments: &ModelShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn show(
+    arguments: &ModelShowArguments,
+    workspace: &Workspace,
+) -> Result<ExitCode, Failure> {
     let path = local_model(&arguments.model, workspace)?;
     let checkpoint = Checkpoint::open(&path)?;
     let config = checkpoint.config();
@@ -49,7 +45,7 @@ fn show(arguments: &ModelShowArguments, workspace: &Workspace) -> Result<ExitCod
     types.dedup();
     let memory = [Quantize::None, Quantize::Nf4, Quantize::Nf4Double, Quantize::Fp4, Quantize::Fp4Double]
         .map(|form| (form, weight_bytes(config, form, false, DType::Bf16)));
-    if arguments.json {
+    if is_json() {
         let memory: serde_json::Map<_, _> =
             memory.iter().map(|(form, bytes)| (form.as_str().to_owned(), json!(bytes.0))).collect();
         write_json(&json!({
@@ -68,7 +64,7 @@ fn show(arguments: &ModelShowArguments, workspace: &Workspace) -> Result<ExitCod
         vec![Cell::Text(form.as_str().into()), Cell::Text(bytes.to_string())]
     };
     let table = Table {
-        columns: vec![Column::text("quantisation"), Column::text("weights in bf16")],
+        columns: vec![Column::text("quantization"), Column::text("weights in bf16")],
         rows: memory.iter().map(row).collect(),
     };
     write_line(&render_terminal(&table, None))?;
@@ -104,7 +100,7 @@ fn heading(config: &ModelConfig, checkpoint: &Checkpoint, types: &str) -> String
             config.max_positions
         ),
     ];
-    lines.push(format!("head {}", if config.tied_head { "tied to the embedding" } else { "of its own" }));
+    lines.push(format!("head {}", if config.tied_head { "tied to the embedding" } else { "separate" }));
     if windows > 0 {
         lines.push(format!("{windows} blocks see a sliding window"));
     }

@@ -6,9 +6,9 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::PlanArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, stream_json, write_error, write_line};
+use crate::cli::output::{is_json, show_table, stream_json, write_error, write_line};
 use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots, pack_rules};
-use crate::job::{Bytes, Dequantise, Quantize, Seconds};
+use crate::job::{Bytes, Dequantize, Quantize, Seconds};
 use crate::plan::{Plan, PlannedJob, Throughput, Work};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
@@ -34,24 +34,30 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, workspace: &Workspace) -> R
     plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
-    } else if arguments.json {
-        stream_json(&plan_json(&plan, rules(arguments.pack, workspace)))?;
     } else {
-        let long = plan.jobs.len() > LONG_PLAN && !arguments.all;
-        let table = if long { folded_table(&plan) } else { plan_table(&plan) };
-        write_line(&show_table(&table))?;
-        write_line(&summary(&plan, rules(arguments.pack, workspace)))?;
+        show(&plan, arguments.all, workspace)?;
     }
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
     std::mem::forget(plan);
     Ok(ExitCode::Success)
 }
 
-/// What packs are made for on the devices that the command names, with so many jobs at most.
-pub(in crate::cli) fn rules(most: u64, workspace: &Workspace) -> PackRules {
+/// The jobs of a plan, folded by axis where there are many, and what is below them.
+pub(in crate::cli) fn show(plan: &Plan, all: bool, workspace: &Workspace) -> Result<(), Failure> {
+    if is_json() {
+        return Ok(stream_json(&plan_json(plan, rules(workspace)))?);
+    }
+    let long = plan.jobs.len() > LONG_PLAN && !all;
+    write_line(&show_table(&if long { folded_table(plan) } else { plan_table(plan) }))?;
+    write_line(&summary(plan, rules(workspace)))?;
+    Ok(())
+}
+
+/// The rules for packs on the devices of a workspace.
+pub(in crate::cli) fn rules(workspace: &Workspace) -> PackRules {
     // GPUs that are elsewhere are planned as one.
     let slots = workspace.slots(&Inventory::find()).unwrap_or_else(|_| cpu_slots());
-    pack_rules(&slots, most as usize)
+    pack_rules(&slots, workspace.pack)
 }
 
 /// How the jobs that are left run: together and one by one.
@@ -65,7 +71,7 @@ fn packs_line(plan: &Plan, rules: PackRules) -> Option<String> {
     let (slots, s) = (rules.slots, if rules.slots == 1 { "" } else { "s" });
     let packs_word = if packs.len() == 1 { "pack" } else { "packs" };
     Some(format!(
-        "packs: {jobs} jobs in {} {packs_word} of at most {most}, {memory} a pack; on {slots} slot{s} {packed}, one by one {alone}",
+        "packs: {jobs} jobs in {} {packs_word} of at most {most}, {memory} per pack; {packed} on {slots} slot{s}, {alone} one by one",
         packs.len(),
     ))
 }
@@ -86,28 +92,32 @@ fn find_job<'a>(plan: &'a Plan, wanted: &str) -> Result<&'a PlannedJob, Failure>
     let by_label = plan.jobs.iter().find(|job| job.label == wanted);
     let mut by_id = plan.jobs.iter().filter(|job| job.id.as_str().starts_with(wanted));
     by_label.or_else(|| by_id.next().filter(|_| by_id.next().is_none())).ok_or_else(|| {
-        let message = format!("no job, or more than one, is '{wanted}'");
-        Failure::new(ExitCode::NotFound, message, "give an id or a label of `loragrid plan --all`".to_owned())
+        let message = format!("'{wanted}' does not match exactly one job");
+        Failure::new(
+            ExitCode::NotFound,
+            message,
+            "use an id or a label from `loragrid plan --all`".to_owned(),
+        )
     })
 }
 
-/// The 4-bit forms of the jobs, and when they are dequantised.
+/// The 4-bit forms of the jobs, and when they are dequantized.
 fn four_bit(plan: &Plan) -> Vec<String> {
     let mut forms = BTreeSet::new();
     for job in &plan.jobs {
         let form = job.base_form();
         if form.quantize != Quantize::None {
-            forms.insert((form.quantize.as_str(), form.dequantise == Dequantise::Keep));
+            forms.insert((form.quantize.as_str(), form.dequantize == Dequantize::Keep));
         }
     }
     let line = |(form, keep): (&str, bool)| {
         if keep {
             format!(
-                "{form}: dequantised once and kept in the compute dtype: the numbers of 4 bits, the memory of none"
+                "{form}: dequantized once and kept in the compute dtype: 4-bit results, unquantized memory use"
             )
         } else {
             format!(
-                "{form}: dequantised again in every pass; train.dequantise = \"keep\" is faster and takes the memory of none"
+                "{form}: dequantized in every pass; train.dequantize = \"keep\" is faster and uses the memory of an unquantized model"
             )
         }
     };
@@ -138,8 +148,8 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let (all, left) = (plan.jobs.len(), plan.to_run().count());
     let time: f64 = plan.to_run().map(|job| job.estimate.time.0).sum();
     let known = match plan.throughput.first() {
-        Some(Throughput::Measured(rate)) => format!("measured here: {rate:.0} tokens/s"),
-        Some(Throughput::Guessed(rate)) => format!("a guess: {rate:.1} tokens/s on this CPU"),
+        Some(Throughput::Measured(rate)) => format!("measured rate: {rate:.0} tokens/s"),
+        Some(Throughput::Guessed(rate)) => format!("estimated rate: {rate:.1} tokens/s"),
         None => "nothing to run".to_owned(),
     };
     let jobs = if all == 1 { "job" } else { "jobs" };
@@ -170,22 +180,18 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let memory = plan.jobs.iter().filter_map(|job| job.estimate.memory).map(|memory| memory.total()).max();
     let (adapters, checkpoints) = plan_disk(plan);
     if let Some(memory) = memory {
-        lines.push(format!("memory: at most {memory} a job"));
+        lines.push(format!("memory: at most {memory} per job"));
         let (slots, available) = (rules.slots as u64, available_memory());
         if matches!(plan.device, DeviceKind::Cpu { .. }) && memory.0.saturating_mul(slots) > available.0 {
-            lines.push(format!(
-                "warning: on {slots} slots that is more than the {available} that are available"
-            ));
+            lines.push(format!("warning: {slots} slots need more than the {available} available"));
         }
     }
     lines.extend(packs_line(plan, rules));
     if adapters > Bytes(0) || checkpoints > Bytes(0) {
-        lines.push(format!(
-            "disk: {adapters} for adapters that stay, {checkpoints} for checkpoints while one trains"
-        ));
+        lines.push(format!("disk: {adapters} for adapters, {checkpoints} for checkpoints during training"));
     }
     if let Some(most) = plan.keep.max_disk.filter(|most| Bytes(adapters.0 + checkpoints.0) > *most) {
-        lines.push(format!("warning: that is more than [keep] max_disk = {most} allows"));
+        lines.push(format!("warning: this exceeds [keep] max_disk = {most}"));
     }
     if let Some((version, added, kept, dropped)) = plan_difference(plan) {
         lines.push(format!("since version {version}: {added} added, {kept} kept, {dropped} dropped"));

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::QueryArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_bytes, write_line, write_verbatim};
-use crate::cli::result_arguments::QueryArguments;
+use crate::cli::output::{is_json, show_table, write_bytes, write_json, write_line};
 use crate::report::{frame_csv, frame_json, frame_table};
 use crate::store::{QueryError, query};
 use crate::workspace::Workspace;
@@ -14,8 +14,9 @@ use crate::workspace::Workspace;
 pub(in crate::cli) fn run(arguments: &QueryArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limit = Duration::from_secs(arguments.timeout);
     let found = block_on(async { Ok(query(&workspace.db, &arguments.sql, limit).await?) })?;
-    if arguments.json {
-        write_verbatim(frame_json(&found).trim_end())?;
+    if is_json() {
+        let rows: serde_json::Value = serde_json::from_str(&frame_json(&found)).unwrap_or_default();
+        write_json(&serde_json::json!({ "rows": rows }))?;
     } else if arguments.csv {
         write_bytes(&frame_csv(&found))?;
     } else {
@@ -37,7 +38,7 @@ impl From<QueryError> for Failure {
                 Self::new(ExitCode::Usage, message, views)
             }
             QueryError::TooLarge { .. } => {
-                let help = "LIMIT asks for less; SQLite's own shell and DuckDB open the file too".to_owned();
+                let help = "use LIMIT, or open the file with sqlite3 or DuckDB".to_owned();
                 Self::new(ExitCode::Database, message, help)
             }
             QueryError::TimeOut { .. } => {

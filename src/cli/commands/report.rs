@@ -5,10 +5,10 @@ use std::path::Path;
 use super::findings::read_findings;
 use super::top::board_of;
 use crate::cli::ExitCode;
+use crate::cli::arguments::{ReportArguments, ReportFormat};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{output_file, write_bytes, write_error, write_file};
-use crate::cli::result_arguments::{ReportArguments, ReportFormat};
 use crate::report::{Document, document_html, document_latex, document_markdown, sweep_report};
 use crate::store::Store;
 use crate::workspace::{Workspace, report_input};
@@ -50,12 +50,8 @@ fn format_of(arguments: &ReportArguments) -> Result<ReportFormat, Failure> {
         (Some(format), _) => Ok(format),
         (None, None) => Ok(ReportFormat::Markdown),
         (None, Some(path)) => named(path).ok_or_else(|| {
-            let message = format!("'{}' does not say which format", path.display());
-            Failure::new(
-                ExitCode::Usage,
-                message,
-                "name a .html, .md or .tex file, or give --format".to_owned(),
-            )
+            let message = format!("the extension of '{}' does not name a format", path.display());
+            Failure::new(ExitCode::Usage, message, "use a .html, .md or .tex file, or --format".to_owned())
         }),
     }
 }
@@ -74,6 +70,6 @@ fn write(document: &Document, format: ReportFormat, output: Option<&Path>) -> Re
         write_file(&folder.join(&chart.name), chart.svg.as_bytes())?;
     }
     write_file(path, text.as_bytes())?;
-    write_error(&format!("the report is in {}", path.display()));
+    write_error(&format!("wrote {}", path.display()));
     Ok(())
 }

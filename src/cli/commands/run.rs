@@ -1,32 +1,37 @@
 //! `loragrid run`
 
-use super::plan::{rules, summary};
+use super::plan::{rules, show, summary};
 use super::submit::{prepare, submit};
 use super::top;
 use crate::cli::ExitCode;
 use crate::cli::arguments::RunArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_line};
+use crate::cli::output::{is_json, is_quiet, write_line, write_note};
 use crate::cli::work::{carry_out, exit_code, stops};
 use crate::workspace::{WorkRequest, Workspace};
 
 pub(in crate::cli) fn run(arguments: &RunArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
     block_on(async {
-        let prepared = prepare(&arguments.sweep, workspace).await?;
+        let mut prepared = prepare(&arguments.sweep, workspace).await?;
+        if arguments.submitting.dry_run {
+            show(&prepared.plan, false, workspace)?;
+            return Ok(ExitCode::Success);
+        }
+        prepared.priority = arguments.submitting.priority;
         if prepared.plan.to_run().next().is_some() {
             workspace.find_engine()?;
         }
         let (store, plan) = submit(prepared, workspace).await?;
-        write_error(&summary(&plan, rules(arguments.working.pack, workspace)));
+        write_note(&summary(&plan, rules(workspace)));
         let (mut stops, patience) = stops();
         let store = store.with(patience);
-        let request = WorkRequest::of_plan(&plan, limits, arguments.working.pack as usize);
+        let request = WorkRequest::of_plan(&plan, limits, workspace.pack);
         let name = plan.name.as_str();
         let outcome = carry_out(&store, workspace, request, &mut stops).await?;
-        top::show_sweep(&store, name, arguments.json).await?;
-        if !arguments.json {
+        top::show_sweep(&store, name).await?;
+        if !is_json() && !is_quiet() {
             write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;
         }
         store.close().await;

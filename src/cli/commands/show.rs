@@ -6,23 +6,23 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::ShowArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{in_one_line, quoted, show_table, write_json, write_line};
+use crate::cli::output::{in_one_line, is_json, quoted, show_table, write_json, write_line};
 use crate::job::{Bytes, Seconds};
 use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob};
 use crate::workspace::Workspace;
-use crate::workspace::job_named;
+use crate::workspace::job_or_row;
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let (job, samples, warnings) = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
-        let job = job_named(&store, &arguments.job).await?;
+        let job = job_or_row(&store, &arguments.job).await?;
         let (samples, warnings) = (store.samples(&job.id).await?, store.warnings(&job.id).await?);
         store.close().await;
         Ok((job, samples, warnings))
     })?;
-    if arguments.json {
+    if is_json() {
         let mut value = json!(job);
         value["samples"] = json!(samples);
         value["warnings"] = json!(warnings);
@@ -45,12 +45,12 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> R
 fn sample_text(sample: &StoredSample) -> String {
     let mut parts = vec![format!("sample {}\n{}", sample.position + 1, quoted(&sample.prompt))];
     parts.push(format!("answer, {} tokens\n{}", sample.tokens, quoted(&sample.answer)));
-    parts.extend(sample.wanted.as_ref().map(|wanted| format!("the row's own\n{}", quoted(wanted))));
+    parts.extend(sample.wanted.as_ref().map(|wanted| format!("reference answer\n{}", quoted(wanted))));
     parts.join("\n")
 }
 
 fn heading(job: &StoredJob) -> String {
-    let kind = if job.is_base { "untrained model" } else { "adapter" };
+    let kind = if job.is_base { "base model" } else { "adapter" };
     let mut lines =
         vec![format!("job {}: {kind}, {}, {} attempts", job.id, job.state.as_str(), job.attempts)];
     lines.extend(job.reason.as_ref().map(|reason| format!("reason: {}", in_one_line(reason))));
@@ -64,12 +64,12 @@ fn heading(job: &StoredJob) -> String {
         ));
     }
     if let (Some(first), Some(last)) = (job.first_loss, job.last_loss) {
-        let doubt = if job.converged == Some(false) { " (not converged: it hardly fell)" } else { "" };
+        let doubt = if job.converged == Some(false) { " (not converged)" } else { "" };
         lines.push(format!("loss: {first:.3} in the first window, {last:.3} in the last{doubt}"));
     }
     lines.extend(job.validation_loss.map(|loss| format!("validation loss: {loss:.3} after the last step")));
     lines.extend(job.adapter.as_ref().map(|folder| match &job.adapter_removed {
-        Some(why) => format!("adapter: no longer on disk: {why}"),
+        Some(why) => format!("adapter: deleted: {why}"),
         None => format!("adapter: {folder}"),
     }));
     lines.join("\n")

@@ -3,15 +3,14 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::StatusArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::report::{render_json_rows, status_table};
 use crate::store::Store;
 use crate::workspace::Workspace;
 
-pub(in crate::cli) fn run(arguments: &StatusArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+pub(in crate::cli) fn run(workspace: &Workspace) -> Result<ExitCode, Failure> {
     let sweeps = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
         let sweeps = store.status().await?;
@@ -19,7 +18,7 @@ pub(in crate::cli) fn run(arguments: &StatusArguments, workspace: &Workspace) ->
         Ok(sweeps)
     })?;
     let table = status_table(&sweeps);
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "sweeps": render_json_rows(&table) }))?;
     } else {
         write_line(&show_table(&table))?;

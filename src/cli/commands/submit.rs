@@ -2,30 +2,33 @@
 
 use serde_json::json;
 
-use super::plan::{rules, summary};
+use super::plan::{rules, show, summary};
 use crate::cli::ExitCode;
-use crate::cli::arguments::SweepArguments;
+use crate::cli::arguments::{SubmitArguments, SweepArguments};
 use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
-use crate::cli::queue_arguments::SubmitArguments;
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::plan::Plan;
-use crate::scheduler::PACK_MOST;
 use crate::store::Store;
 use crate::workspace::{Prepared, Workspace};
 
 pub(in crate::cli) fn run(arguments: &SubmitArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let prepared = prepare(&arguments.sweep, workspace).await?;
+        let mut prepared = prepare(&arguments.sweep, workspace).await?;
+        if arguments.submitting.dry_run {
+            show(&prepared.plan, false, workspace)?;
+            return Ok(ExitCode::Success);
+        }
+        prepared.priority = arguments.submitting.priority;
         let (store, plan) = submit(prepared, workspace).await?;
         let queued = plan.to_run().count();
         store.close().await;
-        if arguments.json {
+        if is_json() {
             write_json(&json!({ "sweep": plan.name, "jobs": plan.jobs.len(), "queued": queued }))?;
         } else {
-            write_line(&summary(&plan, rules(PACK_MOST as u64, workspace)))?;
-            write_line("queued; `loragrid work` runs it")?;
+            write_line(&summary(&plan, rules(workspace)))?;
+            write_line("queued; run it with `loragrid work`")?;
         }
         Ok(ExitCode::Success)
     })

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::{HistoryArguments, SweepCommand};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{local_time, show_table, write_json, write_line};
-use crate::cli::queue_arguments::{HistoryArguments, SweepCommand};
+use crate::cli::output::{is_json, local_time, show_table, write_json, write_line};
 use crate::report::{Cell, Column, Table};
 use crate::store::{Store, SweepVersion};
 use crate::workspace::Workspace;
@@ -23,7 +23,7 @@ fn history(arguments: &HistoryArguments, workspace: &Workspace) -> Result<ExitCo
         store.close().await;
         Ok(versions)
     })?;
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "sweep": arguments.name, "versions": versions }))?;
         return Ok(ExitCode::Success);
     }

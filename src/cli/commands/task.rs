@@ -9,7 +9,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{TaskCheckArguments, TaskCommand, TaskListArguments, TaskShowArguments};
 use crate::cli::downloads::pull_rows;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, write_json, write_line};
+use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::job::PromptProfile;
 use crate::report::{Cell, Column, Table};
 use crate::task::{Catalogue, Document, Gold, Subset, TaskIndex, build_documents};
@@ -32,7 +32,7 @@ fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
     for (kind, _, count) in &check.refused {
         *kinds.entry(kind).or_default() += count;
     }
-    if arguments.json {
+    if is_json() {
         let reasons: Vec<_> = check
             .refused
             .iter()
@@ -71,7 +71,7 @@ fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
 
 fn list(arguments: &TaskListArguments) -> Result<ExitCode, Failure> {
     let index = TaskIndex::with_folder(arguments.include_path.as_deref())?;
-    if arguments.json {
+    if is_json() {
         let of =
             |(name, kind, from): (&str, &str, String)| json!({ "name": name, "kind": kind, "from": from });
         write_json(&json!({ "tasks": index.names().map(of).collect::<Vec<_>>() }))?;
@@ -105,7 +105,7 @@ fn show(arguments: &TaskShowArguments, workspace: &Workspace) -> Result<ExitCode
         return Err(Failure::new(ExitCode::Usage, message, "documents count from 0".to_owned()));
     };
     let metrics: Vec<&str> = task.metrics.iter().map(|metric| metric.metric.as_str()).collect();
-    if arguments.json {
+    if is_json() {
         let requests: Vec<_> = document
             .requests
             .iter()

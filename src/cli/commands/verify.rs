@@ -9,7 +9,7 @@ use crate::cli::arguments::VerifyArguments;
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_json, write_line};
+use crate::cli::output::{is_json, write_json, write_line};
 use crate::protocol::Difference;
 use crate::workspace::{CompareRequest, ComparedModel, Workspace, compare_models};
 
@@ -31,7 +31,7 @@ pub(in crate::cli) fn run(arguments: &VerifyArguments, workspace: &Workspace) ->
     let apart = |value: f64, bound: f64| value.is_nan() || value > bound;
     let within = !apart(difference.kl, arguments.max_kl)
         && !arguments.max_logit.is_some_and(|bound| apart(difference.largest_logit, bound));
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "difference": difference, "within": within }))?;
     } else {
         write_line(&sentence(&difference))?;

@@ -1,10 +1,10 @@
 //! `loragrid work`
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::WorkArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
-use crate::cli::queue_arguments::WorkArguments;
 use crate::cli::work::{carry_out, exit_code, planning, stops};
 use crate::device::Inventory;
 use crate::queue::{Observer, Queue};
@@ -22,15 +22,14 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, workspace: &Workspace) -> R
         store.recover(&mut Observer::default(), limits.lease).await?;
         let without_orders = planning(workspace.adopt(&store)).await?;
         for (sweep, reason) in &without_orders {
-            write_error(&format!("sweep {sweep} stays queued: {reason}"));
+            write_error(&format!("sweep {sweep} remains queued: {reason}"));
         }
         let is_idle = store.active().await?.is_empty();
         if is_idle && !arguments.forever {
             store.close().await;
             return Ok(if without_orders.is_empty() { ExitCode::Success } else { ExitCode::Blocked });
         }
-        let request =
-            WorkRequest { only: None, limits, pack: arguments.working.pack as usize, keep: Vec::new() };
+        let request = WorkRequest { only: None, limits, pack: workspace.pack, keep: Vec::new() };
         let outcome = carry_out(&store, workspace, request, &mut stops).await?;
         store.close().await;
         Ok(match exit_code(&outcome) {

@@ -9,7 +9,7 @@ use miette::{GraphicalReportHandler, LabeledSpan, MietteDiagnostic, NamedSource,
 use serde_json::{Value as Json, json};
 
 use super::exit_code::ExitCode;
-use super::output::{ascii_only, in_ascii, terminal_width, write_error};
+use super::output::{ascii_only, in_ascii, is_colored, is_json, terminal_width, versioned, write_error};
 use crate::plan::Blocker;
 use crate::sweep_file::{Problem, SourceText};
 
@@ -74,9 +74,9 @@ impl Failure {
     }
 
     /// Prints to standard error: for people, or as one JSON object.
-    pub(in crate::cli) fn print(&self, json: bool) {
-        if json {
-            return write_error(&self.json().to_string());
+    pub(in crate::cli) fn print(&self) {
+        if is_json() {
+            return write_error(&versioned(&self.json()).to_string());
         }
         for detail in &self.details {
             let text = detail.render();
@@ -136,8 +136,7 @@ impl Detail {
             None => Report::new(diagnostic),
         };
         let mut text = String::new();
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let handler = match !plain && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let handler = match is_colored(std::io::IsTerminal::is_terminal(&std::io::stderr())) {
             true => GraphicalReportHandler::new()
                 .with_width(terminal_width().map_or(100, |width| usize::from(width.max(40)))),
             false => GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor()),

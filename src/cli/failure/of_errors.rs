@@ -17,7 +17,7 @@ use crate::runner::RunError;
 use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
 use crate::task::TaskError;
-use crate::workspace::{SessionError, WorkspaceError};
+use crate::workspace::{ConfigError, SessionError, WorkspaceError};
 
 impl From<SpecError> for Failure {
     fn from(error: SpecError) -> Self {
@@ -35,7 +35,9 @@ impl From<SpecError> for Failure {
                 Self { code: ExitCode::SweepFile, details: problems.into_iter().map(detail).collect() }
             }
             SpecError::Io { ref path, .. } => {
-                let help = "name an existing sweep file, or - to read one from standard input; a sweep that was submitted goes on with `loragrid work`".to_owned();
+                let help =
+                    "name a sweep file, or - for standard input; `loragrid work` continues a submitted sweep"
+                        .to_owned();
                 Self::new(ExitCode::SweepFile, error.to_string(), help).at(path.clone(), None)
             }
             SpecError::Encoding { ref path, .. } => {
@@ -98,7 +100,7 @@ impl From<PlanError> for Failure {
             PlanError::NotPulled { name } => Self::new(
                 ExitCode::Model,
                 message,
-                format!("`loragrid model pull {name}` brings it, and so does `loragrid run`; or name a path"),
+                format!("download it with `loragrid model pull {name}` or `loragrid run`, or name a path"),
             ),
             PlanError::Samples { .. } => {
                 let help = "[samples] takes prompts = [\"…\"], rows = N and max_tokens = N".to_owned();
@@ -128,28 +130,28 @@ impl From<StoreError> for Failure {
         let message = error.to_string();
         let (code, help) = match &error {
             StoreError::NoSweep { known, .. } => {
-                (ExitCode::NotFound, format!("sweeps there: {}", known.join(", ")))
+                (ExitCode::NotFound, format!("existing sweeps: {}", known.join(", ")))
             }
             StoreError::NoJob { .. } => {
-                (ExitCode::NotFound, "`loragrid top --columns jobs` shows the ids of a sweep's jobs".into())
+                (ExitCode::NotFound, "`loragrid top` shows the ids of a sweep's jobs".into())
             }
             StoreError::Empty | StoreError::NoDatabase { .. } => (
                 ExitCode::NotFound,
-                "`loragrid run SWEEP.toml` makes the first results; --db names another file".into(),
+                "`loragrid run SWEEP.toml` creates it; use --db for another file".into(),
             ),
             StoreError::NoRoom { .. } => {
-                (ExitCode::Disk, "free some space (`loragrid gc --dry-run` shows what may go), or name a database on another disk with --db".into())
+                (ExitCode::Disk, "free some space (`loragrid gc -n` lists what can be deleted), or use a database on another disk with --db".into())
             }
             StoreError::Full => (
                 ExitCode::Disk,
-                "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on".into(),
+                "free some space (`loragrid gc -n` lists what can be deleted), then run the same command to continue".into(),
             ),
             StoreError::Network { .. } => {
-                (ExitCode::Database, "name a file on a disk of this machine with --db or LORAGRID_DB".into())
+                (ExitCode::Database, "use a file on a local disk with --db or LORAGRID_DB".into())
             }
             StoreError::Replaced { .. } => (
                 ExitCode::Database,
-                "what engines had written down is kept; the same command goes on with the file that is there now"
+                "checkpoints are kept; run the same command to continue with the current file"
                     .into(),
             ),
             StoreError::OldSchema { path } => (
@@ -164,20 +166,20 @@ impl From<StoreError> for Failure {
                 "copy the -wal file too, or start anew with `loragrid run SWEEP.toml` and another --db".into(),
             ),
             StoreError::Busy { .. } => {
-                (ExitCode::Database, "stop it first, or wait until it ends".into())
+                (ExitCode::Database, "stop it, or wait until it has ended".into())
             }
             StoreError::ForeignFolder { marker, .. } => (
                 ExitCode::Database,
                 format!(
-                    "name a database in a folder of its own with --db; if the other one is gone, remove {} to use its folder",
+                    "use a database in another folder with --db; if the other database no longer exists, delete {} to use its folder",
                     marker.display()
                 ),
             ),
             StoreError::Open { .. } | StoreError::Migrate { .. } => {
-                (ExitCode::Database, "check the path and its permissions, or name another with --db".into())
+                (ExitCode::Database, "check the path and its permissions, or use another with --db".into())
             }
             StoreError::Sql(_) | StoreError::Value { .. } | StoreError::Fenced { .. } => {
-                (ExitCode::Database, "results so far are kept; run the same command again".into())
+                (ExitCode::Database, "results are kept; run the same command again".into())
             }
         };
         Self::new(code, message, help)
@@ -226,8 +228,26 @@ impl From<WorkspaceError> for Failure {
                 Self::new(ExitCode::NotFound, message, "`loragrid work` runs what is queued".to_owned())
             }
             WorkspaceError::NoObjective(_) | WorkspaceError::NoWinner { .. } => {
-                let help = "`loragrid top` shows where each run stands; `loragrid work` goes on".to_owned();
+                let help = "`loragrid top` shows the state of each run; `loragrid work` continues".to_owned();
                 Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::Config(error) => {
+                let place = match &error {
+                    ConfigError::Io { path, .. } => Some((path.clone(), None)),
+                    ConfigError::Malformed { path, line, .. } => Some((path.clone(), *line)),
+                    ConfigError::Variable { .. } => None,
+                };
+                let help = "`loragrid config` shows every key; loragrid.toml takes db, devices, pack, engine, data and [notify]";
+                let failure = Self::new(ExitCode::Usage, message, help.to_owned());
+                match place {
+                    Some((path, line)) => failure.at(path, line),
+                    None => failure,
+                }
+            }
+            WorkspaceError::SweepRuns { .. } => {
+                let help =
+                    "`loragrid cancel SWEEP` stops them, or wait with `loragrid wait SWEEP`".to_owned();
+                Self::new(ExitCode::Usage, message, help)
             }
             WorkspaceError::NoFinal(_) => {
                 let help =
@@ -236,23 +256,23 @@ impl From<WorkspaceError> for Failure {
                 Self::new(ExitCode::SweepFile, message, help)
             }
             WorkspaceError::SweepExists(_) => {
-                let help = "give the clone another --name, or leave it out".to_owned();
+                let help = "use another --name, or omit it".to_owned();
                 Self::new(ExitCode::Usage, message, help)
             }
             WorkspaceError::Name(_) => {
-                Self::new(ExitCode::Usage, message, "give the sweep a shorter name".to_owned())
+                Self::new(ExitCode::Usage, message, "use a shorter sweep name".to_owned())
             }
             WorkspaceError::NoJob(_) => {
-                let help = "name a job by the start of its id or by its label as `loragrid top` prints it, such as \
-                            'r=16 lr=0.002'; `loragrid top --columns jobs` shows the ids";
+                let help = "use the start of an id, or a label as `loragrid top` prints it, such as \
+                            'r=16 lr=0.002'; `loragrid top` shows ids too";
                 Self::new(ExitCode::NotFound, message, help.to_owned())
             }
             WorkspaceError::SeveralJobs { jobs, .. } => {
-                Self::new(ExitCode::NotFound, message, format!("name one of {}", listed(&jobs)))
+                Self::new(ExitCode::NotFound, message, format!("use one of {}", listed(&jobs)))
             }
             WorkspaceError::NoModel(_) => {
                 let help =
-                    "name a .gguf file, a checkpoint folder, or a hub id such as HuggingFaceTB/SmolLM2-135M";
+                    "use a .gguf file, a checkpoint folder, or a hub id such as HuggingFaceTB/SmolLM2-135M";
                 Self::new(ExitCode::Model, message, help.to_owned())
             }
             WorkspaceError::Tokenizer(_) => {
@@ -260,14 +280,14 @@ impl From<WorkspaceError> for Failure {
             }
             WorkspaceError::Session(error) => error.into(),
             WorkspaceError::NotEmpty(_) => {
-                let help = "name a folder that is not there yet, or remove this one".to_owned();
+                let help = "use a new folder, or delete this one".to_owned();
                 Self::new(ExitCode::Usage, message, help)
             }
             WorkspaceError::NoTexts | WorkspaceError::EmptyPrompt => {
                 Self::new(ExitCode::Usage, message, None)
             }
             WorkspaceError::NotScored { job, .. } => {
-                let help = format!("`loragrid explain {job}` says why; compare it when it is scored");
+                let help = format!("`loragrid explain {job}` shows why");
                 Self::new(ExitCode::NotFound, message, help)
             }
         }
@@ -290,12 +310,12 @@ impl From<SessionError> for Failure {
         let message = error.to_string();
         match error {
             SessionError::Device(_) | SessionError::NotOneDevice(_) => {
-                let help = "name cpu, or one GPU as cuda:0; `loragrid doctor` shows them".to_owned();
+                let help = "use cpu, or one GPU as cuda:0; `loragrid doctor` lists them".to_owned();
                 Self::new(ExitCode::Usage, message, help)
             }
             SessionError::NoEngine(error) => error.into(),
             SessionError::NoGpu(_) => {
-                let help = "it was built without CUDA, or the driver lost the GPU; --device cpu works";
+                let help = "it was built without CUDA, or the driver lost the GPU; use --device cpu";
                 Self::new(ExitCode::Engine, message, help.to_owned())
             }
             SessionError::Failed(failure) => {
@@ -321,11 +341,11 @@ impl From<SessionError> for Failure {
 impl From<DeviceError> for Failure {
     fn from(error: DeviceError) -> Self {
         let help = match &error {
-            DeviceError::Mig { .. } => "name other GPUs with --devices, or --devices cpu",
+            DeviceError::Mig { .. } => "use other GPUs with --devices, or --devices cpu",
             DeviceError::Visible { .. } => {
-                "name each GPU once, by its number or its whole UUID; `nvidia-smi -L` lists them"
+                "name each GPU once, by its index or full UUID; `nvidia-smi -L` lists them"
             }
-            _ => "write auto, cpu, cpu:N for N slots, or cuda:0,2",
+            _ => "use auto, cpu, cpu:N for N slots, cuda, or cuda:0,2",
         };
         Self::new(ExitCode::Usage, error.to_string(), help.to_owned())
     }
@@ -364,19 +384,19 @@ impl From<RunError> for Failure {
             RunError::Device(_) => Self::new(
                 ExitCode::Engine,
                 message,
-                "`loragrid doctor` shows the devices; --devices cpu does without cards".to_owned(),
+                "`loragrid doctor` lists the devices; --devices cpu uses the CPU".to_owned(),
             ),
             RunError::DiskFull(_) => Self::new(
                 ExitCode::Disk,
                 error.to_string(),
-                "free some space (`loragrid gc --dry-run` shows what may go); the same command goes on"
+                "free some space (`loragrid gc -n` lists what can be deleted), then run the same command to continue"
                     .to_owned(),
             ),
             RunError::Worker(_) | RunError::Order(_) | RunError::Protocol { .. } | RunError::NoDevice(_) => {
                 Self::new(
                     ExitCode::Engine,
                     message,
-                    "its log is in the folder logs beside the database".to_owned(),
+                    "see the log in the folder logs beside the database".to_owned(),
                 )
             }
         }

@@ -104,8 +104,8 @@ impl Adapter {
     }
 
     /// A new adapter: A uniform in ±1/√in or normal with 1/r, B zero, magnitudes the norms of W's rows, as PEFT
-    /// initialises; A is a function of the seed alone.
-    pub(crate) fn initialised(model: &Model, lora: &LoraConfig, seed: u64, kind: Kind) -> Self {
+    /// initializes; A is a function of the seed alone.
+    pub(crate) fn initialized(model: &Model, lora: &LoraConfig, seed: u64, kind: Kind) -> Self {
         let adapter = Self::zeros(&model.config, &forms(&model.config, lora), kind, model.device());
         for (number, (name, pair)) in adapter.pairs.iter().enumerate() {
             let stream = Stream::new(seed, Purpose::Init, number as u64);

@@ -80,7 +80,7 @@ pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor
 }
 
 /// Attention output `[tokens, heads × head_dim]` for queries `[tokens, heads, head_dim]` and keys and values
-/// `[tokens, kv_heads, head_dim]`. Neighbouring sequences of equal length are one batched call.
+/// `[tokens, kv_heads, head_dim]`. Neighboring sequences of equal length are one batched call.
 pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run], rules: Rules) -> Tensor {
     let (heads, head_dim) = (query.size()[1], query.size()[2]);
     let mut parts = Vec::with_capacity(runs.len());

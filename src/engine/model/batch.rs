@@ -14,7 +14,7 @@ pub(crate) fn filled(rows: i64) -> i64 {
     (rows.max(LEAST_ROWS) + step - 1) / step * step
 }
 
-/// Neighbouring sequences of equal length.
+/// Neighboring sequences of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// How many sequences.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use floor::job::{Dequantise, Quantize};
+use floor::job::{Dequantize, Quantize};
 use floor::pretrained::{Stored, StoredDType, StoredFourBit};
-use floor::quant::{BLOCK, Code, FourBit, NestedAbsmax, quantise};
+use floor::quant::{BLOCK, Code, FourBit, NestedAbsmax};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::EngineError;
@@ -16,17 +16,17 @@ use crate::tensor::{from_stored, to_f32, wide};
 pub(crate) struct Storage {
     /// 4-bit form of the blocks' matrices.
     pub(crate) quantize: Quantize,
-    /// Whether the head is quantised too.
+    /// Whether the head is quantized too.
     pub(crate) quantize_head: bool,
-    /// When 4-bit matrices are dequantised.
-    pub(crate) dequantise: Dequantise,
+    /// When 4-bit matrices are dequantized.
+    pub(crate) dequantize: Dequantize,
 }
 
 impl Storage {
     /// Everything in the compute dtype.
     #[cfg(test)]
     pub(crate) const DENSE: Self =
-        Self { quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass };
+        Self { quantize: Quantize::None, quantize_head: false, dequantize: Dequantize::EachPass };
 }
 
 /// A frozen matrix `[out, in]`.
@@ -43,7 +43,7 @@ pub(crate) struct FourBitMatrix {
     table: Tensor,
     rows: i64,
     columns: i64,
-    /// Kind that it is dequantised to.
+    /// Kind that it is dequantized to.
     kind: Kind,
     /// What bitsandbytes rounded its values to, where it was stored by it.
     stored: Option<Kind>,
@@ -106,11 +106,11 @@ impl Linear {
 }
 
 impl Matrix {
-    /// A stored matrix in the compute dtype, or quantised from there as transformers does.
+    /// A stored matrix in the compute dtype, or quantized from there as transformers does.
     pub(crate) fn load(
         stored: Stored,
         quantize: Quantize,
-        dequantise: Dequantise,
+        dequantize: Dequantize,
         kind: Kind,
         device: Device,
     ) -> Result<Self, EngineError> {
@@ -121,13 +121,13 @@ impl Matrix {
                 drop(data);
                 match form(quantize) {
                     None => return Ok(Self::Dense(dense)),
-                    Some((code, double)) => FourBitMatrix::quantise(&dense, code, double)?,
+                    Some((code, double)) => FourBitMatrix::quantize(&dense, code, double)?,
                 }
             }
         };
-        Ok(match dequantise {
-            Dequantise::EachPass => Self::FourBit(matrix),
-            Dequantise::Keep => Self::Dense(matrix.dense(kind)),
+        Ok(match dequantize {
+            Dequantize::EachPass => Self::FourBit(matrix),
+            Dequantize::Keep => Self::Dense(matrix.dense(kind)),
         })
     }
 
@@ -135,7 +135,7 @@ impl Matrix {
     pub(super) fn load_rows(
         whole: &Tensor,
         quantize: Quantize,
-        dequantise: Dequantise,
+        dequantize: Dequantize,
         rows: &[Range<u64>],
     ) -> Result<Self, EngineError> {
         let dense_rows = |matrix: &Tensor| {
@@ -144,11 +144,11 @@ impl Matrix {
                 .map(|range| matrix.narrow(0, range.start as i64, (range.end - range.start) as i64));
             Tensor::cat(&parts.collect::<Vec<_>>(), 0)
         };
-        Ok(match FourBitMatrix::quantise_rows(whole, quantize, rows)? {
-            Some(matrix) if dequantise == Dequantise::EachPass => Self::FourBit(matrix),
+        Ok(match FourBitMatrix::quantize_rows(whole, quantize, rows)? {
+            Some(matrix) if dequantize == Dequantize::EachPass => Self::FourBit(matrix),
             Some(matrix) => Self::Dense(matrix.dense(matrix.kind)),
             // The numbers are those of 4 bits, the memory is not.
-            None => Self::Dense(dense_rows(&dequantised(whole, quantize)?)),
+            None => Self::Dense(dense_rows(&dequantized(whole, quantize)?)),
         })
     }
 
@@ -175,7 +175,7 @@ impl Matrix {
     }
 }
 
-/// The code of a setting, and whether magnitudes are quantised too.
+/// The code of a setting, and whether magnitudes are quantized too.
 fn form(quantize: Quantize) -> Option<(Code, bool)> {
     match quantize {
         Quantize::None => None,
@@ -187,12 +187,12 @@ fn form(quantize: Quantize) -> Option<(Code, bool)> {
 }
 
 impl FourBitMatrix {
-    /// Quantises a dense matrix. Magnitudes' mean is libtorch's, so that it is bitsandbytes' to the bit.
-    pub(crate) fn quantise(dense: &Tensor, code: Code, double: bool) -> Result<Self, EngineError> {
-        let data = quantise(&to_f32(dense)?, code);
+    /// Quantizes a dense matrix. Magnitudes' mean is libtorch's, so that it is bitsandbytes' to the bit.
+    pub(crate) fn quantize(dense: &Tensor, code: Code, double: bool) -> Result<Self, EngineError> {
+        let data = floor::quant::quantize(&to_f32(dense)?, code);
         let nested = double.then(|| {
             let mean = Tensor::from_slice(&data.absmax).mean(Kind::Float).double_value(&[]) as f32;
-            NestedAbsmax::quantise(&data.absmax, mean)
+            NestedAbsmax::quantize(&data.absmax, mean)
         });
         let (rows, columns) = (dense.size()[0], dense.size()[1]);
         Ok(Self::new(&data, nested.as_ref(), code, [rows, columns], dense.kind(), dense.device()))
@@ -200,7 +200,7 @@ impl FourBitMatrix {
 
     /// Some rows of a matrix that is quantized as a whole: the mean and the blocks of its magnitudes are the whole's. None:
     /// rows do not end with a block.
-    pub(crate) fn quantise_rows(
+    pub(crate) fn quantize_rows(
         dense: &Tensor,
         quantize: Quantize,
         rows: &[Range<u64>],
@@ -210,10 +210,10 @@ impl FourBitMatrix {
         if !columns.is_multiple_of(BLOCK) {
             return Ok(None);
         }
-        let data = quantise(&to_f32(dense)?, code);
+        let data = floor::quant::quantize(&to_f32(dense)?, code);
         let absmax = if double {
             let mean = Tensor::from_slice(&data.absmax).mean(Kind::Float).double_value(&[]) as f32;
-            NestedAbsmax::quantise(&data.absmax, mean).dequantise()
+            NestedAbsmax::quantize(&data.absmax, mean).dequantize()
         } else {
             data.absmax
         };
@@ -282,7 +282,7 @@ impl FourBitMatrix {
 
     /// The matrix in this kind.
     pub(crate) fn dense(&self, kind: Kind) -> Tensor {
-        shim::dequantise(&self.parts(), kind)
+        shim::dequantize(&self.parts(), kind)
     }
 
     /// Its codes, for comparison with other systems.
@@ -293,10 +293,10 @@ impl FourBitMatrix {
 }
 
 /// A dense matrix after it went through a 4-bit form and back, in its own kind.
-pub(crate) fn dequantised(dense: &Tensor, quantize: Quantize) -> Result<Tensor, EngineError> {
+pub(crate) fn dequantized(dense: &Tensor, quantize: Quantize) -> Result<Tensor, EngineError> {
     match form(quantize) {
         None => Ok(dense.shallow_clone()),
-        Some((code, double)) => Ok(FourBitMatrix::quantise(dense, code, double)?.dense(dense.kind())),
+        Some((code, double)) => Ok(FourBitMatrix::quantize(dense, code, double)?.dense(dense.kind())),
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a checkpoint to a model, one tensor at a time: each is converted or quantised before the next is read, so that
+//! From a checkpoint to a model, one tensor at a time: each is converted or quantized before the next is read, so that
 //! no second copy of the model stands beside it.
 
 use floor::job::Quantize;
@@ -42,7 +42,7 @@ pub(crate) fn load(
         let stored = checkpoint.read(LayerName::Embedding, Part::Weight)?;
         let weight = match quantize_head {
             Quantize::None => Matrix::Dense(embedding.shallow_clone()),
-            quantize => Matrix::load(stored, quantize, storage.dequantise, kind, device)?,
+            quantize => Matrix::load(stored, quantize, storage.dequantize, kind, device)?,
         };
         Linear::new(weight, None)?
     };
@@ -80,7 +80,7 @@ impl Reader<'_> {
             Some(weight) => weight,
             None => {
                 let stored = self.checkpoint.read(name, Part::Weight)?;
-                Matrix::load(stored, quantize, self.storage.dequantise, self.kind, self.device)?
+                Matrix::load(stored, quantize, self.storage.dequantize, self.kind, self.device)?
             }
         };
         Linear::new(weight, self.bias(name)?)
@@ -95,7 +95,7 @@ impl Reader<'_> {
         let Some(rows) = config.place(name).rows else { return Ok(None) };
         let Some(Stored::Dense(whole)) = self.checkpoint.read_shared(name)? else { return Ok(None) };
         let whole = from_stored(&whole, self.kind, self.device);
-        Matrix::load_rows(&whole, quantize, self.storage.dequantise, &rows).map(Some)
+        Matrix::load_rows(&whole, quantize, self.storage.dequantize, &rows).map(Some)
     }
 
     fn norm(&self, name: LayerName) -> Result<NormWeights, EngineError> {

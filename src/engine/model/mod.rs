@@ -22,7 +22,7 @@ use cache::Following;
 use group::Group;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
-pub(crate) use linear::{Linear, Storage, dequantised, row_norms};
+pub(crate) use linear::{Linear, Storage, dequantized, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
 use rope::{Frequencies, Rotation};
@@ -42,7 +42,7 @@ pub(crate) struct Model {
     embedding_scale: Option<Tensor>,
     blocks: Vec<Block>,
     final_norm: NormWeights,
-    /// `[vocab, hidden]`; the embedding itself where the head is tied and not quantised.
+    /// `[vocab, hidden]`; the embedding itself where the head is tied and not quantized.
     head: Group,
     frequencies: Frequencies,
 }

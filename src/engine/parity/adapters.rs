@@ -38,7 +38,7 @@ fn pefts_adapter_folders_load_and_give_its_logits() {
 
 /// An adapter on every layer with random matrices, as training leaves them.
 fn trained(model: &Model, lora: &LoraConfig) -> Adapter {
-    let adapter = Adapter::initialised(model, lora, 3, wide(model.kind));
+    let adapter = Adapter::initialized(model, lora, 3, wide(model.kind));
     for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
         let stream = Stream::new(4, Purpose::Init, number as u64);
         let values: Vec<f64> = (0..pair.b.numel() as u64).map(|n| 0.2 * stream.normal(n)).collect();
@@ -57,7 +57,7 @@ fn every_layer(variant: Variant, scaling: Scaling) -> LoraConfig {
 
 const FORMS: [(Variant, Scaling); 3] = [
     (Variant::Lora, Scaling::Standard),
-    (Variant::Lora, Scaling::RankStabilised),
+    (Variant::Lora, Scaling::RankStabilized),
     (Variant::Dora, Scaling::Standard),
 ];
 
@@ -118,9 +118,9 @@ fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
     }
 }
 
-/// What a 4-bit adapter was trained on is the dequantised base: only there its merged form has its logits.
+/// What a 4-bit adapter was trained on is the dequantized base: only there its merged form has its logits.
 #[test]
-fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
+fn an_adapter_over_four_bits_merges_onto_the_dequantized_base() {
     let scratch = tempfile::tempdir().unwrap();
     let input = (vec![2, 9], (2..20).collect());
     for folder in folders_with("four_bit.json", &[]) {
@@ -133,7 +133,7 @@ fn an_adapter_over_four_bits_merges_onto_the_dequantised_base() {
         let adapter = trained(&model, &lora);
         let adapted_logits = logits(&model, Some(&adapter), &input);
         let mut differences = Vec::new();
-        for merge_base in [MergeBase::Dequantised(quantize), MergeBase::Stored] {
+        for merge_base in [MergeBase::Dequantized(quantize), MergeBase::Stored] {
             let order = MergeOrder {
                 adapter: scratch.path().join("unused"),
                 base: merge_base,

@@ -23,7 +23,7 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
         let sources = infos.iter().filter_map(|info| info.name.strip_suffix(".weight"));
         for source in sources {
             let stored = file.read(&format!("{source}.weight")).unwrap();
-            // In the dtype of the source: nothing is converted before it is quantised.
+            // In the dtype of the source: nothing is converted before it is quantized.
             let kind = match stored.elements {
                 floor::pretrained::Elements::F32(_) => Kind::Float,
                 floor::pretrained::Elements::F16(_) => Kind::Half,
@@ -35,7 +35,7 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
                 if !file.contains(&named("packed")) {
                     continue;
                 }
-                let matrix = FourBitMatrix::quantise(&weight, code, double).unwrap();
+                let matrix = FourBitMatrix::quantize(&weight, code, double).unwrap();
                 let (_, packed) = file.read_bytes(&named("packed")).unwrap();
                 let codes = Vec::<u8>::try_from(matrix.packed()).unwrap();
                 assert!(codes == packed, "{}: {source} {form}: codes differ", path.display());
@@ -63,18 +63,18 @@ fn the_codebooks_are_bitsandbytes_own() {
     assert!(read(&file, "f32.nf4.dq.nested_code").equal(&dynamic));
 }
 
-/// In double precision: a frozen layer that is dequantised again in backward has the gradient of a dense one.
+/// In double precision: a frozen layer that is dequantized again in backward has the gradient of a dense one.
 #[test]
 fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
-    use floor::job::{Dequantise, Quantize};
+    use floor::job::{Dequantize, Quantize};
     for folder in folders_with("expected.safetensors", &[]) {
-        let form = |dequantise| Storage { quantize: Quantize::Nf4Double, quantize_head: true, dequantise };
-        let each = model_in(&folder, form(Dequantise::EachPass), Kind::Double);
-        let kept = model_in(&folder, form(Dequantise::Keep), Kind::Double);
+        let form = |dequantize| Storage { quantize: Quantize::Nf4Double, quantize_head: true, dequantize };
+        let each = model_in(&folder, form(Dequantize::EachPass), Kind::Double);
+        let kept = model_in(&folder, form(Dequantize::Keep), Kind::Double);
         let rows: [&[u32]; 2] = [&[5, 6, 7, 8, 9], &[10, 11, 12]];
         let lora = floor::job::LoraConfig::plain(2, [floor::job::LayerKind::Query]);
         let run = |model: &Model| {
-            let adapter = Adapter::initialised(model, &lora, 1, Kind::Double);
+            let adapter = Adapter::initialized(model, &lora, 1, Kind::Double);
             adapter.fill(&adapter.pairs[0].1.b, &adapter.pairs[0].1.b.ones_like());
             let active = Active::of(&adapter);
             let states = model.hidden_states(&Batch::new(&rows, device()), Some(&active));
@@ -90,7 +90,7 @@ fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
     }
 }
 
-/// A checkpoint that bitsandbytes stored in 4 bits gives the logits of quantising the same weights here.
+/// A checkpoint that bitsandbytes stored in 4 bits gives the logits of quantizing the same weights here.
 #[test]
 fn a_checkpoint_in_four_bits_loads_as_it_is() {
     for folder in folders_with("four_bit.json", &[]) {
@@ -101,7 +101,7 @@ fn a_checkpoint_in_four_bits_loads_as_it_is() {
         let storage = Storage { quantize, ..Storage::DENSE };
         let input = (vec![1, 12], (3..15).collect());
         let stored = logits(&model(&folder, Kind::Float), None, &input);
-        let quantised = logits(&model_in(&base, storage, Kind::Float), None, &input);
-        assert!(stored.equal(&quantised), "{}", name_of(&folder));
+        let quantized = logits(&model_in(&base, storage, Kind::Float), None, &input);
+        assert!(stored.equal(&quantized), "{}", name_of(&folder));
     }
 }

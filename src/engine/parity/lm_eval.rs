@@ -97,7 +97,7 @@ fn adapters_in_one_walk_answer_as_each_does_alone() {
     for folder in folders_with("expected.safetensors", &[]).iter().take(2) {
         let model = model(folder, Kind::Double);
         let adapter = |rank: u64, kind, size: f64| {
-            let adapter = Adapter::initialised(&model, &LoraConfig::plain(rank, [kind]), 3, Kind::Double);
+            let adapter = Adapter::initialized(&model, &LoraConfig::plain(rank, [kind]), 3, Kind::Double);
             for (_, pair) in &adapter.pairs {
                 adapter.fill(&pair.b, &(pair.b.ones_like() * size));
             }

@@ -58,7 +58,7 @@ fn logits_in_bf16_stay_as_close_as_transformers_own() {
     }
 }
 
-/// In double precision: any neighbours, any order.
+/// In double precision: any neighbors, any order.
 #[test]
 fn sequences_laid_end_to_end_do_not_see_each_other() {
     for folder in folders_with("expected.safetensors", &[]) {

@@ -170,7 +170,7 @@ impl Trajectory {
         losses
     }
 
-    /// Quantised runs of the reference have a wider tolerance.
+    /// Quantized runs of the reference have a wider tolerance.
     fn tolerance(&self) -> f64 {
         if self.train.base.quantize == Quantize::None { 1e-5 } else { 1e-4 }
     }
@@ -341,10 +341,10 @@ fn run_pack(
     examples: &[Example],
     token_budget: usize,
 ) -> Vec<Option<Tensor>> {
-    let initialised = |(_, lora, seed): &(TrainConfig, LoraConfig, u64)| {
-        Adapter::initialised(model, lora, *seed, model.kind)
+    let initialized = |(_, lora, seed): &(TrainConfig, LoraConfig, u64)| {
+        Adapter::initialized(model, lora, *seed, model.kind)
     };
-    let mut adapters: Vec<Adapter> = jobs.iter().map(initialised).collect();
+    let mut adapters: Vec<Adapter> = jobs.iter().map(initialized).collect();
     let mut members = Vec::new();
     for (adapter, (train, lora, seed)) in adapters.iter_mut().zip(jobs) {
         let run = Run { train, lora, seed: *seed, examples, checkpoints: None };

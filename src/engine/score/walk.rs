@@ -166,7 +166,7 @@ impl Walk<'_> {
         chosen
     }
 
-    /// Neighbours after the same run are one branch.
+    /// Neighbors after the same run are one branch.
     fn branches(&self, chosen: Vec<Waiting>) -> Vec<Branch> {
         let mut branches: Vec<Branch> = Vec::new();
         for Waiting { node, after, .. } in chosen {

@@ -69,9 +69,9 @@ LORAGRID_TURN(double)
 // library makes a kernel for each length, and sequences of one length are one call.
 constexpr int64_t kStep = 32;
 
-// Where tokens lie so that sequences of one padded length are neighbours.
+// Where tokens lie so that sequences of one padded length are neighbors.
 struct Places {
-  // Count and padded length of neighbouring sequences.
+  // Count and padded length of neighboring sequences.
   std::vector<SequenceRun> runs;
   // Row of each token.
   std::vector<int64_t> rows;

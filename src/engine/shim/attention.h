@@ -6,7 +6,7 @@
 namespace loragrid {
 
 extern "C" {
-// Neighbouring sequences of equal length.
+// Neighboring sequences of equal length.
 struct SequenceRun {
   int64_t count, length;
 };

@@ -46,7 +46,7 @@ pub(super) struct RawLowRank {
     pub(super) run_count: i64,
 }
 
-/// Neighbouring sequences of equal length.
+/// Neighboring sequences of equal length.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawRun {
@@ -76,7 +76,7 @@ pub(crate) struct AdamWStep {
 }
 
 unsafe extern "C" {
-    pub(super) fn loragrid_dequantise(
+    pub(super) fn loragrid_dequantize(
         matrix: *const RawFourBit,
         kind: c_int,
         message: *mut c_char,

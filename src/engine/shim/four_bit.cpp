@@ -112,7 +112,7 @@ void unpack_there(const FourBit &matrix, const at::Tensor &out) {
 
 } // namespace
 
-void dequantise_into(const FourBit &matrix, const at::Tensor &out) {
+void dequantize_into(const FourBit &matrix, const at::Tensor &out) {
   const int64_t elements = matrix.rows * matrix.columns;
   const int64_t blocks = (elements + kBlock - 1) / kBlock;
   const bool plain = matrix.absmax.defined();
@@ -122,7 +122,7 @@ void dequantise_into(const FourBit &matrix, const at::Tensor &out) {
               "a 4-bit matrix of ", matrix.rows, " x ", matrix.columns, " has other parts than it needs");
   if (matrix.stored.has_value() && *matrix.stored != out.scalar_type() && *matrix.stored != at::kFloat) {
     auto rounded = at::empty(out.sizes(), out.options().dtype(*matrix.stored));
-    dequantise_into(matrix, rounded);
+    dequantize_into(matrix, rounded);
     out.copy_(rounded);
     return;
   }
@@ -131,7 +131,7 @@ void dequantise_into(const FourBit &matrix, const at::Tensor &out) {
   }
   if (out.scalar_type() == at::kHalf) {
     auto single = at::empty(out.sizes(), out.options().dtype(at::kFloat));
-    dequantise_into(matrix, single);
+    dequantize_into(matrix, single);
     out.copy_(single);
     return;
   }

@@ -8,7 +8,7 @@ namespace loragrid {
 struct FourBit {
   // [elements / 2] bytes, the even element in the high nibble.
   at::Tensor packed;
-  // [elements / 64], single precision; undefined where they are quantised themselves.
+  // [elements / 64], single precision; undefined where they are quantized themselves.
   at::Tensor absmax;
   // Codes of magnitudes [elements / 64], their values [256], magnitudes of those [elements / 64 / 256].
   at::Tensor codes, values, nested;
@@ -22,6 +22,6 @@ struct FourBit {
 
 // Writes the matrix into `out` [rows, columns], which is contiguous: one product in single precision for each element,
 // rounded once; first to the dtype that it was stored with, if there is one.
-void dequantise_into(const FourBit &matrix, const at::Tensor &out);
+void dequantize_into(const FourBit &matrix, const at::Tensor &out);
 
 } // namespace loragrid

@@ -24,7 +24,7 @@ at::Tensor Frozen::weight(at::ScalarType kind) const {
   auto all = at::empty({out_, in_}, parts_.front().packed.options().dtype(kind));
   int64_t row = 0;
   for (const auto &part : parts_) {
-    dequantise_into(part, all.narrow(0, row, part.rows));
+    dequantize_into(part, all.narrow(0, row, part.rows));
     row += part.rows;
   }
   return all;

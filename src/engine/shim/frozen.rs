@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use tch::{Kind, TchError, Tensor};
 
 use super::ffi::{
-    MaskRun, RawFourBit, RawLowRank, checked, computed, kind_number, loragrid_dequantise,
+    MaskRun, RawFourBit, RawLowRank, checked, computed, kind_number, loragrid_dequantize,
     loragrid_frozen_drop, loragrid_frozen_new, loragrid_group, pointer_or_null,
 };
 
@@ -57,10 +57,10 @@ impl FourBitParts<'_> {
 }
 
 /// The matrix in this kind: one product in single precision for each element, rounded once.
-pub(crate) fn dequantise(parts: &FourBitParts<'_>, kind: Kind) -> Tensor {
+pub(crate) fn dequantize(parts: &FourBitParts<'_>, kind: Kind) -> Tensor {
     let raw = parts.raw();
     // SAFETY: the tensors live through the call, and the function keeps none of the pointers.
-    computed(|message, size| unsafe { loragrid_dequantise(&raw, kind_number(kind), message, size) })
+    computed(|message, size| unsafe { loragrid_dequantize(&raw, kind_number(kind), message, size) })
 }
 
 /// Frozen matrices `[out, in]` that read the same input, laid one under another.
@@ -107,7 +107,7 @@ impl Frozen {
     }
 
     /// x·Wᵀ + b `[tokens, out]` for x `[tokens, in]`, and for each part scale · dropout(x)·Aᵀ·Bᵀ in its own kind, each sum
-    /// rounded to x's. The gradient is one node: x is kept once, and what is quantised is dequantised again.
+    /// rounded to x's. The gradient is one node: x is kept once, and what is quantized is dequantized again.
     pub(crate) fn forward(&self, x: &Tensor, parts: &[LowRank<'_>]) -> Tensor {
         let raw: Vec<RawLowRank> = parts.iter().map(LowRank::raw).collect();
         // SAFETY: the object lives as long as `self`; tensors and runs live through the call, which keeps counted

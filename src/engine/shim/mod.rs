@@ -12,7 +12,7 @@ use ffi::{
     loragrid_deterministic, loragrid_gated_silu, loragrid_peak_held, loragrid_rms_norm,
     loragrid_vector_jacobian, pointer_or_null,
 };
-pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantise};
+pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantize};
 
 /// Where a root-mean-square norm rounds, and what it multiplies by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub(crate) struct AttentionForm {
 }
 
 /// Causal attention within each sequence, `[tokens, heads × head_dim]`, of `[tokens, (heads + 2 · kv_heads) × head_dim]`:
-/// queries, keys, values. `turn` is cosines and sines `[tokens, turned]`; `runs` the count and length of neighbouring
+/// queries, keys, values. `turn` is cosines and sines `[tokens, turned]`; `runs` the count and length of neighboring
 /// sequences of equal length.
 pub(crate) fn attention(
     qkv: &Tensor,

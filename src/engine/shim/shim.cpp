@@ -41,12 +41,12 @@ static FourBit matrix_of(const FourBitParts &from) {
           from.stored < 0 ? c10::nullopt : c10::make_optional(static_cast<at::ScalarType>(from.stored))};
 }
 
-at::Tensor *loragrid_dequantise(const FourBitParts *matrix, int kind, char *message, size_t size) {
+at::Tensor *loragrid_dequantize(const FourBitParts *matrix, int kind, char *message, size_t size) {
   return guarded(message, size, [&] {
     at::NoGradGuard guard;
     auto out = at::empty({matrix->rows, matrix->columns},
                          matrix->packed->options().dtype(static_cast<at::ScalarType>(kind)));
-    dequantise_into(matrix_of(*matrix), out);
+    dequantize_into(matrix_of(*matrix), out);
     return out;
   });
 }

@@ -12,7 +12,7 @@ use crate::pretrained::TokenizerError;
 #[derive(Debug, Error)]
 pub enum DataError {
     /// Neither a preset nor a file.
-    #[error("there is no data set '{name}'")]
+    #[error("data set '{name}' not found")]
     Unknown {
         /// The name as written.
         name: String,
@@ -20,7 +20,7 @@ pub enum DataError {
         nearest: Option<&'static str>,
     },
     /// A data set that is known by its hub name but has no file here.
-    #[error("the rows of '{name}' are not here")]
+    #[error("data set '{name}' is not on this machine")]
     NotLocal {
         /// The hub name with its configuration.
         name: String,
@@ -34,7 +34,7 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A file whose format is not read.
-    #[error("{} is not in a format that is read", path.display())]
+    #[error("{}: unsupported file format", path.display())]
     Format {
         /// The file.
         path: PathBuf,

@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for UniqueRow {
                 let mut row = Row::new();
                 while let Some((name, value)) = access.next_entry::<String, Json>()? {
                     if row.contains_key(&name) {
-                        return Err(A::Error::custom(format!("the column '{name}' stands twice")));
+                        return Err(A::Error::custom(format!("duplicate column '{name}'")));
                     }
                     row.insert(name, value);
                 }
@@ -137,7 +137,7 @@ fn read_csv(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
     let names: Vec<String> = reader.headers().map_err(bad)?.iter().map(str::to_owned).collect();
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     if let Some((_, name)) = twice {
-        let reason = format!("the column '{name}' stands twice");
+        let reason = format!("duplicate column '{name}'");
         return Err(DataError::Line { path: path.to_owned(), line: 1, reason });
     }
     let row = |record: Result<csv::StringRecord, csv::Error>| {
@@ -159,7 +159,7 @@ fn read_parquet(path: &Path) -> Result<Vec<Row>, DataError> {
         .to_json_value()
     {
         Json::Object(row) => Ok(row),
-        _ => Err(DataError::File { path: path.to_owned(), reason: "a row is no record".to_owned() }),
+        _ => Err(DataError::File { path: path.to_owned(), reason: "a row must be an object".to_owned() }),
     };
     reader.into_iter().map(row).collect()
 }
@@ -186,18 +186,18 @@ mod tests {
     fn what_is_no_row_is_told_with_its_line() {
         let error = |text: &str| read(".jsonl", text).unwrap_err();
         assert_eq!(error("{\"a\": 1}\n[1]"), "FILE:2: invalid type: sequence, expected a JSON object");
-        assert_eq!(error("{\"a\": 1, \"a\": 2}"), "FILE:1: the column 'a' stands twice");
+        assert_eq!(error("{\"a\": 1, \"a\": 2}"), "FILE:1: duplicate column 'a'");
         assert_eq!(error("{\"a\": NaN}"), "FILE:1: broken JSON at column 7: expected value");
         assert_eq!(read(".jsonl", b"{}\n\xFF").unwrap_err(), "FILE:2: it is not UTF-8");
         assert_eq!(read(".csv", "a,b\n1\n").unwrap_err(), "FILE:2: the record has 1 fields and the header 2");
-        assert_eq!(read(".csv", "a,a\n").unwrap_err(), "FILE:1: the column 'a' stands twice");
+        assert_eq!(read(".csv", "a,a\n").unwrap_err(), "FILE:1: duplicate column 'a'");
         let error = |text: &str| read(".csv", text).unwrap_err();
         let open = "the quoted field that begins here has no closing quote";
         assert_eq!(error("a,b\n1,2\n3,\"4\n5,6\n"), format!("FILE:3: {open}"));
         assert_eq!(error("a,b\n1,\"2\"\"\n"), format!("FILE:2: {open}"));
         assert_eq!(read(".csv", "a,b\n5\" pipe,\"x \"\"y\"\"\"\n").unwrap()[0]["a"], "5\" pipe");
         assert!(read(".parquet", "PAR1").unwrap_err().starts_with("FILE: as Parquet"));
-        assert_eq!(read(".pkl", "").unwrap_err(), "FILE is not in a format that is read");
+        assert_eq!(read(".pkl", "").unwrap_err(), "FILE: unsupported file format");
     }
 
     #[test]

@@ -190,7 +190,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let none = DataRoots::default();
         let error = DataSource::training("alpaca", folder.path(), &none).unwrap_err();
-        assert_eq!(error.to_string(), "the rows of 'tatsu-lab/alpaca' are not here");
+        assert_eq!(error.to_string(), "data set 'tatsu-lab/alpaca' is not on this machine");
         std::fs::write(folder.path().join("alpaca.jsonl"), "").unwrap();
         let local = DataRoots { local: Some(folder.path().to_owned()), ..DataRoots::default() };
         let copy = DataSource::training("tatsu-lab/alpaca", folder.path(), &local).unwrap();

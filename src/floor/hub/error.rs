@@ -14,13 +14,13 @@ pub enum HubError {
         id: String,
     },
     /// 401.
-    #[error("{id}: the hub wants to know who asks (401)")]
+    #[error("{id}: authentication required (401)")]
     Unauthorised {
         /// The model.
         id: String,
     },
     /// 403, or 401 for a gated model.
-    #[error("{id}: its owner has to grant you access first (403)")]
+    #[error("{id}: access denied (403)")]
     Gated {
         /// The model.
         id: String,
@@ -28,7 +28,7 @@ pub enum HubError {
         page: String,
     },
     /// 404.
-    #[error("{id}: the hub has no {what} (404)")]
+    #[error("{id}: no {what} on the hub (404)")]
     NotFound {
         /// The model.
         id: String,
@@ -36,7 +36,7 @@ pub enum HubError {
         what: String,
     },
     /// 429, also after waiting.
-    #[error("{id}: the hub asks for patience (429)")]
+    #[error("{id}: rate limited by the hub (429)")]
     Busy {
         /// The model.
         id: String,
@@ -60,7 +60,7 @@ pub enum HubError {
         reason: String,
     },
     /// A list of files that is not understood.
-    #[error("the hub's description of {id} is not understood: {reason}")]
+    #[error("unexpected response of the hub for {id}: {reason}")]
     Description {
         /// The model.
         id: String,
@@ -103,7 +103,7 @@ impl HubError {
             }
             Self::Gated { page, .. } => format!("ask for access at {page}, then try again with your token"),
             Self::NotFound { .. } => "check the spelling of the id and of the revision".into(),
-            Self::Busy { wait, .. } => format!("try again in {wait} s; what was brought so far is kept"),
+            Self::Busy { wait, .. } => format!("try again in {wait} s; the partial download is kept"),
             Self::Status { .. } | Self::Network { .. } => {
                 "try again: a download continues where it ended; HF_ENDPOINT names another hub".into()
             }

@@ -133,7 +133,7 @@ impl Hub {
             serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         let hex = |text: &str| (40..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
         if !hex(&description.sha) {
-            return Err(wrong("its commit is no hash".to_owned()));
+            return Err(wrong("its commit is not a hash".to_owned()));
         }
         let mut files = Vec::new();
         for sibling in description.siblings {
@@ -291,7 +291,7 @@ impl Pull<'_> {
             self.transferred += chunk.len() as u64;
             (self.watch)(Transfer { file: &file.name, done: Bytes(done), size: Bytes(file.size) });
             if done > file.size {
-                return Ok(Some("it is longer than the hub says".to_owned()));
+                return Ok(Some("it is longer than the hub reports".to_owned()));
             }
         }
     }

@@ -11,7 +11,7 @@ pub enum RepositoryKind {
     DataSet,
 }
 
-/// `organisation/name`, or a name alone, with a revision: a branch, a tag or a commit.
+/// `organization/name`, or a name alone, with a revision: a branch, a tag or a commit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryId {
     kind: RepositoryKind,

@@ -32,21 +32,21 @@ words! {
         None = "none",
         /// 4-bit NormalFloat, blocks of 64.
         Nf4 = "bnb.nf4",
-        /// The same with quantised block scales.
+        /// The same with quantized block scales.
         Nf4Double = "bnb.nf4-dq",
         /// 4-bit float, blocks of 64.
         Fp4 = "bnb.fp4",
-        /// The same with quantised block scales.
+        /// The same with quantized block scales.
         Fp4Double = "bnb.fp4-dq",
     }
 }
 
 words! {
-    /// When 4-bit matrices are dequantised. The numbers are the same.
-    Dequantise {
+    /// When 4-bit matrices are dequantized. The numbers are the same.
+    Dequantize {
         /// Again in every forward and backward pass: the least memory.
         EachPass = "each_pass",
-        /// Once, and kept in the compute dtype: the speed of an unquantised model.
+        /// Once, and kept in the compute dtype: the speed of an unquantized model.
         Keep = "keep",
     }
 }
@@ -173,7 +173,7 @@ words! {
         /// alpha / r (Hu et al. 2021).
         Standard = "alpha/r",
         /// alpha / √r (rsLoRA, Kalajdzievski 2023).
-        RankStabilised = "alpha/sqrt(r)",
+        RankStabilized = "alpha/sqrt(r)",
     }
 }
 

@@ -78,20 +78,20 @@ pub struct BaseForm {
     pub dtype: DType,
     /// Storage of the block matrices.
     pub quantize: Quantize,
-    /// Whether the head is quantised too.
+    /// Whether the head is quantized too.
     pub quantize_head: bool,
-    /// When 4-bit matrices are dequantised.
-    pub dequantise: Dequantise,
+    /// When 4-bit matrices are dequantized.
+    pub dequantize: Dequantize,
 }
 
 impl BaseForm {
     /// Everything in the compute dtype.
     pub fn dense(dtype: DType) -> Self {
-        Self { dtype, quantize: Quantize::None, quantize_head: false, dequantise: Dequantise::EachPass }
+        Self { dtype, quantize: Quantize::None, quantize_head: false, dequantize: Dequantize::EachPass }
     }
 
     /// Whether block matrices are held in another form than the compute dtype.
-    pub fn is_quantised(&self) -> bool {
+    pub fn is_quantized(&self) -> bool {
         self.quantize != Quantize::None
     }
 }
@@ -177,7 +177,7 @@ impl LoraConfig {
     pub fn scale(&self) -> f64 {
         match self.scaling {
             Scaling::Standard => self.alpha / self.rank as f64,
-            Scaling::RankStabilised => self.alpha / (self.rank as f64).sqrt(),
+            Scaling::RankStabilized => self.alpha / (self.rank as f64).sqrt(),
         }
     }
 }
@@ -225,7 +225,7 @@ pub struct JobConfig {
     pub template: String,
     /// The day that chat templates are given.
     pub template_date: TemplateDate,
-    /// Seed of initialisation, row order and dropout.
+    /// Seed of initialization, row order and dropout.
     pub seed: u64,
     /// How long it trains; `train.iterations` is 0 until the number of rows is known.
     pub length: Length,
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
                 dtype: DType::parse(dtype).unwrap_or(auto),
                 quantize: self.word("train.quantize", Quantize::parse)?,
                 quantize_head: self.bool("train.quantize_head")?,
-                dequantise: self.word("train.dequantise", Dequantise::parse)?,
+                dequantize: self.word("train.dequantize", Dequantize::parse)?,
             },
             iterations: if let Length::Iterations(iterations) = length { iterations } else { 0 },
             epochs: if let Length::Epochs(epochs) = length { Some(epochs) } else { None },
@@ -346,7 +346,7 @@ impl<'a> Reader<'a> {
             dropout: self.number("lora.dropout")?,
             scaling: self.word("lora.scaling", Scaling::parse)?,
             variant: self.word("lora.variant", Variant::parse)?,
-            plus_ratio: self.number("lora.plus_ratio")?,
+            plus_ratio: self.number("lora.loraplus_lr_ratio")?,
             init: self.word("lora.init", Init::parse)?,
             dtype: self.word("lora.dtype", AdapterDType::parse)?,
         })
@@ -401,5 +401,30 @@ impl<'a> Reader<'a> {
 
     fn word<T>(&self, path: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, &'static str> {
         parse(self.text(path)?).ok_or(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Origin, Profile, find_key};
+
+    #[test]
+    fn lists_of_the_settings_are_in_the_configuration() {
+        let mut settings = Settings::new();
+        settings.set(find_key("model").unwrap(), "m".into(), Origin::Axis);
+        let tasks = Value::List(vec!["b".into(), "a".into()]);
+        settings.set(find_key("eval").unwrap(), tasks, Origin::Axis);
+        settings.set(
+            find_key("train.betas").unwrap(),
+            Value::List(vec![0.8.into(), 0.95.into()]),
+            Origin::Axis,
+        );
+        settings.fill_defaults(Profile::Peft);
+        let config = JobConfig::from_settings(&settings, DType::Fp32).unwrap();
+        assert_eq!(config.eval.tasks, ["b", "a"], "in the file's order");
+        assert_eq!(config.train.betas, [0.8, 0.95]);
+        settings.set(find_key("train.betas").unwrap(), "0.8".into(), Origin::Axis);
+        assert_eq!(JobConfig::from_settings(&settings, DType::Fp32), Err("train.betas"));
     }
 }

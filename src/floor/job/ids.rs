@@ -86,6 +86,11 @@ impl JobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The start of the id, as tables show it: eight digits.
+    pub fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
 }
 
 impl fmt::Display for JobId {
@@ -119,5 +124,20 @@ mod tests {
         for bad in ["", ".", "..", "-x", "a/b", "a b", "ü", "a\0", long.as_str()] {
             assert!(SweepName::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ids_are_shown_as_they_are_stored() {
+        let name = SweepName::new("rank-alpha").unwrap();
+        assert_eq!(
+            (name.as_str(), name.to_string().as_str(), String::from(name.clone()).as_str()),
+            ("rank-alpha", "rank-alpha", "rank-alpha")
+        );
+        let id = JobId::from_store("0123456789abcdef".to_owned());
+        assert_eq!(
+            (id.as_str(), id.to_string().as_str(), id.short()),
+            ("0123456789abcdef", "0123456789abcdef", "01234567")
+        );
+        assert_eq!(AttemptNumber(3).to_string(), "3");
     }
 }

@@ -1,4 +1,4 @@
-//! Keys by which equal work is recognised: training key, score key, model identity.
+//! Keys by which equal work is recognized: training key, score key, model identity.
 //!
 //! A key is the SHA-256 of a canonical JSON text: object members sorted by name, numbers in their shortest exact
 //! spelling. What is not in the text (names of sweeps, order of keys, device, threads, token budget) does not
@@ -134,7 +134,7 @@ impl TrainingKey {
             facts.rows,
         );
         for (key, setting) in settings.iter().filter(|(key, _)| key.decides == Decides::Training) {
-            for part in [key.path, "=", setting.spelled(), "\n"] {
+            for part in [key.hashed_path(), "=", setting.spelled(), "\n"] {
                 text.push_str(part);
             }
         }
@@ -250,7 +250,7 @@ mod tests {
             "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),
             "softmax" => "model".into(),
             "train.quantize" => "bnb.nf4".into(),
-            "train.dequantise" => "keep".into(),
+            "train.dequantize" => "keep".into(),
             "train.quantize_head" | "train.strict" | "train.gradient_checkpointing" => true.into(),
             "train.dtype" => "fp32".into(),
             "train.optimizer" => "sgd".into(),
@@ -265,7 +265,7 @@ mod tests {
             "lora.variant" => "dora".into(),
             "lora.init" => "gaussian".into(),
             "lora.dtype" => "compute".into(),
-            "lora.plus_ratio" => 16.0.into(),
+            "lora.loraplus_lr_ratio" => 16.0.into(),
             "train.eps" | "train.momentum" | "train.weight_decay" | "train.min_lr_ratio" | "lora.dropout" => {
                 0.5.into()
             }
@@ -380,5 +380,14 @@ mod tests {
         let json: serde_json::Value =
             serde_json::from_str(r#"{"b":{"z":1,"a":2},"a":[{"y":1e-4,"x":0.0001}]}"#).unwrap();
         assert_eq!(canonical_json(&json), r#"{"a":[{"x":0.0001,"y":0.0001}],"b":{"a":2,"z":1}}"#);
+    }
+
+    #[test]
+    fn a_digest_reads_back_and_what_is_not_one_does_not() {
+        let digest = Digest::of(b"x");
+        assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
+        for wrong in ["", "12", &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(Digest::parse(wrong), None, "{wrong}");
+        }
     }
 }

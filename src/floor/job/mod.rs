@@ -14,7 +14,7 @@ mod words;
 
 pub use cell::{CellKey, CellRank, SEED};
 pub use choices::{
-    AdapterDType, DType, Dequantise, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
+    AdapterDType, DType, Dequantize, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
     PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Softmax, Variant,
 };
 pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig, short_name};
@@ -24,7 +24,8 @@ pub use key::{
     TrainingFacts, TrainingKey, canonical_json,
 };
 pub use settings::{
-    Decides, KEYS, Key, KeyKind, Origin, Setting, Settings, StoredOrigin, ValueType, find_key, nearest_key,
+    Decides, KEYS, Key, KeyKind, Origin, Setting, Settings, StoredOrigin, ValueType, canonical_path,
+    find_key, nearest_key, replaced_by,
 };
 pub use state::{IllegalTransition, JobState, Transition};
 pub use units::{Bytes, Seconds, Tokens};

@@ -31,7 +31,7 @@ impl Json {
             Self::Nothing(()) => Ok(f64::NAN),
             Self::Text(text) if text == "inf" => Ok(f64::INFINITY),
             Self::Text(text) if text == "-inf" => Ok(f64::NEG_INFINITY),
-            Self::Text(text) => Err(E::custom(format!("'{text}' is no number"))),
+            Self::Text(text) => Err(E::custom(format!("'{text}' is not a number"))),
         }
     }
 }

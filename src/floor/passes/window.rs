@@ -11,7 +11,7 @@ pub struct PlannedRow {
     pub tokens: usize,
 }
 
-/// Rows that go through the model together, laid end to end without padding. Rows of equal length are neighbours.
+/// Rows that go through the model together, laid end to end without padding. Rows of equal length are neighbors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
     /// The rows, longest first.

@@ -296,7 +296,7 @@ impl ModelConfig {
             return Some(format!("{name} is {size}"));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Some(format!("{} heads are no multiple of {} key heads", self.heads, self.kv_heads));
+            return Some(format!("{} heads are not a multiple of {} key heads", self.heads, self.kv_heads));
         }
         if self.layer_forms.len() as u64 != self.layers {
             return Some(format!(

@@ -1,5 +1,5 @@
 //! Matrices that bitsandbytes stored in 4 bits: `NAME.weight` as bytes, beside it `NAME.weight.absmax`,
-//! `.quant_map` and, with double quantisation, `.nested_absmax` and `.nested_quant_map`; `.quant_state.…` is a JSON
+//! `.quant_map` and, with double quantization, `.nested_absmax` and `.nested_quant_map`; `.quant_state.…` is a JSON
 //! text that says shape, block and offset.
 
 use std::ops::Range;
@@ -12,7 +12,7 @@ use super::safetensors_file::SafetensorsFile;
 use super::tensor::Elements;
 use crate::quant::{BLOCK, Code, FourBit, NESTED_BLOCK, NestedAbsmax};
 
-/// A matrix in 4 bits, its magnitudes read back where they were quantised too.
+/// A matrix in 4 bits, its magnitudes read back where they were quantized too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredFourBit {
     /// Shape, slowest dimension first.
@@ -27,7 +27,7 @@ pub struct StoredFourBit {
     pub dtype: StoredDType,
 }
 
-/// The dtype of a matrix before it was quantised: bitsandbytes rounds its values to that.
+/// The dtype of a matrix before it was quantized: bitsandbytes rounds its values to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum StoredDType {
@@ -102,7 +102,7 @@ fn state(file: &SafetensorsFile, weight: &str) -> Result<(QuantState, Code), Che
     })?;
     let (_, text) = file.read_bytes(&state_name(weight, kind))?;
     let state: QuantState = serde_json::from_slice(text)
-        .map_err(|e| malformed(format!("'{weight}': quantisation state: {e}")))?;
+        .map_err(|e| malformed(format!("'{weight}': quantization state: {e}")))?;
     let blocks = (state.blocksize, state.nested_blocksize.unwrap_or(NESTED_BLOCK));
     if blocks != (BLOCK, NESTED_BLOCK) || state.quant_type != *kind {
         let name = format!("{} in blocks of {} and {}", state.quant_type, blocks.0, blocks.1);
@@ -163,7 +163,7 @@ pub(super) fn read(
             if nested.code.len() != 256 || nested.absmax.len() != blocks.div_ceil(NESTED_BLOCK) {
                 return Err(malformed("its nested magnitudes do not fit"));
             }
-            (nested.dequantise(), Some(nested))
+            (nested.dequantize(), Some(nested))
         }
     };
     if absmax.len() != blocks {

@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CheckpointError {
     /// Nothing at that path.
-    #[error("there is no model at {}", path.display())]
+    #[error("model {} not found", path.display())]
     Missing {
         /// The path.
         path: PathBuf,

@@ -121,7 +121,7 @@ impl Keys<'_> {
     /// Divisors of the frequencies as a tensor, or a factor in the metadata.
     fn scaling(&self) -> Result<RopeScaling, CheckpointError> {
         if self.gguf.tensors().contains_key(ROPE_FREQUENCIES) {
-            let (_, divisors) = self.gguf.dequantise(ROPE_FREQUENCIES)?;
+            let (_, divisors) = self.gguf.dequantize(ROPE_FREQUENCIES)?;
             return Ok(RopeScaling::Divisors { divisors });
         }
         let factor = self.float("rope.scaling.factor").or(self.float("rope.scale_linear"));
@@ -195,7 +195,7 @@ pub(super) fn gguf_name(name: LayerName, part: Part) -> String {
     format!("{layer}.{}", part.suffix())
 }
 
-/// Elements as transformers has them. Rows of Llama's queries and keys are stored so that rotary pairs are neighbours
+/// Elements as transformers has them. Rows of Llama's queries and keys are stored so that rotary pairs are neighbors
 /// (0, d/2, 1, d/2+1, …); Gemma's norms are stored with their 1 added.
 pub(super) fn as_hugging_face(config: &ModelConfig, name: LayerName, mut values: Vec<f32>) -> Vec<f32> {
     let heads = match name {

@@ -116,11 +116,11 @@ impl Checkpoint {
     }
 
     /// A tensor of the model as it is stored; a layer that shares its matrix with others has its own rows. Elements of
-    /// a GGUF file are dequantised in f32 and not rounded. Errors: absent, of a type that is not read.
+    /// a GGUF file are dequantized in f32 and not rounded. Errors: absent, of a type that is not read.
     pub fn read(&self, name: LayerName, part: Part) -> Result<Stored, CheckpointError> {
         match &self.source {
             Source::Gguf(gguf) => {
-                let (tensor, values) = gguf.dequantise(&gguf_name(name, part))?;
+                let (tensor, values) = gguf.dequantize(&gguf_name(name, part))?;
                 let values = match part {
                     Part::Weight => as_hugging_face(&self.config, name, values),
                     Part::Bias => values,
@@ -141,7 +141,7 @@ impl Checkpoint {
         }
     }
 
-    /// The whole matrix of the module that holds a layer, where it holds others too: what bitsandbytes quantises. None: the
+    /// The whole matrix of the module that holds a layer, where it holds others too: what bitsandbytes quantizes. None: the
     /// layer has a matrix of its own. Errors: as [`Self::read`].
     pub fn read_shared(&self, name: LayerName) -> Result<Option<Stored>, CheckpointError> {
         if self.gguf().is_some() || self.config.place(name).rows.is_none() {

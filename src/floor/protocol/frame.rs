@@ -26,7 +26,7 @@ pub enum FrameError {
     Body(#[from] serde_json::Error),
 }
 
-/// The bytes of a frame. Errors: too long, not serialisable.
+/// The bytes of a frame. Errors: too long, not serializable.
 pub fn encode_frame<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
     let body = serde_json::to_vec(value)?;
     let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_FRAME);

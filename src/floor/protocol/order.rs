@@ -160,7 +160,7 @@ pub enum MergeBase {
     /// The weights as they are stored.
     Stored,
     /// The weights after they went through this 4-bit form and back.
-    Dequantised(Quantize),
+    Dequantized(Quantize),
 }
 
 /// A model to write.

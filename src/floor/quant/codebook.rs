@@ -65,7 +65,7 @@ impl Code {
         }
     }
 
-    /// The middles between neighbouring values.
+    /// The middles between neighboring values.
     pub(super) fn bounds(self) -> [f32; 15] {
         let value = |n: usize| self.values()[usize::from(self.nth(n))];
         std::array::from_fn(|n| (value(n) + value(n + 1)) / 2.0)

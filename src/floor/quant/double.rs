@@ -6,7 +6,7 @@ use super::codebook::dynamic_code;
 /// Points in −1 … 1 for which the nearest code is looked up.
 const POINTS: usize = 65_536;
 
-/// The magnitudes of a tensor's blocks, quantised themselves.
+/// The magnitudes of a tensor's blocks, quantized themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NestedAbsmax {
     /// A code for each block.
@@ -20,8 +20,8 @@ pub struct NestedAbsmax {
 }
 
 impl NestedAbsmax {
-    /// Quantises magnitudes. `mean` is theirs, as libtorch adds them up: its order of additions is its own.
-    pub fn quantise(magnitudes: &[f32], mean: f32) -> Self {
+    /// Quantizes magnitudes. `mean` is theirs, as libtorch adds them up: its order of additions is its own.
+    pub fn quantize(magnitudes: &[f32], mean: f32) -> Self {
         let code = dynamic_code();
         let nearest = nearest_codes(&code);
         let mut codes = Vec::with_capacity(magnitudes.len());
@@ -42,7 +42,7 @@ impl NestedAbsmax {
     }
 
     /// The magnitudes: a product and a sum, each rounded to single precision.
-    pub fn dequantise(&self) -> Vec<f32> {
+    pub fn dequantize(&self) -> Vec<f32> {
         let blocks = self.codes.chunks(NESTED_BLOCK).zip(&self.absmax);
         let value = |code: &u8, scale: &f32| self.code[usize::from(*code)] * scale + self.offset;
         blocks.flat_map(|(codes, scale)| codes.iter().map(move |code| value(code, scale))).collect()
@@ -70,15 +70,15 @@ mod tests {
     fn magnitudes_come_back_within_half_a_code() {
         let magnitudes: Vec<f32> = (0..600).map(|n| 1.0 + (n % 37) as f32 / 37.0).collect();
         let mean = magnitudes.iter().sum::<f32>() / 600.0;
-        let nested = NestedAbsmax::quantise(&magnitudes, mean);
+        let nested = NestedAbsmax::quantize(&magnitudes, mean);
         assert_eq!(nested.absmax.len(), 3);
-        for (magnitude, exact) in nested.dequantise().iter().zip(&magnitudes) {
+        for (magnitude, exact) in nested.dequantize().iter().zip(&magnitudes) {
             assert!((magnitude - exact).abs() < 0.01, "{magnitude} for {exact}");
         }
     }
 
     #[test]
     fn equal_magnitudes_come_back_to_the_bit() {
-        assert_eq!(NestedAbsmax::quantise(&[0.25; 10], 0.25).dequantise(), [0.25; 10]);
+        assert_eq!(NestedAbsmax::quantize(&[0.25; 10], 0.25).dequantize(), [0.25; 10]);
     }
 }

@@ -3,7 +3,7 @@
 use super::BLOCK;
 use super::codebook::Code;
 
-/// A quantised tensor of any shape.
+/// A quantized tensor of any shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FourBit {
     /// Two codes a byte, the even element in the high nibble; an odd last element is followed by the code of zero.
@@ -12,9 +12,9 @@ pub struct FourBit {
     pub absmax: Vec<f32>,
 }
 
-/// Quantises a flat tensor as bitsandbytes 0.50 does on every shape: whole blocks are multiplied by the reciprocal of
+/// Quantizes a flat tensor as bitsandbytes 0.50 does on every shape: whole blocks are multiplied by the reciprocal of
 /// their magnitude, a part of a block at the end is divided by it.
-pub fn quantise(values: &[f32], code: Code) -> FourBit {
+pub fn quantize(values: &[f32], code: Code) -> FourBit {
     let mut packed = vec![0u8; values.len().div_ceil(2)];
     let mut absmax = vec![0.0f32; values.len().div_ceil(BLOCK)];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -24,21 +24,21 @@ pub fn quantise(values: &[f32], code: Code) -> FourBit {
         let parts = values.chunks(part).zip(packed.chunks_mut(part / 2)).zip(absmax.chunks_mut(part / BLOCK));
         for ((values, packed), absmax) in parts {
             if values.len() == part {
-                scope.spawn(move || quantise_blocks(values, code, packed, absmax));
+                scope.spawn(move || quantize_blocks(values, code, packed, absmax));
             } else {
                 // The rest, here.
-                quantise_blocks(values, code, packed, absmax);
+                quantize_blocks(values, code, packed, absmax);
             }
         }
     });
     FourBit { packed, absmax }
 }
 
-/// Elements of the smallest part that a thread quantises.
+/// Elements of the smallest part that a thread quantizes.
 const LEAST_PART: usize = 1 << 16;
 
-/// Quantises blocks into their places.
-fn quantise_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [f32]) {
+/// Quantizes blocks into their places.
+fn quantize_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [f32]) {
     let bounds = code.bounds();
     let codes: [u8; 16] = std::array::from_fn(|n| code.nth(n));
     for ((block, bytes), magnitude) in values.chunks(BLOCK).zip(packed.chunks_mut(BLOCK / 2)).zip(absmax) {
@@ -66,7 +66,7 @@ fn quantise_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [
 }
 
 /// The first `len` values, each one product in single precision.
-pub fn dequantise(packed: &[u8], absmax: &[f32], code: Code, len: usize) -> Vec<f32> {
+pub fn dequantize(packed: &[u8], absmax: &[f32], code: Code, len: usize) -> Vec<f32> {
     let values = code.values();
     let mut out = Vec::with_capacity(packed.len() * 2);
     for (bytes, scale) in packed.chunks(BLOCK / 2).zip(absmax) {
@@ -95,26 +95,26 @@ mod tests {
                 // Each block's first element is the largest magnitude, so that its scale comes out.
                 let mut values: Vec<f32> = codes.iter().map(|c| code.values()[usize::from(*c)] * scale).collect();
                 values.iter_mut().step_by(BLOCK).for_each(|x| *x = scale);
-                let quantised = quantise(&values, code);
-                prop_assert_eq!(quantised.packed.len(), values.len().div_ceil(2));
-                prop_assert_eq!(dequantise(&quantised.packed, &quantised.absmax, code, values.len()), values);
+                let quantized = quantize(&values, code);
+                prop_assert_eq!(quantized.packed.len(), values.len().div_ceil(2));
+                prop_assert_eq!(dequantize(&quantized.packed, &quantized.absmax, code, values.len()), values);
             }
         }
     }
 
     #[test]
     fn an_odd_last_element_shares_its_byte_with_a_zero() {
-        let quantised = quantise(&[0.5, -1.0, 1.0], Code::Nf4);
-        assert_eq!(quantised.packed, [0xC0, 0xF7]);
-        assert_eq!(dequantise(&quantised.packed, &quantised.absmax, Code::Nf4, 3)[1..], [-1.0, 1.0]);
+        let quantized = quantize(&[0.5, -1.0, 1.0], Code::Nf4);
+        assert_eq!(quantized.packed, [0xC0, 0xF7]);
+        assert_eq!(dequantize(&quantized.packed, &quantized.absmax, Code::Nf4, 3)[1..], [-1.0, 1.0]);
     }
 
     #[test]
     fn a_block_of_zeros_stays_zero() {
         for code in [Code::Nf4, Code::Fp4] {
-            let quantised = quantise(&[0.0; 70], code);
-            assert_eq!(quantised.absmax[0], 0.0);
-            assert_eq!(dequantise(&quantised.packed, &quantised.absmax, code, 70), [0.0; 70]);
+            let quantized = quantize(&[0.0; 70], code);
+            assert_eq!(quantized.absmax[0], 0.0);
+            assert_eq!(dequantize(&quantized.packed, &quantized.absmax, code, 70), [0.0; 70]);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! 4-bit weights in plain Rust: the reference form of bitsandbytes' nf4 and fp4 (Dettmers et al. 2023), to the bit.
 //!
 //! A tensor is flat, cut into blocks of [`BLOCK`] elements, each with its largest magnitude; two elements share a byte,
-//! the even one in the high nibble. With double quantisation the magnitudes, less their mean, are 8-bit codes in blocks
+//! the even one in the high nibble. With double quantization the magnitudes, less their mean, are 8-bit codes in blocks
 //! of [`NESTED_BLOCK`].
 
 mod codebook;
@@ -10,7 +10,7 @@ mod four_bit;
 
 pub use codebook::{Code, FP4, NF4, dynamic_code};
 pub use double::NestedAbsmax;
-pub use four_bit::{FourBit, dequantise, quantise};
+pub use four_bit::{FourBit, dequantize, quantize};
 
 /// Elements that share a magnitude.
 pub const BLOCK: usize = 64;

@@ -9,7 +9,7 @@ use crate::pretrained::TokenizerError;
 #[derive(Debug, Error)]
 pub enum TaskError {
     /// No task of this name.
-    #[error("there is no task '{name}'")]
+    #[error("task '{name}' not found")]
     Unknown {
         /// The name as written.
         name: String,
@@ -17,7 +17,7 @@ pub enum TaskError {
         nearest: Option<String>,
     },
     /// A name that stands for several tasks where one is wanted.
-    #[error("'{name}' stands for {tasks} tasks")]
+    #[error("'{name}' is a group of {tasks} tasks, expected one task")]
     Several {
         /// The name.
         name: String,
@@ -25,7 +25,7 @@ pub enum TaskError {
         tasks: usize,
     },
     /// A task that two of the names stand for.
-    #[error("the task '{task}' is asked for twice")]
+    #[error("task '{task}' is listed twice")]
     Twice {
         /// The task.
         task: String,

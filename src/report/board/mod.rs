@@ -12,12 +12,13 @@ mod view;
 
 pub use filter::{Condition, FilterError};
 pub use join::join_boards;
+pub(super) use pivot::shaded_pivot;
 pub use pivot::{Pivot, PivotCell, fitting_pivot, pivot, pivot_notes, pivot_table};
 pub use rows::{
     BoardRow, BoardScoreCell, ErrorKind, RowKind, best_cell, cells_of, count_competing, rank_cells, rows_of,
 };
 pub(super) use rows::{base_of, value_order};
-pub use table::{board_notes, board_table, metric_title};
+pub use table::{board_notes, board_table, metric_title, numbered};
 pub use ties::mark_ties;
 pub use view::{BoardColumn, BoardView, Sort, UnknownMetric};
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::rows::value_order;
 use crate::job::{Value, short_name};
 use crate::report::render::fitting;
-use crate::report::table::{Cell, Column, Mark, Table};
+use crate::report::table::{Cell, Column, Mark, SHADES, Table};
 use crate::stats::{mean, sample_deviation};
 use crate::store::Leaderboard;
 use crate::task::MetricName;
@@ -31,6 +31,29 @@ pub struct Pivot {
     pub over: Vec<String>,
     /// The base model's value, where there is one base model.
     pub base: Option<f64>,
+}
+
+/// The table of a pivot as a heat map: each value shaded by where it is between the worst and the best.
+pub(in crate::report) fn shaded_pivot(found: &Pivot) -> Table {
+    let mut table = pivot_table(found);
+    let values = || found.cells.iter().flatten().flatten().map(|cell| cell.value);
+    let (low, high) = values()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low >= high {
+        return table;
+    }
+    for (row, cells) in table.rows.iter_mut().zip(&found.cells) {
+        // The first column names the row.
+        for (shown, cell) in row.iter_mut().skip(1).zip(cells) {
+            if let Some(cell) = cell {
+                let part = (cell.value - low) / (high - low);
+                let part = if found.metric.metric.higher_is_better() { part } else { 1.0 - part };
+                let inner = std::mem::replace(shown, Cell::Missing);
+                *shown = Cell::Shaded(Box::new(inner), (part * f64::from(SHADES - 1)).round() as u8);
+            }
+        }
+    }
+    table
 }
 
 /// Jobs that have the same two values.
@@ -139,7 +162,7 @@ pub fn fitting_pivot(pivot: &Pivot, width: Option<u16>) -> (Table, Vec<String>) 
     if has_room || pivot.cells.iter().flatten().flatten().all(|cell| cell.deviation.is_none()) {
         return (whole, Vec::new());
     }
-    (table(pivot, false), vec!["no room for the deviations: --json has them".to_owned()])
+    (table(pivot, false), vec!["not shown the deviations: --json has them".to_owned()])
 }
 
 /// A pivot as a table; the best cell has a star.
@@ -150,7 +173,7 @@ pub fn pivot_table(pivot: &Pivot) -> Table {
 fn table(pivot: &Pivot, with_deviations: bool) -> Table {
     let corner = format!("{} \\ {}", short_name(&pivot.row_key), short_name(&pivot.column_key));
     let mut columns = vec![Column::text(corner)];
-    // Where there is no room for all, the last ones go first.
+    // Where there is not shown all, the last ones go first.
     let weight = |at: usize| 200u8.saturating_sub(u8::try_from(at).unwrap_or(u8::MAX)).max(1);
     columns.extend(
         pivot

@@ -14,6 +14,9 @@ const NAMED: u8 = 200;
 /// Weight of the first metric beside the ranking one; the next ones are lighter.
 const METRICS: u8 = 100;
 
+/// Weight of what a row is named by.
+const HANDLES: u8 = 6;
+
 /// A metric as a heading: the bare task where it is the accuracy.
 pub fn metric_title(name: &MetricName) -> String {
     if name.metric == Metric::Acc { name.task.clone() } else { name.to_string() }
@@ -49,6 +52,25 @@ pub fn board_table(view: &BoardView, rows: &[BoardRow]) -> Table {
         cells
     };
     Table { columns, rows: rows.iter().map(cells).collect() }
+}
+
+/// A leaderboard's table with what its rows are named by: their number, and the start of a job's id.
+pub fn numbered(table: Table, rows: &[BoardRow]) -> Table {
+    let Table { mut columns, rows: cells } = table;
+    columns.insert(0, Column::number("#", None).weighing(HANDLES));
+    columns.push(Column::text("id").weighing(HANDLES));
+    let handles = rows.iter().enumerate();
+    let numbered = cells.into_iter().zip(handles).map(|(mut cells, (at, row))| {
+        cells.insert(0, Cell::Count(at as u64 + 1));
+        let id = row.jobs.first().map_or("", String::as_str);
+        let more = match row.jobs.len() {
+            0 | 1 => String::new(),
+            jobs => format!(" +{}", jobs - 1),
+        };
+        cells.push(Cell::Text(format!("{}{more}", id.get(..8).unwrap_or(id))));
+        cells
+    });
+    Table { columns, rows: numbered.collect() }
 }
 
 fn usual_columns(rows: &[BoardRow]) -> Vec<BoardColumn> {
@@ -141,7 +163,7 @@ pub fn board_notes(view: &BoardView, rows: &[BoardRow]) -> Vec<String> {
     }
     if rows.iter().any(|row| row.tied) {
         notes.push(format!(
-            "{} not told apart from the best (paired over documents, or over seeds, 5 %, Holm-corrected for all rows that compete)",
+            "{} statistically tied with the best (paired by document or seed, 5 %, Holm-corrected)",
             Mark::Tied.sign()
         ));
     }

@@ -94,7 +94,7 @@ fn the_base_is_first_then_the_best_cell_and_a_failed_one_stays_last() {
     insta::assert_snapshot!(text.join("\n"));
     let narrow = render_terminal(&board_table(&view, &rows), Some(40));
     assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
-    assert!(narrow.contains("no room for:"), "{narrow}");
+    assert!(narrow.contains("not shown:"), "{narrow}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_cell_that_lacks_a_run_is_not_the_best_and_what_finds_no_room_is_said() {
     assert!(left.is_empty());
     insta::assert_snapshot!(text);
     let (narrow, left) = fitting_pivot(&found, Some(20));
-    assert!(left[0].contains("no room for the deviations"), "{left:?}");
+    assert!(left[0].contains("not shown the deviations"), "{left:?}");
     assert!(!render_terminal(&narrow, Some(40)).contains('±'));
 }
 

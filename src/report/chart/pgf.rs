@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::Chart;
 use crate::report::render::escape_latex;
 
-/// Series differ in more than their colour.
+/// Series differ in more than their color.
 const LINES: [&str; 7] =
     ["solid", "dashed", "dotted", "dashdotted", "densely dashed", "densely dotted", "loosely dashed"];
 const MARKS: [&str; 4] = ["*", "square*", "triangle*", "diamond*"];

@@ -1,4 +1,4 @@
-//! Charts as SVG. Colours are classes, so that a page's light and dark colours hold; series differ in dash and mark too.
+//! Charts as SVG. Colors are classes, so that a page's light and dark colors hold; series differ in dash and mark too.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ const LEFT: f64 = 64.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 const RIGHT: f64 = 20.0;
-/// Series that have a colour and a dash of their own.
+/// Series that have a color and a dash of their own.
 const COLOURS: usize = 8;
 const DASHES: [&str; COLOURS] = ["", "7 3", "2 3", "9 3 2 3", "14 4", "1 4", "6 2 2 2 2 2", "12 3 4 3"];
 /// A line of the key.
@@ -21,7 +21,7 @@ const LINE: f64 = 18.0;
 const HALF: usize = 46;
 const WHOLE: usize = 104;
 
-/// The colours of charts, light and dark: Okabe and Ito's, which people of all kinds of colour vision tell apart.
+/// The colors of charts, light and dark: Okabe and Ito's, which people of all kinds of color vision tell apart.
 pub(in crate::report) const CHART_STYLE: &str = include_str!("chart.css");
 
 /// A chart as an element of a page whose style has [`CHART_STYLE`].
@@ -156,12 +156,12 @@ impl Key {
 }
 
 fn draw_series(out: &mut String, series: &Series, at: usize, plane: &Plane, key: &Key) {
-    let (colour, dash) = (at % COLOURS, DASHES[at % COLOURS]);
+    let (color, dash) = (at % COLOURS, DASHES[at % COLOURS]);
     let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
     let places: Vec<(f64, f64)> =
         series.points.iter().map(|point| (plane.x(point.x), plane.y(point.y))).collect();
     let line: Vec<String> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let _ = write!(out, "<g class=\"series s{colour}\"><polyline points=\"{}\"{dash}/>", line.join(" "));
+    let _ = write!(out, "<g class=\"series s{color}\"><polyline points=\"{}\"{dash}/>", line.join(" "));
     for (point, (x, y)) in series.points.iter().zip(&places).filter(|_| series.marked) {
         if let Some(error) = point.error {
             let (top, bottom) = (plane.y(point.y + error), plane.y(point.y - error));

@@ -22,7 +22,7 @@ pub fn frame_table(frame: &Frame) -> Table {
     };
     let column = |(at, name): (usize, &String)| {
         let align = if numeric(at) { Align::Right } else { Align::Left };
-        // Where there is no room for all, the last ones go first.
+        // Where there is not shown all, the last ones go first.
         let weight = 200u8.saturating_sub(u8::try_from(at).unwrap_or(u8::MAX)).max(1);
         Column { align, ..Column::text(name.clone()).weighing(if at == 0 { u8::MAX } else { weight }) }
     };

@@ -64,8 +64,8 @@ fn together(claim: &Claim, rows: &[FindingRow], pairs: usize) -> (Outcome, Strin
     };
     let mut parts = Vec::new();
     for (words, names) in [
-        ("so on", yes),
-        ("not so on", no),
+        ("holds for", yes),
+        ("contradicted by", no),
         ("the data cannot tell on", open),
         ("no two runs have a value of", nothing),
     ] {

@@ -175,7 +175,7 @@ fn read_scores(
     for (metric, filter) in &filters {
         let name = metric.as_str();
         let Some(value) = scores.get(&format!("{name},{filter}")).and_then(number) else {
-            imported.left_out.push(format!("{task}: {name},{filter} is no number"));
+            imported.left_out.push(format!("{task}: {name},{filter} is not a number"));
             continue;
         };
         let stderr = scores.get(&format!("{name}_stderr,{filter}")).and_then(number);

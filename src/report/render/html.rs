@@ -71,7 +71,14 @@ pub fn table_html(caption: &str, table: &Table) -> String {
         for (at, (column, cell)) in table.columns.iter().zip(row).enumerate() {
             let (open, close) = if at == 0 { ("<th scope=\"row\"", "</th>") } else { ("<td", "</td>") };
             out.push_str(open);
-            out.push_str(if column.align == Align::Right { " class=\"n\">" } else { ">" });
+            let shade = match cell {
+                Cell::Shaded(_, shade) => format!(" h{shade}"),
+                _ => String::new(),
+            };
+            out.push_str(&match column.align {
+                Align::Right => format!(" class=\"n{shade}\">"),
+                Align::Left => ">".to_owned(),
+            });
             push_cell(&mut out, cell);
             out.push_str(close);
         }
@@ -90,8 +97,9 @@ fn push_cell(out: &mut String, cell: &Cell) {
         }
         Cell::Marked(inner, Mark::Tied) => {
             push_escaped(out, &inner.show());
-            out.push_str(" <span class=\"mark\" title=\"not told apart from the best\">≈</span>");
+            out.push_str(" <span class=\"mark\" title=\"statistically tied with the best\">≈</span>");
         }
+        Cell::Shaded(inner, _) => push_cell(out, inner),
         other => push_escaped(out, &other.show()),
     }
 }
@@ -119,7 +127,13 @@ pub fn document_html(document: &Document) -> String {
         let level = if section.part.is_some() { "h3" } else { "h2" };
         let title = escape_html(&section.title);
         out.push_str(&format!("<section id=\"s{at}\"><{level}>{title}</{level}>\n"));
-        section.blocks.iter().for_each(|block| push_block(&mut out, block, &mut charts));
+        // Charts that follow each other share the page's width.
+        for blocks in section.blocks.chunk_by(|a, b| is_chart(a) && is_chart(b)) {
+            let is_grid = blocks.len() > 1;
+            out.push_str(if is_grid { "<div class=\"charts\">\n" } else { "" });
+            blocks.iter().for_each(|block| push_block(&mut out, block, &mut charts));
+            out.push_str(if is_grid { "</div>\n" } else { "" });
+        }
         out.push_str("</section>\n");
     }
     out.push_str(&format!("</main>\n<script>{script}</script>\n</body>\n</html>\n"));
@@ -138,6 +152,10 @@ fn push_navigation(out: &mut String, document: &Document, beginnings: &[Option<&
         out.push_str(&format!("<li><a href=\"#{letter}{at}\">{}</a></li>", escape_html(title)));
     }
     out.push_str("</ul></nav>\n");
+}
+
+fn is_chart(block: &Block) -> bool {
+    matches!(block, Block::Chart(_))
 }
 
 fn push_block(out: &mut String, block: &Block, charts: &mut usize) {

@@ -149,7 +149,7 @@ fn page_table(caption: &str, table: &Table) -> String {
             .filter(|at| !kept.contains(at))
             .map(|at| table.columns[at].title.as_str())
             .collect();
-        notes.push(format!("no room for: {}", left.join(", ")));
+        notes.push(format!("not shown: {}", left.join(", ")));
     }
     if rows.len() > MOST {
         notes.push(format!("{} more rows", rows.len() - MOST));

@@ -48,11 +48,12 @@ const BROKEN: usize = 28;
 /// The columns that fit into `width`, the lightest left out first.
 pub(in crate::report) fn fitting(table: &Table, width: usize) -> Vec<usize> {
     // Each column has a space at both sides and one between it and the next.
+    let first_text = table.columns.iter().position(|column| column.align == Align::Left);
     let natural = |at: usize| {
         let cells = table.rows.iter().map(|row| row[at].show().chars().count());
         let longest = cells.max().unwrap_or_default();
         // A text that is not the first is broken into lines.
-        let broken = at > 0 && table.columns[at].align == Align::Left;
+        let broken = Some(at) != first_text && table.columns[at].align == Align::Left;
         let longest = if broken { longest.min(BROKEN) } else { longest };
         longest.max(table.columns[at].heading().chars().count()) + 3
     };
@@ -70,7 +71,7 @@ pub(in crate::report) fn fitting(table: &Table, width: usize) -> Vec<usize> {
 
 /// What was left out: as many names as there is room for.
 fn left_out(names: &[&str], width: usize) -> String {
-    let mut text = format!("no room for: {}", names[0]);
+    let mut text = format!("not shown: {}", names[0]);
     for (at, name) in names.iter().enumerate().skip(1) {
         let rest = format!(" and {} more", names.len() - at);
         if text.chars().count() + name.chars().count() + 2 + rest.len() > width {
@@ -82,7 +83,7 @@ fn left_out(names: &[&str], width: usize) -> String {
     text
 }
 
-/// A text without signs that would move the cursor or change colours.
+/// A text without signs that would move the cursor or change colors.
 pub fn plain(text: String) -> String {
     if text.chars().any(moves) { text.replace(moves, "\u{fffd}") } else { text }
 }
@@ -115,7 +116,7 @@ mod tests {
         let table = Table { columns, rows: vec![cells] };
         assert!(render_terminal(&table, Some(40)).contains("1.250"));
         let narrow = render_terminal(&table, Some(22));
-        assert!(!narrow.contains("1.250") && narrow.ends_with("no room for: loss"), "{narrow}");
+        assert!(!narrow.contains("1.250") && narrow.ends_with("not shown: loss"), "{narrow}");
         assert!(narrow.lines().all(|line| line.chars().count() <= 22), "{narrow}");
     }
 }

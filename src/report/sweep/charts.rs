@@ -37,7 +37,7 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
         if values.len() < 2 || values.iter().any(|value| value.as_f64().is_none()) {
             continue;
         }
-        let doubling = doubles(&values);
+        let doubling = is_logarithmic(axis) || doubles(&values);
         let others = view.keys.iter().filter(|other| *other != axis);
         let second = others
             .map(|other| (other, values_of(board, other)))
@@ -103,6 +103,11 @@ fn chart(
     series.retain(|line| !line.points.is_empty());
     let chart = Chart { title, x_label: axis.to_owned(), y_label, doubling, series, level };
     (!chart.is_empty()).then_some(Block::Chart(chart))
+}
+
+/// Axes whose values are chosen by factors.
+fn is_logarithmic(axis: &str) -> bool {
+    ["lora.rank", "lora.alpha", "train.learning_rate", "train.weight_decay"].contains(&axis)
 }
 
 /// Whether values grow so that equal steps would press the small ones together.

@@ -4,6 +4,7 @@ mod charts;
 mod costs;
 mod input;
 mod intro;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,7 @@ pub use input::{ReportInput, SampleText};
 
 use super::board::{
     BoardColumn, BoardRow, BoardView, RowKind, board_notes, board_table, cells_of, count_competing,
-    mark_ties, metric_title, pivot, pivot_table, rank_cells, rows_of,
+    mark_ties, metric_title, pivot, rank_cells, rows_of, shaded_pivot,
 };
 use super::document::{Block, Document, Section};
 use super::effects::{Effects, axis_effects, effects_table, levels_table, noise_notes};
@@ -75,10 +76,11 @@ fn sections_of(input: &ReportInput) -> Vec<Section> {
         mark_ties(board, &mut rows, rank, (&input.values, count_competing(board, &view, &cells)));
     }
     let sections = [
-        Section::of("What was swept", intro::swept(input)),
+        Section::of("Summary", summary::found(board, &view, &rows)),
+        Section::of("Sweep", intro::swept(input)),
         Section::of("Leaderboard", leaderboard(&view, &rows)),
-        Section::of("Two axes against each other", pivots(board, &view)),
-        Section::of("What mattered", effects(board)),
+        Section::of("Pairs of axes", pivots(board, &view)),
+        Section::of("Importance of axes", effects(board)),
         Section::of("Scores by axis", charts::by_axis(board, &view)),
         Section::of("Loss", charts::losses(input, &cells)),
         Section::of("Time and memory", costs::costs(board)),
@@ -120,7 +122,7 @@ fn pivots(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
                 continue;
             }
             let caption = format!("{} by {row} (down) and {column} (across)", metric_title(rank));
-            blocks.push(Block::Table(caption, pivot_table(&found)));
+            blocks.push(Block::Table(caption, shaded_pivot(&found)));
         }
     }
     blocks

@@ -7,7 +7,7 @@ use serde::Deserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use sqlx::Row;
 
-use crate::job::{JobId, JobState, Value};
+use crate::job::{JobId, JobState, Value, canonical_path};
 use crate::plan::PlannedGroup;
 use crate::store::boards::job_details::{has_converged, read_json, read_metric, state_of};
 use crate::store::boards::scan::{Bound, Line};
@@ -147,7 +147,11 @@ impl Store {
         Ok(Leaderboard {
             sweep: name,
             version,
-            axes: read_json(&row, 0)?,
+            // Databases of earlier releases have earlier spellings.
+            axes: read_json::<Vec<String>>(&row, 0)?
+                .iter()
+                .map(|path| canonical_path(path).to_owned())
+                .collect(),
             tasks,
             metrics,
             objective,
@@ -258,9 +262,10 @@ fn settings_of(text: &str, keys: Option<&[&str]>) -> Result<BTreeMap<String, Val
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut found = BTreeMap::new();
             while let Some(path) = map.next_key::<Cow<'de, str>>()? {
-                if self.0.is_none_or(|keys| keys.contains(&path.as_ref())) {
+                let path = canonical_path(&path);
+                if self.0.is_none_or(|keys| keys.contains(&path)) {
                     let (value, _) = map.next_value::<(Value, IgnoredAny)>()?;
-                    found.insert(path.into_owned(), value);
+                    found.insert(path.to_owned(), value);
                 } else {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -287,7 +292,11 @@ fn read_board_job(line: &Line<'_>) -> Result<BoardJob, StoreError> {
         dtype: line.text(16)?.to_owned(),
         state: state_of(line.text(3)?)?,
         reason: line.maybe_text(4)?.map(str::to_owned),
-        settings: line.json(5)?,
+        settings: line
+            .json::<BTreeMap<String, Value>>(5)?
+            .into_iter()
+            .map(|(path, value)| (canonical_path(&path).to_owned(), value))
+            .collect(),
         trainable: line.integer(6)? as u64,
         seconds: line.maybe_real(7)?,
         work: TrainingWork {

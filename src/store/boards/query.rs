@@ -26,25 +26,25 @@ const MOST_OF_ONE: i32 = 64_000_000;
 #[derive(Debug, Error)]
 pub enum QueryError {
     /// It is not a SELECT.
-    #[error("'{word}' is no question: only one SELECT is answered, nothing is changed")]
+    #[error("'{word}' is not allowed: expected one SELECT statement")]
     NotAQuestion {
         /// Its first word.
         word: String,
     },
     /// There are several.
-    #[error("there are several statements; only one is answered")]
+    #[error("expected one statement, found several")]
     Several,
     /// It is not understood, or names what is not there.
-    #[error("the statement failed: {0}")]
+    #[error("the query failed: {0}")]
     Failed(String),
     /// Its answer is too large.
-    #[error("the answer is larger than {} MB", most / 1_000_000)]
+    #[error("the result exceeds {} MB", most / 1_000_000)]
     TooLarge {
         /// Most bytes of an answer.
         most: usize,
     },
     /// It took too long.
-    #[error("the statement was given up after {} s", after.as_secs())]
+    #[error("the query exceeded its limit of {} s", after.as_secs())]
     TimeOut {
         /// The time it had.
         after: Duration,

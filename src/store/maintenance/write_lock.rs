@@ -59,7 +59,7 @@ impl Store {
             let hindrance = match self.try_begin().await? {
                 Ok(transaction) => {
                     if is_told {
-                        tracing::warn!("the database {} is there again", self.path().display());
+                        tracing::warn!("the database {} is back", self.path().display());
                     }
                     return Ok(transaction);
                 }

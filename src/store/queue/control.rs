@@ -93,6 +93,27 @@ pub struct AttemptRecord {
     pub reason: Option<String>,
 }
 
+/// A process's open attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct WorkerRecord {
+    /// Host and process id.
+    pub process: String,
+    /// Whether the process exists; none where this machine cannot know.
+    pub is_alive: Option<bool>,
+    /// The device.
+    pub device: String,
+    /// The job.
+    pub job: JobId,
+    /// The attempt's number.
+    pub attempt: i64,
+    /// Milliseconds since 1970 when it started.
+    pub started_ms: i64,
+    /// Heartbeats so far, one every two seconds.
+    pub heartbeats: i64,
+    /// `SWEEP/LABEL` of the job.
+    pub label: String,
+}
+
 impl Store {
     /// Moves jobs by a transition, those of them that are in a state that allows it. `reason` is kept with the job. Returns
     /// the jobs that moved.
@@ -226,6 +247,29 @@ impl Store {
         Ok(count as u64)
     }
 
+    /// Every open attempt, by process and start.
+    pub async fn workers(&self) -> Result<Vec<WorkerRecord>, StoreError> {
+        let query = sqlx::query(
+            "SELECT a.owner, a.device, a.job_id, a.attempt, a.started_ms, a.beat,
+                 COALESCE((SELECT r.sweep || '/' || r.label FROM runs r WHERE r.job_id = a.job_id LIMIT 1), '')
+             FROM job_attempts a WHERE a.ended_ms IS NULL ORDER BY a.owner, a.started_ms",
+        );
+        let read = |row: &SqliteRow| {
+            let owner = Owner::from_store(row.try_get(0)?);
+            Ok(WorkerRecord {
+                process: owner.process(),
+                is_alive: owner.liveness(),
+                device: row.try_get(1)?,
+                job: JobId::from_store(row.try_get(2)?),
+                attempt: row.try_get(3)?,
+                started_ms: row.try_get(4)?,
+                heartbeats: row.try_get(5)?,
+                label: row.try_get(6)?,
+            })
+        };
+        query.fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
     /// How many jobs living processes work at.
     async fn alive(&self) -> Result<u64, StoreError> {
         let rows = sqlx::query("SELECT owner FROM job_attempts WHERE ended_ms IS NULL")
@@ -266,7 +310,8 @@ impl Store {
     /// Subjects that this database knows and no job is to run for, each with whether its adapter is not to stay.
     pub async fn unneeded_subjects(&self) -> Result<std::collections::HashMap<String, bool>, StoreError> {
         let query = sqlx::query(
-            "SELECT j.subject, t.subject IS NULL OR t.adapter_removed IS NOT NULL FROM jobs j
+            "SELECT j.subject, t.subject IS NULL OR t.adapter_removed IS NOT NULL
+                 OR NOT EXISTS (SELECT 1 FROM sweep_jobs s WHERE s.job_id = j.id) FROM jobs j
              LEFT JOIN trainings t ON t.subject = j.subject WHERE j.state NOT IN ('queued', 'running', 'paused')",
         );
         let rows = query.fetch_all(&self.pool).await?;

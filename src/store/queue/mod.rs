@@ -6,6 +6,7 @@ mod control;
 mod heartbeat;
 mod leases;
 mod orders;
+mod removal;
 mod sweeps;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,11 @@ use crate::queue::{
     Record, StoredDocument, Submission, Taken,
 };
 
-pub use control::{AttemptRecord, JobExplanation};
+pub use control::{AttemptRecord, JobExplanation, WorkerRecord};
 pub use heartbeat::Heartbeat;
 pub(super) use leases::read_attempt;
-pub(super) use orders::{drop_wants, put_order, text_of};
+pub(super) use orders::{drop_wants, parse_order, put_order, text_of};
+pub use removal::SweepRemoval;
 pub(super) use sweeps::read_digest;
 pub use sweeps::{StoredSpecError, StoredSweep, SweepOrigin, SweepVersion};
 

@@ -52,7 +52,7 @@ pub(in crate::store) async fn put_order(
 ) -> Result<(), StoreError> {
     let select = sqlx::query("SELECT job_order FROM jobs WHERE id = $1").bind(order.id.as_str());
     let earlier: Option<String> = select.fetch_one(&mut **tx).await?.try_get(0)?;
-    match earlier.as_deref().map(parse).transpose()? {
+    match earlier.as_deref().map(parse_order).transpose()? {
         Some(earlier) => {
             let joined = order.clone().joined(earlier.clone());
             if joined != earlier {
@@ -81,7 +81,7 @@ pub(in crate::store) async fn drop_wants(
         let select = sqlx::query("SELECT job_order FROM jobs WHERE id = $1").bind(job.as_str());
         let Some(row) = select.fetch_optional(&mut **tx).await? else { continue };
         let Some(text) = row.try_get::<Option<String>, _>(0)? else { continue };
-        let mut order = parse(&text)?;
+        let mut order = parse_order(&text)?;
         if order.sweeps.remove(sweep).is_some() {
             write_order(tx, &order).await?;
         }
@@ -109,7 +109,7 @@ async fn write_order(tx: &mut Transaction<'_, Sqlite>, order: &JobOrder) -> Resu
     Ok(())
 }
 
-fn parse(text: &str) -> Result<JobOrder, StoreError> {
+pub(in crate::store) fn parse_order(text: &str) -> Result<JobOrder, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::Value { what: "an order", value: text.to_owned() })
 }
 
@@ -168,7 +168,7 @@ impl Store {
             for row in
                 self.select_in("SELECT job_order FROM jobs WHERE job_order IS NOT NULL AND id", &ids).await?
             {
-                orders.push(parse(&row.try_get::<String, _>(0)?)?);
+                orders.push(parse_order(&row.try_get::<String, _>(0)?)?);
             }
             let mut done = self.done_of(&orders).await?;
             read.extend(orders.into_iter().map(|order| {

@@ -203,8 +203,13 @@ impl Store {
 
     /// Stores the plan as the newest version of its sweep and queues what is missing: new jobs, and jobs that are done,
     /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
-    /// again. Returns the version's number.
-    pub async fn submit(&self, plan: &Plan, origin: &SweepOrigin) -> Result<i64, StoreError> {
+    /// again. Without a priority the sweep keeps that which it has. Returns the version's number.
+    pub async fn submit(
+        &self,
+        plan: &Plan,
+        origin: &SweepOrigin,
+        priority: Option<i64>,
+    ) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let name = plan.name.as_str();
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
@@ -213,7 +218,11 @@ impl Store {
         let sweep: i64 = select.fetch_one(&mut *tx).await?.try_get(0)?;
         let dropped = dropped(&mut tx, sweep, plan).await?;
         drop_wants(&mut tx, name, &dropped).await?;
-        for (job, order) in plan.jobs.iter().zip(plan.orders(now_ms(), 0)) {
+        let priority = match priority {
+            Some(priority) => priority,
+            None => last_priority(&mut tx, sweep, name).await?,
+        };
+        for (job, order) in plan.jobs.iter().zip(plan.orders(now_ms(), priority)) {
             if !insert_job(&mut tx, plan, job, &order).await? {
                 put_order(&mut tx, &Submission { order, is_done: job.is_done() }).await?;
             }
@@ -227,6 +236,21 @@ impl Store {
         tx.commit().await?;
         Ok(version)
     }
+}
+
+/// The priority of a sweep's last version; 0 of a new sweep.
+async fn last_priority(tx: &mut Transaction<'_, Sqlite>, sweep: i64, name: &str) -> Result<i64, StoreError> {
+    let query = sqlx::query(
+        "SELECT j.job_order FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+         WHERE s.sweep_id = $1 AND j.job_order IS NOT NULL ORDER BY s.version DESC LIMIT 20",
+    );
+    for row in query.bind(sweep).fetch_all(&mut **tx).await? {
+        let order = crate::store::queue::parse_order(&row.try_get::<String, _>(0)?)?;
+        if let Some(wants) = order.sweeps.get(name) {
+            return Ok(wants.priority);
+        }
+    }
+    Ok(0)
 }
 
 /// The last version, if it has the plan's text, jobs and wanted scores.

@@ -97,13 +97,21 @@ impl Store {
         let needed = if adapter {
             "SELECT COUNT(*) FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE j.subject = $1
              AND j.state NOT IN ('queued', 'running', 'paused')
-             AND (t.subject IS NULL OR t.adapter_removed IS NOT NULL)"
+             AND (t.subject IS NULL OR t.adapter_removed IS NOT NULL
+                  OR NOT EXISTS (SELECT 1 FROM sweep_jobs s WHERE s.job_id = j.id))"
         } else {
             "SELECT COUNT(*) FROM jobs WHERE subject = $1 AND state NOT IN ('queued', 'running', 'paused')"
         };
         let row = sqlx::query(needed).bind(subject).fetch_one(&mut *tx).await?;
         let unneeded = row.try_get::<i64, _>(0)? > 0;
         if unneeded {
+            if adapter {
+                let why = "no sweep has its job";
+                let note = sqlx::query(
+                    "UPDATE trainings SET adapter_removed = COALESCE(adapter_removed, $1) WHERE subject = $2",
+                );
+                note.bind(why).bind(subject).execute(&mut *tx).await?;
+            }
             remove().map_err(|error| StoreError::Sql(sqlx::Error::Io(error)))?;
         }
         tx.commit().await?;

@@ -16,10 +16,10 @@ pub enum EvalError {
     #[error("'{0}' has no value in this cell")]
     Unset(String),
     /// Division by zero.
-    #[error("it divides by zero")]
+    #[error("division by zero")]
     DivisionByZero,
     /// A result that no number holds.
-    #[error("its result is too large")]
+    #[error("the result is too large")]
     Overflow,
     /// A result that the derived key does not take.
     #[error(transparent)]

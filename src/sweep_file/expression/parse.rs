@@ -17,13 +17,13 @@ const MAX_OPERATORS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ExpressionError {
     /// A character that no expression has.
-    #[error("'{0}' is not part of the language")]
+    #[error("unexpected '{0}'")]
     Character(char),
     /// A number that is none.
-    #[error("'{0}' is no number, or too large")]
+    #[error("'{0}' is not a number, or too large")]
     Number(String),
     /// A text without its second quote.
-    #[error("the text has no second quote")]
+    #[error("unterminated string")]
     OpenText,
     /// A name that is no key.
     #[error("unknown key '{name}'{}", nearest.map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
@@ -287,10 +287,10 @@ mod tests {
         );
         assert_eq!(error("2 * "), ("expected a number, a text, a key, a list or '('".into(), 4..4));
         assert_eq!(error("(2"), ("expected ')'".into(), 2..2));
-        assert_eq!(error("2 $ 3"), ("'$' is not part of the language".into(), 2..3));
+        assert_eq!(error("2 $ 3"), ("unexpected '$'".into(), 2..3));
         assert_eq!(error("2 3"), ("expected an operator or the end".into(), 2..3));
-        assert_eq!(error("1e999"), ("'1e999' is no number, or too large".into(), 0..5));
-        assert_eq!(error("seed == 'a"), ("the text has no second quote".into(), 8..10));
+        assert_eq!(error("1e999"), ("'1e999' is not a number, or too large".into(), 0..5));
+        assert_eq!(error("seed == 'a"), ("unterminated string".into(), 8..10));
         assert!(parse(&"(".repeat(10_000), &|_| false).is_err());
         let sum = |terms: usize| vec!["1"; terms].join("+");
         assert!(parse(&sum(257), &|_| false).is_ok());
@@ -299,12 +299,12 @@ mod tests {
 
     #[test]
     fn unlike_types_are_told_at_their_place() {
-        assert_eq!(error("lora.rank == 'a'"), ("expected a number, found a text".into(), 13..16));
+        assert_eq!(error("lora.rank == 'a'"), ("expected a number, found a string".into(), 13..16));
         assert_eq!(error("1 && true"), ("expected true or false, found a number".into(), 0..1));
-        assert_eq!(error("[1, 'a']"), ("expected a number, found a text".into(), 4..7));
+        assert_eq!(error("[1, 'a']"), ("expected a number, found a string".into(), 4..7));
         assert_eq!(
             error("lora.rank in ['a']"),
-            ("expected a list of numbers, found a list of texts".into(), 13..18)
+            ("expected a list of numbers, found a list of strings".into(), 13..18)
         );
         assert_eq!(error("!lora.rank"), ("expected true or false, found a number".into(), 1..10));
     }

@@ -16,7 +16,7 @@ use super::source::SourceText;
 use super::sweep::{
     Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
 };
-use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key};
+use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key, replaced_by};
 
 /// Sections that hold configuration keys.
 const SECTIONS: &[&str] = &["train", "lora"];
@@ -109,6 +109,7 @@ impl SweepSpec {
                     samples: parser.samples,
                     notify: parser.notify,
                     data_sets: parser.data_sets,
+                    notes: parser.notes,
                     source,
                 })
             }
@@ -165,6 +166,8 @@ struct Parser<'a> {
     /// Bytes of each key that the root and the sections set.
     places: BTreeMap<&'static str, Range<usize>>,
     problems: Vec<(Problem, Range<usize>)>,
+    /// What is right and should be written otherwise.
+    notes: Vec<String>,
     /// Bytes that no message may show.
     secrets: Vec<Range<usize>>,
 }
@@ -188,6 +191,7 @@ impl<'a> Parser<'a> {
             data_sets: BTreeMap::new(),
             places: BTreeMap::new(),
             problems: Vec::new(),
+            notes: Vec::new(),
             secrets: Vec::new(),
         }
     }
@@ -249,6 +253,9 @@ impl<'a> Parser<'a> {
         if key.is_none() {
             self.problem(Problem::UnknownKey { path: path.to_owned(), nearest: nearest_name(path) }, span);
         }
+        if let Some(path_now) = replaced_by(path) {
+            self.notes.push(format!("'{path}' is now '{path_now}'; both are accepted"));
+        }
         key
     }
 
@@ -266,6 +273,10 @@ impl<'a> Parser<'a> {
 
     fn setting(&mut self, path: &str, span: Range<usize>, item: &Item<'_>) {
         let Some(key) = self.key(path, span.clone()) else { return };
+        if self.settings.value(key.path).is_some() {
+            let second = key.other_spelling().unwrap_or(key.path);
+            return self.problem(Problem::Exclusive { first: key.path, second }, span);
+        }
         self.places.insert(key.path, span);
         if let Some(value) = self.value(key, item) {
             let (line, _) = self.source.place(item.span().start);

@@ -43,7 +43,7 @@ pub async fn merge(request: &MergeRequest, on: &SessionDevice) -> Result<Merged,
     let mut session = Session::start(on)?;
     let quantize = match base {
         MergeBase::Stored => Quantize::None,
-        MergeBase::Dequantised(form) => *form,
+        MergeBase::Dequantized(form) => *form,
     };
     let form = on.form(*dtype, quantize);
     session.load(model, form).await?;

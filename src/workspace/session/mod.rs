@@ -24,7 +24,7 @@ pub enum SessionError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// Several devices, or none.
-    #[error("--device {0} is not one device")]
+    #[error("--device must be one device, not '{0}'")]
     NotOneDevice(String),
     /// There is no engine.
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum SessionError {
     #[error("the engine ended: {0}")]
     Ended(String),
     /// It answered something that does not belong to the order.
-    #[error("the engine answered something else")]
+    #[error("unexpected answer from the engine")]
     OtherAnswer,
     /// What it says cannot be shown.
     #[error("output failed: {0}")]
@@ -149,7 +149,7 @@ impl Session {
             Some(event) => Ok(event),
             None => {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                Err(SessionError::Ended(log.lines().last().unwrap_or("it said nothing").to_owned()))
+                Err(SessionError::Ended(log.lines().last().unwrap_or("no output").to_owned()))
             }
         }
     }

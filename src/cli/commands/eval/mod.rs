@@ -14,9 +14,9 @@ use crate::cli::arguments::EvalArguments;
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{write_error, write_json, write_line};
+use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::cli::progress::Display;
-use crate::cli::work::stops;
+use crate::cli::work::{stopped_by, stops};
 use crate::device::{DeviceError, DeviceKind, Inventory, slots};
 use crate::engine_process::find_engine;
 use crate::job::{BaseForm, ScoreKey};
@@ -63,7 +63,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
         let mut display = Display::new();
         let mut watch = |progress: Progress| {
             // An evaluation is not a sweep.
-            if !matches!(progress, Progress::SweepStarted { .. }) {
+            if !is_json() && !matches!(progress, Progress::SweepStarted { .. }) {
                 display.show(progress);
             }
         };
@@ -72,14 +72,14 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
         display.finish();
         let Evaluated { summary, known, documents } = evaluated?;
         if known > 0 {
-            write_error(&format!("{known} of {documents} documents are scored already"));
+            write_error(&format!("{known} of {documents} documents are already scored"));
         }
         if let Some(failure) = failure_of(&summary) {
             return Err(failure);
         }
         if summary.stopped.is_some() {
-            write_error("stopped; the same command goes on where this one ended");
-            return Ok(ExitCode::Interrupted);
+            write_error("stopped; run the same command to continue");
+            return Ok(stopped_by());
         }
         for (subject, keys) in subjects.iter().zip(&keys) {
             let mut documents = Vec::new();
@@ -102,7 +102,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
             if let Some(output) = &arguments.output {
                 write_files(output, &evaluation, &value)?;
             }
-            if arguments.json {
+            if is_json() {
                 values.push(value);
             } else {
                 let heading = evaluation.heading();
@@ -112,7 +112,7 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
         store.close().await;
         Ok(ExitCode::Success)
     })?;
-    if arguments.json {
+    if is_json() {
         write_json(&json!({ "evaluations": values }))?;
     }
     Ok(code)
@@ -215,7 +215,7 @@ fn evaluation(
         model: arguments.model.clone(),
         adapter: subject.adapter.as_ref().map(|path| path.display().to_string()),
         dtype: form.dtype.as_str().to_owned(),
-        quantize: form.is_quantised().then(|| form.quantize.as_str().to_owned()),
+        quantize: form.is_quantized().then(|| form.quantize.as_str().to_owned()),
         softmax: arguments.softmax.as_str().to_owned(),
         profile: arguments.prompt_profile.as_str().to_owned(),
         parameters: checkpoint.config().parameters(),

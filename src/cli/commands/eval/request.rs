@@ -156,7 +156,7 @@ fn subsets(arguments: &EvalArguments, tasks: &[Task]) -> Result<BTreeMap<String,
     let numbers: BTreeMap<String, Vec<usize>> =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if let Some(name) = numbers.keys().find(|name| !tasks.iter().any(|task| task.name == **name)) {
-        return Err(wrong(format!("the task '{name}' is not asked for")));
+        return Err(wrong(format!("task '{name}' is not in --tasks")));
     }
     Ok(numbers.into_iter().map(|(name, numbers)| (name, Subset::Numbers(numbers))).collect())
 }

@@ -29,7 +29,7 @@ impl Subject {
     ) -> Result<Vec<Self>, Failure> {
         let model = checkpoint.identity(tokenizer, digests)?;
         if arguments.adapter.is_empty() {
-            let key = match (form.is_quantised(), arguments.exact) {
+            let key = match (form.is_quantized(), arguments.exact) {
                 (false, false) => SubjectKey::base(model, form.dtype),
                 (_, exact) => other(&canonical_json(&(model, form)), exact),
             };

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::cli::ExitCode;
+use crate::cli::arguments::{ShownArguments, TopArguments};
 use crate::cli::failure::Failure;
-use crate::cli::result_arguments::{ShownArguments, TopArguments};
 use crate::job::{JobId, find_key};
 use crate::report::{Condition, join_boards};
 use crate::store::{ByDocument, Leaderboard, ScoresOf, Store};
@@ -115,5 +115,5 @@ pub(super) fn key(name: &str, flag: &str) -> Result<String, Failure> {
     }
     let near = crate::job::nearest_key(name).map(|near| format!("did you mean {near}?"));
     let help = near.unwrap_or_else(|| "`loragrid keys` lists the keys".to_owned());
-    Err(Failure::new(ExitCode::Usage, format!("{flag}: there is no key '{name}'"), help))
+    Err(Failure::new(ExitCode::Usage, format!("{flag}: unknown key '{name}'"), help))
 }

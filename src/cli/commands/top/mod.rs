@@ -10,17 +10,19 @@ use serde_json::json;
 use self::board_query::{BoardQuery, key, named, read_boards};
 use self::pivot::show_pivot;
 use crate::cli::ExitCode;
+use crate::cli::arguments::{ShownArguments, TopArguments};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{in_one_line, show_table, write_error, write_json, write_line};
-use crate::cli::result_arguments::{ShownArguments, TopArguments};
+use crate::cli::output::{
+    in_one_line, is_json, show_table, write_error, write_event, write_json, write_line,
+};
 use crate::job::find_key;
 use crate::report::{
     BoardColumn, BoardRow, BoardView, FilterError, Sort, UnknownMetric, best_cell, board_notes, board_table,
-    cells_of, count_competing, mark_ties, rank_cells, rows_of,
+    cells_of, count_competing, mark_ties, numbered, rank_cells, rows_of,
 };
 use crate::store::{BoardJob, FirstRows, Leaderboard, ScoresOf, Store};
-use crate::workspace::{NEAR, Workspace, near_the_best};
+use crate::workspace::{NEAR, Workspace, near_the_best, remember_board};
 
 /// Rows that a terminal shows where nothing else is asked for.
 const ROWS: usize = 40;
@@ -28,19 +30,28 @@ const ROWS: usize = 40;
 pub(in crate::cli) fn run(arguments: &TopArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
-        show_any(&store, arguments).await?;
+        show_any(&store, arguments, Style::Object).await?;
         store.close().await;
         Ok(ExitCode::Success)
     })
 }
 
 /// Ends a run: a sweep's leaderboard as `top` shows it.
-pub(super) async fn show_sweep(store: &Store, sweep: &str, json: bool) -> Result<(), Failure> {
-    let arguments = TopArguments { sweeps: vec![sweep.to_owned()], json, ..TopArguments::default() };
-    show_any(store, &arguments).await
+pub(super) async fn show_sweep(store: &Store, sweep: &str) -> Result<(), Failure> {
+    let arguments = TopArguments { sweeps: vec![sweep.to_owned()], ..TopArguments::default() };
+    show_any(store, &arguments, Style::Event).await
 }
 
-async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure> {
+/// How a leaderboard is written as JSON.
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// One object.
+    Object,
+    /// The last line of a run's events.
+    Event,
+}
+
+async fn show_any(store: &Store, arguments: &TopArguments, style: Style) -> Result<(), Failure> {
     let first = match is_plain(arguments) {
         true => {
             let sweep = arguments.sweeps.first().map(String::as_str);
@@ -72,7 +83,7 @@ async fn show_any(store: &Store, arguments: &TopArguments) -> Result<(), Failure
     }
     match arguments.pivot.as_slice() {
         [rows, columns] => show_pivot(store, asked, (rows, columns), arguments).await,
-        _ => show(store, asked, arguments).await,
+        _ => show(store, asked, arguments, style).await,
     }
 }
 
@@ -84,12 +95,12 @@ fn is_plain(arguments: &TopArguments) -> bool {
         && columns.is_empty()
         && condition.is_none()
         && group_by.is_empty();
-    nothing && arguments.pivot.is_empty() && !arguments.all && !arguments.json && arguments.sweeps.len() < 2
+    nothing && arguments.pivot.is_empty() && !arguments.all && !is_json() && arguments.sweeps.len() < 2
 }
 
 /// Most rows that are shown.
 fn most_rows(arguments: &TopArguments) -> usize {
-    match (arguments.rows, arguments.all || arguments.json) {
+    match (arguments.rows, arguments.all || is_json()) {
         (Some(rows), _) => rows,
         (None, true) => usize::MAX,
         (None, false) => ROWS,
@@ -106,7 +117,7 @@ pub(super) async fn board_of(store: &Store, sweep: Option<&str>) -> Result<Leade
 }
 
 pub(super) fn say_sweep(board: &Leaderboard) {
-    write_error(&format!("sweep {} (the last one submitted)", board.sweep));
+    write_error(&format!("sweep {} (last submitted)", board.sweep));
 }
 
 fn empty(board: &Leaderboard) -> Failure {
@@ -171,7 +182,12 @@ fn view_of(board: &Leaderboard, arguments: &TopArguments) -> Result<BoardView, F
 }
 
 /// Ranks by one metric, reads the scores of the rows that are shown and of the best, and shows them.
-async fn show(store: &Store, mut asked: BoardQuery, arguments: &TopArguments) -> Result<(), Failure> {
+async fn show(
+    store: &Store,
+    mut asked: BoardQuery,
+    arguments: &TopArguments,
+    style: Style,
+) -> Result<(), Failure> {
     let view = view_of(&asked.board, arguments)?;
     // Of several sweeps everything was read.
     let lazily = asked.sweeps.is_empty() && asked.known.is_none();
@@ -210,18 +226,19 @@ async fn show(store: &Store, mut asked: BoardQuery, arguments: &TopArguments) ->
         }
     }
     let hidden = rows.split_off(shown);
-    if arguments.json {
-        return print_json(&asked.board, &view, &rows, all);
+    if is_json() {
+        return print_json(&asked.board, &view, (&rows, all), style);
     }
-    write_line(&show_table(&board_table(&view, &rows)))?;
+    remember_board(&store.results(), &rows);
+    write_line(&show_table(&numbered(board_table(&view, &rows), &rows)))?;
     let mut notes = board_notes(&view, &rows);
-    notes.extend(hidden.first().map(|row| format!("the best, {}, is not among these rows", row.label)));
+    notes.extend(hidden.first().map(|row| format!("the best row, {}, is not shown", row.label)));
     if rows.len() < all {
         notes.push(format!("{} more rows: --all or --rows N", all - rows.len()));
     }
     let doubted = rows.iter().filter(|row| !row.reasons.is_empty());
     if !arguments.all && doubted.clone().next().is_some() {
-        notes.push("--all says why".to_owned());
+        notes.push("--all shows why".to_owned());
     }
     if !notes.is_empty() {
         write_line(&notes.join("; "))?;
@@ -232,15 +249,27 @@ async fn show(store: &Store, mut asked: BoardQuery, arguments: &TopArguments) ->
     Ok(())
 }
 
-fn print_json(board: &Leaderboard, view: &BoardView, rows: &[BoardRow], all: usize) -> Result<(), Failure> {
+fn print_json(
+    board: &Leaderboard,
+    view: &BoardView,
+    (rows, all): (&[BoardRow], usize),
+    style: Style,
+) -> Result<(), Failure> {
     let objective = board.objective.as_ref().map(|(task, metric)| json!({ "task": task, "metric": metric }));
-    write_json(&json!({
+    let mut value = json!({
         "sweep": board.sweep,
         "version": board.version,
         "objective": objective,
         "ranked_by": view.rank,
         "all_rows": all,
         "rows": rows,
-    }))?;
+    });
+    match style {
+        Style::Object => write_json(&value)?,
+        Style::Event => {
+            value["event"] = json!("leaderboard");
+            write_event(&value)?;
+        }
+    }
     Ok(())
 }

@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::board_query::{BoardQuery, key, named};
 use crate::cli::ExitCode;
+use crate::cli::arguments::TopArguments;
 use crate::cli::failure::Failure;
-use crate::cli::output::{show_table, terminal_width, write_json, write_line};
-use crate::cli::result_arguments::TopArguments;
+use crate::cli::output::{is_json, show_table, terminal_width, write_json, write_line};
 use crate::report::{fitting_pivot, metric_title, pivot, pivot_notes};
 use crate::store::{ScoresOf, Store};
 use crate::task::MetricName;
@@ -30,13 +30,9 @@ pub(super) async fn show_pivot(
     let found = pivot(&board, &rows, &columns, &metric);
     if found.cells.iter().flatten().flatten().next().is_none() {
         let message = format!("no job has {rows}, {columns} and a score of {metric}");
-        return Err(Failure::new(
-            ExitCode::NotFound,
-            message,
-            "wait until more of the sweep is done".to_owned(),
-        ));
+        return Err(Failure::new(ExitCode::NotFound, message, "wait for more results".to_owned()));
     }
-    if arguments.json {
+    if is_json() {
         write_json(&json!(found))?;
         return Ok(());
     }

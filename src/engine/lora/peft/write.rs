@@ -47,7 +47,7 @@ pub(crate) fn write_adapter(
         let target = module.rsplit('.').next().unwrap_or(&module).to_owned();
         if pairs.len() > 1 {
             let count = pairs.len() as f64;
-            let factor = if lora.scaling == Scaling::RankStabilised { count.sqrt() } else { count };
+            let factor = if lora.scaling == Scaling::RankStabilized { count.sqrt() } else { count };
             ranks.insert(target.clone(), json!(lora.rank * pairs.len() as u64));
             alphas.insert(target.clone(), json!(lora.alpha * factor));
         }
@@ -79,7 +79,7 @@ pub(crate) fn write_adapter(
         },
         "inference_mode": true,
         "modules_to_save": null,
-        "use_rslora": lora.scaling == Scaling::RankStabilised,
+        "use_rslora": lora.scaling == Scaling::RankStabilized,
         "use_dora": lora.variant == Variant::Dora,
     });
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();

@@ -109,7 +109,7 @@ fn trained(message: &mut Message, number: usize, notes: &mut Vec<String>) -> Res
         })?;
         if yes && message.role() != "assistant" && name != "weight" {
             notes.push(format!(
-                "'{name}' asks for the loss on a turn of '{}'; only turns of the assistant are scored",
+                "'{name}' selects a turn of '{}' for the loss; expected a turn of the assistant",
                 message.role()
             ));
         }

@@ -65,9 +65,9 @@ impl ValueType {
         match self {
             Self::Bool => "true or false",
             Self::Number => "a number",
-            Self::Text => "a text",
+            Self::Text => "a string",
             Self::Numbers => "a list of numbers",
-            Self::Texts => "a list of texts",
+            Self::Texts => "a list of strings",
         }
     }
 }
@@ -95,10 +95,12 @@ impl KeyKind {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Number { min, max, open: true } => format!("a number above {min} and at most {max}"),
             Self::Number { min, max, open: false } => format!("a number from {min} to {max}"),
-            Self::Text | Self::Model | Self::Template => "a text that is not empty".to_owned(),
+            Self::Text | Self::Model | Self::Template => "a string that is not empty".to_owned(),
             Self::Choice(list) => format!("one of {}", words(list)),
-            Self::ChoiceSet(list) => format!("\"all\", or a list of {}", words(list)),
-            Self::TextList | Self::Texts => "a list of texts".to_owned(),
+            Self::ChoiceSet(list) => {
+                format!("\"all\", \"all-linear\", or a list of {} (or of q_proj, v_proj, …)", words(list))
+            }
+            Self::TextList | Self::Texts => "a list of strings".to_owned(),
             Self::Betas => "two numbers from 0 to below 1".to_owned(),
             Self::Date => "a date such as \"2025-01-01\"".to_owned(),
         }
@@ -144,6 +146,12 @@ impl KeyKind {
             }
             (Self::Date, Value::Text(t)) => TemplateDate::parse(t).map(|date| Value::Text(date.to_string())),
             (Self::Choice(list), Value::Text(t)) => list.contains(&t.as_str()).then(|| value.clone()),
+            (Self::ChoiceSet(list), Value::Text(t)) if t == ALL_LINEAR => {
+                // PEFT leaves the head out.
+                Some(Value::List(
+                    list.iter().filter(|word| **word != "head").map(|w| Value::from(*w)).collect(),
+                ))
+            }
             (Self::ChoiceSet(list), Value::Text(t)) if t == "all" => {
                 Some(Value::List(list.iter().map(|w| Value::from(*w)).collect()))
             }
@@ -166,11 +174,36 @@ fn texts(items: &[Value]) -> Option<Value> {
     (good && !twice).then(|| Value::List(items.to_vec()))
 }
 
+/// PEFT's word for every linear layer but the head.
+const ALL_LINEAR: &str = "all-linear";
+/// PEFT's names of modules, by the layers that they are.
+const MODULES: &[(&str, &[&str])] = &[
+    ("query", &["q_proj"]),
+    ("key", &["k_proj"]),
+    ("value", &["v_proj"]),
+    ("projection", &["o_proj"]),
+    ("mlp", &["gate_proj", "up_proj", "down_proj"]),
+    ("head", &["lm_head"]),
+];
+
+/// The layers of a list of words or of modules' names, in the table's order. None: an unknown one, or a part of what is adapted
+/// together.
 fn choice_set(list: &'static [&'static str], items: &[Value]) -> Option<Value> {
-    let known = |item: &Value| item.as_text().is_some_and(|text| list.contains(&text));
-    if items.is_empty() || !items.iter().all(known) {
+    let texts: Vec<&str> = items.iter().map(Value::as_text).collect::<Option<_>>()?;
+    let modules =
+        |word: &str| MODULES.iter().find(|(layer, _)| *layer == word).map_or(&[][..], |(_, names)| *names);
+    let is_known = |text: &&str| list.iter().any(|word| word == text || modules(word).contains(text));
+    if texts.is_empty() || !texts.iter().all(is_known) {
         return None;
     }
-    let chosen = list.iter().filter(|word| items.contains(&Value::from(**word)));
-    Some(Value::List(chosen.map(|word| Value::from(*word)).collect()))
+    let mut chosen = Vec::new();
+    for word in list {
+        let named = modules(word).iter().filter(|name| texts.contains(name)).count();
+        if texts.contains(word) || (named > 0 && named == modules(word).len()) {
+            chosen.push(Value::from(*word));
+        } else if named > 0 {
+            return None;
+        }
+    }
+    Some(Value::List(chosen))
 }

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 pub use kind::{KeyKind, ValueType};
+use table::ALIASES;
 pub use table::{Decides, KEYS, Key};
 
 use super::choices::Profile;
@@ -18,9 +19,19 @@ use super::value::Value;
 static NUMBERS: LazyLock<FxHashMap<&'static str, usize>> =
     LazyLock::new(|| KEYS.iter().enumerate().map(|(number, key)| (key.path, number)).collect());
 
-/// The key with this dotted path.
+/// The key with this dotted path, or with another spelling of it.
 pub fn find_key(path: &str) -> Option<&'static Key> {
-    NUMBERS.get(path).map(|number| &KEYS[*number])
+    NUMBERS.get(canonical_path(path)).map(|number| &KEYS[*number])
+}
+
+/// The path that a spelling stands for; any other text as it is.
+pub fn canonical_path(spelling: &str) -> &str {
+    ALIASES.iter().find(|alias| alias.spelling == spelling).map_or(spelling, |alias| alias.path)
+}
+
+/// The path that has replaced a spelling of an earlier release.
+pub fn replaced_by(spelling: &str) -> Option<&'static str> {
+    ALIASES.iter().find(|alias| alias.is_old && alias.spelling == spelling).map(|alias| alias.path)
 }
 
 /// The known path nearest to a mistyped one, if one is near.
@@ -282,5 +293,38 @@ mod tests {
         assert_eq!(settings.value("train.order"), Some(&"with_replacement".into()));
         assert_eq!(settings.get("train.order").unwrap().origin.to_string(), "profile litgpt-2023");
         assert_eq!(settings.get("lora.rank").unwrap().origin, Origin::Default);
+    }
+
+    #[test]
+    fn another_spelling_is_the_same_key_and_hashes_as_it_always_did() {
+        for (spelling, path) in [
+            ("train.dequantise", "train.dequantize"),
+            ("lora.plus_ratio", "lora.loraplus_lr_ratio"),
+            ("lora.target_modules", "lora.layers"),
+        ] {
+            assert_eq!(find_key(spelling).unwrap().path, path);
+        }
+        assert_eq!(find_key("lora.plus_ratio").unwrap().hashed_path(), "lora.plus_ratio");
+        assert_eq!(find_key("lora.target_modules").unwrap().hashed_path(), "lora.layers");
+        assert_eq!(
+            (replaced_by("lora.plus_ratio"), replaced_by("lora.layers")),
+            (Some("lora.loraplus_lr_ratio"), None)
+        );
+    }
+
+    #[test]
+    fn layers_are_named_by_words_or_by_pefts_modules() {
+        let kind = find_key("lora.target_modules").unwrap().kind;
+        let list = |words: &[&str]| Value::List(words.iter().map(|word| Value::from(*word)).collect());
+        assert_eq!(kind.check(&list(&["v_proj", "q_proj"])).unwrap(), list(&["query", "value"]));
+        assert_eq!(kind.check(&list(&["down_proj", "gate_proj", "up_proj"])).unwrap(), list(&["mlp"]));
+        assert_eq!(
+            kind.check(&"all-linear".into()).unwrap(),
+            list(&["query", "key", "value", "projection", "mlp"])
+        );
+        // The feed-forward part is adapted as a whole.
+        for wrong in [list(&["gate_proj"]), list(&["q_prj"]), list(&[])] {
+            assert!(kind.check(&wrong).is_err(), "{wrong:?}");
+        }
     }
 }

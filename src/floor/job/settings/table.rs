@@ -45,6 +45,34 @@ const fn key(
     Key { path, kind, default, litgpt: None, decides, help }
 }
 
+/// Other spellings of keys: those of earlier releases, and PEFT's.
+pub(super) const ALIASES: &[Alias] = &[
+    Alias { spelling: "train.dequantise", path: "train.dequantize", is_old: true },
+    Alias { spelling: "lora.plus_ratio", path: "lora.loraplus_lr_ratio", is_old: true },
+    Alias { spelling: "lora.target_modules", path: "lora.layers", is_old: false },
+];
+
+/// Another spelling of a key.
+pub(super) struct Alias {
+    pub(super) spelling: &'static str,
+    pub(super) path: &'static str,
+    /// Whether an earlier release had it.
+    pub(super) is_old: bool,
+}
+
+impl Key {
+    /// The other spelling of its path, if it has one.
+    pub fn other_spelling(&self) -> Option<&'static str> {
+        ALIASES.iter().find(|alias| alias.path == self.path).map(|alias| alias.spelling)
+    }
+
+    /// The path in the text of a training key, which a new spelling does not change.
+    pub fn hashed_path(&self) -> &'static str {
+        let old = ALIASES.iter().find(|alias| alias.is_old && alias.path == self.path);
+        old.map_or(self.path, |alias| alias.spelling)
+    }
+}
+
 const fn differs(key: Key, litgpt: &'static str) -> Key {
     Key { litgpt: Some(litgpt), ..key }
 }
@@ -73,10 +101,10 @@ pub const KEYS: &[Key] = &[
     differs(key("prompt_profile", Choice(PromptProfile::WORDS), Some("\"lm_eval\""), Scoring, "whose prompts tasks are scored with"), "\"litgpt-2023\""),
     differs(key("softmax", Choice(Softmax::WORDS), Some("\"fp32\""), Scoring, "dtype in which log-likelihoods are made of logits: fp32, or the model's"), "\"model\""),
     key("seed", integer(0, i64::MAX), Some("1"), Training, "seed of adapter initialisation, row order and dropout"),
-    key("reference", TextList, None, Nothing, "untrained models that are scored below the base"),
+    key("reference", TextList, None, Nothing, "base models that are scored below the base"),
     key("train.quantize", Choice(Quantize::WORDS), Some("\"none\""), Training, "storage of the frozen block weights"),
     differs(key("train.quantize_head", Bool, Some("false"), Training, "quantise the head too"), "true"),
-    key("train.dequantise", Choice(Dequantise::WORDS), Some("\"each_pass\""), Nothing, "dequantise 4-bit matrices again in each pass, or once and keep them; the numbers are the same"),
+    key("train.dequantize", Choice(Dequantize::WORDS), Some("\"each_pass\""), Nothing, "dequantize 4-bit matrices in each pass, or once and keep them; results are equal"),
     key("train.dtype", Choice(DTYPES), Some("\"auto\""), Indirect, "compute dtype of the frozen model; auto: bf16 where the device has it"),
     key("train.iterations", integer(1, 1 << 40), Some("50_000"), Indirect, "micro-batches to train on"),
     key("train.epochs", positive(1e6), None, Indirect, "passes over the data, instead of iterations"),
@@ -110,7 +138,7 @@ pub const KEYS: &[Key] = &[
     key("lora.dropout", number(0.0, 0.99), Some("0.05"), Training, "dropout on the adapter's input"),
     key("lora.scaling", Choice(Scaling::WORDS), Some("\"alpha/r\""), Training, "what the adapter's output is multiplied by"),
     key("lora.variant", Choice(Variant::WORDS), Some("\"lora\""), Training, "form of the adapter"),
-    key("lora.plus_ratio", number(1.0, 1e4), Some("1.0"), Training, "learning rate of B over that of A (LoRA+)"),
+    key("lora.loraplus_lr_ratio", number(1.0, 1e4), Some("1.0"), Training, "learning rate of B divided by that of A (LoRA+)"),
     key("lora.init", Choice(Init::WORDS), Some("\"kaiming\""), Training, "initial values of A"),
     differs(key("lora.dtype", Choice(AdapterDType::WORDS), Some("\"fp32\""), Training, "dtype of the adapter"), "\"compute\""),
 ];

@@ -158,7 +158,7 @@ impl Reading<'_> {
             let method = stored.quant_method.as_deref().unwrap_or("bitsandbytes");
             if method != "bitsandbytes" || stored.load_in_4bit != Some(true) {
                 let bits = if method == "bitsandbytes" { "bitsandbytes 8-bit" } else { method };
-                return Err(self.unsupported("quantised format", bits));
+                return Err(self.unsupported("quantized format", bits));
             }
         }
         let mut config = self.common(family)?;

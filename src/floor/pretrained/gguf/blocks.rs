@@ -102,7 +102,7 @@ impl BlockType {
     }
 
     /// Every element of whole blocks as f32, with one rounding in f32 where ggml has one.
-    pub(super) fn dequantise(self, bytes: &[u8]) -> Vec<f32> {
+    pub(super) fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
         let mut out = Vec::with_capacity(bytes.len() / self.bytes() as usize * self.elements() as usize);
         for block in bytes.chunks_exact(self.bytes() as usize) {
             match self {
@@ -188,7 +188,7 @@ mod tests {
             let Elements::F32(expected) = file.read(&format!("{kind}.values")).unwrap().elements else {
                 panic!("values are in single precision")
             };
-            assert_eq!(kind.dequantise(blocks), expected, "{kind}");
+            assert_eq!(kind.dequantize(blocks), expected, "{kind}");
         }
     }
 
@@ -198,7 +198,7 @@ mod tests {
         block.extend(f16::from_f32(0.5).to_le_bytes());
         block.extend(f16::from_f32(-1.0).to_le_bytes());
         block.extend((0..16u8).map(|n| n | ((15 - n) << 4)));
-        let values = BlockType::Q4_1.dequantise(&block);
+        let values = BlockType::Q4_1.dequantize(&block);
         assert_eq!(values.len(), 32);
         assert_eq!(values[..3], [-1.0, -0.5, 0.0]);
         assert_eq!(values[16..19], [6.5, 6.0, 5.5]);
@@ -208,11 +208,11 @@ mod tests {
     fn q4_0_is_centred_at_eight_and_q8_0_is_signed() {
         let mut block = f16::from_f32(2.0).to_le_bytes().to_vec();
         block.extend([0x80; 16]);
-        let values = BlockType::Q4_0.dequantise(&block);
+        let values = BlockType::Q4_0.dequantize(&block);
         assert_eq!((values[0], values[16]), (-16.0, 0.0));
         let mut block = f16::from_f32(0.25).to_le_bytes().to_vec();
         block.extend([0xFF; 32]);
-        assert_eq!(BlockType::Q8_0.dequantise(&block), [-0.25; 32]);
+        assert_eq!(BlockType::Q8_0.dequantize(&block), [-0.25; 32]);
     }
 
     #[test]

@@ -113,13 +113,13 @@ impl Gguf {
     }
 
     /// All elements of a tensor as f32, row-major. Errors: no such tensor.
-    pub fn dequantise(&self, name: &str) -> Result<(GgufTensor, Vec<f32>), CheckpointError> {
+    pub fn dequantize(&self, name: &str) -> Result<(GgufTensor, Vec<f32>), CheckpointError> {
         let tensor = self
             .tensors
             .get(name)
             .ok_or_else(|| CheckpointError::NoTensor { path: self.path.clone(), name: name.to_owned() })?;
         let bytes = &self.map[tensor.start as usize..(tensor.start + tensor.len) as usize];
-        let values = tensor.block_type.dequantise(bytes);
+        let values = tensor.block_type.dequantize(bytes);
         release(&self.map, tensor.start as usize, tensor.len as usize);
         Ok((tensor.clone(), values))
     }

@@ -1,4 +1,4 @@
-//! GGUF files: header, metadata and quantised blocks (format by ggml-org, versions 2 and 3, little endian).
+//! GGUF files: header, metadata and quantized blocks (format by ggml-org, versions 2 and 3, little endian).
 
 mod blocks;
 mod header;

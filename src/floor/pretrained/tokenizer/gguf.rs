@@ -53,7 +53,7 @@ pub(super) fn describe(gguf: &Gguf) -> Result<Json, TokenizerError> {
             let name = text("tokenizer.ggml.pre");
             let split = Splitting::of(name).ok_or_else(|| unsupported("pre-tokenizer", name))?;
             let description = byte_level_bpe(tokens, merges, types, split);
-            (description.ok_or_else(|| malformed("a merge is no pair"))?, split == Splitting::Llama3)
+            (description.ok_or_else(|| malformed("a merge must be a pair"))?, split == Splitting::Llama3)
         }
         "llama" => {
             let Some(MetaValue::Floats(scores)) = gguf.meta("tokenizer.ggml.scores") else {
@@ -100,7 +100,7 @@ fn with_bos(token: &str, id: u32) -> Json {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Splitting {
     Gpt2,
-    /// Every digit apart from its neighbours, then GPT-2's own splitting.
+    /// Every digit apart from its neighbors, then GPT-2's own splitting.
     Smollm,
     Llama3,
     Qwen2,

@@ -41,7 +41,7 @@ fn every_shipped_task_parses_and_says_which_documents_it_needs() {
 #[test]
 fn documents_without_a_file_say_how_to_get_them() {
     let error = build_documents(&find("piqa").unwrap(), &Subset::All).unwrap_err();
-    assert_eq!(error.to_string(), "task 'piqa': the rows of 'baber/piqa' are not here");
+    assert_eq!(error.to_string(), "task 'piqa': data set 'baber/piqa' is not on this machine");
     assert!(error.help().contains("LORAGRID_DATA"));
 }
 
@@ -103,7 +103,10 @@ fn a_profile_changes_what_a_shipped_file_says_it_changes() {
 #[test]
 fn a_mistyped_task_finds_its_neighbour() {
     assert_eq!(find("blimp_causativ").unwrap_err().help(), "did you mean \"blimp_causative\"?");
-    assert_eq!(find("mmlu_stem").unwrap_err().to_string(), "'mmlu_stem' stands for 19 tasks");
+    assert_eq!(
+        find("mmlu_stem").unwrap_err().to_string(),
+        "'mmlu_stem' is a group of 19 tasks, expected one task"
+    );
 }
 
 /// A folder with a task `base` and what else is written into it.
@@ -150,7 +153,7 @@ fn tags_and_patterns_are_their_tasks_and_no_task_is_asked_for_twice() {
     assert_eq!(select(folder.path(), &["both"]).unwrap().roots, [Member::Task(0), Member::Task(1)]);
     assert_eq!(select(folder.path(), &["ba?e", "other"]).unwrap().tasks.len(), 2);
     let twice = select(folder.path(), &["base", "both"]).unwrap_err();
-    assert_eq!(twice.to_string(), "the task 'base' is asked for twice");
+    assert_eq!(twice.to_string(), "task 'base' is listed twice");
 }
 
 #[test]

@@ -258,7 +258,7 @@ impl Reader<'_> {
         let json = node.json();
         let rows = json.as_array().map(|items| items.iter().map(|item| item.as_object().cloned()));
         let rows: Option<Vec<_>> = rows.and_then(|rows| rows.collect());
-        rows.ok_or_else(|| self.malformed("fewshot_config.samples is no list of maps".to_owned()))
+        rows.ok_or_else(|| self.malformed("fewshot_config.samples must be a list of mappings".to_owned()))
     }
 
     /// The metrics of a file, or lm_eval's defaults for the output type. Errors: one that is not computed, or that the

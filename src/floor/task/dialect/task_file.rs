@@ -191,15 +191,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn recognise(&self, key: &'static str, function: &Function) -> Result<KnownFunction, Refusal> {
-        self.modules.recognise(function).ok_or_else(|| (key, function.name.clone()))
+    fn recognize(&self, key: &'static str, function: &Function) -> Result<KnownFunction, Refusal> {
+        self.modules.recognize(function).ok_or_else(|| (key, function.name.clone()))
     }
 
     /// A key whose value must be a function.
     fn function(&self, key: &'static str, node: &Node) -> Result<Option<KnownFunction>, Refusal> {
         match node.get(key) {
             None => Ok(None),
-            Some(Node::Function(function)) => self.recognise(key, function).map(Some),
+            Some(Node::Function(function)) => self.recognize(key, function).map(Some),
             Some(other) => Err((key, other.json().to_string())),
         }
     }
@@ -207,7 +207,7 @@ impl Reader<'_> {
     fn field(&self, key: &'static str, node: &Node) -> Result<Option<Field>, Refusal> {
         Ok(Some(match node.get(key) {
             None => return Ok(None),
-            Some(Node::Function(function)) => match self.recognise(key, function)? {
+            Some(Node::Function(function)) => match self.recognize(key, function)? {
                 KnownFunction::Native(Native::Field(native)) => Field::Native(native),
                 KnownFunction::Native(Native::Rows(_) | Native::Results(_))
                 | KnownFunction::Filter(_)
@@ -232,7 +232,7 @@ impl Reader<'_> {
             match entry.get("metric") {
                 Some(Node::Text(name)) if own_rule || METRICS.contains(&name.as_str()) => {}
                 Some(Node::Function(function)) => {
-                    self.recognise("metric", function)?;
+                    self.recognize("metric", function)?;
                 }
                 other => return Err(("metric", other.map_or("none".to_owned(), |n| n.json().to_string()))),
             }
@@ -240,7 +240,7 @@ impl Reader<'_> {
                 None => {}
                 Some(Node::Text(name)) if AGGREGATIONS.contains(&name.as_str()) => {}
                 Some(Node::Function(function)) => {
-                    let known = self.recognise("aggregation", function)?;
+                    let known = self.recognize("aggregation", function)?;
                     if known != KnownFunction::WeightedF1 {
                         return Err(("aggregation", function.name.clone()));
                     }

@@ -148,7 +148,7 @@ impl<'a> Evaluator<'a> {
             }
             Some(Field::Text(text)) => {
                 let rendered = self.rendered(id, row, "doc_to_choice", text)?;
-                parse_literal(rendered.trim()).ok_or_else(|| fail(format!("'{rendered}' is no list")))?
+                parse_literal(rendered.trim()).ok_or_else(|| fail(format!("'{rendered}' is not a list")))?
             }
             Some(Field::List(items)) => items.clone().into(),
             Some(Field::Int(number)) => (*number).into(),
@@ -157,7 +157,7 @@ impl<'a> Evaluator<'a> {
         let items: Vec<Value> = match value {
             Value::Array(items) => items,
             Value::Object(map) => map.values().cloned().collect(),
-            other => return Err(fail(format!("'{}' is no list", python_str(&other)))),
+            other => return Err(fail(format!("'{}' is not a list", python_str(&other)))),
         };
         if items.is_empty() {
             return Err(fail("the list is empty".to_owned()));

@@ -170,7 +170,7 @@ impl<'a> Builder<'a> {
         let metric = self.task.metrics.iter().find(|metric| classes.contains(&metric.metric));
         match (gold, metric) {
             (Gold::Choices(golds), Some(metric)) if golds.len() != 1 => {
-                let reason = format!("{} wants one right choice", metric.metric.as_str());
+                let reason = format!("{} needs exactly one correct choice", metric.metric.as_str());
                 Err(self.values.error(id, "doc_to_target", reason))
             }
             _ => Ok(()),
@@ -223,11 +223,13 @@ impl<'a> Builder<'a> {
         let choice = |number: i64| {
             let place = if number < 0 { number + choices.len() as i64 } else { number };
             let found = usize::try_from(place).ok().and_then(|place| choices.get(place));
-            found.cloned().ok_or_else(|| fail("doc_to_target", format!("there is no choice {number}")))
+            found.cloned().ok_or_else(|| fail("doc_to_target", format!("choice {number} does not exist")))
         };
         let question = match (self.several_contexts, whole(&prompt)) {
             (true, Some(number)) => choice(number)?,
-            (true, None) => return Err(fail("doc_to_text", "the prompt is no choice's number".to_owned())),
+            (true, None) => {
+                return Err(fail("doc_to_text", "the prompt is not the number of a choice".to_owned()));
+            }
             (false, _) => self.question(id, &prompt)?.to_owned(),
         };
         let first = target.as_array().and_then(|items| items.first()).unwrap_or(&target);

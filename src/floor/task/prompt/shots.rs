@@ -23,7 +23,7 @@ impl<'a> Examples<'a> {
             return Ok(Vec::new());
         }
         let is_document = |row: &&Row| self.shots.excludes_own && *row == document;
-        let few = || format!("{count} examples are wanted, there are {}", self.pool.len());
+        let few = || format!("{count} examples requested, {} available", self.pool.len());
         let mut chosen: Vec<&Row> = match self.shots.sampler {
             Sampler::FirstN => self.pool.iter().filter(|row| !is_document(row)).collect(),
             Sampler::Random => {

@@ -107,7 +107,7 @@ pub(in crate::task) fn render(
             }
             Ok(text) => {
                 if first_error.is_empty() {
-                    first_error = format!("'{text}' is no list");
+                    first_error = format!("'{text}' is not a list");
                 }
                 None
             }

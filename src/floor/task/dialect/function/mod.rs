@@ -1,4 +1,4 @@
-//! The Python functions of task files that are known. No Python is run: a function is recognised from its text, by one
+//! The Python functions of task files that are known. No Python is run: a function is recognized from its text, by one
 //! of three exact patterns or as one of the published ones, and carried out here; any other is refused by name.
 
 mod native;
@@ -33,14 +33,14 @@ pub struct Modules {
 
 impl Modules {
     /// What a function is, if it is known.
-    pub(in crate::task) fn recognise(&self, function: &Function) -> Option<KnownFunction> {
+    pub(in crate::task) fn recognize(&self, function: &Function) -> Option<KnownFunction> {
         let (module, name) = function.name.rsplit_once('.')?;
         // Shipped task files have no Python beside them: they name the function itself.
         if module == "native" {
             return serde_json::from_value(name.into()).ok().map(KnownFunction::Native);
         }
         let text = self.text(&function.folder.join(module.replace('.', "/")).with_extension("py"))?;
-        if let Some(native) = Native::recognise(&text, name) {
+        if let Some(native) = Native::recognize(&text, name) {
             return Some(KnownFunction::Native(native));
         }
         if pattern::is_weighted_f1(&text, name) {

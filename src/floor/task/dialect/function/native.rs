@@ -1,4 +1,4 @@
-//! Published functions, recognised by the SHA-256 of their module's text and carried out here.
+//! Published functions, recognized by the SHA-256 of their module's text and carried out here.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -130,7 +130,7 @@ const PUBLISHED: &[(&str, &str, Native)] = &[
 
 impl Native {
     /// The function of a module's text, if it is a published one.
-    pub(in crate::task) fn recognise(module: &str, name: &str) -> Option<Self> {
+    pub(in crate::task) fn recognize(module: &str, name: &str) -> Option<Self> {
         let digest = Digest::of(module.as_bytes()).to_string();
         let found = PUBLISHED.iter().find(|(known, function, _)| *known == digest && *function == name)?;
         Some(found.2)
@@ -148,11 +148,11 @@ impl RowFunction {
                 row.insert("context".to_owned(), text.into());
             }
             Self::HellaswagDocs => {
-                let context = format!("{} {}", text(&row, "ctx_a")?, capitalised(text(&row, "ctx_b")?));
+                let context = format!("{} {}", text(&row, "ctx_a")?, capitalized(text(&row, "ctx_b")?));
                 let query = cleaned(&format!("{}: {context}", text(&row, "activity_label")?));
                 let endings: Value = texts(&row, "endings")?.into_iter().map(cleaned).collect();
                 let gold = text(&row, "label")?.trim().parse::<i64>();
-                let gold = gold.map_err(|_| "'label' is no number".to_owned())?;
+                let gold = gold.map_err(|_| "'label' must be a number".to_owned())?;
                 row.insert("query".to_owned(), query.into());
                 row.insert("choices".to_owned(), endings);
                 row.insert("gold".to_owned(), gold.into());
@@ -207,24 +207,24 @@ impl FieldFunction {
                 Ok(json!(options.ok_or("'problems' has fewer than 4 options")?))
             }
             Self::WikitextTarget => {
-                Ok(json!(crate::task::dialect::function::wikitext::detokenised(text(row, "page")?)))
+                Ok(json!(crate::task::dialect::function::wikitext::detokenized(text(row, "page")?)))
             }
         }
     }
 }
 
 fn text<'a>(row: &'a Row, column: &str) -> Result<&'a str, String> {
-    row.get(column).and_then(Value::as_str).ok_or_else(|| format!("'{column}' is missing or no text"))
+    row.get(column).and_then(Value::as_str).ok_or_else(|| format!("'{column}' must be a string"))
 }
 
 fn texts<'a>(row: &'a Row, column: &str) -> Result<Vec<&'a str>, String> {
     let list = row.get(column).and_then(Value::as_array);
     let texts = list.and_then(|items| items.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-    texts.ok_or_else(|| format!("'{column}' is missing or no list of texts"))
+    texts.ok_or_else(|| format!("'{column}' must be a list of strings"))
 }
 
 /// Python's `capitalize`: the first character upper, all others lower.
-fn capitalised(text: &str) -> String {
+fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
     first + &chars.as_str().to_lowercase()
@@ -265,7 +265,7 @@ fn copa_choice(row: &Row, column: &str) -> Result<String, String> {
 fn problems(row: &Row) -> Result<Vec<Value>, String> {
     let value = parse_literal(text(row, "problems")?);
     let list = value.and_then(|value| value.as_array().cloned());
-    list.ok_or_else(|| "'problems' is no list in Python's spelling".to_owned())
+    list.ok_or_else(|| "'problems' must be a Python list".to_owned())
 }
 
 fn letter(problem: &Value) -> Result<usize, String> {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn hellaswag_is_cleaned_and_its_second_part_capitalised() {
+    fn hellaswag_is_cleaned_and_its_second_part_capitalized() {
         let made = RowFunction::HellaswagDocs.row(&row(json!({
             "ctx_a": "A man sits. [header] x", "ctx_b": "hE smiles", "activity_label": "Sitting",
             "endings": [" goes [step] away.", "a [title] b"], "label": "1",

@@ -52,7 +52,7 @@ const AFTER: [(&str, &str); 8] = [
 ];
 
 /// A page without the spaces that its tokens were cut by.
-pub(in crate::task) fn detokenised(page: &str) -> String {
+pub(in crate::task) fn detokenized(page: &str) -> String {
     let mut text = page.to_owned();
     for (number, (from, to)) in BEFORE.into_iter().enumerate() {
         text = text.replace(from, to);
@@ -78,7 +78,7 @@ mod tests {
     fn the_spaces_of_tokens_go() {
         let page = " = = Title = = \n The cats ' toys ( a , b ) cost 3 @.@ 5 ° C ; \" well \" N , it 's 1 @,@ 000 . ";
         assert_eq!(
-            detokenised(page),
+            detokenized(page),
             " == Title ==\nThe cats'toys (a, b) cost 3.5°C; \"well\" N, it's 1,000. "
         );
     }

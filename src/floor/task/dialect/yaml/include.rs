@@ -38,7 +38,7 @@ fn merged(path: &Path, files: &dyn Include, seen: &mut Vec<PathBuf>) -> Result<N
     let node =
         Node::parse(&text, folder).map_err(|reason| TaskError::Malformed { file: file.clone(), reason })?;
     let Node::Map(pairs) = node else {
-        return Err(TaskError::Malformed { file, reason: "it is no map of keys".to_owned() });
+        return Err(TaskError::Malformed { file, reason: "expected a mapping of keys".to_owned() });
     };
     let mut entries: Vec<(String, Node)> = Vec::new();
     let mut put = |key: String, value: Node| match entries.iter_mut().find(|(known, _)| *known == key) {

@@ -1,0 +1,342 @@
+//! The configuration of this program: command line, environment, `loragrid.toml` of the project, `loragrid.toml` of the user, defaults.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::scheduler::PACK_MOST;
+use crate::sweep_file::Notify;
+
+/// Name of a configuration file.
+const CONFIG_FILE: &str = "loragrid.toml";
+/// The database where none is named.
+pub const DATABASE: &str = "results/loragrid.db";
+
+/// What the command line says.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigFlags {
+    /// The database.
+    pub db: Option<PathBuf>,
+    /// The devices.
+    pub devices: Option<String>,
+    /// Most jobs of a pack.
+    pub pack: Option<u64>,
+    /// The engine.
+    pub engine: Option<PathBuf>,
+}
+
+/// Where a value comes from, the strongest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigOrigin {
+    /// An option of the command line.
+    Flag(&'static str),
+    /// An environment variable.
+    Environment(&'static str),
+    /// A configuration file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for ConfigOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "{name}"),
+            Self::Environment(name) => write!(f, "{name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value with its origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configured<T> {
+    /// The value.
+    pub value: T,
+    /// Where it comes from.
+    pub origin: ConfigOrigin,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The database.
+    pub db: Configured<PathBuf>,
+    /// The devices that run jobs.
+    pub devices: Configured<String>,
+    /// Most jobs of a pack.
+    pub pack: Configured<u64>,
+    /// The engine; found beside this program or in PATH where none is named.
+    pub engine: Configured<Option<PathBuf>>,
+    /// The folder of data sets.
+    pub data: Configured<Option<PathBuf>>,
+    /// Who is notified of sweeps whose file has no `[notify]`.
+    pub notify: Configured<Option<Notify>>,
+}
+
+/// A configuration file that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It is not a configuration.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: Option<usize>,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+    /// A variable that is not what it should be.
+    #[error("{name} must be {expected}, not '{value}'")]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What it says.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+/// A configuration file; paths in it start at its folder.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    db: Option<PathBuf>,
+    devices: Option<String>,
+    pack: Option<u64>,
+    engine: Option<PathBuf>,
+    data: Option<PathBuf>,
+    notify: Option<NotifyTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifyTable {
+    command: Option<String>,
+    webhook_env: Option<String>,
+    #[serde(default)]
+    on: Vec<String>,
+}
+
+impl Config {
+    /// The configuration in a folder. `variable` reads the environment. Errors: a file or a variable that is wrong.
+    pub fn read(
+        flags: &ConfigFlags,
+        folder: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut files = Vec::new();
+        let project = folder.ancestors().map(|folder| folder.join(CONFIG_FILE)).find(|path| path.is_file());
+        for path in project.into_iter().chain(user_file(variable).filter(|path| path.is_file())) {
+            files.push((ConfigFile::read(&path)?, path));
+        }
+        let read = Reading { flags, files, variable };
+        Ok(Self {
+            db: read
+                .path("--db", flags.db.as_ref(), "LORAGRID_DB", |file| file.db.as_ref())
+                .or(DATABASE.into()),
+            devices: read
+                .first("--devices", flags.devices.clone(), "", Some, |file| file.devices.clone())
+                .or("auto".to_owned()),
+            pack: read.pack()?.or(PACK_MOST as u64),
+            engine: read
+                .path("--engine", flags.engine.as_ref(), "LORAGRID_ENGINE", |file| file.engine.as_ref())
+                .optional(),
+            data: read.path("", None, "LORAGRID_DATA", |file| file.data.as_ref()).optional(),
+            notify: read.notify().optional(),
+        })
+    }
+}
+
+/// `loragrid/loragrid.toml` in the user's configuration folder.
+fn user_file(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")))?;
+    Some(folder.join("loragrid").join(CONFIG_FILE))
+}
+
+impl ConfigFile {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Io { path: path.to_owned(), source })?;
+        let file: Self = toml::from_str(&text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            line: error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1),
+            reason: error.message().to_owned(),
+        })?;
+        let wrong = |reason: &str| {
+            Err(ConfigError::Malformed { path: path.to_owned(), line: None, reason: reason.to_owned() })
+        };
+        if file.pack.is_some_and(|pack| !(1..=64).contains(&pack)) {
+            return wrong("pack must be between 1 and 64");
+        }
+        if file.notify.as_ref().is_some_and(|notify| notify.command.is_none() && notify.webhook_env.is_none())
+        {
+            return wrong("[notify] needs a command or a webhook_env");
+        }
+        Ok(file)
+    }
+}
+
+/// What was found of a value.
+struct Found<T>(Option<Configured<T>>);
+
+impl<T> Found<T> {
+    fn or(self, default: T) -> Configured<T> {
+        self.0.unwrap_or(Configured { value: default, origin: ConfigOrigin::Default })
+    }
+
+    fn optional(self) -> Configured<Option<T>> {
+        match self.0 {
+            Some(Configured { value, origin }) => Configured { value: Some(value), origin },
+            None => Configured { value: None, origin: ConfigOrigin::Default },
+        }
+    }
+}
+
+struct Reading<'a> {
+    flags: &'a ConfigFlags,
+    /// The project's, then the user's.
+    files: Vec<(ConfigFile, PathBuf)>,
+    variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Reading<'_> {
+    fn first<T>(
+        &self,
+        flag: &'static str,
+        given: Option<T>,
+        name: &'static str,
+        parse: impl Fn(String) -> Option<T>,
+        of: impl Fn(&ConfigFile) -> Option<T>,
+    ) -> Found<T> {
+        let found = |value, origin| Found(Some(Configured { value, origin }));
+        if let Some(value) = given {
+            return found(value, ConfigOrigin::Flag(flag));
+        }
+        let variable = (self.variable)(name).filter(|value| !value.is_empty());
+        if let Some(value) = variable.and_then(parse) {
+            return found(value, ConfigOrigin::Environment(name));
+        }
+        for (file, path) in &self.files {
+            if let Some(value) = of(file) {
+                return found(value, ConfigOrigin::File(path.clone()));
+            }
+        }
+        Found(None)
+    }
+
+    /// A path; in a file it starts at the file's folder.
+    fn path(
+        &self,
+        flag: &'static str,
+        given: Option<&PathBuf>,
+        name: &'static str,
+        of: impl Fn(&ConfigFile) -> Option<&PathBuf>,
+    ) -> Found<PathBuf> {
+        let Found(found) = self.first(
+            flag,
+            given.cloned(),
+            name,
+            |text| Some(PathBuf::from(text)),
+            |file| of(file).cloned(),
+        );
+        Found(found.map(|Configured { value, origin }| {
+            let value = match &origin {
+                ConfigOrigin::File(file) => file.parent().unwrap_or(Path::new(".")).join(value),
+                ConfigOrigin::Flag(_) | ConfigOrigin::Environment(_) | ConfigOrigin::Default => value,
+            };
+            Configured { value, origin }
+        }))
+    }
+
+    fn pack(&self) -> Result<Found<u64>, ConfigError> {
+        const NAME: &str = "LORAGRID_PACK";
+        let parse = |text: String| text.parse().ok().filter(|pack| (1..=64).contains(pack));
+        let variable = (self.variable)(NAME).filter(|value| !value.is_empty());
+        match variable {
+            Some(value) if self.flags.pack.is_none() && parse(value.clone()).is_none() => {
+                Err(ConfigError::Variable { name: NAME, value, expected: "a number from 1 to 64" })
+            }
+            Some(_) | None => Ok(self.first("--pack", self.flags.pack, NAME, parse, |file| file.pack)),
+        }
+    }
+
+    fn notify(&self) -> Found<Notify> {
+        let of = |file: &ConfigFile| {
+            file.notify.as_ref().map(|NotifyTable { command, webhook_env, on }| Notify {
+                command: command.clone(),
+                webhook_env: webhook_env.clone(),
+                on: on.clone(),
+            })
+        };
+        self.first("", None, "", |_| None, of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_project_beats_the_user() {
+        let home = tempfile::tempdir().unwrap();
+        let project = home.path().join("work/deep");
+        std::fs::create_dir_all(&project).unwrap();
+        std::fs::create_dir_all(home.path().join(".config/loragrid")).unwrap();
+        let user = "db = 'user.db'\ndevices = 'cpu'\npack = 2\ndata = 'sets'\n[notify]\ncommand = 'true'\n";
+        std::fs::write(home.path().join(".config/loragrid/loragrid.toml"), user).unwrap();
+        std::fs::write(
+            home.path().join("work/loragrid.toml"),
+            "db = 'results/a.db'\ndevices = 'cpu:2'\npack = 3\n",
+        )
+        .unwrap();
+        let path = home.path().display().to_string();
+        let read = |flags: &ConfigFlags, pack: &str| {
+            let variable = |name: &str| match name {
+                "HOME" => Some(path.clone()),
+                "LORAGRID_PACK" => Some(pack.to_owned()),
+                _ => None,
+            };
+            Config::read(flags, &project, &variable)
+        };
+        let config =
+            read(&ConfigFlags { devices: Some("cuda".into()), ..ConfigFlags::default() }, "4").unwrap();
+        assert_eq!(
+            config.devices,
+            Configured { value: "cuda".into(), origin: ConfigOrigin::Flag("--devices") }
+        );
+        assert_eq!(config.pack, Configured { value: 4, origin: ConfigOrigin::Environment("LORAGRID_PACK") });
+        assert_eq!(config.db.value, home.path().join("work/results/a.db"));
+        assert_eq!(config.data.value, Some(home.path().join(".config/loragrid/sets")));
+        assert_eq!(config.notify.value.unwrap().command.as_deref(), Some("true"));
+        assert_eq!(config.engine, Configured { value: None, origin: ConfigOrigin::Default });
+        assert!(matches!(read(&ConfigFlags::default(), "many"), Err(ConfigError::Variable { .. })));
+        assert_eq!(read(&ConfigFlags::default(), "").unwrap().pack.value, 3);
+    }
+
+    #[test]
+    fn a_key_that_nobody_knows_is_refused_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(CONFIG_FILE), "pack = 1\ndbs = 'x'\n").unwrap();
+        match Config::read(&ConfigFlags::default(), folder.path(), &|_| None) {
+            Err(ConfigError::Malformed { line: Some(2), reason, .. }) => {
+                assert!(reason.contains("dbs"), "{reason}")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

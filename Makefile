@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -137,7 +137,7 @@ lint: setup ## formatting, clippy, documentation, scripts, licenses of dependenc
 	@test -x $(LINT)/bin/shellcheck || { $(PYTHON) -m venv $(LINT) && $(LINT)/bin/pip install -q -r setup/lint.txt; } \
 	|| echo "skipped: ruff and shellcheck: they cannot be installed here"
 	@! test -x $(LINT)/bin/ruff || $(LINT)/bin/ruff check .
-	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh
+	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh setup/*.sh tests/reference/*.sh tests/browser/*.sh
 	@test -x $(LINT)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 cargo install -q --debug --locked --no-default-features --root $(LINT) cargo-deny@0.20.2
 	$(LINT)/bin/cargo-deny --log-level error check bans licenses sources
 	cargo fmt --all -- --check
@@ -151,6 +151,9 @@ mutants: ## change the code at random and see whether a test notices: what diffe
 	@git diff $(or $(REF),HEAD) > .deps/mutants.diff
 	$(LINT)/bin/cargo-mutants mutants --in-place --no-shuffle -o .deps --cargo-arg=--release --minimum-test-timeout 120 \
 		$(if $(REF),--in-diff .deps/mutants.diff,$(MUTATED:%=-f '%/**') --shard $(or $(SHARD),0/40)) -- --lib
+
+pictures: build ## draw the README's pictures from the quickstart's results; needs Chromium
+	@setup/pictures.sh
 
 docs: ## write docs/commands.md and docs/keys.md again, from the definitions
 	UPDATE_DOCS=1 cargo test --release --lib reference

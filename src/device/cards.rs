@@ -103,8 +103,8 @@ impl Inventory {
         }
     }
 
-    /// The GPUs visible to this process: those in `CUDA_VISIBLE_DEVICES`, in its order, or all. Errors: as [`Self::cards`], ambiguous or
-    /// unknown names.
+    /// The GPUs visible to this process: those in `CUDA_VISIBLE_DEVICES`, in its order, or all. Errors: as [`Self::cards`], a MIG
+    /// instance, an ambiguous prefix, a duplicate GPU.
     pub fn visible(&self) -> Result<Vec<Card>, DeviceError> {
         let cards = self.cards()?;
         Ok(match std::env::var("CUDA_VISIBLE_DEVICES") {

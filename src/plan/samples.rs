@@ -98,7 +98,7 @@ fn kept_rows<'a>(
     for row in rows {
         match encode_rows(&config.data, std::slice::from_ref(row), template, tokenizer, encoding) {
             Ok(_) => kept.push(row),
-            // A single dropped row leaves nothing.
+            // The row is dropped, and it was the only one.
             Err(DataError::Empty { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -26,7 +26,7 @@ impl Datum {
         value.map_or(Self::Null, kind)
     }
 
-    /// As a string, numbers in their shortest exact spelling; empty for null and NaN.
+    /// As a string, numbers in their shortest exact spelling; empty for null and non-finite numbers.
     pub fn plain(&self) -> String {
         let mut text = String::new();
         self.push_plain(&mut text);

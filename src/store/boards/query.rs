@@ -79,7 +79,7 @@ pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, Que
     frame.ok_or(QueryError::TooLarge { most: MOST })
 }
 
-/// The result; an error if it is larger than `most` bytes.
+/// The result; none if it is larger than `most` bytes.
 async fn answer(
     connection: &mut SqliteConnection,
     sql: &str,

@@ -1,11 +1,11 @@
-//! The rooms keep to their order, only `cli` prints or exits, files stay small, and ARCHITECTURE.md names every folder.
+//! Modules keep to their order, only `cli` prints or exits, files stay small, and ARCHITECTURE.md lists every folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// The rooms from the floor up: a room may use the ones before it.
+/// The modules from the floor up: each may use only earlier ones.
 const ORDER: &[&str] = &[
     "python",
     "jinja",
@@ -34,7 +34,7 @@ const ORDER: &[&str] = &[
     "workspace",
     "cli",
 ];
-/// Rooms that may use less than the order allows.
+/// Modules that may use fewer others than the order allows.
 const NARROW: &[(&str, &[&str])] = &[
     ("scheduler", &["job"]),
     ("stats", &["random"]),
@@ -45,10 +45,10 @@ const NARROW: &[(&str, &[&str])] = &[
 const MAX_LINES: usize = 500;
 /// Macros that print.
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
-/// Tests that say when they were skipped, and what speaks to cargo.
+/// Tests that report that they were skipped, and build scripts that print for cargo.
 const MAY_PRINT: &[&str] = &["engine/parity", "engine/build.rs"];
 
-/// What is wrong with the text of a source file, `path` being relative to `src`.
+/// The violations in a source file; `path` is relative to `src`.
 fn violations(path: &Path, text: &str) -> Vec<String> {
     let mut parts = path.components().map(|part| part.as_os_str().to_str().unwrap().to_owned());
     let room =
@@ -70,7 +70,7 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
                 }
             }
         }
-        // Unit tests stand at a file's end and may say that they were skipped.
+        // Unit tests are at the end of a file and may report that they were skipped.
         in_tests |= word == "cfg" && next(1) == "(" && next(2) == "test";
         if room != "cli" && room != "main.rs" && !in_tests {
             let exempt = MAY_PRINT.iter().any(|known| path.starts_with(known));
@@ -85,7 +85,7 @@ fn violations(path: &Path, text: &str) -> Vec<String> {
     found
 }
 
-/// Every token in order, groups opened.
+/// All tokens in order, with groups flattened.
 fn flatten(stream: TokenStream, words: &mut Vec<String>) {
     for tree in stream {
         match tree {

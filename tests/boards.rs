@@ -1,4 +1,4 @@
-//! What a leaderboard says of scores that were given to it: of noise, of the best of many, of numbers that are none, of names.
+//! Leaderboards of given scores: noise, selection of the best, non-finite numbers, names.
 
 use loragrid::cli::ExitCode;
 use serde_json::Value as Json;
@@ -9,20 +9,20 @@ use crate::support::case;
 
 const TASK: &str = "two_digit_subtraction";
 
-/// A sweep with these axes, run on a stand-in for the engine.
+/// A sweep with these axes, run on the fake engine.
 fn swept(limit: usize, axes: &str) -> Lab {
     let lab = Lab::new(&format!("eval = [\"{TASK}\"]\nlimit = {limit}\n[axes]\n{axes}"));
     succeeded(&lab.run(None, &[]));
     lab
 }
 
-/// A task whose score is better the lower it is.
+/// A task with a lower-is-better score.
 const PERPLEXITY: &str =
     "task: ppl\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test
 output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{text}}'\nmetadata: {version: 1.0}
 metric_list: [{metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}]\n";
 
-/// The statement that gives the job with these settings a score.
+/// The SQL statement that gives the job with these settings a score.
 fn score(settings: &[(&str, &Json)], value: f64) -> String {
     let is = |(key, value): &(&str, &Json)| format!("json_extract(j.settings, '$.\"{key}\"[0]') = {value}");
     let holds: Vec<String> = settings.iter().map(is).collect();
@@ -33,7 +33,7 @@ fn score(settings: &[(&str, &Json)], value: f64) -> String {
     )
 }
 
-/// The statements that give each job of a case its score.
+/// The SQL statements that give each job of a case its score.
 fn scores(jobs: &Json) -> Vec<String> {
     let of = |job: &Json| {
         let keys = ["lora.rank", "train.learning_rate", "seed"].map(|key| (key, &job[key]));
@@ -98,7 +98,7 @@ fn with_one_seed_a_cell_the_standard_error_over_documents_is_the_noise() {
     assert!(text.contains("noise cannot be estimated"), "{text}");
 }
 
-/// A case's answers as the database keeps them: pairs of a document's number and its value, little endian.
+/// A case's document values in their stored form: pairs of a document's number and its value, little endian.
 fn answers(bits: &str) -> String {
     let pair = |(at, bit): (usize, char)| {
         let value = if bit == '1' { 1.0f64 } else { 0.0 };
@@ -141,7 +141,7 @@ fn s53_no_cell_of_coin_flips_is_told_apart_from_the_best_of_them() {
     assert_eq!(all.iter().filter(|row| row["tied"] == true).count(), seeds - 1);
     let smallest = all[1..].iter().map(|row| row["p_holm"].as_f64().unwrap()).fold(1.0, f64::min);
     close(&smallest.into(), &expected["smallest_holm_p"]);
-    // A row's mark does not depend on how many are shown.
+    // A row's mark does not depend on the number of rows shown.
     let some = rows(&["--rows", "5"]);
     assert!(some.iter().zip(&all).all(|(some, all)| some["p_holm"] == all["p_holm"]));
     assert!(printed(&lab.0.run(&["top", "--sort", TASK])).contains("Holm-corrected"));
@@ -179,7 +179,7 @@ fn s24_what_is_no_number_and_what_diverged_is_never_ranked_in_any_order() {
                 None => score.to_string(),
                 Some("inf") => "9e999".to_owned(),
                 Some("-inf") => "-9e999".to_owned(),
-                // SQLite keeps what is no number as NULL.
+                // SQLite stores NaN as NULL.
                 Some(_) => "NULL".to_owned(),
             };
             let set = |metric: &str, score: &Json| {
@@ -212,7 +212,7 @@ fn s24_what_is_no_number_and_what_diverged_is_never_ranked_in_any_order() {
         assert_eq!(name(cells[0]), expected["best_acc"].as_str().unwrap());
         assert!(cells[0]["best"] == true && cells[1..].iter().all(|row| row["best"] == false));
         assert!(cells[..3].iter().all(|row| row["state"] == "done"), "diverged jobs come last");
-        // The finite accuracy of a training that diverged, and what is no number, meet no condition.
+        // The finite accuracy of a training that diverged, and non-finite numbers, meet no condition.
         assert_eq!(names(&["--where", &format!("{acc} < 0.42")]), ["J2", "J6"]);
         assert_eq!(names(&["--where", &format!("{acc} != 0.44")]), ["J2", "J6"]);
         let csv = printed(&lab.0.run(&["export", "--format", "csv"]));
@@ -236,7 +236,7 @@ fn s59_the_name_in_the_table_is_the_name_to_ask_with() {
     assert_eq!(lab.0.json(&["show", &id[..12], "--json"])["id"], id);
     fails(&lab, &["show", "r=99"], ExitCode::NotFound, &["not found", "shows ids too"]);
 
-    // A label that two sweeps have names both, and one of several seeds lists its jobs.
+    // A label in two sweeps shows both, and one with several seeds lists its jobs.
     lab.rename("other");
     let text = std::fs::read_to_string(lab.0.path().join("sweep.toml")).unwrap();
     lab.0.write("sweep.toml", text.replace("limit = 20", "limit = 21") + "seed = [5, 6]\n");

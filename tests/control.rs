@@ -1,4 +1,4 @@
-//! Users' hands on the queue: submit, work, pause, resume, cancel, retry, logs, explain, gc, history.
+//! Queue commands: submit, work, pause, resume, cancel, retry, logs, explain, gc, history.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ fn states(lab: &Lab) -> Vec<String> {
     lab.ask("SELECT state || ' ' || COUNT(*) FROM jobs GROUP BY state ORDER BY state")
 }
 
-/// The files of a folder with this ending.
+/// The files of a folder with this extension.
 fn files_of(folder: &std::path::Path, ending: &str) -> Vec<std::path::PathBuf> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
@@ -36,7 +36,7 @@ fn what_is_submitted_is_run_by_a_worker() {
     let messages = succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert!(messages.contains("sweep tiny: 5 jobs to run") && messages.contains("5 done in"), "{messages}");
     assert!(lab.is_done());
-    // A worker with nothing to do ends.
+    // A worker without jobs exits.
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
 }
 
@@ -69,7 +69,7 @@ fn a_paused_job_stops_before_the_command_returns_and_goes_on_when_it_may() {
     );
     let board = lab.0.json(&["status", "--json"]);
     assert_eq!(board["sweeps"][0]["paused"], paused["jobs"].as_array().unwrap().len());
-    // A worker leaves them alone.
+    // A worker skips them.
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert_eq!(
         lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'paused'"),
@@ -178,7 +178,7 @@ fn garbage_is_told_before_it_goes_and_what_is_needed_stays() {
         std::fs::write(results.join(folder).join("file"), "12345").unwrap();
         std::fs::File::open(results.join(folder)).unwrap().set_modified(old).unwrap();
     }
-    // Old rows and logs go too; files of other names stay.
+    // Old rows and logs are removed too; files with other names are kept.
     let ancient = SystemTime::now() - Duration::from_secs(100 * 86_400);
     let old =
         ["cache/0123456789abcdef0123456789abcdef.tokens", "logs/0123456789abcdef-1.log", "logs/mine.log"];
@@ -240,12 +240,12 @@ fn a_model_that_is_written_over_while_a_sweep_runs_is_not_taken_for_the_planned_
         stderr(&output)
     );
     assert!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'failed'") > 0);
-    // The next run plans with what is there now, and these are other jobs.
+    // The next run plans with the current inputs, which makes other jobs.
     succeeded(&lab.run(None, &[]));
     assert!(lab.is_done());
 }
 
-/// The worker of cron has another environment than the user who submitted.
+/// A worker started by cron has another environment than the submitting user.
 #[test]
 fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
     let lab = Lab::new(GRID);
@@ -260,7 +260,7 @@ fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
         succeeded(&submit.env("LORAGRID_DATA", "data").output().unwrap());
     };
     submit();
-    // What the order reads is gone, as on a machine that shares the database and not the cache.
+    // The order's input is missing, as on a machine that shares the database but not the cache.
     let rows = files_of(&lab.0.path().join("results/cache"), "rows");
     rows.iter().for_each(|path| std::fs::remove_file(path).unwrap());
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
@@ -271,7 +271,7 @@ fn s49_what_cannot_be_seen_from_here_stays_queued_and_everything_else_runs() {
     let explained = stdout(&lab.0.run(&["explain", &job]));
     assert!(explained.contains("encoded rows not found"), "{explained}");
     submit();
-    // Neither the sweep file nor its data are needed any more.
+    // The sweep file and its data are no longer needed.
     std::fs::remove_file(lab.0.path().join("there.toml")).unwrap();
     std::fs::remove_dir_all(lab.0.path().join("data")).unwrap();
     succeeded(&lab.with_engine(FAKE, &["work"]).env_remove("LORAGRID_DATA").output().unwrap());

@@ -1,4 +1,4 @@
-//! A database that is locked, away, replaced, copied, or on a disk that is full or read-only, with the fake engine.
+//! A database that is locked, missing, replaced, copied, or on a disk that is full or read-only, with the fake engine.
 
 use loragrid::cli::ExitCode;
 use nix::sys::signal::{Signal, kill};
@@ -134,11 +134,11 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
     succeeded(&other.wait());
     assert!(lab.is_done());
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'requeued'"), 1);
-    // An attempt that ended before it began has no negative time.
+    // An attempt that ended before it began does not get a negative time.
     let job = lab.ask::<String>("SELECT job_id FROM attempts WHERE outcome = 'requeued'")[0].clone();
     let explained = crate::support::stdout(&lab.0.run(&["explain", &job]));
     assert!(!explained.contains(" -"), "{explained}");
-    // How long it took is told by another clock.
+    // Its duration is measured by another clock.
     let attempts = lab.0.json(&["explain", &job, "--json"])["attempts"].clone();
     assert!(attempts[0]["seconds"].as_f64().is_some_and(|seconds| seconds < 600.0), "{attempts}");
 }
@@ -147,7 +147,7 @@ fn nothing_is_decided_by_the_clock_on_the_wall() {
 fn a_plan_says_what_counts_as_undone_because_an_earlier_release_made_its_numbers() {
     let lab = Lab::new(GRID);
     succeeded(&lab.run(None, &[]));
-    // As if an earlier release had run it: under other ids, by other arithmetic.
+    // As if an earlier release had run it: with other ids and other arithmetic.
     lab.change(&["UPDATE jobs SET numerics = 1".to_owned()]);
     let plan = crate::support::stdout(&lab.0.run(&["plan", "sweep.toml"]));
     assert!(plan.contains("5 of its done jobs are of an earlier loragrid"), "{plan}");

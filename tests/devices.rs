@@ -1,4 +1,4 @@
-//! Placement on graphics cards that a file makes up, with the fake engine.
+//! Placement on GPUs from an inventory file, with the fake engine.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::support::stderr;
 
 const GB: u64 = 1_000_000_000;
 
-/// A lab of training jobs, with cards of these sizes in GB.
+/// A lab of training jobs, with GPUs of these sizes in GB.
 fn lab(cells: usize, sizes: &[u64]) -> Lab {
     let seeds: Vec<String> = (1..=cells).map(|seed| seed.to_string()).collect();
     let lab = Lab::new(&format!("[axes]\nseed = [{}]\n", seeds.join(", ")));
@@ -16,7 +16,7 @@ fn lab(cells: usize, sizes: &[u64]) -> Lab {
     lab
 }
 
-/// Writes the inventory; strangers are (card, GB).
+/// Writes the inventory; memory held by other processes is (GPU, GB).
 fn write_cards(lab: &Lab, sizes: &[u64], strangers: &[(usize, u64)]) {
     let card = |(place, size): (usize, &u64)| {
         let held = strangers.iter().filter(|(card, _)| *card == place);
@@ -28,7 +28,7 @@ fn write_cards(lab: &Lab, sizes: &[u64], strangers: &[(usize, u64)]) {
         )
     };
     let text: Vec<String> = sizes.iter().enumerate().map(card).collect();
-    // Renamed, so that nobody reads half of it.
+    // Renamed, so that no reader sees half of it.
     let path = lab.0.write("cards.new", text.join(""));
     std::fs::rename(path, cards(lab)).unwrap();
 }
@@ -66,7 +66,7 @@ fn four_cards_share_the_jobs_and_each_engine_sees_its_own() {
 fn only_the_cards_that_are_named_and_visible_are_used() {
     let lab = lab(12, &[80, 80, 80, 80]);
     let mut run = command(&lab, &["--devices", "cuda:0,2"]);
-    // Of what the user left visible, the first and the third.
+    // The first and the third of the visible GPUs.
     run.env("CUDA_VISIBLE_DEVICES", "3,1,GPU-0").env("LORAGRID_FAKE", "note@start");
     succeeded(&run.output().unwrap());
     assert_eq!(devices(&lab), ["cuda:0", "cuda:2"]);

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use crate::support::Scratch;
 
-/// A small file system in memory, which goes away with its test.
+/// A small file system in memory, unmounted after its test.
 pub(crate) struct SmallDisk(Scratch);
 
 impl SmallDisk {
-    /// One with these options of `mount`; none where this process may not mount, and then it says so.
+    /// A file system with these `mount` options; none, with a message, if this process may not mount.
     pub(crate) fn new(size: &str) -> Option<Self> {
         let scratch = Scratch::new();
         let mut mount = Command::new("/bin/mount");
@@ -42,7 +42,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, as a program that is still on its way out may have a file open.
+        // Lazily, as an exiting program may still have a file open.
         let _ = Command::new("/bin/umount").arg("-l").arg(self.path()).output();
     }
 }

@@ -1,4 +1,4 @@
-//! Both programs together on a tiny model, and what they are linked with.
+//! Both programs together on a tiny model, and their shared libraries.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ fn loragrid_does_not_need_libtorch() {
     assert!(self::needed(env!("CARGO_BIN_EXE_loragrid-engine")).contains("libtorch_cpu"));
 }
 
-/// The shared libraries that a program names.
+/// The shared libraries that a program links.
 fn needed(program: &str) -> String {
     let output = Command::new("readelf").args(["-d", program]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -20,7 +20,7 @@ fn needed(program: &str) -> String {
 
 #[test]
 fn the_engine_finds_its_libraries_without_help() {
-    // Descriptor 3 is closed, which the engine tells; a library that is not found would be told by the loader.
+    // Descriptor 3 is closed, which the engine reports; a missing library would be reported by the loader.
     let output = Command::new(env!("CARGO_BIN_EXE_loragrid-engine")).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("started by loragrid"), "{}", stderr(&output));
@@ -76,7 +76,7 @@ fn two_runs_of_one_seed_are_equal_to_the_bit() {
     assert_eq!(adapters[0], adapters[1]);
 }
 
-/// The adapter of a sweep with these lines, and the scratch folder that it lies in.
+/// The adapter of a sweep with these lines, and its scratch folder.
 fn adapter_of(rest: &str) -> (Scratch, String) {
     let scratch = Scratch::new();
     tiny_model(&scratch);

@@ -1,10 +1,10 @@
-//! What a user sees when something is wrong: each case in words, with its exit code, and nothing is queued.
+//! Error messages: each case with its exit code, and nothing is queued.
 
 use loragrid::cli::ExitCode;
 
 use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
 
-/// Runs a command that must fail with this code; the words on standard error. No database may have been made.
+/// Runs a command that must fail with this code; returns its standard error. No database may have been created.
 fn refused(scratch: &Scratch, arguments: &[&str], code: ExitCode) -> String {
     let output = scratch.run(arguments);
     assert_eq!(output.status.code(), Some(code as i32), "{}", stderr(&output));
@@ -103,7 +103,7 @@ fn an_unknown_task_finds_its_neighbour() {
 
 #[test]
 fn a_missing_engine_is_one_line_that_says_how_to_get_it() {
-    // The programs of a build lie side by side, so the search must be led elsewhere.
+    // Built programs are in one folder, so the search must be redirected.
     let scratch = Scratch::new();
     tiny_model(&scratch);
     scratch.write("sweep.toml", sweep(""));

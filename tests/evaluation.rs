@@ -1,4 +1,4 @@
-//! `eval`, `task` and `import` with the fake engine: tables, files, what goes on after a death, what is told of wrong tasks.
+//! `eval`, `task` and `import` with the fake engine: tables, files, resuming after a crash, errors in tasks.
 
 use std::process::{Output, Stdio};
 
@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use crate::lab::wait_until;
 use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
 
-/// A folder with the tiny model and tasks on rows of its own.
+/// A folder with the tiny model and tasks on its own rows.
 struct Lab(Scratch);
 
 const CHOICE: &str = "output_type: multiple_choice\ndoc_to_text: 'Q: {{question}}'\ndoc_to_target: gold\ndoc_to_choice: answers\n";
@@ -63,7 +63,7 @@ impl Lab {
         serde_json::from_slice::<Json>(&output.stdout).unwrap()["evaluations"][0].clone()
     }
 
-    /// What is told of a task, without the scratch folder's name.
+    /// The error of a task, without the scratch folder's name.
     fn refused(&self, tasks: &str, more: &[&str]) -> String {
         let output = self.eval(tasks, more);
         assert!(!output.status.success(), "{}", stdout(&output));

@@ -1,4 +1,4 @@
-//! Pulling models from a hub on the loopback interface: real sockets, real ranges, real refusals.
+//! Downloading models from a hub on the loopback interface: real sockets, real ranges, real refusals.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::{Scratch, stderr, stdout, tiny_model};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 struct Request {
     path: String,
@@ -25,9 +25,9 @@ struct Answer {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
-    /// Cut the connection after so many bytes of the body.
+    /// Cut the connection after this many bytes of the body.
     cut: Option<usize>,
-    /// Leave it open instead, and send nothing more.
+    /// Keep it open instead, and send nothing more.
     stalls: bool,
 }
 
@@ -40,7 +40,7 @@ impl Answer {
         Self { status, headers, ..Self::ok(b"no".to_vec()) }
     }
 
-    /// A file, from the byte that the request's range names.
+    /// A file, from the byte in the request's range.
     fn file(body: &[u8], request: &Request) -> Self {
         match request.range {
             Some(start) => Self { status: 206, ..Self::ok(body[start as usize..].to_vec()) },
@@ -49,7 +49,7 @@ impl Answer {
     }
 }
 
-/// A server that answers by a function and remembers what it was asked.
+/// A server that answers by a function and records its requests.
 struct Server {
     address: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -102,7 +102,7 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     None
 }
 
-/// Whether the connection goes on.
+/// Whether the connection stays open.
 fn send(stream: &mut TcpStream, answer: &Answer) -> bool {
     let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", answer.status, answer.body.len());
     for (name, value) in &answer.headers {
@@ -114,13 +114,13 @@ fn send(stream: &mut TcpStream, answer: &Answer) -> bool {
     let _ = stream.write_all(&answer.body[..sent]);
     let _ = stream.flush();
     if answer.stalls {
-        // The connection stays open for as long as the test runs.
+        // The connection stays open for the rest of the test.
         std::mem::forget(stream.try_clone().unwrap());
     }
     answer.cut.is_none()
 }
 
-/// The files of a repository: the tiny model in two shards, with things beside it that nobody should fetch.
+/// The files of a repository: the tiny model in two shards, and files that should not be downloaded.
 struct Repository {
     files: Vec<(String, Vec<u8>)>,
 }
@@ -203,7 +203,7 @@ fn a_blob_that_somebody_else_writes_is_waited_for() {
     let weights = repository.find("model.safetensors").unwrap().to_vec();
     let hash = Sha256::digest(&weights).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let server = Server::start(move |request, _| repository.answer(request));
-    // As Hugging Face's own client does it.
+    // As Hugging Face's own client does.
     let folder = scratch.path().join("hf/hub");
     let lock = folder.join(".locks/models--org--tiny").join(format!("{hash}.lock"));
     std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
@@ -239,7 +239,7 @@ fn only_weights_configuration_and_tokenizer_come_and_a_second_pull_transfers_not
     let before = server.requests().len();
     assert!(stdout(&pull(&scratch, &server, "org/tiny")).contains("0 B transferred"));
     assert_eq!(server.requests().len(), before + 1, "only the description is asked for again");
-    // Both from the cache alone and by the name that a sweep file would use.
+    // Both from the cache alone and by the name used in a sweep file.
     let mut show = scratch.command(&["model", "show", "org/tiny"]);
     let show = show.env("HF_HOME", scratch.path().join("hf")).env("HF_HUB_OFFLINE", "1").output().unwrap();
     assert!(stdout(&show).contains("2 blocks of width 16"), "{}", stderr(&show));
@@ -384,7 +384,7 @@ fn a_sweep_over_a_hub_id_pulls_it_before_it_runs() {
     assert!(stderr(&run).contains("downloading org/tiny from"), "{}", stderr(&run));
 }
 
-/// A data set as the hub serves it: tables of the Parquet revision, and a file of its main one.
+/// A data set as the hub serves it: tables of the Parquet revision, and a file of the main revision.
 fn data_set(files: Vec<(String, Vec<u8>)>) -> Server {
     let repository = Repository { files };
     Server::start(move |request, _| {
@@ -400,7 +400,7 @@ fn data_set(files: Vec<(String, Vec<u8>)>) -> Server {
     })
 }
 
-/// A Parquet file with these texts in its column `q`.
+/// A Parquet file with these strings in its column `q`.
 fn parquet(texts: &[&str]) -> Vec<u8> {
     use parquet::data_type::{ByteArray, ByteArrayType};
     use parquet::file::writer::SerializedFileWriter;

@@ -1,4 +1,4 @@
-//! What each command prints with --json: the members of its objects, and of what kind they are.
+//! The `--json` output of each command: the members of its objects, and their types.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -7,7 +7,7 @@ use crate::support::stdout;
 
 const GRID: &str = "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[samples]\nprompts = [\"12 - 3\"]\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
 
-/// The kinds of a value: of lists that of their first element, of maps by names that vary only one entry.
+/// The type of a value: for lists that of the first element, for maps with varying names only one entry.
 fn shape(value: &Json) -> Json {
     match value {
         Json::Null => json!("null"),

@@ -1,4 +1,4 @@
-//! `[keep]` while a sweep runs, `[notify]` at its ends, and `clone`, with the fake engine.
+//! `[keep]` and `[notify]` during a sweep, and `clone`, with the fake engine.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -40,7 +40,7 @@ fn only_the_adapters_of_the_best_cells_stay_and_a_cell_is_judged_when_its_seeds_
     let why =
         lab.ask::<String>("SELECT DISTINCT adapter_removed FROM trainings WHERE adapter_removed IS NOT NULL");
     assert_eq!(why, ["[keep] adapters = \"best:1\""]);
-    // They are done, and nothing of them runs again.
+    // They are done, and none runs again.
     succeeded(&lab.run(None, &[]));
     assert_eq!(lab.attempts(), 7);
     assert!(lab.rows().iter().all(|row| row["state"] == "done"));
@@ -61,7 +61,7 @@ fn an_adapter_that_is_gone_is_trained_again_only_for_what_it_was_never_asked() {
     assert!(messages.contains("7 to run"), "{messages}");
     assert!(lab.is_done());
     assert_eq!(on_disk(&lab).len(), 6);
-    // What was scored before is not scored again.
+    // Existing scores are not computed again.
     let mut notes = crate::lab::notes(&lab.0.path().join("results/logs"));
     notes.retain(|line| line.starts_with("two_digit_subtraction"));
     assert_eq!(notes.len(), 7 * 10);
@@ -80,7 +80,7 @@ fn an_adapter_that_another_sweep_has_too_stays() {
 #[test]
 fn a_sweep_that_holds_too_much_gives_up_its_worst_adapters_and_then_stops() {
     let lab = Lab::new(&format!("{GRID}[keep]\nmax_disk = \"3000 B\"\n"));
-    // The fake engine's adapters weigh 1000 bytes.
+    // The fake engine's adapters have 1000 bytes.
     let mut run = lab.command(None, &[]);
     run.env("LORAGRID_FAKE", "heavy@train");
     succeeded(&run.output().unwrap());
@@ -94,7 +94,7 @@ fn a_sweep_that_holds_too_much_gives_up_its_worst_adapters_and_then_stops() {
     assert!(stderr(&output).contains("max_disk"), "{}", stderr(&output));
 }
 
-/// The events that the sweep's command was told.
+/// The events passed to the sweep's command.
 fn events(lab: &Lab) -> Vec<Json> {
     let text = std::fs::read_to_string(lab.0.path().join("events")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -119,7 +119,7 @@ fn a_command_is_told_how_the_night_begins_and_ends() {
         (&json!("done"), &json!(7), &json!(0))
     );
     assert_eq!(sent_events[1]["sweep"], "tiny");
-    // Nothing ran, so there is nothing to tell.
+    // Nothing ran, so there is nothing to notify of.
     succeeded(&with_path(None, &[]).output().unwrap());
     assert_eq!(events(&lab).len(), 2);
     edit(&lab, &format!("{}{NOTIFY}", GRID.replace("[1, 2]", "[3]")));
@@ -186,7 +186,7 @@ fn a_clone_is_the_job_with_some_keys_changed_in_a_sweep_of_its_own() {
         [value("lora.rank"), value("seed"), value("train.learning_rate"), value("train.iterations")],
         [json!(4), json!(2), json!(0.001), json!(64)]
     );
-    // The same again is the same job, and the job itself is done.
+    // Cloning with the same settings gives the same job, which is done already.
     assert_eq!(clone(&["--set", "train.learning_rate=0.001"])["sweep"], made["sweep"]);
     assert_eq!(clone(&[])["queued"], 0);
     assert_eq!(clone(&[])["job"], json!(job));
@@ -194,7 +194,7 @@ fn a_clone_is_the_job_with_some_keys_changed_in_a_sweep_of_its_own() {
     let board = lab.0.json(&["top", made["sweep"].as_str().unwrap(), "--json"]);
     assert_eq!(board["rows"].as_array().unwrap().len(), 2);
     assert!(board["rows"].as_array().unwrap().iter().all(|row| row["state"] == "done"), "{board}");
-    // What is stored is the clone's, so that what is read from it later is of the right sweep.
+    // The stored file is the clone's, so that later reads refer to the right sweep.
     let sweep = made["sweep"].as_str().unwrap();
     let texts = lab.ask::<String>(&format!(
         "SELECT text FROM sweep_versions JOIN sweeps ON sweeps.id = sweep_id WHERE sweeps.name = '{sweep}'"

@@ -1,4 +1,4 @@
-//! A sweep of the tiny model in a scratch folder, run with one of the engines and looked at through its database.
+//! A sweep of the tiny model in a scratch folder, run with one of the engines and inspected through its database.
 
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -11,17 +11,17 @@ use serde_json::Value as Json;
 
 use crate::support::{Scratch, stderr, sweep, tiny_model};
 
-/// The engine that computes.
+/// The real engine.
 #[cfg(feature = "engine")]
 pub(crate) const REAL: &str = env!("CARGO_BIN_EXE_loragrid-engine");
-/// The engine that answers with a hash.
+/// The fake engine.
 pub(crate) const FAKE: &str = env!("CARGO_BIN_EXE_fake-engine");
 
 pub(crate) struct Lab(pub(crate) Scratch);
 
 impl Lab {
     pub(crate) fn new(rest: &str) -> Self {
-        // Whoever runs the tests under nohup has SIGHUP ignored, and loragrid would keep it so.
+        // Under nohup SIGHUP is ignored, and loragrid would inherit that.
         // SAFETY: the default action of a signal touches nothing of this process's memory.
         unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
         let scratch = Scratch::new();
@@ -37,7 +37,7 @@ impl Lab {
         self.0.write("sweep.toml", format!("name = \"{name}\"\n{rest}"));
     }
 
-    /// `run sweep.toml` with the fake engine and a fault, if one is named.
+    /// `run sweep.toml` with the fake engine and a fault, if given.
     pub(crate) fn run(&self, fault: Option<&str>, more: &[&str]) -> Output {
         self.command(fault, more).output().unwrap()
     }
@@ -54,9 +54,9 @@ impl Lab {
     pub(crate) fn with_engine(&self, engine: &str, arguments: &[&str]) -> Command {
         let mut command = self.0.command(arguments);
         command.env("LORAGRID_ENGINE", engine);
-        // Stories of one job after another; those of packs are in packs.rs.
+        // Tests with one job at a time; those of packs are in packs.rs.
         command.env("LORAGRID_PACK", "1");
-        // Resuming, want of memory and strict runs on another device than the CPU.
+        // Resuming, out of memory and strict runs on a device other than the CPU.
         let device = std::env::var("LORAGRID_PARITY_DEVICE").unwrap_or_default();
         let computes = engine != FAKE && matches!(arguments.first(), Some(&("run" | "work")));
         if !device.is_empty() && computes && !arguments.contains(&"--devices") {
@@ -74,18 +74,18 @@ impl Lab {
 
     /// A program in the background.
     pub(crate) fn spawn(&self, mut command: Command) -> Background {
-        // A pipe that nobody reads would stop it when it is full.
+        // A full pipe that nobody reads would block it.
         let file = tempfile::tempfile().unwrap();
         command.stderr(file.try_clone().unwrap()).stdout(Stdio::null());
         Background { child: command.spawn().unwrap(), told: file }
     }
 
-    /// The file that a fault makes when it happens, with the process's number in it.
+    /// The file that a fault creates when it happens, with the process id in it.
     pub(crate) fn fault(&self) -> std::path::PathBuf {
         self.0.path().join("fault")
     }
 
-    /// Waits until a fault has happened; the number of the engine that it happened to.
+    /// Waits until a fault has happened; returns the process id of its engine.
     pub(crate) fn wait_for_fault(&self) -> String {
         let engine = || std::fs::read_to_string(self.fault()).unwrap_or_default();
         wait_until("the fault happens", || !engine().is_empty());
@@ -116,7 +116,7 @@ impl Lab {
         self.ask::<i64>(query)[0] as usize
     }
 
-    /// The first column of what the database answers.
+    /// The first column of a query's result.
     pub(crate) fn ask<T>(&self, query: &str) -> Vec<T>
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
@@ -131,7 +131,7 @@ impl Lab {
         })
     }
 
-    /// Changes the database behind the program's back.
+    /// Changes the database directly.
     pub(crate) fn change(&self, statements: &[String]) {
         let path = self.db();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -158,7 +158,7 @@ impl Lab {
     }
 }
 
-/// A program that runs, with what it writes on standard error.
+/// A running program, with its standard error.
 pub(crate) struct Background {
     child: Child,
     told: std::fs::File,
@@ -174,19 +174,19 @@ impl Background {
         self.child.id()
     }
 
-    /// Whether it has ended.
+    /// Whether it has exited.
     #[allow(dead_code, reason = "only chaos asks")]
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// What it has written on standard error so far.
+    /// Its standard error so far.
     pub(crate) fn told(&self) -> String {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.told));
         std::fs::read_to_string(path).unwrap()
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn wait(mut self) -> Output {
         let status = self.child.wait().unwrap();
         let mut stderr = Vec::new();
@@ -202,7 +202,7 @@ pub(crate) fn succeeded(output: &Output) -> String {
     stderr(output)
 }
 
-/// Whether a process is gone, or dead and only not yet collected by its parent.
+/// Whether a process is gone, or a zombie.
 pub(crate) fn gone(pid: &str) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))

@@ -1,4 +1,4 @@
-//! The programs from outside: one integration binary with a module for each subject.
+//! End-to-end tests of the programs: one integration binary with a module for each subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod architecture;

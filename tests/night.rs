@@ -1,4 +1,4 @@
-//! Nights that go wrong with the real engine: what comes out equals the undisturbed run to the bit.
+//! Failures with the real engine: results equal those of an undisturbed run to the bit.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,7 @@ fn lab() -> Lab {
     Lab::new(&format!("eval = [\"two_digit_subtraction\"]\nlimit = 20\n{TRAINING}"))
 }
 
-/// What must be equal: adapters by name; curves, the facts of trainings, and the documents' results.
+/// What must be equal: adapters by name; curves, training facts and document results.
 type Outcome = (Vec<(String, Vec<u8>)>, Vec<String>);
 
 fn outcome(lab: &Lab) -> Outcome {
@@ -47,12 +47,12 @@ fn undisturbed() -> &'static Outcome {
     })
 }
 
-/// Runs with a fault until it succeeds; the reasons of the attempts that did not.
+/// Runs with a fault until it succeeds; returns the reasons of the failed attempts.
 fn with_fault(fault: &str) -> (Lab, Vec<String>) {
     let lab = lab();
     let run = || lab.with_engine(REAL, &["run", "sweep.toml"]).env("LORAGRID_FAULT", fault).output().unwrap();
     let mut output = run();
-    // A full disk ends the run; the same command goes on.
+    // A full disk ends the run; the same command resumes it.
     for _ in 0..6 {
         if output.status.success() {
             break;
@@ -91,7 +91,7 @@ fn a_full_disk_ends_the_run_and_the_next_one_goes_on_to_the_same_bits() {
 #[test]
 fn a_disk_that_is_really_full_ends_the_run_and_the_next_one_goes_on_to_the_same_bits() {
     let Some(disk) = SmallDisk::new("8m") else { return };
-    // Adapters that are larger than what is free in files that are there already.
+    // Adapters larger than the space left in existing files.
     let lab = || Lab::new(&format!("{TRAINING}rank = 64\nlayers = \"all\"\n"));
     let undisturbed = lab();
     succeeded(&undisturbed.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
@@ -101,7 +101,7 @@ fn a_disk_that_is_really_full_ends_the_run_and_the_next_one_goes_on_to_the_same_
     std::os::unix::fs::symlink(disk.path().join("results"), &results).unwrap();
     let run = || lab.with_engine(REAL, &["run", "sweep.toml"]);
     let mut first = run();
-    // It dies when it writes the third checkpoint; the next engine finds the disk full.
+    // It crashes when it writes the third checkpoint; the next engine finds the disk full.
     first.env("LORAGRID_FAULT", "hang@checkpoint:3");
     let first = lab.spawn(first);
     wait_until("the first checkpoints are there", || {
@@ -190,7 +190,7 @@ fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
     lab.0.write("sweep.toml", text);
     let run = |limit: u64| {
         let mut command = lab.with_engine(REAL, &["run", "sweep.toml"]);
-        // Each thread takes some of it for its stack and its heap, so their number must not be the machine's.
+        // Each thread needs memory for its stack and its heap, so their number must not depend on the machine.
         command.env("MALLOC_ARENA_MAX", "2");
         let cores = two_cores();
         // SAFETY: setting a limit and the cores is allowed between fork and exec.
@@ -207,7 +207,7 @@ fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
     assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32), "{}", stderr(&output));
     assert!(stderr(&output).contains("the model needs more memory than there is"), "{}", stderr(&output));
     succeeded(&lab.0.run(&["retry", "memory"]));
-    // A pass of 1,024 tokens does not.
+    // The model fits, but not a pass of 1,024 tokens.
     succeeded(&run(1400 << 20));
     let reasons = lab.ask::<String>("SELECT reason FROM attempts WHERE outcome = 'requeued'");
     let wanting = |reason: &String| {

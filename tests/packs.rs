@@ -1,13 +1,13 @@
-//! Jobs that share an engine's passes: each has its own lease and its own end, and none takes the others with it.
+//! Jobs that share an engine's passes: each has its own lease and its own end, and none ends the others.
 
 use crate::lab::{Lab, succeeded, wait_until};
 use crate::support::stderr;
 
-/// A base, and four jobs that are one pack.
+/// A base model, and four jobs that form one pack.
 const GRID: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
 
-/// How often the fake engine began to train.
+/// Number of trainings that the fake engine started.
 fn trainings(lab: &Lab) -> usize {
     let logs = std::fs::read_dir(lab.0.path().join("results/logs")).unwrap();
     let texts = logs.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
@@ -21,7 +21,7 @@ fn jobs_of_a_pack_share_an_engine_and_a_log_and_have_a_lease_each() {
     assert!(lab.is_done());
     assert_eq!(lab.attempts(), 5);
     assert_eq!(lab.ask::<String>("SELECT DISTINCT log FROM attempts").len(), 2, "the base's, and the pack's");
-    // What is asked for beside it is scored alone.
+    // The additional task is scored alone.
     let of_two = lab.packed(None, &["--set", "limit=11", "--pack", "2"]).output().unwrap();
     succeeded(&of_two);
     assert_eq!(lab.attempts(), 10);

@@ -1,4 +1,4 @@
-//! Plans of the shipped sweeps and of what users write.
+//! Plans of the shipped sweeps and of user-written ones.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::support::{Scratch, stderr, stdout, sweep, tiny_model};
 
-/// The plan of a shipped sweep without data or models at hand.
+/// The plan of a shipped sweep without local data or models.
 fn shipped(name: &str) -> Json {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/study").join(format!("{name}.toml"));
     Scratch::new().json(&["plan", &path.display().to_string(), "--json"])

@@ -1,9 +1,9 @@
-//! The README's sweep file and commands, run as they stand but for the model, the data and the tasks.
+//! The README's sweep file and commands, run unchanged except for the model, the data and the tasks.
 
 use crate::lab::{FAKE, Lab, succeeded};
 use crate::support::stdout;
 
-/// The blocks of a language in a page.
+/// The code blocks of a page in one language.
 fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     let opening = format!("```{language}\n");
     page.split(opening.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
@@ -21,7 +21,7 @@ fn the_readmes_sweep_and_commands_run() {
         .replace("HuggingFaceTB/SmolLM2-135M", "model")
         .replace("\"arc_easy\", \"truthfulqa_mc2\"", "\"two_digit_subtraction\"");
     assert_ne!(sweep, local);
-    // A study's length would take the fake engine minutes.
+    // The length of the study would take the fake engine minutes.
     lab.0.write(
         "sweep.toml",
         format!("limit = 5\n{local}\n[train]\niterations = 8\nbatch_size = 4\nmicro_batch_size = 1\n"),
@@ -32,7 +32,7 @@ fn the_readmes_sweep_and_commands_run() {
         let output = lab.with_engine(FAKE, &words).output().unwrap();
         succeeded(&output);
         if words[0] == "run" {
-            // The base model and three ranks at two learning rates, seeds as one row.
+            // The base model and three ranks at two learning rates; seeds share a row.
             assert_eq!(
                 stdout(&output).lines().filter(|line| line.contains("   done   ")).count(),
                 7,
@@ -61,7 +61,7 @@ fn a_job_is_named_by_its_row_and_a_sweep_is_removed_when_nothing_of_it_runs() {
     assert_eq!(lab.rows().len(), 3);
     succeeded(&lab.0.run(&["rm", "tiny", "--yes"]));
     assert_eq!(lab.0.run(&["top"]).status.code(), Some(10));
-    // Results stay: the same sweep has nothing to do.
+    // Results are kept: the same sweep has nothing to do.
     let again = lab.0.json(&["submit", "sweep.toml", "--json"]);
     assert_eq!((&again["jobs"], &again["queued"]), (&3.into(), &0.into()));
 }

@@ -1,4 +1,4 @@
-//! Processes that die, hang, stop and race, with the fake engine: no job is lost, and none is done twice.
+//! Processes that crash, hang, stop and race, with the fake engine: no job is lost, and none is done twice.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use crate::support::stderr;
 const GRID: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
 
-/// A grid of this many cells.
+/// A grid with this many cells.
 fn grid(cells: usize) -> String {
     let seeds: Vec<String> = (1..=cells).map(|seed| seed.to_string()).collect();
     format!("eval = [\"two_digit_subtraction\"]\nlimit = 1\n[axes]\nseed = [{}]\n", seeds.join(", "))
@@ -70,7 +70,7 @@ fn an_engine_that_says_nothing_any_more_is_killed_and_its_job_goes_on() {
         let run = lab.spawn(command);
         let engine = lab.wait_for_fault();
         if stop {
-            // It may have been killed for its silence already.
+            // It may have been killed already for being silent.
             let _ = kill(Pid::from_raw(engine.parse().unwrap()), Signal::SIGSTOP);
         }
         succeeded(&run.wait());
@@ -98,7 +98,7 @@ fn a_job_whose_engines_always_die_fails_with_what_they_said_and_the_others_go_on
     assert_eq!(outcomes, ["requeued", "requeued", "failed"]);
     let messages = stderr(&output);
     assert!(messages.contains("killed by SIGABRT") && messages.contains("2 done, 1 failed"), "{messages}");
-    // Another try is the user's to ask for.
+    // Only the user can retry it.
     let moved = lab.0.json(&["retry", "tiny", "--failed", "--json"]);
     assert_eq!(moved["jobs"].as_array().unwrap().len(), 1);
     succeeded(&lab.run(None, &[]));
@@ -145,7 +145,7 @@ fn an_orchestrator_that_was_stopped_loses_its_job_and_overwrites_nothing() {
     let attempts = "SELECT outcome || ' ' || COALESCE(a.reason, '') FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE j.kind = 'train' ORDER BY a.attempt";
     let seen = ["requeued the process that ran it stopped sending heartbeats", "finished "];
     assert_eq!(lab.ask::<String>(attempts), seen);
-    // It wakes up, and finds that the job is another's and done.
+    // It continues, and finds its job taken over and done.
     first.signal(Signal::SIGCONT);
     succeeded(&first.wait());
     wait_until("the first engine is gone", || gone(&engine));
@@ -153,7 +153,7 @@ fn an_orchestrator_that_was_stopped_loses_its_job_and_overwrites_nothing() {
     assert!(lab.is_done());
 }
 
-/// The letter of a process's state.
+/// The state letter of a process.
 fn state(pid: &str) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
@@ -211,7 +211,7 @@ fn what_another_process_submits_is_noticed_within_a_second() {
 fn a_full_results_folder_or_one_that_is_read_only_is_told() {
     let lab = Lab::new(GRID);
     std::fs::create_dir(lab.0.path().join("results")).unwrap();
-    // Root may write anywhere: a file where a folder must be cannot be got around.
+    // Root may write anywhere, but cannot create a folder in place of a file.
     std::fs::write(lab.0.path().join("results/logs"), "").unwrap();
     let output = lab.command(None, &[]).stdout(Stdio::null()).output().unwrap();
     assert!(!output.status.success());

@@ -1,4 +1,4 @@
-//! What is asked of results in the morning.
+//! Reading results.
 
 use std::process::Output;
 
@@ -38,7 +38,7 @@ pub(crate) fn printed(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The labels of a leaderboard's rows, behind their numbers.
+/// The labels of a leaderboard's rows, after their numbers.
 fn labels(board: &str) -> Vec<String> {
     let rows = board.lines().skip(3).take_while(|line| !line.starts_with('─'));
     let second = |line: &str| {
@@ -51,7 +51,7 @@ fn labels(board: &str) -> Vec<String> {
 pub(crate) fn fails(lab: &Lab, arguments: &[&str], code: ExitCode, words: &[&str]) {
     let output = lab.0.run(arguments);
     assert_eq!(output.status.code(), Some(code as i32), "{arguments:?}: {}", stderr(&output));
-    // Lines are wrapped where they are long.
+    // Long lines are wrapped.
     let message = stderr(&output).replace("\n  │", "").split_whitespace().collect::<Vec<_>>().join(" ");
     for word in words {
         assert!(message.contains(word), "{arguments:?}: {word} is not in {message}");
@@ -343,7 +343,7 @@ fn claims_are_judged_and_what_is_no_claim_is_refused() {
 fn a_sweep_that_was_queued_by_an_older_program_gets_its_tasks_from_whoever_runs_it() {
     let lab = Lab::new(GRID);
     succeeded(&lab.0.run(&["submit", "sweep.toml"]));
-    // What the schema of before had not shown.
+    // Columns that the previous schema did not have.
     lab.ask::<i64>("DELETE FROM sweep_tasks RETURNING position");
     lab.ask::<i64>("UPDATE jobs SET job_order = NULL, wanted = 0 RETURNING 1");
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());

@@ -1,4 +1,4 @@
-//! Runs with the fake engine: order, and what is not done twice.
+//! Runs with the fake engine: the order of jobs, and no duplicate work.
 
 use serde_json::Value as Json;
 

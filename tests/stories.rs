@@ -1,5 +1,5 @@
-//! Accidents of real people's nights, with the fake engine: files that change under a run, disks that are full, folders that are
-//! moved, copied or somebody else's, workers elsewhere, jobs that kill whoever runs them.
+//! Real-world accidents, with the fake engine: files that change during a run, full disks, folders that are moved, copied or owned by
+//! another database, remote workers, jobs that crash their worker.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ fn s23_rows_that_are_edited_under_a_run_are_those_that_were_planned_or_told() {
     let engine = lab.wait_for_fault();
     lab.0.write("rows.jsonl", rows(100));
     kill_engine(&engine);
-    // The rows were read when the sweep was planned: what runs is what was planned.
+    // The rows were read at planning: the planned data is used.
     succeeded(&run.wait());
     let before = lab.ask::<String>("SELECT subject FROM jobs WHERE kind = 'train' ORDER BY subject");
     let messages = succeeded(&lab.run(None, &[]));
@@ -115,7 +115,7 @@ fn s23_rows_that_are_edited_under_a_run_are_those_that_were_planned_or_told() {
     assert_eq!((before.len(), after.len()), (5, 10), "other rows are other trainings");
 }
 
-/// A lab whose database is on a small disk and everything else elsewhere.
+/// A lab with its database on a small disk and everything else elsewhere.
 fn with_small_database(size: &str) -> Option<(Lab, SmallDisk, PathBuf)> {
     let disk = SmallDisk::new(size)?;
     let lab = Lab::new(SIX);
@@ -186,7 +186,7 @@ fn s40_tidying_up_touches_nothing_that_is_somebody_elses() {
     let theirs = || -> Vec<_> { files(lab.0.path()).into_iter().filter(|(path, _)| of_user(path)).collect() };
     let before = theirs();
     assert_eq!(before.len(), 3);
-    // No database: nothing to tidy.
+    // Without a database there is nothing to clean up.
     fails(&lab, &["gc", "--yes"], ExitCode::NotFound, &[]);
     succeeded(&lab.with_engine(FAKE, &["run", "sweep.toml", "--db", "grid.db"]).output().unwrap());
     let text = printed(&lab.0.run(&["gc", "--dry-run", "--db", "grid.db"]));
@@ -206,7 +206,7 @@ fn s40_two_databases_in_one_folder_keep_each_others_adapters() {
         succeeded(&lab.0.run(&["gc", "--yes", "--db", "a.db"]));
         assert_eq!(files(&lab.0.path().join("adapters")), adapters);
     } else {
-        // Refused when the second is made, with the first one's name.
+        // Rejected when the second one is created, with the first one's name.
         assert!(stderr(&second).contains("a.db"), "{}", stderr(&second));
         assert!(!lab.0.path().join("b.db").exists(), "nothing is queued there");
     }
@@ -310,7 +310,7 @@ fn s49_a_worker_in_another_folder_does_the_same() {
     assert!(lab.is_done());
 }
 
-/// An engine that is a script around the fake one.
+/// A script that wraps the fake engine.
 fn wrapped(lab: &Lab, script: &str) -> String {
     let path = lab.0.write("engine.sh", format!("#!/bin/sh\n{script}\nexec {FAKE} \"$@\"\n"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -345,7 +345,7 @@ fn s54_a_job_that_kills_its_keeper_is_given_up_and_the_others_are_done() {
 
 #[test]
 fn s56_a_model_that_is_away_for_a_while_fails_no_job() {
-    // Away when the engine is first started, and back after two seconds.
+    // Missing when the engine is first started, and back after two seconds.
     let lab = Lab::new(
         "eval = [\"two_digit_subtraction\"]\nlimit = 2\n[axes]\n\"lora.rank\" = [2, 4, 8]\nseed = [1, 2, 3, 4, 5, 6, 7, 8]\n",
     );

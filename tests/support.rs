@@ -10,7 +10,7 @@ use loragrid::random::{Purpose, Stream};
 use serde_json::{Value as Json, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// A folder that goes away with its test.
+/// A folder that is removed after its test.
 pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
@@ -28,7 +28,7 @@ impl Scratch {
         path
     }
 
-    /// The program with arguments, to be run in the folder with nothing of the user's surroundings.
+    /// The program with arguments, run in the folder without the user's environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loragrid"));
         command.args(arguments).current_dir(self.path());
@@ -79,7 +79,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// A file of a small input with right values; none, which is said, where LORAGRID_CASES names no folder.
+/// A reference file with small inputs and expected values; none, with a message, if LORAGRID_CASES is not a folder.
 #[allow(dead_code, reason = "chaos does not ask")]
 pub(crate) fn case(file: &str) -> Option<Json> {
     let folder = std::env::var_os("LORAGRID_CASES").filter(|folder| !folder.is_empty());
@@ -90,12 +90,12 @@ pub(crate) fn case(file: &str) -> Option<Json> {
     Some(serde_json::from_str(&std::fs::read_to_string(Path::new(&folder).join(file)).unwrap()).unwrap())
 }
 
-/// A sweep over the tiny model with these further lines.
+/// A sweep over the tiny model with these additional lines.
 pub(crate) fn sweep(rest: &str) -> String {
     format!("name = \"tiny\"\nmodel = \"model\"\ndata = \"two_digit_subtraction\"\n{rest}")
 }
 
-/// Writes a Llama of two blocks with random weights and a byte-level tokenizer into the folder `model`.
+/// Writes a two-block Llama with random weights and a byte-level tokenizer into the folder `model`.
 pub(crate) fn tiny_model(scratch: &Scratch) {
     let folder = scratch.path().join("model");
     std::fs::create_dir(&folder).unwrap();

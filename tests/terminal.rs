@@ -1,4 +1,4 @@
-//! A run at a terminal: one that is closed, one that takes nothing, and none.
+//! A run in a terminal: closed, blocked, or absent.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -12,14 +12,14 @@ use crate::lab::{FAKE, Lab, gone, succeeded, wait_until};
 const SIX: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4, 8, 16, 32]\n";
 
-/// The user's end of a terminal.
+/// The user's end of a pseudo-terminal.
 struct Terminal(OwnedFd);
 
 impl Terminal {
-    /// Starts a program at a new terminal, as a shell does; its output goes there, where nothing else is said.
+    /// Starts a program in a new terminal, as a shell does; its output goes there unless redirected.
     fn start(mut command: Command, prepare: impl FnOnce(&mut Command)) -> (Self, Child) {
         let pair = openpty(None, None).unwrap();
-        // The program must not hold the user's end open.
+        // The program must not inherit the user's end.
         let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
         nix::fcntl::fcntl(&pair.master, flag).unwrap();
         command.stdin(pair.slave.try_clone().unwrap());
@@ -41,7 +41,7 @@ impl Terminal {
     fn read(self) -> String {
         use std::io::Read;
         let mut text = Vec::new();
-        // The end of a terminal is an error.
+        // Reading at the end of a terminal returns an error.
         let _ = std::fs::File::from(self.0).read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -99,7 +99,7 @@ fn s14_a_terminal_that_takes_nothing_holds_no_training_up() {
     wait_until("everything is done though nobody reads", || {
         lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'done'") == 401
     });
-    // Somebody reads again.
+    // The terminal is read again.
     let text = terminal.read();
     assert!(run.wait().unwrap().success(), "{text}");
     assert!(text.contains("401 done in"), "{text}");

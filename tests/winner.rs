@@ -1,4 +1,4 @@
-//! The winner of a sweep with its one look at `[final]`, and what models answer to `[samples]`.
+//! The winner of a sweep with its held-out evaluation on `[final]`, and model answers to `[samples]`.
 
 use loragrid::cli::ExitCode;
 
@@ -55,7 +55,7 @@ fn samples_are_answered_once_by_every_subject_and_shown() {
     assert!(printed(&lab.0.run(&["show", &jobs[0]])).contains("answer, 3 tokens"));
     assert!(printed(&lab.0.run(&["compare", &jobs[0], &jobs[1], "--examples", "1"])).contains("prompt\n  |"));
     assert!(printed(&lab.0.run(&["report"])).contains("## Samples"));
-    // A prompt that is added costs its answers and nothing else.
+    // An added prompt costs only its own answers.
     let text = std::fs::read_to_string(lab.0.path().join("sweep.toml")).unwrap();
     lab.0.write("sweep.toml", text.replace("\"7 - 4\"", "\"7 - 4\", \"9 - 1\""));
     let documents = lab.count("SELECT COUNT(*) FROM documents");

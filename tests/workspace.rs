@@ -1,4 +1,4 @@
-//! What the library does without a shell, and what workers do without the surroundings of whoever submitted.
+//! The library without a shell, and workers without the environment of the submitter.
 
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ use crate::support::sweep;
 const GRID: &str =
     "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\nseed = [1, 2]\n";
 
-/// A workspace with nothing of this machine's surroundings.
+/// A workspace independent of this machine's environment.
 fn workspace_at(db: std::path::PathBuf) -> Workspace {
     let folder = db.parent().unwrap().to_owned();
     let devices = Some("cpu".to_owned());
@@ -89,7 +89,7 @@ fn two_workers_elsewhere_finish_three_sweeps_without_a_sweep_file() {
     for mut worker in workers {
         assert_eq!(worker.wait().unwrap().code(), Some(0));
     }
-    // The untrained model is one job of all three.
+    // The untrained model is one job shared by all three.
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'done'"), 13);
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs"), 13);
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 13);
@@ -107,7 +107,7 @@ fn a_sweep_fills_the_slots_that_the_tail_of_another_leaves() {
     let mut work = lab.with_engine(FAKE, &["work", "--devices", "cpu:2"]);
     work.env("LORAGRID_FAKE", format!("hang@train={}", lab.fault().display())).env("LORAGRID_HANG", "600");
     let running = lab.spawn(work);
-    // One of the two trainings hangs on its slot; the other sweep's is done beside it.
+    // One of the two trainings hangs on its slot; the other sweep's completes in parallel.
     wait_until("the other sweep is done", || {
         lab.count("SELECT COUNT(*) FROM runs WHERE kind = 'train' AND state = 'done'") == 1
     });

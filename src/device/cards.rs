@@ -1,5 +1,5 @@
-//! Graphics cards: which there are, what memory they have, and who holds how much of it. Told by the driver through NVML, or
-//! by a file, so that placement is tested without a card.
+//! GPUs: their names, memory, and the processes that hold it. Read from the driver through NVML, or from a file, so that placement is
+//! tested without a GPU.
 
 use std::path::PathBuf;
 
@@ -11,46 +11,46 @@ use super::DeviceError;
 use super::kind::Capability;
 use crate::job::Bytes;
 
-/// What a card is called for good, and what `CUDA_VISIBLE_DEVICES` calls it.
+/// A GPU's permanent id, as `CUDA_VISIBLE_DEVICES` accepts it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct CardId(pub String);
 
-/// A graphics card as it is now.
+/// The current state of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
     /// Its identity.
     pub id: CardId,
     /// Its name.
     pub name: String,
-    /// All its memory.
+    /// Its total memory.
     pub memory: Bytes,
-    /// What of it nobody holds.
+    /// Its free memory.
     pub free: Bytes,
-    /// Who holds the rest, as far as the driver says.
+    /// The processes that hold the rest, as far as the driver reports them.
     pub holders: Vec<Holder>,
-    /// What it can do, if the driver says it.
+    /// Its compute capability, if the driver reports it.
     pub capability: Option<Capability>,
-    /// Whether it is cut into instances.
+    /// Whether it is in MIG mode.
     pub mig: bool,
 }
 
-/// A process that holds memory of a card.
+/// A process that holds GPU memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holder {
-    /// Its number.
+    /// Its id.
     pub pid: u32,
-    /// How much it holds.
+    /// The memory it holds.
     pub memory: Bytes,
 }
 
-/// Where what there is of cards is asked for.
+/// The source of the GPU list.
 pub enum Inventory {
-    /// No cards.
+    /// No GPUs.
     None,
-    /// A file that is read anew each time: `[[card]]` with `id`, `name`, `memory` in bytes, and perhaps `capability`, `mig`, and
-    /// `processes` of `pid` and `memory`.
+    /// A file that is read again each time: `[[card]]` with `id`, `name`, `memory` in bytes, and optionally `capability`, `mig`, and
+    /// `processes` with `pid` and `memory`.
     File(PathBuf),
     /// The driver.
     Driver(Box<Nvml>),
@@ -78,7 +78,7 @@ struct CardEntry {
 }
 
 impl Inventory {
-    /// The file that `LORAGRID_DEVICES` names, else the driver, if there is one.
+    /// The file named by `LORAGRID_DEVICES`, else the driver, if there is one.
     pub fn find() -> Self {
         match std::env::var_os("LORAGRID_DEVICES").filter(|path| !path.is_empty()) {
             Some(path) => Self::File(PathBuf::from(path)),
@@ -86,7 +86,7 @@ impl Inventory {
         }
     }
 
-    /// Every card. Errors: the file is not understood, the driver does not answer.
+    /// All GPUs. Errors: the file cannot be parsed, the driver does not respond.
     pub fn cards(&self) -> Result<Vec<Card>, DeviceError> {
         match self {
             Self::None => Ok(Vec::new()),
@@ -103,8 +103,8 @@ impl Inventory {
         }
     }
 
-    /// The cards that this process sees: those that `CUDA_VISIBLE_DEVICES` names, in its order, or all of them. Errors: as
-    /// [`Self::cards`], names that are not of one card each.
+    /// The GPUs visible to this process: those in `CUDA_VISIBLE_DEVICES`, in its order, or all. Errors: as [`Self::cards`], a MIG
+    /// instance, an ambiguous prefix, a duplicate GPU.
     pub fn visible(&self) -> Result<Vec<Card>, DeviceError> {
         let cards = self.cards()?;
         Ok(match std::env::var("CUDA_VISIBLE_DEVICES") {
@@ -114,8 +114,8 @@ impl Inventory {
     }
 }
 
-/// The cards that a list names by place or by the start of their identity. As CUDA has it: what comes after a name that is
-/// none does not count. Errors: an instance of a card, the start of several identities, a card twice.
+/// The GPUs that a list names by index or by a prefix of their id. As in CUDA, entries after an invalid one are ignored. Errors: a MIG
+/// instance, an ambiguous prefix, a duplicate GPU.
 fn choose(cards: &[Card], named: &str) -> Result<Vec<Card>, String> {
     let mut chosen: Vec<Card> = Vec::new();
     for name in named.split(',').map(str::trim) {
@@ -158,13 +158,13 @@ impl CardEntry {
 }
 
 impl Card {
-    /// Memory for jobs of an engine, whose processes have these numbers: what nobody holds, and what the engine itself does.
-    /// Where nobody else holds any it is all of it: a little that the driver keeps for itself is no stranger's.
+    /// Memory available to an engine with these process ids: free memory plus the engine's own. If no other process holds any, it is the
+    /// total memory: the driver's small reserve does not count.
     pub fn room_for(&self, pids: &[u32]) -> Bytes {
         let (ours, others): (Vec<&Holder>, Vec<&Holder>) =
             self.holders.iter().partition(|holder| pids.contains(&holder.pid));
         let ours: u64 = ours.iter().map(|holder| holder.memory.0).sum();
-        // In a container the driver's numbers are not ours; then what an engine holds looks like nobody's.
+        // In a container the driver's process ids differ from ours; then the memory of an engine seems to have no holder.
         let unlisted = !pids.is_empty() && self.holders.is_empty();
         if (others.is_empty() && ours > 0) || unlisted || (pids.is_empty() && self.is_idle()) {
             return self.memory;
@@ -172,7 +172,7 @@ impl Card {
         Bytes((self.free.0 + ours).min(self.memory.0))
     }
 
-    /// Whether next to nothing of it is held.
+    /// Whether next to nothing is in use.
     fn is_idle(&self) -> bool {
         self.holders.is_empty() && self.free.0 >= self.memory.0 / 10 * 9
     }
@@ -201,7 +201,7 @@ fn driver_cards(driver: &Nvml) -> Result<Vec<Card>, nvml_wrapper::error::NvmlErr
                     major: capability.major as u32,
                     minor: capability.minor as u32,
                 }),
-                // GPUs without instances do not know the question.
+                // GPUs without MIG support do not answer this query.
                 mig: device.mig_mode().is_ok_and(|mode| mode.current != 0),
             })
         })

@@ -1,4 +1,4 @@
-//! The processor: its cores, and what it multiplies in hardware.
+//! The CPU: its cores, and its hardware dtypes.
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 use super::{CPU_TOKEN_BUDGET, DeviceError, DeviceName, Slot};
 use crate::job::{Bytes, SlotId};
 
-/// The CPU as one slot with every core that this process may use.
+/// The CPU as one slot with all cores that this process may use.
 pub fn cpu_slots() -> Vec<Slot> {
     vec![slot(0, DeviceName::Cpu, usable_cores())]
 }
@@ -20,7 +20,7 @@ pub(super) fn cpu_shares(wanted: usize) -> Result<Vec<Slot>, DeviceError> {
     Ok((0..wanted).map(share).collect())
 }
 
-/// The part of the cores that one of several slots has; the parts have every core once.
+/// The share of the cores for one of several slots; the shares are disjoint and cover all cores.
 pub(super) fn share_of(cores: &[usize], number: usize, of: usize) -> Vec<usize> {
     cores[number * cores.len() / of..(number + 1) * cores.len() / of].to_vec()
 }
@@ -32,7 +32,7 @@ fn slot(number: usize, device: DeviceName, cores: Vec<usize>) -> Slot {
         threads: cores.len().max(1),
         cores,
         token_budget: CPU_TOKEN_BUDGET,
-        // Processes share it with everything else: what is free now says little of what will be.
+        // All processes share it: the memory that is free now does not predict the future.
         memory: Bytes(u64::MAX),
         card: None,
     }

@@ -1,4 +1,4 @@
-//! Kinds of devices, for plans: what decides a job must be known before it is known which device runs it.
+//! Device kinds, for plans: settings that decide a job must be known before its device is.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use super::cards::Inventory;
 use super::{CARD_TOKEN_BUDGET, CPU_TOKEN_BUDGET, DeviceError, chosen_cards, gpus_for_auto};
 use crate::job::DType;
 
-/// What a GPU can do, by the number that its maker gives it: 8.0 is Ampere.
+/// The compute capability of a GPU: 8.0 is Ampere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Capability {
@@ -20,7 +20,7 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// The first architecture that multiplies bf16.
+    /// The first architecture with bf16 products in hardware.
     const AMPERE: Self = Self { major: 8, minor: 0 };
 }
 
@@ -57,15 +57,15 @@ pub enum DeviceKind {
         /// Whether it multiplies bf16 in hardware (AVX512-BF16 or AMX).
         bf16: bool,
     },
-    /// GPUs, by the least of their capabilities.
+    /// GPUs, by their lowest compute capability.
     Cuda {
-        /// None where the GPUs are elsewhere: then what every GPU since Ampere does is taken.
+        /// None if the GPUs are on another machine: then Ampere or later is assumed.
         capability: Option<Capability>,
     },
 }
 
 impl DeviceKind {
-    /// The kind that a text names, as for [`super::slots`]; `cuda` also where no GPU is here, as on a login node. Errors: as there.
+    /// The kind that a string names, as for [`super::slots`]; `cuda` also without a local GPU, as on a login node. Errors: as there.
     pub fn named(
         text: &str,
         inventory: &Inventory,
@@ -91,7 +91,7 @@ impl DeviceKind {
 
     /// The CPU of this machine.
     pub fn of_this_cpu() -> Self {
-        // Tests say what another CPU would.
+        // Tests override the detected features.
         let named = std::env::var("LORAGRID_CPU_FEATURES").map(|flags| format!("flags {flags}"));
         let info = named.or_else(|_| std::fs::read_to_string("/proc/cpuinfo")).unwrap_or_default();
         let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
@@ -99,7 +99,7 @@ impl DeviceKind {
         Self::Cpu { bf16: flags.any(|flag| flag == "avx512_bf16" || flag == "amx_bf16") }
     }
 
-    /// What `train.dtype = "auto"` means: bf16 where the device multiplies it in hardware, else single precision.
+    /// The value of `train.dtype = "auto"`: bf16 if the device multiplies it in hardware, else single precision.
     pub fn auto_dtype(self) -> DType {
         match self {
             Self::Cpu { bf16: true } | Self::Cuda { capability: None } => DType::Bf16,
@@ -108,7 +108,7 @@ impl DeviceKind {
         }
     }
 
-    /// Most tokens of one pass, unless a row alone is longer.
+    /// Most tokens per pass, unless a single row is longer.
     pub fn token_budget(self) -> u64 {
         match self {
             Self::Cpu { .. } => CPU_TOKEN_BUDGET as u64,

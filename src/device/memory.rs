@@ -1,10 +1,10 @@
-//! The memory of this machine that processes may have: a container or a batch system may allow less than there is.
+//! Memory of this machine available to processes: a container or a batch system may limit it.
 
 use std::path::{Path, PathBuf};
 
 use crate::job::Bytes;
 
-/// What is available now: what the kernel says of the machine, or what the control groups of this process leave, where that is less.
+/// Memory available now: the minimum of the kernel's figure and the limits of this process's control groups.
 pub fn available_memory() -> Bytes {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:")).unwrap_or_default();
@@ -13,7 +13,7 @@ pub fn available_memory() -> Bytes {
     Bytes(left_by_groups(&groups, Path::new("/sys/fs/cgroup")).map_or(machine, |left| left.min(machine)))
 }
 
-/// What the groups that a process is in, and those above them, leave; none where none has a limit.
+/// Memory left by the control groups of a process and their parents; none without a limit.
 fn left_by_groups(groups: &str, root: &Path) -> Option<u64> {
     let mut least = None;
     for line in groups.lines() {
@@ -33,10 +33,10 @@ fn left_by_groups(groups: &str, root: &Path) -> Option<u64> {
     least
 }
 
-/// What a group leaves: its limit less what is held, of which pages of files can be given back.
+/// Memory left in a group: its limit less usage, of which the page cache is reclaimable.
 fn left_in(folder: &Path, [limit, held]: [&str; 2]) -> Option<u64> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-    // "max", and what version 1 writes for it, means no limit.
+    // "max", and its equivalent in version 1, means no limit.
     let limit = number(limit).filter(|limit| *limit < 1 << 60)?;
     let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
     let pages = statistics.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! What this machine computes with, and the slots that follow from it.
+//! The compute devices of this machine, and the slots that follow from them.
 
 mod cards;
 mod cpu;
@@ -19,7 +19,7 @@ use crate::job::{Bytes, SlotId};
 use crate::scheduler::PackRules;
 use cpu::{cpu_shares, share_of, usable_cores};
 
-/// What packs are made for on these slots, with so many jobs at most. CPU slots share the memory that is available now.
+/// Pack rules for these slots, with at most this many jobs per pack. CPU slots share the memory that is available now.
 pub fn pack_rules(slots: &[Slot], most: usize) -> PackRules {
     let share = available_memory().0 / slots.len().max(1) as u64;
     let memory = |slot: &Slot| if slot.card.is_some() { slot.memory } else { Bytes(share) };
@@ -31,33 +31,33 @@ pub fn pack_rules(slots: &[Slot], most: usize) -> PackRules {
     }
 }
 
-/// A place where one engine runs: a share of the processor's cores, and perhaps a graphics card.
+/// A place for one engine: a share of the CPU cores, and optionally a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
     /// Its number.
     pub id: SlotId,
-    /// What it is called.
+    /// The device's name.
     pub device: DeviceName,
-    /// Threads of one operation.
+    /// Threads per operation.
     pub threads: usize,
-    /// The cores that its engine may use; it is pinned to them where there are several slots.
+    /// The cores that its engine may use; it is pinned to them if there are several slots.
     pub cores: Vec<usize>,
-    /// Most tokens of one pass: matrix products gain nothing beyond it, and a pass stays short.
+    /// Most tokens per pass: matrix products gain nothing beyond it, and a pass stays short.
     pub token_budget: usize,
     /// Its memory for jobs.
     pub memory: Bytes,
-    /// Its card, if it has one.
+    /// Its GPU, if it has one.
     pub card: Option<CardId>,
 }
 
-/// The name of a slot's device, as attempts keep it.
+/// The name of a slot's device, as stored with attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceName {
-    /// The whole processor.
+    /// The whole CPU.
     Cpu,
-    /// A share of it.
+    /// A share of the CPU.
     CpuShare(usize),
-    /// A graphics card, by its place among those that this process sees.
+    /// A GPU, by its index among those visible to this process.
     Cuda(usize),
 }
 
@@ -71,46 +71,46 @@ impl fmt::Display for DeviceName {
     }
 }
 
-/// Devices that cannot be had.
+/// Unavailable devices.
 #[derive(Debug, Error)]
 pub enum DeviceError {
     /// More slots than cores.
     #[error("{wanted} slots requested, {cores} cores available")]
     Cores {
-        /// As asked for.
+        /// As requested.
         wanted: usize,
-        /// As the kernel says.
+        /// As reported by the kernel.
         cores: usize,
     },
-    /// A card that is not there, or that this process does not see.
+    /// A GPU that does not exist or is not visible to this process.
     #[error("cuda:{wanted} requested, {seen} GPUs visible")]
     NoCard {
-        /// As asked for.
+        /// As requested.
         wanted: usize,
-        /// How many there are.
+        /// Number of visible GPUs.
         seen: usize,
     },
-    /// A device twice.
+    /// A duplicate device.
     #[error("'{text}' names a device twice")]
     Twice {
         /// As written.
         text: String,
     },
-    /// A GPU that is cut into instances.
+    /// A GPU in MIG mode.
     #[error("{card} is in MIG mode, and loragrid runs on whole GPUs only")]
     Mig {
         /// Its name.
         card: String,
     },
-    /// `CUDA_VISIBLE_DEVICES` does not say which GPUs are meant.
+    /// `CUDA_VISIBLE_DEVICES` is invalid.
     #[error("CUDA_VISIBLE_DEVICES = '{text}': {why}")]
     Visible {
         /// As written.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// No device.
+    /// Not a device.
     #[error("'{text}' is not a device")]
     Unknown {
         /// As written.
@@ -121,22 +121,21 @@ pub enum DeviceError {
     Inventory {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The driver does not answer.
+    /// The driver does not respond.
     #[error("the NVIDIA driver does not respond: {0}")]
     Driver(String),
 }
 
-/// Most tokens of one pass on a CPU.
+/// Most tokens per pass on a CPU.
 const CPU_TOKEN_BUDGET: usize = 1024;
-/// Most tokens of one pass on a GPU.
+/// Most tokens per pass on a GPU.
 const CARD_TOKEN_BUDGET: usize = 4096;
 
-/// The slots that a text names: `cpu` (all cores as one), `cpu:N` (N shares of them), `cuda` (every GPU), `cuda:0,2` (some of
-/// those that this process sees), `auto` (the GPUs if there are any and the engine computes on them, else the CPU). Errors: see
-/// [`DeviceError`].
+/// The slots that a string names: `cpu` (all cores as one), `cpu:N` (N shares of them), `cuda` (every GPU), `cuda:0,2` (some of the
+/// visible GPUs), `auto` (the GPUs if there are any and the engine supports them, else the CPU). Errors: see [`DeviceError`].
 pub fn slots(
     text: &str,
     inventory: &Inventory,
@@ -157,14 +156,13 @@ pub fn slots(
     }
 }
 
-/// The GPUs that `auto` takes: all that this process sees, if the engine computes on GPUs. Errors: the driver does not answer, a GPU
-/// that cannot be used.
+/// The GPUs for `auto`: all visible ones, if the engine supports GPUs. Errors: the driver does not respond, a GPU that cannot be used.
 fn gpus_for_auto(
     inventory: &Inventory,
     engine_has_cuda: &dyn Fn() -> bool,
 ) -> Result<Vec<Card>, DeviceError> {
     let cards = inventory.visible()?;
-    // What a file makes up is for tests of placement, whatever the engine.
+    // GPUs from an inventory file are for placement tests, with any engine.
     if cards.is_empty() || !(matches!(inventory, Inventory::File(_)) || engine_has_cuda()) {
         return Ok(Vec::new());
     }
@@ -172,7 +170,7 @@ fn gpus_for_auto(
     Ok(cards)
 }
 
-/// The GPUs that `cuda` or `cuda:0,2` names, with their places among those that this process sees. Errors: as [`slots`].
+/// The GPUs that `cuda` or `cuda:0,2` names, with their indices among the visible ones. Errors: as [`slots`].
 fn chosen_cards(text: &str, inventory: &Inventory) -> Result<Vec<(usize, Card)>, DeviceError> {
     let unknown = || DeviceError::Unknown { text: text.to_owned() };
     let seen = inventory.visible()?;
@@ -193,12 +191,12 @@ fn chosen_cards(text: &str, inventory: &Inventory) -> Result<Vec<(usize, Card)>,
     wanted.into_iter().map(card).collect()
 }
 
-/// Checks that a GPU is not cut into instances. Error: [`DeviceError::Mig`].
+/// Checks that a GPU is not in MIG mode. Error: [`DeviceError::Mig`].
 fn whole(card: &Card) -> Result<(), DeviceError> {
     if card.mig { Err(DeviceError::Mig { card: card.name.clone() }) } else { Ok(()) }
 }
 
-/// A slot for each card, with its share of the cores.
+/// One slot per GPU, each with its share of the cores.
 fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
     let (cores, of) = (usable_cores(), cards.len());
     let slot = |(place, (number, card)): (usize, (usize, Card))| {

@@ -1,4 +1,4 @@
-//! Builds the C++ shim, and says how what links the engine is linked: with the shim and the run path of libtorch.
+//! Builds the C++ shim and links it and libtorch, with libtorch's run path, into what uses the engine.
 
 use std::path::Path;
 
@@ -14,29 +14,29 @@ fn main() {
         // This crate's own tests.
         println!("cargo:rustc-link-arg={argument}");
     }
-    // The program, through the build script of the package that it is in.
+    // The program, through its package's build script.
     println!("cargo:link={}", arguments.join(";"));
 }
 
-/// What the linker is told beside what cargo tells it.
+/// Linker arguments beyond cargo's own.
 fn link_arguments(lib: &Path) -> Vec<String> {
     let mut arguments = vec!["-Wl,--disable-new-dtags".to_owned(), format!("-Wl,-rpath,{}", lib.display())];
-    // The CUDA kernels register themselves when their library is loaded, and nothing in the program names a
-    // symbol of theirs: without this the linker drops the library and the device seems to be absent.
+    // The CUDA kernels register themselves when their library is loaded. No symbol of it is referenced, so without this
+    // flag the linker drops it and CUDA is unavailable.
     if lib.join("libtorch_cuda.so").exists() {
         arguments.extend(["-Wl,--no-as-needed", "-ltorch_cuda", "-Wl,--as-needed"].map(str::to_owned));
     }
     let out = std::env::var("OUT_DIR").unwrap_or_default();
     arguments.push(format!("{out}/libloragrid_shim.a"));
-    // What the archive needs beside what the Rust half already links.
+    // What the archive needs beyond what the Rust code already links.
     arguments.extend(["-ltorch_cpu", "-lc10", "-lstdc++"].map(str::to_owned));
-    // libtorch brings the OpenMP that it was built with; a second one would be a second set of threads.
+    // libtorch ships its own OpenMP; a second one would start a second thread pool.
     let bundled = lib.join("libgomp.so.1");
     arguments.push(if bundled.exists() { bundled.display().to_string() } else { "-lgomp".to_owned() });
     arguments
 }
 
-/// Compiles the shim against the headers beside libtorch, as an archive that only the engine links.
+/// Compiles the shim against libtorch's headers as an archive that only the engine links.
 fn build_shim(lib: &Path) {
     let folder = Path::new("shim");
     println!("cargo:rerun-if-changed={}", folder.display());
@@ -46,15 +46,15 @@ fn build_shim(lib: &Path) {
         .cpp(true)
         .std("c++17")
         .opt_level(3)
-        // Kernels run on libtorch's own threads, and no product and sum are rounded as one.
+        // Kernels run on libtorch's own threads; no fused multiply-add, which rounds once.
         .flag("-fopenmp")
         .flag("-ffp-contract=off")
         .flag("-mprefer-vector-width=512")
-        // Warnings of the shim are errors; those of libtorch's headers are libtorch's.
+        // Warnings in the shim are errors; warnings in libtorch's headers are ignored.
         .warnings(true)
         .extra_warnings(true)
         .warnings_into_errors(true)
-        // GCC 12 reports its own AVX-512 intrinsics (GCC bug 105593).
+        // GCC 12 warns about its own AVX-512 intrinsics (GCC bug 105593).
         .flag("-Wno-uninitialized")
         .flag("-Wno-maybe-uninitialized")
         .flag("-isystem")

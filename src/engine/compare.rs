@@ -1,4 +1,4 @@
-//! How far two models are apart: log-probabilities of one are kept in a file, those of the other compared with them.
+//! Compares two models: log-probabilities of one are saved to a file and compared with those of the other.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::model::{Batch, Model};
 use crate::tensor::{from_stored, to_f32};
 
 const LOGITS: &str = "logits";
-/// Most tokens of one pass.
+/// Maximum tokens per pass.
 const TOKEN_BUDGET: usize = 512;
 
-/// Carries out the order. Errors: a file that cannot be written or read, another vocabulary.
+/// Runs the order. Errors: a file that cannot be written or read, a different vocabulary.
 pub(crate) fn compare(
     model: &Model,
     adapter: Option<&Adapter>,
@@ -38,7 +38,7 @@ fn read(file: &Path) -> Result<Tensor, EngineError> {
     Ok(from_stored(&SafetensorsFile::open(file)?.read(LOGITS)?, Kind::Float, Device::Cpu))
 }
 
-/// Logits `[tokens of all sequences, vocab]`, in the order of the sequences.
+/// Logits `[tokens of all sequences, vocab]`, in sequence order.
 fn all_logits(model: &Model, adapter: Option<&Adapter>, sequences: &[Vec<u32>]) -> Tensor {
     let active = adapter.map(Active::of);
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();

@@ -1,4 +1,4 @@
-//! Errors inside the engine and the event that each becomes.
+//! Errors inside the engine and the event for each.
 
 use floor::data::DataError;
 use floor::pretrained::{CheckpointError, TokenizerError};
@@ -47,9 +47,9 @@ pub(crate) enum EngineError {
     Events(#[from] floor::protocol::FrameError),
 }
 
-/// Errors of the system that say that no space is left, on the disk or in the user's quota.
+/// OS errors for no space left, on the disk or in the user's quota.
 const FULL: [i32; 2] = [nix::libc::ENOSPC, nix::libc::EDQUOT];
-/// Errors of the system that say that a file cannot be reached now: a disk or a share is away, or its mode was changed.
+/// OS errors for a file that is unreachable now: a disk or share is offline, or permissions changed.
 const AWAY: [i32; 12] = [
     nix::libc::EACCES,
     nix::libc::EHOSTDOWN,
@@ -66,7 +66,7 @@ const AWAY: [i32; 12] = [
 ];
 
 impl EngineError {
-    /// The system's error behind it.
+    /// The underlying OS error.
     fn system(&self) -> Option<&std::io::Error> {
         match self {
             Self::Io { source, .. } | Self::Checkpoint(CheckpointError::Io { source, .. }) => Some(source),
@@ -80,7 +80,7 @@ impl EngineError {
         let kind = match self {
             _ if system.is_some_and(|code| FULL.contains(&code)) => FailureKind::DiskFull,
             _ if system.is_some_and(|code| AWAY.contains(&code)) => FailureKind::Environment,
-            // Rows and weights that are not there come back, or are written anew.
+            // Missing rows and weights may reappear or be written again.
             Self::NoRows { .. }
             | Self::NoDocuments { .. }
             | Self::Checkpoint(CheckpointError::Missing { .. }) => FailureKind::Environment,

@@ -1,10 +1,10 @@
-//! Faults on purpose, for tests: `LORAGRID_FAULT=oom@pass:17,kill@step:5,hang@pass:3,enospc@checkpoint:2` makes each happen
-//! when its place is reached for that time. Without the variable nothing is done.
+//! Fault injection for tests: `LORAGRID_FAULT=oom@pass:17,kill@step:5,hang@pass:3,enospc@checkpoint:2` triggers each
+//! fault the n-th time its point is reached. Without the variable nothing happens.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
-/// Kind and count of each fault, by place.
+/// Kind and count of each fault, by injection point.
 static FAULTS: LazyLock<Vec<(String, String, u64)>> = LazyLock::new(|| {
     let text = std::env::var("LORAGRID_FAULT").unwrap_or_default();
     let parse = |fault: &str| {
@@ -16,7 +16,7 @@ static FAULTS: LazyLock<Vec<(String, String, u64)>> = LazyLock::new(|| {
 });
 static COUNTS: LazyLock<Mutex<HashMap<String, u64>>> = LazyLock::new(Mutex::default);
 
-/// The kind of fault that is due at a place now.
+/// The fault due at this point now, if any.
 fn due(place: &str) -> Option<&'static str> {
     if FAULTS.is_empty() {
         return None;
@@ -27,7 +27,7 @@ fn due(place: &str) -> Option<&'static str> {
     FAULTS.iter().find(|(_, known, at)| known == place && at == count).map(|(kind, ..)| kind.as_str())
 }
 
-/// A place that can be killed at, hang, or run out of memory. Panics as libtorch's allocator does for the last.
+/// An injection point for kill, hang and out of memory. OOM panics as libtorch's allocator does.
 pub(crate) fn at(place: &str) {
     match due(place) {
         Some("kill") => std::process::abort(),
@@ -39,7 +39,7 @@ pub(crate) fn at(place: &str) {
     }
 }
 
-/// A place that writes. Error: a full disk.
+/// An injection point for writes. Error: a full disk.
 pub(crate) fn write(place: &str) -> std::io::Result<()> {
     match due(place) {
         Some("enospc") => Err(std::io::Error::from_raw_os_error(nix::libc::ENOSPC)),

@@ -1,4 +1,4 @@
-//! Continuing a text token by token, with a cache of keys and values.
+//! Token-by-token generation with a key-value cache.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::failure::EngineError;
 use crate::lora::{Active, Adapter};
 use crate::model::{Cache, Model};
 
-/// Generates until a stop token, the order's limit or the model's longest sequence. Every token goes to `report` at
-/// once, a stop token too. Errors: logits that are not finite, what `report` returns.
+/// Generates until a stop token, the order's limit or the model's longest sequence. Every token, stop tokens included,
+/// goes to `report` at once. Errors: logits that are not finite, what `report` returns.
 pub(crate) fn generate(
     model: &Model,
     adapter: Option<&Adapter>,
@@ -42,9 +42,9 @@ pub(crate) fn generate(
     Ok(Event::Generated { tokens: Tokens(made), seconds })
 }
 
-/// The token after logits `[vocab]`; `place` counts the tokens before it.
+/// The token sampled from logits `[vocab]`; `place` is the number of tokens before it.
 fn choose(logits: &Tensor, sampling: Sampling, place: u64) -> Result<u32, EngineError> {
-    // A NaN anywhere makes the largest one NaN.
+    // A NaN anywhere makes the maximum NaN.
     if !logits.max().double_value(&[]).is_finite() {
         return Err(EngineError::LogitsNotFinite);
     }
@@ -68,7 +68,7 @@ fn choose(logits: &Tensor, sampling: Sampling, place: u64) -> Result<u32, Engine
     Ok(tokens[at.unwrap_or(kept - 1)] as u32)
 }
 
-/// How many of the likeliest tokens are drawn from; at least one.
+/// Number of top tokens to sample from; at least one.
 fn nucleus(descending: &[f64], sampling: Sampling) -> usize {
     let by_k = if sampling.top_k == 0 { descending.len() } else { sampling.top_k.min(descending.len()) };
     let mut sum = 0.0;

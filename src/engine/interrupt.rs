@@ -1,4 +1,4 @@
-//! SIGTERM as a flag, and the life signs of long orders.
+//! SIGTERM as a flag, and heartbeats during long orders.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -7,42 +7,42 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use crate::failure::EngineError;
 
-/// Life signs are this far apart.
+/// Heartbeat interval.
 const APART: Duration = Duration::from_secs(1);
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
-/// Whether the engine waits for an order.
+/// Whether the engine is idle, waiting for an order.
 static IDLE: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note(_: i32) {
     STOPPED.store(true, Ordering::SeqCst);
     if IDLE.load(Ordering::SeqCst) {
-        // SAFETY: `_exit` may be called in a handler; an engine that waits has nothing to write down.
+        // SAFETY: `_exit` is async-signal-safe; an idle engine has nothing to save.
         unsafe { nix::libc::_exit(0) }
     }
 }
 
-/// Whether the engine waits for an order from now on: a SIGTERM then ends it at once.
+/// Marks the engine idle or busy; SIGTERM ends an idle engine at once.
 pub(crate) fn set_idle(idle: bool) {
     IDLE.store(idle, Ordering::SeqCst);
 }
 
-/// From now on SIGTERM sets the flag while an order is carried out, and ends an engine that waits for one.
+/// Installs the handler: SIGTERM sets the flag while an order runs, and ends an idle engine.
 pub(crate) fn listen() {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
-    // SAFETY: the handler stores into an atomic, which may be done in one.
+    // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
     let set = unsafe { sigaction(Signal::SIGTERM, &action) };
     if let Err(error) = set {
         tracing::warn!("SIGTERM is not heard: {error}");
     }
 }
 
-/// Whether the order is to be stopped.
+/// Whether the order should stop.
 pub(crate) fn is_stopped() -> bool {
     STOPPED.load(Ordering::SeqCst)
 }
 
-/// When the last life sign was given.
+/// Time of the last heartbeat.
 pub(crate) struct LifeSigns(Instant);
 
 impl LifeSigns {
@@ -50,7 +50,7 @@ impl LifeSigns {
         Self(Instant::now())
     }
 
-    /// After a pass: tells, where it is time, that the engine lives. Errors: the order is stopped, the sign cannot be sent.
+    /// After a pass: sends a heartbeat if one is due. Errors: the order is stopped, the heartbeat cannot be sent.
     pub(crate) fn beat(
         &mut self,
         tell: &mut dyn FnMut() -> Result<(), EngineError>,
@@ -63,7 +63,7 @@ impl LifeSigns {
     }
 }
 
-/// What an order calls after each pass.
+/// Called by an order after each pass.
 pub(crate) struct Pulse<'a> {
     signs: LifeSigns,
     tell: &'a mut dyn FnMut() -> Result<(), EngineError>,
@@ -74,7 +74,7 @@ impl<'a> Pulse<'a> {
         Self { signs: LifeSigns::new(), tell }
     }
 
-    /// After a pass. Errors: the order is stopped, the sign cannot be sent.
+    /// After a pass. Errors: the order is stopped, the heartbeat cannot be sent.
     pub(crate) fn beat(&mut self) -> Result<(), EngineError> {
         self.signs.beat(self.tell)
     }

@@ -1,8 +1,8 @@
-//! loragrid-engine: one process for one device slot. It loads a base model once and carries out orders for it; it sees
-//! the floor of the library only, never the database.
+//! loragrid-engine: one process per device slot. It loads a base model once and runs orders on it. It depends on the
+//! library's floor only, never on the database.
 //!
-//! Orders come in on descriptor 0 and events leave on descriptor 3; descriptors 1 and 2 point at a log, so that no
-//! library's print can break a frame.
+//! Orders arrive on descriptor 0 and events leave on descriptor 3. Descriptors 1 and 2 point at a log, so a library's
+//! print cannot corrupt a frame.
 
 mod compare;
 mod failure;
@@ -30,18 +30,18 @@ use std::process::ExitCode;
 use floor::protocol::{EVENT_DESCRIPTOR, PROTOCOL_VERSION};
 use tracing_subscriber::EnvFilter;
 
-/// libtorch allocates through it too: as `malloc`, it comes before the system's.
+/// libtorch allocates through it too: as `malloc`, it precedes the system's.
 #[global_allocator]
 static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The whole program.
+/// The program's entry point.
 pub fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "--describe") {
         return describe();
     }
     let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    // A line that a full disk does not take is lost; telling so on the same disk would end the engine.
+    // A line lost to a full disk is dropped; reporting that on the same disk would end the engine.
     log.log_internal_errors(false).init();
     let Some(events) = event_stream(EVENT_DESCRIPTOR) else {
         tracing::error!("descriptor {EVENT_DESCRIPTOR} is closed: loragrid-engine is started by loragrid");
@@ -59,15 +59,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Loads the CUDA half of libtorch where it is beside the other: its kernels register themselves. One program serves both.
+/// Loads libtorch's CUDA library if present: its kernels register themselves. One program serves both CPU and GPU.
 fn load_cuda() {
-    // SAFETY: a constant name; the library's constructors are those that libtorch runs when it is linked.
+    // SAFETY: a constant name; the library's constructors are the ones libtorch runs when linked.
     let _ = unsafe {
         nix::libc::dlopen(c"libtorch_cuda.so".as_ptr(), nix::libc::RTLD_NOW | nix::libc::RTLD_GLOBAL)
     };
 }
 
-/// Says what this engine can do, as one JSON object.
+/// Prints the engine's capabilities as one JSON object.
 fn describe() -> ExitCode {
     load_cuda();
     let text = serde_json::json!({ "protocol": PROTOCOL_VERSION, "cuda": tch::Cuda::is_available() });
@@ -77,7 +77,7 @@ fn describe() -> ExitCode {
     }
 }
 
-/// The stream of events, if its descriptor is open.
+/// The event stream, if its descriptor is open.
 fn event_stream(descriptor: RawFd) -> Option<File> {
     nix::fcntl::fcntl(
         // SAFETY: borrowed for this call only; an unopened descriptor makes the call fail.
@@ -85,6 +85,6 @@ fn event_stream(descriptor: RawFd) -> Option<File> {
         nix::fcntl::FcntlArg::F_GETFD,
     )
     .ok()?;
-    // SAFETY: it is open, as was just seen, and nothing else in this process owns it.
+    // SAFETY: the check above shows it is open, and nothing else in this process owns it.
     Some(unsafe { File::from_raw_fd(descriptor) })
 }

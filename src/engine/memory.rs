@@ -1,4 +1,4 @@
-//! Memory of this process, from the kernel.
+//! Memory use of this process, from the kernel.
 
 use std::panic::AssertUnwindSafe;
 
@@ -7,7 +7,7 @@ use floor::job::Bytes;
 use crate::failure::EngineError;
 use crate::shim::peak_held;
 
-/// The most memory that was held so far: on the accelerator where there is one, else by the process; 0 where nobody says.
+/// Peak memory so far: on the accelerator if there is one, else of the process; 0 if unknown.
 pub(crate) fn peak_memory() -> Bytes {
     match peak_held() {
         0 => peak_resident(),
@@ -15,13 +15,13 @@ pub(crate) fn peak_memory() -> Bytes {
     }
 }
 
-/// Counts the peak of resident memory anew: what an earlier base model took is not the next one's. On an accelerator, and where the
-/// kernel does not allow it, the count goes on.
+/// Resets the peak of resident memory, so an earlier base model does not count toward the next one. No effect on an
+/// accelerator or if the kernel does not allow it.
 pub(crate) fn forget_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Largest resident memory so far.
+/// Peak resident memory so far.
 fn peak_resident() -> Bytes {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -29,26 +29,26 @@ fn peak_resident() -> Bytes {
     Bytes(kilobytes.unwrap_or_default() * 1024)
 }
 
-/// Gives memory that is free inside the heap back to the system. What loading frees lies between what it keeps: without
-/// this a model that is quantized on its way in would leave holes of its full size.
+/// Returns free heap memory to the system. Memory freed while loading is interleaved with memory in use: without this,
+/// a model quantized on load leaves holes of its full size.
 pub(crate) fn give_back() {
-    // SAFETY: the allocator's own function, which only moves pages that nothing uses.
+    // SAFETY: the allocator's own function, which only releases unused pages.
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
-/// Has the heap keep what is freed for a while. libtorch frees and takes hundreds of megabytes in each pass; given back to
-/// the system at once, every page of them is cleared by the kernel again and again.
+/// Keeps freed memory in the heap for a while. libtorch frees and allocates hundreds of megabytes per pass; if they
+/// went back to the system at once, the kernel would zero every page again.
 pub(crate) fn keep_freed() {
     // SAFETY: sets a number that the allocator reads later.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, KEPT_MILLISECONDS) }
 }
 
-/// mimalloc's `mi_option_purge_delay`, which its crate does not name.
+/// mimalloc's `mi_option_purge_delay`, missing from its crate.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Longer than a pass.
 const KEPT_MILLISECONDS: std::ffi::c_long = 10_000;
 
-/// What libtorch's allocators say when there is no memory.
+/// Messages of libtorch's allocators on out of memory.
 const NO_MEMORY: [&str; 6] = [
     "not enough memory",
     "out of memory",
@@ -58,15 +58,15 @@ const NO_MEMORY: [&str; 6] = [
     "std::bad_alloc",
 ];
 
-/// Computes within a budget of tokens; libtorch's want of memory becomes an error, and any other panic goes on. What is
-/// computed must leave no half of itself behind.
+/// Computes within a token budget. libtorch's out-of-memory panic becomes an error; any other panic propagates. The
+/// computation must leave no partial state.
 pub(crate) fn within_memory<T>(budget: usize, compute: impl FnOnce() -> T) -> Result<T, EngineError> {
     std::panic::catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
         let text =
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         match text.filter(|text| NO_MEMORY.iter().any(|words| text.contains(words))) {
             Some(text) => {
-                // The rest is libtorch's stack, spelled in one line with the ends of its lines escaped.
+                // The rest is libtorch's stack trace on one line with escaped line ends.
                 let line = text.split(['\n', '\\']).next().unwrap_or_default();
                 let reason = line.rsplit_once("Allocator: ").map_or(line, |(_, reason)| reason).to_owned();
                 EngineError::OutOfMemory { budget, reason }

@@ -1,4 +1,4 @@
-//! A model with an adapter added to its weights, as a Hugging Face folder.
+//! Merging an adapter into a model's weights, as a Hugging Face folder.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ use crate::tensor::{from_stored, to_f32};
 pub(crate) struct Merged {
     /// Matrices that the adapter changed.
     pub(crate) changed: u64,
-    /// Bytes of the weights.
+    /// Size of the weights in bytes.
     pub(crate) size: Bytes,
 }
 
-/// Writes the checkpoint with the adapter added, one module at a time. Sums are in single precision and rounded once to
-/// the stored dtype (bf16 for GGUF and 4-bit checkpoints). A tied head that has an adapter becomes a head of its own.
-/// Errors: the checkpoint's, the system's.
+/// Writes the merged checkpoint, one module at a time. Sums are in single precision and rounded once to the stored
+/// dtype (bf16 for GGUF and 4-bit checkpoints). A tied head with an adapter becomes a separate head. Errors: the
+/// checkpoint's, I/O.
 pub(crate) fn merge(
     checkpoint: &Checkpoint,
     model: &Model,
@@ -72,7 +72,7 @@ pub(crate) fn merge(
     Ok(Merged { changed, size: Bytes(size) })
 }
 
-/// An empty folder may be there; anything in it is never overwritten.
+/// The folder may exist if it is empty; nothing in it is ever overwritten.
 fn replace(beside: &Path, out: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir(out) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -89,7 +89,7 @@ struct Merger<'a> {
 }
 
 impl Merger<'_> {
-    /// The tensor of a module from its layers, and how many of them the adapter changed.
+    /// A module's tensor from its layers, and the number of layers that the adapter changed.
     fn module(&self, layers: &[LayerName], part: Part) -> Result<(TensorData, u64), EngineError> {
         let config = self.checkpoint.config();
         let mut changed = 0;
@@ -115,21 +115,21 @@ impl Merger<'_> {
         Ok((kind.store(&tensor)?, changed))
     }
 
-    /// A layer's tensor in single precision, the dtype that it is written in, and whether the adapter changed it.
+    /// A layer's tensor in single precision, its output dtype, and whether the adapter changed it.
     fn layer(&self, layer: LayerName, part: Part) -> Result<(Tensor, StoredKind, bool), EngineError> {
-        // A head that is tied in the checkpoint is stored as the embedding.
+        // A tied head is stored as the embedding.
         let tied_head = layer == LayerName::Head && self.checkpoint.config().tied_head;
         let stored = if tied_head { LayerName::Embedding } else { layer };
         let (mut weight, kind) = match self.checkpoint.read(stored, part)? {
             Stored::Dense(data) => {
-                // A quantized GGUF has no dtype of its own: it is written in bf16, rounded once.
+                // A quantized GGUF has no dtype of its own: write bf16, rounded once.
                 let kind = match self.checkpoint.gguf() {
                     Some(_) => StoredKind::Bf16,
                     None => StoredKind::of(&data),
                 };
                 (from_stored(&data, Kind::Float, self.model.device()), kind)
             }
-            // What the loaded model holds is what these codes stand for.
+            // The loaded model holds the values of these codes.
             Stored::FourBit(_) => {
                 let dense = self.model.linear(layer).map(|linear| linear.weight.dense());
                 (dense.ok_or(EngineError::NoModel)?.to_kind(Kind::Float), StoredKind::Bf16)

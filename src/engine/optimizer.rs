@@ -1,4 +1,4 @@
-//! Optimizers over one flat buffer. Their whole state is in the struct, so that it can be saved and continued.
+//! Optimizers over one flat buffer. Their whole state is in the struct, so it can be saved and resumed.
 
 use floor::job::{self, TrainConfig};
 use tch::{Device, Kind, Tensor};
@@ -10,7 +10,7 @@ use crate::tensor::wide;
 pub(crate) struct Optimizer {
     rule: Rule,
     weight_decay: f64,
-    /// Factors of the learning rate `[parameters]`; none where all are 1.
+    /// Learning-rate factors `[parameters]`; none if all are 1.
     rates: Option<Tensor>,
 }
 
@@ -31,7 +31,7 @@ impl Optimizer {
         Self { rule, weight_decay: train.weight_decay, rates }
     }
 
-    /// What the next step depends on, by name, `[parameters]` each.
+    /// The state for the next step, by name, `[parameters]` each.
     pub(crate) fn state(&self) -> Vec<(&'static str, &Tensor)> {
         match &self.rule {
             Rule::AdamW(adamw) => vec![("first", &adamw.first), ("second", &adamw.second)],
@@ -39,12 +39,12 @@ impl Optimizer {
         }
     }
 
-    /// Takes up such a state. `false`: it is another optimizer's.
+    /// Restores such a state. `false`: it belongs to another optimizer.
     pub(crate) fn restore(&mut self, tensors: &[(String, Tensor)]) -> bool {
         let find = |name: &str| {
             tensors.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor.shallow_clone())
         };
-        // The state stays where it was made: what was read from a file is on the CPU.
+        // The state stays on its device; a state read from a file is on the CPU.
         tch::no_grad(|| match &mut self.rule {
             Rule::AdamW(adamw) => {
                 let (Some(first), Some(second)) = (find("first"), find("second")) else { return false };
@@ -59,7 +59,7 @@ impl Optimizer {
         })
     }
 
-    /// Steps that its correction counts.
+    /// Step count for bias correction.
     pub(crate) fn steps(&self) -> i32 {
         match &self.rule {
             Rule::AdamW(adamw) => adamw.steps,
@@ -74,8 +74,8 @@ impl Optimizer {
         }
     }
 
-    /// One step. Parameters of fewer bits than single precision are moved in single precision and rounded once, as are
-    /// the moments, which have the parameters' dtype.
+    /// One step. Parameters below single precision are updated in single precision and rounded once, as are the
+    /// moments, which have the parameters' dtype.
     pub(crate) fn step(&mut self, parameters: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
         tch::no_grad(|| {
             let rate = Rate { learning_rate, factors: self.rates.as_ref() };
@@ -87,7 +87,7 @@ impl Optimizer {
     }
 }
 
-/// The learning rate of a step, with its factors `[parameters]`.
+/// The learning rate of a step, times its factors `[parameters]`.
 struct Rate<'a> {
     learning_rate: f64,
     factors: Option<&'a Tensor>,
@@ -102,8 +102,8 @@ impl Rate<'_> {
     }
 }
 
-/// Scales a gradient down to the given norm, as torch's `clip_grad_norm_`; 0: not at all. Returns its own norm, which is
-/// not finite where a number of it is not.
+/// Clips a gradient to the given norm, as in torch's `clip_grad_norm_`; 0: no clipping. Returns the norm before
+/// clipping, which is not finite if any element is not.
 pub(crate) fn clip(gradient: &mut Tensor, norm: f64) -> f64 {
     let gradient_norm = gradient.norm().to_kind(Kind::Double).double_value(&[]);
     let factor = norm / (gradient_norm + 1e-6);
@@ -113,12 +113,12 @@ pub(crate) fn clip(gradient: &mut Tensor, norm: f64) -> f64 {
     gradient_norm
 }
 
-/// Stochastic gradient descent with momentum, in the order of operations of torch's own: weight decay is part of the
-/// gradient, the first momentum is the first gradient.
+/// Stochastic gradient descent with momentum, in torch's order of operations: weight decay is added to the gradient,
+/// the first momentum is the first gradient.
 struct Sgd {
     velocity: Option<Tensor>,
     momentum: f64,
-    /// Where the parameters are.
+    /// The parameters' device.
     device: Device,
 }
 
@@ -139,7 +139,7 @@ impl Sgd {
     }
 }
 
-/// AdamW (Loshchilov and Hutter 2019), in the order of operations of torch's own.
+/// AdamW (Loshchilov and Hutter 2019), in torch's order of operations.
 struct AdamW {
     /// Mean of gradients `[parameters]`.
     first: Tensor,
@@ -147,7 +147,7 @@ struct AdamW {
     second: Tensor,
     betas: [f64; 2],
     eps: f64,
-    /// Steps made.
+    /// Number of steps.
     steps: i32,
 }
 

@@ -30,7 +30,7 @@ use crate::shim::set_deterministic;
 use crate::tensor::{kind, wide};
 use crate::train::{Checkpoints, Finished, Member, Run, TrainingEvent, finish, finished, train};
 
-/// Carries out orders until the stream ends or says to shut down. Error: a broken stream.
+/// Runs orders until the stream ends or a shutdown order. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
     let device = device();
     let mut engine = Engine { events, device, loaded: None };
@@ -58,7 +58,7 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
                 engine.send(&Event::Stopped)?;
                 return Ok(());
             }
-            // What libtorch has taken by now may be in pieces: a new process begins with a whole address space.
+            // libtorch's memory may be fragmented by now: a new process starts with a clean address space.
             Err(error @ EngineError::OutOfMemory { .. }) => {
                 tracing::error!("{error}");
                 engine.send(&Event::Failed(error.report()))?;
@@ -73,10 +73,10 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
     Ok(())
 }
 
-/// Waits for the next order; none where the stream ended, or the engine was stopped.
+/// Waits for the next order; none if the stream ended or the engine was stopped.
 fn next_order(orders: &mut impl Read) -> Result<Option<Order>, FrameError> {
     set_idle(true);
-    // The signal may have come just before.
+    // The signal may have arrived just before.
     if is_stopped() {
         return Ok(None);
     }
@@ -85,7 +85,7 @@ fn next_order(orders: &mut impl Read) -> Result<Option<Order>, FrameError> {
     order
 }
 
-/// Where to compute: on the card that `LORAGRID_DEVICE` names and that is the only one this process sees, if libtorch can.
+/// The device: the GPU named by `LORAGRID_DEVICE`, the only one visible to this process, if libtorch can use it.
 fn device() -> Device {
     let named = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
     if named.starts_with("cuda") && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }
@@ -116,7 +116,7 @@ impl Engine {
         give_back();
         forget_peak();
         let checkpoint = Checkpoint::open(&order.model)?;
-        // Merging and comparing need none; scoring says that it is missing.
+        // Merging and comparing need no tokenizer; scoring reports that it is missing.
         let tokenizer = ModelTokenizer::open(&checkpoint).ok();
         let events = &mut self.events;
         let mut signs = LifeSigns::new();
@@ -136,7 +136,7 @@ impl Engine {
         redirect_output(&order.log)?;
         let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let events = &mut self.events;
-        // Rows that several members train on are read once.
+        // Rows shared by several members are read once.
         let mut rows: HashMap<&Path, Encoded> = HashMap::new();
         let mut starting = Vec::new();
         for (number, member) in order.members.iter().enumerate() {
@@ -205,7 +205,7 @@ impl Engine {
     }
 }
 
-/// A prompt to continue with the likeliest token each time.
+/// A prompt to continue greedily.
 fn greedy(prompt: &SamplePrompt, stop: &[u32]) -> GenerateOrder {
     GenerateOrder {
         adapter: None,
@@ -268,7 +268,7 @@ impl Engine {
     }
 }
 
-/// What a member of a pack needs for its run.
+/// The inputs of a pack member's run.
 fn run_of<'a>(order: &'a TrainOrder, encoded: &'a Encoded) -> Run<'a> {
     let every = Duration::from_secs_f64(order.checkpoint_every.0);
     let checkpoints =
@@ -282,7 +282,7 @@ fn run_of<'a>(order: &'a TrainOrder, encoded: &'a Encoded) -> Run<'a> {
     }
 }
 
-/// Tells of a member whose earlier attempt came to the end, which whoever waited for it did not hear. `false`: it did not.
+/// Reports a member whose earlier attempt finished without the orchestrator receiving it. `false`: it had not finished.
 fn tell_if_finished(events: &mut File, member: usize, order: &TrainOrder) -> Result<bool, FrameError> {
     let end = finished(&order.checkpoints, order.key).filter(|_| order.adapter.is_dir());
     let Some(end) = end else { return Ok(false) };
@@ -294,7 +294,7 @@ fn tell_if_finished(events: &mut File, member: usize, order: &TrainOrder) -> Res
     Ok(true)
 }
 
-/// Tells what a training tells of a member; one that ended has its adapter written first.
+/// Forwards a training event of a member; when it ends, its adapter is written first.
 fn tell(
     events: &mut File,
     model: &Model,
@@ -327,19 +327,19 @@ fn tell(
     Ok(write_frame(events, &event)?)
 }
 
-/// Tells that a member cannot go on.
+/// Reports that a member failed.
 fn fail(events: &mut File, member: usize, error: &EngineError) -> Result<(), EngineError> {
     tracing::error!("member {member}: {error}");
     Ok(write_frame(events, &Event::MemberFailed { member, failure: error.report() })?)
 }
 
-/// How the model's matrices are held.
+/// Storage of the model's matrices.
 fn storage(form: BaseForm) -> Storage {
     let BaseForm { quantize, quantize_head, dequantize, .. } = form;
     Storage { quantize, quantize_head, dequantize }
 }
 
-/// The kind of an adapter over a model of this kind.
+/// The dtype of an adapter over a model of this dtype.
 fn adapter_kind(dtype: AdapterDType, model: Kind) -> Kind {
     match dtype {
         AdapterDType::Fp32 => wide(model),
@@ -347,12 +347,12 @@ fn adapter_kind(dtype: AdapterDType, model: Kind) -> Kind {
     }
 }
 
-/// Points descriptors 1 and 2 at the end of the attempt's log.
+/// Redirects descriptors 1 and 2 to the end of the attempt's log.
 fn redirect_output(log: &Path) -> Result<(), EngineError> {
     let io = |source| EngineError::Io { what: format!("opening {}", log.display()), source };
     let file = match OpenOptions::new().create(true).append(true).open(log) {
         Ok(file) => file,
-        // On a full disk lines are lost rather than trainings.
+        // On a full disk, lose log lines rather than trainings.
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             return Ok(());
         }

@@ -1,10 +1,10 @@
-//! Between the floor's tensors and libtorch's.
+//! Conversion between the floor's tensors and libtorch's.
 
 use floor::job::DType;
 use floor::pretrained::{Elements, TensorData};
 use tch::{Device, Kind, Tensor};
 
-/// libtorch's word for a compute dtype.
+/// libtorch's name for a compute dtype.
 pub(crate) fn kind(dtype: DType) -> Kind {
     match dtype {
         DType::Bf16 => Kind::BFloat16,
@@ -13,12 +13,12 @@ pub(crate) fn kind(dtype: DType) -> Kind {
     }
 }
 
-/// The kind in which norms, losses and adapters are computed: single, or double where everything is double.
+/// The dtype of norms, losses and adapters: single, or double if everything is double.
 pub(crate) fn wide(kind: Kind) -> Kind {
     if kind == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
-/// A tensor of the given kind with the stored elements, converted once.
+/// A tensor of the given dtype with the stored elements, converted once.
 pub(crate) fn from_stored(data: &TensorData, kind: Kind, device: Device) -> Tensor {
     let shape: Vec<i64> = data.shape.iter().map(|&n| n as i64).collect();
     let tensor = match &data.elements {

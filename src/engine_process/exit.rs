@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::Signal;
 
-/// Bytes of the log's end that are looked at.
+/// Bytes at the end of the log that are searched.
 const TAIL: u64 = 1 << 16;
 
 /// How an engine ended.
@@ -19,30 +19,30 @@ pub struct EngineExit {
     pub code: Option<i32>,
     /// The signal that killed it, if one did.
     pub signal: Option<i32>,
-    /// The line of its log that says why, or the last one.
+    /// The line of its log with the cause, or the last line.
     pub last_words: Option<String>,
-    /// Whether the kernel killed a process for want of memory while it ran.
+    /// Whether the kernel's OOM killer killed a process while it ran.
     pub oom_killed: bool,
 }
 
-/// What a program says that dies for want of memory: Rust's allocator, C++'s, and libtorch's on the CPU and on a GPU.
+/// Out-of-memory messages: Rust's allocator, C++'s, and libtorch's on the CPU and on a GPU.
 const NO_MEMORY: [&str; 4] =
     ["memory allocation of", "std::bad_alloc", "can't allocate memory", "CUDA out of memory"];
-/// What a program says that dies by a bug of its own.
+/// The message of a Rust panic.
 const PANIC: &str = "panicked at";
-/// Most characters of it that are told.
+/// Most characters of it that are shown.
 const LONGEST: usize = 300;
 
 impl EngineExit {
-    /// The certificate of a process that ended with this status and wrote this log from a place on; `oom_kills` is what
-    /// [`oom_kills`] said when it was started.
+    /// The exit of a process with this status that wrote this log from an offset on; `oom_kills` is the value of [`oom_kills`] when it
+    /// was started.
     pub(super) fn of(status: ExitStatus, log: &Path, from: u64, oom_kills: u64) -> Self {
         let (code, signal, last_words) = (status.code(), status.signal(), last_words(log, from));
         let oom_killed = signal == Some(9) && self::oom_kills() > oom_kills;
         Self { code, signal, last_words, oom_killed }
     }
 
-    /// Whether it says that it died for want of memory.
+    /// Whether the log shows that it ran out of memory.
     pub fn wants_memory(&self) -> bool {
         self.last_words.as_ref().is_some_and(|words| NO_MEMORY.iter().any(|sign| words.contains(sign)))
     }
@@ -69,7 +69,7 @@ impl fmt::Display for EngineExit {
     }
 }
 
-/// Processes that the kernel has killed for want of memory so far, in this process's memory cgroup, or on the machine.
+/// Number of OOM kills so far, in this process's memory cgroup or on the machine.
 pub(super) fn oom_kills() -> u64 {
     let count = |text: String, key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?.trim().to_owned();
@@ -83,7 +83,7 @@ pub(super) fn oom_kills() -> u64 {
     of_group.or_else(of_machine).unwrap_or_default()
 }
 
-/// The line of a log that says why its process ended, of what was written from a place on.
+/// The line of a log with the exit cause, among those written from an offset on.
 fn last_words(log: &Path, from: u64) -> Option<String> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok()?.len();
@@ -94,13 +94,13 @@ fn last_words(log: &Path, from: u64) -> Option<String> {
     let lines: Vec<&str> = tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let says_why = |line: &&str| line.contains(PANIC) || NO_MEMORY.iter().any(|sign| line.contains(sign));
     let at = lines.iter().rposition(says_why).or_else(|| lines.len().checked_sub(1))?;
-    // A panic says where in one line, and what in the next.
+    // A panic prints the location on one line, and the message on the next.
     let what = lines.get(at + 1).filter(|_| lines[at].contains(PANIC));
     let words = what.map_or(lines[at].to_owned(), |what| format!("{} {what}", lines[at]));
-    // Of a want of memory its own words, without the place in the program and the stack that stand around them.
+    // For out of memory only the message itself, without the surrounding source location and stack.
     let sign = NO_MEMORY.iter().filter_map(|sign| words.find(sign)).min();
     let words = sign.map_or(words.as_str(), |at| words[at..].split("\\n").next().unwrap_or_default());
-    // Nothing that an engine prints moves a terminal's cursor.
+    // Engine output must not move a terminal's cursor.
     let plain = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
     Some(words.chars().take(LONGEST).map(plain).collect())
 }

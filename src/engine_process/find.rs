@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The engine's file name.
 const NAME: &str = "loragrid-engine";
 
-/// No engine anywhere.
+/// No engine was found.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "loragrid-engine not found: neither at LORAGRID_ENGINE, beside loragrid, nor in PATH; `make build` builds it"
@@ -31,13 +31,13 @@ pub fn find_engine(
     beside.into_iter().chain(in_path).find(|path| path.is_file()).ok_or(EngineNotFound)
 }
 
-/// What an engine answers to `--describe`.
+/// The engine's answer to `--describe`.
 #[derive(Debug, Deserialize)]
 struct Description {
     cuda: bool,
 }
 
-/// Whether an engine computes on GPUs here, as it says itself; one that does not answer does not.
+/// Whether an engine reports that it supports GPUs; one that does not answer does not.
 pub fn has_cuda(engine: &Path) -> bool {
     let output = std::process::Command::new(engine).arg("--describe").stdin(Stdio::null()).output();
     let described = output.ok().and_then(|output| serde_json::from_slice::<Description>(&output.stdout).ok());

@@ -1,4 +1,4 @@
-//! The process groups of engines that run: a terminal that stops this program (Ctrl-Z) does not reach them.
+//! The process groups of running engines: Ctrl-Z in a terminal stops this program but does not reach them.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 
-/// An engine's group, known for as long as this lives.
+/// An engine's group, registered as long as this exists.
 #[derive(Debug)]
 pub(super) struct KnownGroup(i32);
 
@@ -25,12 +25,12 @@ impl Drop for KnownGroup {
     }
 }
 
-/// Stops every engine where it is.
+/// Stops every engine.
 pub fn stop_engines() {
     signal(Signal::SIGSTOP);
 }
 
-/// Lets stopped engines go on.
+/// Continues stopped engines.
 pub fn continue_engines() {
     signal(Signal::SIGCONT);
 }

@@ -1,4 +1,4 @@
-//! One engine process: start, orders in, events out, death certificate.
+//! One engine process: start, orders in, events out, exit.
 
 mod exit;
 mod find;

@@ -21,10 +21,10 @@ use super::exit::{EngineExit, oom_kills};
 use super::groups::KnownGroup;
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
 
-/// Variables that hold secrets of the orchestrator's.
+/// Environment variables that hold the orchestrator's secrets.
 const SECRETS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
 
-/// Why an engine cannot be started or spoken to.
+/// Why an engine cannot be started or its events cannot be read.
 #[derive(Debug, Error)]
 pub enum WorkerError {
     /// It cannot be started.
@@ -35,46 +35,46 @@ pub enum WorkerError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// What it wrote is no event.
+    /// Its output is not an event.
     #[error("the engine's events are not understood: {0}")]
     Events(#[from] FrameError),
 }
 
-/// A running engine, of which events are read.
+/// A running engine: the reading half.
 #[derive(Debug)]
 pub struct Engine {
     child: Child,
     events: pipe::Receiver,
     buffer: Vec<u8>,
     log: PathBuf,
-    /// Bytes of the log that earlier processes wrote.
+    /// Length of the log written by earlier processes, in bytes.
     log_start: u64,
-    /// What the kernel's count of killed processes was at the start.
+    /// The kernel's count of OOM kills at the start.
     oom_kills: u64,
     _group: KnownGroup,
 }
 
-/// The other half: orders go in, and the process can be killed.
+/// The writing half: sends orders, and can kill the process.
 #[derive(Debug)]
 pub struct EngineHandle {
     orders: mpsc::UnboundedSender<Vec<u8>>,
     group: Pid,
 }
 
-/// Where an engine runs.
+/// The placement of an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineDevice {
-    /// The slot's device, which the engine is told as `LORAGRID_DEVICE`.
+    /// The slot's device, passed as `LORAGRID_DEVICE`.
     pub device: String,
-    /// The cores that it may use; all of them where none is named.
+    /// The cores that it may use; all if empty.
     pub cores: Vec<usize>,
-    /// What it sees of the graphics cards, as `CUDA_VISIBLE_DEVICES`; as this process sees them where it is not named.
+    /// The GPUs visible to it, as `CUDA_VISIBLE_DEVICES`; inherited from this process if not set.
     pub cards: Option<String>,
 }
 
 impl Engine {
-    /// Starts the program in a process group of its own, with descriptors 1 and 2 on `log`. It dies with this process.
-    /// Error: [`WorkerError::Start`].
+    /// Starts the engine in its own process group, with descriptors 1 and 2 on `log`. It exits with this process. Error:
+    /// [`WorkerError::Start`].
     pub fn start(
         engine: &Path,
         log: &Path,
@@ -87,7 +87,7 @@ impl Engine {
         let mut command = std::process::Command::new(engine);
         command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
         command.env("LORAGRID_DEVICE", &place.device);
-        // GPUs are numbered as the driver numbers them, and no engine needs a secret.
+        // GPUs are numbered in the driver's order, and no engine needs a secret.
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
         for name in SECRETS {
             command.env_remove(name);
@@ -97,7 +97,7 @@ impl Engine {
         let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
         command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
         let mut cpu_set = CpuSet::new();
-        // A core beyond what the kernel counts is one that there is not.
+        // A core beyond the kernel's limit does not exist.
         let pinned = !cores.is_empty() && cores.iter().all(|core| cpu_set.set(*core).is_ok());
         // SAFETY: prctl and sched_setaffinity are system calls that touch nothing of the parent's memory.
         unsafe {
@@ -110,7 +110,7 @@ impl Engine {
         }
         let mut command = tokio::process::Command::from(command);
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
-        // The command still holds the writing end: while it lives, the reading end never sees the stream's end.
+        // The command still holds the write end: as long as it lives, the read end never sees the end of the stream.
         drop(command);
         let orders = child.stdin.take().ok_or_else(|| failed(std::io::Error::other("no standard input")))?;
         let group = Pid::from_raw(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
@@ -130,7 +130,7 @@ impl Engine {
         Ok((engine, EngineHandle { orders, group }))
     }
 
-    /// The next event; `None` when the stream ended, cut or not. Error: bytes that are no event.
+    /// The next event; `None` when the stream ended, cut or not. Error: bytes that are not an event.
     pub async fn next_event(&mut self) -> Result<Option<Event>, WorkerError> {
         loop {
             if let Some(event) = split_frame(&mut self.buffer)? {
@@ -145,17 +145,17 @@ impl Engine {
         }
     }
 
-    /// Kills the process, as one that cannot be understood.
+    /// Kills a process whose output cannot be parsed.
     pub fn kill(&mut self) {
         // It may be gone already.
         let _ = self.child.start_kill();
     }
 
-    /// Waits for the process's end. `log` is the file that it wrote last.
+    /// Waits for the process to exit. `log` is the file that it wrote last.
     pub async fn death(mut self, log: Option<PathBuf>) -> EngineExit {
-        // It dies before it writes into the log of its job while it loads the model.
+        // A crash during model loading comes before anything is written to the job's log.
         let (log, from) = match log.filter(|log| log.is_file()) {
-            // The log of an attempt is its own from its first byte on.
+            // The log of an attempt belongs to it from the first byte.
             Some(log) => (log, 0),
             None => (self.log, self.log_start),
         };
@@ -166,7 +166,7 @@ impl Engine {
     }
 }
 
-/// Writes orders until the engine is gone or nobody sends any more; then the engine sees their end.
+/// Writes orders until the engine exits or all senders are dropped; then the engine sees the end of the stream.
 async fn write_orders(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(frame) = orders.recv().await {
         if pipe.write_all(&frame).await.is_err() || pipe.flush().await.is_err() {
@@ -175,7 +175,7 @@ async fn write_orders(mut pipe: ChildStdin, mut orders: mpsc::UnboundedReceiver<
     }
 }
 
-/// A log that is written at its end. Where the disk is full, lines are lost rather than trainings. Error: any other.
+/// A log opened for appending. If the disk is full, log lines are lost rather than trainings. Error: any other.
 fn open_log(log: &Path) -> std::io::Result<std::fs::File> {
     match OpenOptions::new().create(true).append(true).open(log) {
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
@@ -186,15 +186,15 @@ fn open_log(log: &Path) -> std::io::Result<std::fs::File> {
 }
 
 impl EngineHandle {
-    /// Sends an order, without waiting until it is read: an engine that reads nothing holds nobody up. One that died does not read
-    /// it; its death is told by the end of its events. Error: an order that is no frame.
+    /// Sends an order without waiting until it is read: an engine that does not read blocks nobody. An engine that has exited does not
+    /// read it; the end of its events reports the exit. Error: an order that cannot be encoded.
     pub fn send(&self, order: &Order) -> Result<(), FrameError> {
-        // The task that writes ends with the engine's pipe.
+        // The writing task ends with the engine's pipe.
         let _ = self.orders.send(encode_frame(order)?);
         Ok(())
     }
 
-    /// The process's number.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         u32::try_from(self.group.as_raw()).unwrap_or_default()
     }
@@ -204,7 +204,7 @@ impl EngineHandle {
         self.signal(Signal::SIGKILL);
     }
 
-    /// Asks the engine to write down where it is and to end.
+    /// Asks the engine to write a checkpoint and exit.
     pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }

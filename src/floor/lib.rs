@@ -1,4 +1,4 @@
-//! What both programs of loragrid know, without a tensor: jobs, models' headers, data, tasks, passes and the protocol.
+//! Shared by both of loragrid's programs, without tensors: jobs, model headers, data, tasks, passes and the protocol.
 
 pub mod data;
 pub mod hub;

@@ -1,4 +1,4 @@
-//! What a job needs to run, as its row in the queue holds it: whoever claims it reads no sweep file and plans nothing again.
+//! Everything a job needs to run, as stored in its queue row: a worker reads no sweep file and plans nothing again.
 
 mod wants;
 
@@ -11,7 +11,7 @@ use crate::job::{BaseForm, Digest, JobConfig, JobId, ModelIdentity, SubjectKey};
 
 pub use wants::{OrderedSample, OrderedSamples, OrderedTask, SweepWants};
 
-/// Version of the stored form. An order of a newer version is not run.
+/// Version of the stored form. An order with a newer version is not run.
 pub const ORDER_VERSION: u32 = 1;
 
 /// A job, ready to run.
@@ -21,19 +21,19 @@ pub struct JobOrder {
     pub version: u32,
     /// The job.
     pub id: JobId,
-    /// What it produces scores of.
+    /// The subject that it scores.
     pub subject: SubjectKey,
-    /// What it does.
+    /// Its work.
     pub work: OrderedWork,
     /// The base model.
     pub model: OrderedModel,
-    /// How the base model is held.
+    /// The form of the base model.
     pub form: BaseForm,
-    /// Tokens that it trains on; 0 where it trains nothing.
+    /// Training tokens; 0 if it trains nothing.
     pub train_tokens: u64,
-    /// Training speed that it was planned with, in tokens per second.
+    /// Planned training throughput, in tokens per second.
     pub tokens_per_second: f64,
-    /// What each sweep wants of it, by the sweep's name.
+    /// The wants of each sweep, by the sweep's name.
     pub sweeps: BTreeMap<String, SweepWants>,
 }
 
@@ -43,7 +43,7 @@ pub struct JobOrder {
 pub enum OrderedWork {
     /// Scores the base model.
     Base,
-    /// Scores an adapter in a folder outside the results.
+    /// Scores an adapter in a folder outside the results folder.
     Adapter {
         /// The folder.
         folder: PathBuf,
@@ -66,7 +66,7 @@ pub struct OrderedModel {
     pub name: String,
     /// Where it is.
     pub location: ModelLocation,
-    /// What it is: a model with another identity is not used.
+    /// Its identity: a model with another identity is not used.
     pub identity: ModelIdentity,
 }
 
@@ -76,7 +76,7 @@ pub struct OrderedModel {
 pub enum ModelLocation {
     /// A file or folder.
     Path(PathBuf),
-    /// The snapshot of a hub's model in the cache of this machine.
+    /// The snapshot of a hub model in this machine's cache.
     Hub {
         /// `ORG/NAME`.
         name: String,
@@ -110,7 +110,7 @@ impl JobOrder {
         }
     }
 
-    /// The digest that stands for the subject.
+    /// The subject's digest.
     pub fn key(&self) -> Digest {
         self.subject.digest()
     }

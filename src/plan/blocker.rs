@@ -1,8 +1,8 @@
-//! What keeps a plan from running, though it can be shown.
+//! Obstacles that keep a valid plan from running.
 
 use std::fmt;
 
-/// What keeps a plan from running.
+/// An obstacle that keeps a plan from running.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blocker {
     /// A model that is not on this machine.
@@ -19,7 +19,7 @@ pub enum Blocker {
     Documents {
         /// The task.
         task: String,
-        /// What they are called where they are published.
+        /// The name under which they are published.
         name: String,
     },
 }
@@ -37,7 +37,7 @@ impl fmt::Display for Blocker {
 }
 
 impl Blocker {
-    /// What the user can do about it.
+    /// The fix to suggest to the user.
     pub fn help(&self) -> &'static str {
         match self {
             Self::Model { .. } => {

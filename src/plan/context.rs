@@ -1,4 +1,4 @@
-//! What a plan needs to know of its surroundings.
+//! The environment of a plan.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::job::{DType, Digest, JobId};
 use crate::pretrained::FileDigests;
 use crate::task::TaskIndex;
 
-/// What a plan needs to know of its surroundings.
+/// The environment of a plan.
 pub struct PlanContext<'a> {
     /// Local data; the sweep file's own `[data_sets]` are added to it.
     pub roots: DataRoots,
@@ -19,26 +19,26 @@ pub struct PlanContext<'a> {
     pub digests: &'a mut dyn FileDigests,
     /// The kind of device that will run the jobs.
     pub device: DeviceKind,
-    /// Models that a hub gave.
+    /// Models downloaded from a hub.
     pub models: Cache,
     /// The names of tasks.
     pub tasks: Arc<TaskIndex>,
-    /// Folder of encoded rows, if it is there.
+    /// Folder of encoded rows, if it exists.
     pub cache: Option<PathBuf>,
 }
 
-/// What is done already.
+/// Finished work.
 #[derive(Debug, Clone, Default)]
 pub struct CompletedWork {
-    /// Digests of training keys whose adapter is there.
+    /// Digests of training keys whose adapter exists.
     pub trained: HashSet<Digest>,
     /// Digests of training keys that were trained and whose adapter is no longer on disk.
     pub removed: HashSet<Digest>,
-    /// Score keys whose scores are there.
+    /// Score keys with scores.
     pub scored: HashSet<Digest>,
-    /// Digests of subjects with the key of each sample that they have answered.
+    /// Digests of subjects, each with the key of a sample that it has answered.
     pub sampled: HashSet<(Digest, Digest)>,
-    /// Measured training speed in tokens a second, by model identity and dtype.
+    /// Measured training throughput in tokens per second, by model identity and dtype.
     pub throughput: HashMap<(Digest, DType), f64>,
     /// The last version of each sweep.
     pub last: HashMap<String, LastVersion>,
@@ -51,6 +51,6 @@ pub struct LastVersion {
     pub version: i64,
     /// Its jobs.
     pub jobs: HashSet<JobId>,
-    /// Those of them that are done and whose numbers are of an earlier release's arithmetic.
+    /// Number of its finished jobs whose results were computed with an earlier release's arithmetic.
     pub older: usize,
 }

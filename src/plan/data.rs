@@ -1,4 +1,4 @@
-//! The data of a sweep, encoded once for each way in which the grid reads it.
+//! The data of a sweep, encoded once for each encoding that the grid uses.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,32 +14,32 @@ use crate::data::{
 use crate::job::{Digest, JobConfig};
 use crate::sweep_file::SampleSpec;
 
-/// A data set in one way of encoding.
+/// A data set in one encoding.
 #[derive(Debug, Clone)]
 pub struct PlannedData {
-    /// As the sweep file names it.
+    /// Its name in the sweep file.
     pub name: String,
-    /// What the rows are; of rows that are not here, only their name.
+    /// Digest of the rows; of the name only, if the rows are not on this machine.
     pub identity: Digest,
-    /// The template as it is applied.
+    /// The template as applied.
     pub template: String,
-    /// Rows that are trained on.
+    /// Training rows.
     pub rows: u64,
-    /// Mean tokens of a row.
+    /// Mean tokens per row.
     pub mean_tokens: f64,
     /// Tokens of the longest row.
     pub longest: u64,
-    /// The encoded rows, if rows and tokenizer are here.
+    /// The encoded rows, if rows and tokenizer are on this machine.
     pub encoded: Option<Arc<Encoded>>,
     /// The file name of the encoded rows in the cache.
     pub cache_name: String,
-    /// Whether a file of that name was there and not whole.
+    /// Whether a file of that name existed and was incomplete.
     damaged: bool,
 }
 
 impl PlannedData {
-    /// Finds and encodes the data of a job, and the samples that are asked of it. Rows that are not here, or that no tokenizer can encode, are estimated by
-    /// what is published of them. Errors: unknown, malformed, a row without a trainable token.
+    /// Finds and encodes the data of a job and its samples. Rows that are not on this machine, or that no tokenizer can encode, are
+    /// estimated from published figures. Errors: unknown, malformed, a row without a trainable token.
     pub(super) fn find(
         config: &JobConfig,
         model: &PlannedModel,
@@ -79,7 +79,7 @@ impl PlannedData {
             Some(encoded) => encoded,
             None => encode_rows(&config.data, &rows, &template, &local.tokenizer, encoding)?,
         };
-        // Generated rows have their texts under the names of more than one template: nothing of them is lost.
+        // Generated rows store their strings under the names of several templates, so nothing is lost.
         if matches!(source, DataSource::Generated { .. }) {
             encoded.notes.clear();
         }
@@ -100,7 +100,7 @@ impl PlannedData {
         Ok((data, samples.transpose()?.unwrap_or_default()))
     }
 
-    /// What is published of a data set.
+    /// Published figures of a data set.
     fn published(config: &JobConfig) -> Self {
         let (rows, mean_tokens) = match find_preset(&config.data).map(|preset| preset.origin) {
             Some(PresetOrigin::Hub { rows, mean_tokens, .. }) => (rows, mean_tokens as f64),
@@ -119,7 +119,7 @@ impl PlannedData {
         }
     }
 
-    /// The file of the encoded rows in the cache, written if it is not there, or was not whole. Error: the system's.
+    /// The file of the encoded rows in the cache, written if it is missing or incomplete. Error: the system's.
     pub fn cache_in(&self, folder: &Path) -> std::io::Result<PathBuf> {
         let path = folder.join(&self.cache_name);
         if let Some(encoded) = self.encoded.as_ref().filter(|_| self.damaged || !path.is_file()) {

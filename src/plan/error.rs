@@ -7,7 +7,7 @@ use crate::pretrained::{CheckpointError, TokenizerError};
 use crate::sweep_file::SpecError;
 use crate::task::TaskError;
 
-/// Why a sweep cannot be planned.
+/// An error in planning a sweep.
 #[derive(Debug, Error)]
 pub enum PlanError {
     /// The sweep file.
@@ -31,7 +31,7 @@ pub enum PlanError {
         /// Why.
         reason: String,
     },
-    /// A hub id that was never pulled and of which nothing is known.
+    /// A hub id that was never downloaded and is not in the catalogue.
     #[error("model {name} is not on this machine")]
     NotPulled {
         /// The id.
@@ -44,27 +44,27 @@ pub enum PlanError {
     SameJob {
         /// One cell.
         first: String,
-        /// Its place in the grid, counted from 1.
+        /// Its position in the grid, counted from 1.
         first_position: usize,
         /// The other.
         second: String,
-        /// Its place in the grid, counted from 1.
+        /// Its position in the grid, counted from 1.
         second_position: usize,
     },
-    /// A key that came out missing or of another type after every check.
+    /// A key that is missing or of another type after all checks.
     #[error("the setting '{0}' is missing")]
     Setting(&'static str),
-    /// Fewer micro-batches than one optimizer step takes, where a last window that is not full is dropped.
+    /// Fewer micro-batches than one optimizer step needs, where an incomplete last window is dropped.
     #[error("{label} takes no optimizer step: {iterations} iterations, and a step takes {window} of them")]
     NoSteps {
         /// The job.
         label: String,
         /// Its micro-batches.
         iterations: u64,
-        /// Those of a step.
+        /// Micro-batches per step.
         window: u64,
     },
-    /// An objective that nothing computes.
+    /// An objective that no task computes.
     #[error("the objective '{objective}' is not among the eval tasks")]
     Objective {
         /// The objective.

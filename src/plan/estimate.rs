@@ -1,4 +1,4 @@
-//! What a job will take, before it runs. Each formula is an upper estimate that is simple enough to check by hand.
+//! Estimates of a job before it runs. Each formula is an upper bound that is simple enough to check by hand.
 
 use serde::Serialize;
 
@@ -9,28 +9,28 @@ use crate::pretrained::{ModelConfig, trainable_parameters};
 /// Memory of one training job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Base weights: parameters × bytes of the compute dtype. Quantized block matrices take half a byte and a scale of 4
-    /// bytes for each 64 elements; with double quantization the scale is 1 byte and 4 bytes for each 256 scales.
+    /// Base weights: parameters × bytes of the compute dtype. Quantized block matrices take half a byte and a scale of 4 bytes per 64
+    /// elements; with double quantization the scale is 1 byte plus 4 bytes per 256 scales.
     pub weights: Bytes,
-    /// Adapter and its gradient: twice its parameters × 4 bytes, or the bytes of the compute dtype.
+    /// Adapter and its gradient: 2 × parameters × 4 bytes, or × bytes of the compute dtype.
     pub adapter: Bytes,
-    /// Moments in the adapter's dtype: two for AdamW, one for SGD with momentum, none without.
+    /// Moments in the adapter's dtype: two for AdamW, one for SGD with momentum, none for plain SGD.
     pub optimizer: Bytes,
-    /// What a pass keeps for its backward: for each token and layer 12 rows of the hidden width and 5 of the feed-forward width, at
-    /// one and a half bytes. Measured: 1.24 bytes in single precision on a CPU (SmolLM2-135M, 0.54 MB a token), 1.4 in bf16 on a GPU
-    /// (Llama 2 7B, 4.6 MB a token). With gradient checkpointing one row of the hidden width in the compute dtype for each layer,
-    /// and what one layer keeps.
+    /// Activations kept for backward: per token and layer, 12 rows of the hidden width and 5 of the feed-forward width, at 1.5 bytes.
+    /// Measured: 1.24 bytes in single precision on a CPU (SmolLM2-135M, 0.54 MB per token), 1.4 in bf16 on a GPU (Llama 2 7B, 4.6 MB per
+    /// token). With gradient checkpointing: one row of the hidden width in the compute dtype per layer, plus the activations of one
+    /// layer.
     pub activations: Bytes,
-    /// Logits of one chunk of 256 rows, three times over in single precision.
+    /// Logits of one chunk of 256 rows, three copies in single precision.
     pub logits: Bytes,
-    /// libtorch itself with its threads' buffers: 0.5 GB, as measured on a CPU; 1 GB on a GPU with CUDA's context and what the
-    /// allocator cannot use.
+    /// libtorch with its threads' buffers: 0.5 GB, measured on a CPU; 1 GB on a GPU with the CUDA context and memory that the allocator
+    /// cannot use.
     pub runtime: Bytes,
 }
 
 impl MemoryEstimate {
-    /// The estimate for a model and a configuration on a device, where the longest row has so many tokens: a row that is longer
-    /// than the budget is a pass of its own.
+    /// The estimate for a model and a configuration on a device, given the tokens of the longest row: a row longer than the budget is its
+    /// own pass.
     pub fn of(
         model: &ModelConfig,
         train: &TrainConfig,
@@ -63,19 +63,19 @@ impl MemoryEstimate {
         }
     }
 
-    /// What a pack holds once, however many jobs it has: all but the adapter and its moments.
+    /// Memory that a pack holds once, however many jobs it has: all but the adapter and its moments.
     pub fn shared(&self) -> Bytes {
         Bytes(self.total().0 - self.adapter.0 - self.optimizer.0)
     }
 
-    /// All of it.
+    /// The sum.
     pub fn total(&self) -> Bytes {
         let parts = [self.weights, self.adapter, self.optimizer, self.activations, self.logits, self.runtime];
         Bytes(parts.iter().map(|part| part.0).sum())
     }
 }
 
-/// The form that stands in memory: matrices that are kept dequantized are in the compute dtype.
+/// The form in memory: matrices that are kept dequantized are in the compute dtype.
 fn form_kept(train: &TrainConfig) -> Quantize {
     match train.base.dequantize {
         Dequantize::EachPass => train.base.quantize,
@@ -97,24 +97,24 @@ pub fn weight_bytes(model: &ModelConfig, quantize: Quantize, quantize_head: bool
     Bytes((quantized as f64 * per_element) as u64 + (model.parameters() - quantized) * dtype.bytes())
 }
 
-/// How fast tokens go through training, and how that is known.
+/// Training throughput, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Throughput {
-    /// Tokens a second of earlier trainings of this model on this kind of device.
+    /// Tokens per second in earlier trainings of this model on this kind of device.
     Measured(f64),
-    /// Tokens a second by 6 operations a parameter and token at 400 GFLOP/s, which is what two CPU cores with bf16
-    /// instructions reach in matrix products.
+    /// Tokens per second from 6 operations per parameter and token at 400 GFLOP/s, which two CPU cores with bf16 instructions reach in
+    /// matrix products.
     Guessed(f64),
 }
 
 impl Throughput {
-    /// The guess for a model of so many parameters that was never trained here.
+    /// The guess for a model with this many parameters that was never trained here.
     pub fn guess(parameters: u64) -> Self {
         Self::Guessed(400e9 / (6.0 * parameters as f64))
     }
 
-    /// Tokens a second.
+    /// Tokens per second.
     pub fn tokens_per_second(self) -> f64 {
         match self {
             Self::Measured(rate) | Self::Guessed(rate) => rate,
@@ -122,20 +122,20 @@ impl Throughput {
     }
 }
 
-/// What a job will take.
+/// The estimate of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Memory on this machine; none for scoring alone, or for a family whose shape is not known.
+    /// Memory on this machine; none for scoring alone, or for a family with an unknown shape.
     pub memory: Option<MemoryEstimate>,
     /// Tokens to train on.
     pub train_tokens: u64,
     /// Tokens to score.
     pub score_tokens: u64,
-    /// Time of what is missing. Scoring goes forward only and is counted at three times the speed.
+    /// Time of the missing work. Scoring needs only the forward pass and counts as three times as fast.
     pub time: Seconds,
     /// Disk for the adapter, in single precision.
     pub adapter_disk: Bytes,
-    /// Disk for checkpoints while it trains: two, each with the adapter and its moments.
+    /// Disk for checkpoints during training: two, each with the adapter and its moments.
     pub checkpoint_disk: Bytes,
 }
 
@@ -171,7 +171,7 @@ mod tests {
         };
         let state = MemoryEstimate::of(&model, &config.train, &config.lora, CUDA).optimizer.0;
         assert!((state as f64 / 1e9 - 2.6).abs() < 0.01, "{state}");
-        // A GPU was measured to hold 32.7 GB with the 7B model in bf16, and 23.7 GB with it in nf4, at passes of 4,096 tokens.
+        // Measured on a GPU: 32.7 GB with the 7B model in bf16, and 23.7 GB with it in nf4, at passes of 4,096 tokens.
         config.lora = LoraConfig::plain(8, [LayerKind::Query, LayerKind::Value]);
         let total = |config: &JobConfig, longest| {
             let device = (CUDA.0, longest);
@@ -181,7 +181,7 @@ mod tests {
         assert!((32.7..38.0).contains(&total(&config, 0)), "{}", total(&config, 0));
         config.train.base.quantize = Quantize::Nf4;
         assert!((23.7..28.0).contains(&total(&config, 0)), "{}", total(&config, 0));
-        // A row that is longer than the budget is a pass of its own; keeping less takes less.
+        // A row longer than the budget is its own pass; gradient checkpointing takes less memory.
         let long = total(&config, 8192);
         assert!(long > total(&config, 4096) + 15.0, "{long}");
         config.train.gradient_checkpointing = true;

@@ -10,13 +10,13 @@ use crate::sweep_file::{Condition, EvalError, MAX_JOBS, Problem, SpecError, Swee
 pub struct Expansion {
     /// The settings of each cell, the last axis varying fastest.
     pub cells: Vec<Settings>,
-    /// Rules that no cell met.
+    /// Rules that matched no cell.
     pub warnings: Vec<String>,
 }
 
-/// Resolves every cell: root and sections → axes × pairs → defaults of the profile → `[[when]]` in the file's order →
-/// `[derive]` in order of need → `[[exclude]]`. Errors: too many cells (refused before any is made), a value that its
-/// key does not take, rules that differ, nothing left.
+/// Resolves every cell: root and sections → axes × pairs → defaults of the profile → `[[when]]` in the file's order → `[derive]` in
+/// dependency order → `[[exclude]]`. Errors: too many cells (rejected before any is built), an invalid value, conflicting rules, no cell
+/// left.
 pub fn expand(spec: &SweepSpec) -> Result<Expansion, SpecError> {
     let grid = Grid::of(spec);
     let count = grid.count().map_err(|count| spec.error(Problem::TooMany { count }, grid.place()))?;
@@ -42,7 +42,7 @@ struct Grid<'a> {
     dimensions: Vec<Vec<Row>>,
 }
 
-/// One value of a dimension: the settings that it brings.
+/// One value of a dimension: its settings.
 type Row = Vec<(&'static Key, Arc<Setting>)>;
 
 impl<'a> Grid<'a> {
@@ -61,7 +61,7 @@ impl<'a> Grid<'a> {
         Self { spec, dimensions: axes.chain(zips).collect() }
     }
 
-    /// The number of cells; the error is the product as text if it is more than [`MAX_JOBS`].
+    /// The number of cells; the error is the product as a string if it exceeds [`MAX_JOBS`].
     fn count(&self) -> Result<u64, String> {
         let sizes = || self.dimensions.iter().map(|rows| rows.len() as u64);
         let count = sizes().try_fold(1u64, u64::checked_mul).filter(|count| *count <= MAX_JOBS);
@@ -88,7 +88,7 @@ impl<'a> Grid<'a> {
     }
 }
 
-/// Which rules met a cell.
+/// Which rules matched a cell.
 struct RuleUse {
     when: Vec<bool>,
     exclude: Vec<bool>,
@@ -112,7 +112,7 @@ impl RuleUse {
     }
 }
 
-/// The resolved cell; `None` if a rule leaves it out.
+/// The resolved cell; `None` if a rule excludes it.
 fn resolve(
     spec: &SweepSpec,
     mut settings: Settings,
@@ -120,7 +120,7 @@ fn resolve(
 ) -> Result<Option<Settings>, SpecError> {
     let profile = settings.value("profile").and_then(Value::as_text).and_then(Profile::parse);
     if settings.get("train.epochs").is_some() {
-        // Epochs stand instead of iterations, whose default means nothing then.
+        // Epochs replace iterations, whose default then has no meaning.
         settings.unset("train.iterations");
     }
     settings.fill_defaults(profile.unwrap_or(Profile::Peft));
@@ -203,7 +203,7 @@ fn evaluation(
     spec.error(problem, span)
 }
 
-/// The cell's place in the grid, in words.
+/// The cell's description by its settings.
 fn cell_name(spec: &SweepSpec, settings: &Settings) -> String {
     match JobConfig::label(settings, &spec.varied()) {
         name if name.is_empty() => "nothing varies".to_owned(),

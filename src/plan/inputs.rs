@@ -1,4 +1,4 @@
-//! What the cells of a grid read: models, tasks and data, each found once.
+//! Inputs of the grid's cells: models, tasks and data, each found once.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -15,10 +15,10 @@ use crate::jinja::TemplateDate;
 use crate::job::{EvalConfig, JobConfig};
 use crate::task::{Catalogue, Member, Prompting, Selection};
 
-/// The way in which a job reads its data: one encoding for each.
+/// How a job reads its data: one encoding per key.
 pub(super) type EncodingKey = (String, String, TemplateDate, usize, u64, &'static str, &'static str);
 
-/// Where a cell finds its model, its data and its tasks in the plan.
+/// The indices of a cell's model, data and tasks in the plan.
 #[derive(Debug, Clone)]
 pub(super) struct CellInputs {
     pub(super) model: usize,
@@ -26,7 +26,7 @@ pub(super) struct CellInputs {
     pub(super) tasks: Rc<[usize]>,
 }
 
-/// Whether two cells have model, data and tasks in common.
+/// Whether two cells share model, data and tasks.
 fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
     (&a.model, &a.revision, &a.data, &a.template, &a.template_date, &a.eval)
         == (&b.model, &b.revision, &b.data, &b.template, &b.template_date, &b.eval)
@@ -35,14 +35,14 @@ fn reads_alike(a: &JobConfig, b: &JobConfig) -> bool {
 }
 
 impl Builder<'_> {
-    /// Models, tasks and data of every cell, each once; where each cell finds its own.
+    /// Models, tasks and data of all cells, each once, and the indices of each cell.
     pub(super) fn find_everything(
         &mut self,
         configs: &[JobConfig],
         context: &mut PlanContext<'_>,
     ) -> Result<Vec<CellInputs>, PlanError> {
         let folder = self.folder.clone();
-        // Every model first: tasks are encoded by the first that is here.
+        // Every model first: tasks are encoded with the first one on this machine.
         let mut last: Option<&JobConfig> = None;
         for config in configs {
             if last.is_none_or(|last| last.model != config.model || last.revision != config.revision) {
@@ -56,7 +56,7 @@ impl Builder<'_> {
         }
         let mut places: Vec<CellInputs> = Vec::with_capacity(configs.len());
         for (at, config) in configs.iter().enumerate() {
-            // Neighbors of a grid mostly read the same things.
+            // Adjacent cells mostly have the same inputs.
             if at > 0 && reads_alike(&configs[at - 1], config) {
                 places.push(places[at - 1].clone());
             } else {
@@ -88,7 +88,7 @@ impl Builder<'_> {
         Ok(self.models.len() - 1)
     }
 
-    /// The places of an evaluation's tasks.
+    /// The indices of an evaluation's tasks.
     fn evaluation(
         &mut self,
         eval: &EvalConfig,
@@ -128,8 +128,7 @@ impl Builder<'_> {
         Ok(places)
     }
 
-    /// Notes what the leaderboard shows of an evaluation: each task and each group that takes something over its tasks, as
-    /// they were asked for.
+    /// Adds the leaderboard columns of an evaluation, in the requested order: each task, and each group that aggregates over its tasks.
     fn columns(&mut self, selection: &Selection) {
         let mut add = |name: &String| {
             if !self.columns.contains(name) {
@@ -158,7 +157,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The place of a job's data.
+    /// The index of a job's data.
     fn encoded(
         &mut self,
         config: &JobConfig,
@@ -173,7 +172,7 @@ impl Builder<'_> {
         if let Some(place) = self.by_way.get(&way) {
             return Ok(*place);
         }
-        // Every job answers the same: what the first data set's template asks.
+        // All jobs answer the same prompts: those from the first data set's template.
         let wanted = self.spec.samples.as_ref().filter(|_| self.data.is_empty());
         let (data, samples) = PlannedData::find(config, &self.models[model], folder, wanted, context)?;
         self.samples.extend(samples);

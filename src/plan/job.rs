@@ -12,7 +12,7 @@ pub enum Work {
     Train {
         /// The configuration, iterations resolved.
         config: Box<JobConfig>,
-        /// Its data's place in the plan.
+        /// Index of its data in the plan.
         data: usize,
     },
 }
@@ -22,34 +22,34 @@ pub enum Work {
 pub struct PlannedJob {
     /// Its identity.
     pub id: JobId,
-    /// What it produces scores of.
+    /// The subject that it scores.
     pub subject: SubjectKey,
-    /// What it does.
+    /// Its work.
     pub work: Work,
-    /// Its model's place in the plan.
+    /// Index of its model in the plan.
     pub model: usize,
     /// Compute dtype.
     pub dtype: DType,
     /// Its resolved settings.
     pub settings: Settings,
-    /// The values in which it differs from its neighbors: `r=8 lr=1e-3`, or `base`.
+    /// The values in which it differs from other cells: `r=8 lr=1e-3`, or `base`.
     pub label: String,
     /// Parameters of its adapter; 0 for the base model.
     pub trainable: u64,
-    /// The tasks that are wanted, by their place in the plan, with the key of their scores.
+    /// The wanted tasks, by index in the plan, with the key of their scores.
     pub wanted: Vec<(usize, ScoreKey)>,
     /// Whether the adapter is still to be trained.
     pub train_missing: bool,
     /// Which of `wanted` are still to be scored.
     pub missing: Vec<usize>,
-    /// Which of the plan's samples it has still to answer.
+    /// Which of the plan's samples are still to be answered.
     pub samples_missing: Vec<usize>,
-    /// What that will take.
+    /// Estimate of the missing work.
     pub estimate: Estimate,
 }
 
 impl PlannedJob {
-    /// How its base model is held; untrained models are never quantized.
+    /// The form of its base model; untrained models are never quantized.
     pub fn base_form(&self) -> BaseForm {
         match &self.work {
             Work::Base => BaseForm::dense(self.dtype),

@@ -1,4 +1,4 @@
-//! The jobs of a plan: untrained models, references, and a job for each cell.
+//! The jobs of a plan: untrained models, references, and one job per cell.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ use crate::job::{
 use crate::pretrained::trainable_parameters;
 
 impl Builder<'_> {
-    /// The untrained models of the grid, each once in each dtype, with every task that a cell of it wants.
+    /// The untrained models of the grid, one per model and dtype, with every task that any of its cells wants.
     pub(super) fn bases(
         &self,
         configs: &[JobConfig],
@@ -41,7 +41,7 @@ impl Builder<'_> {
         .collect()
     }
 
-    /// The untrained models that the file names as references, on every task.
+    /// The untrained models listed as references in the file, on every task.
     pub(super) fn references(&mut self, context: &mut PlanContext<'_>) -> Result<Vec<PlannedJob>, PlanError> {
         let Some(Value::List(names)) = self.spec.settings.value("reference").cloned() else {
             return Ok(Vec::new());
@@ -94,7 +94,7 @@ impl Builder<'_> {
         )
     }
 
-    /// A job for each cell. Errors: two cells that are one job.
+    /// One job per cell. Errors: two cells that are the same job.
     pub(super) fn grid(
         &self,
         configs: Vec<JobConfig>,
@@ -178,7 +178,7 @@ impl Builder<'_> {
         let key = subject.digest();
         let unanswered = |&at: &usize| !self.known.sampled.contains(&(key, self.samples[at].key));
         let samples_missing: Vec<usize> = (0..self.samples.len()).filter(unanswered).collect();
-        // An adapter that was removed is trained again only for what it has not been asked yet.
+        // A removed adapter is trained again only for missing scores and samples.
         let there = self.known.trained.contains(&key)
             || (self.known.removed.contains(&key) && missing.is_empty() && samples_missing.is_empty());
         let train_missing = matches!(work, Work::Train { .. }) && !there;
@@ -216,7 +216,7 @@ impl Builder<'_> {
     }
 }
 
-/// What is known of a job before its keys are held against what is done.
+/// A job before its keys are compared with finished work.
 struct Draft {
     subject: SubjectKey,
     work: Work,
@@ -229,7 +229,7 @@ struct Draft {
     memory: Option<MemoryEstimate>,
 }
 
-/// Replaces a word that stands for something by what it stands for.
+/// Replaces a symbolic value by its resolved value.
 fn resolved(settings: &mut Settings, path: &'static str, word: &'static str, value: Value) {
     if settings.value(path).and_then(Value::as_text) == Some(word)
         && let Some(key) = find_key(path)

@@ -1,5 +1,5 @@
-//! From a checked sweep file to jobs: expanded, validated against model, data and tasks, estimated, and held against
-//! what is done already. Nothing runs here.
+//! From a checked sweep file to jobs: expanded, validated against model, data and tasks, estimated, and compared with finished work.
+//! Nothing runs here.
 
 mod blocker;
 mod context;

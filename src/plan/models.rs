@@ -18,22 +18,22 @@ use crate::pretrained::{
 };
 use crate::sweep_file::{SpecError, SweepSpec};
 
-/// A model of a sweep: on this machine, or only known by its published shape.
+/// A model of a sweep: on this machine, or known only by its published shape.
 #[derive(Debug)]
 pub struct PlannedModel {
-    /// As the sweep file names it.
+    /// Its name in the sweep file.
     pub name: String,
     /// Its shape.
     pub config: ModelConfig,
     /// All its parameters.
     pub parameters: u64,
-    /// What it is; of a model that is not here, only its name.
+    /// Its identity; from the name only, if it is not on this machine.
     pub identity: ModelIdentity,
-    /// Where it is looked for.
+    /// Where it is searched.
     pub location: ModelLocation,
-    /// Its files, if they are here.
+    /// Its files, if they are on this machine.
     pub local: Option<LocalModel>,
-    /// What should be known of its files.
+    /// Remarks about its files.
     pub notes: Vec<String>,
 }
 
@@ -44,9 +44,9 @@ pub struct LocalModel {
     pub path: PathBuf,
     /// Its tokenizer.
     pub tokenizer: ModelTokenizer,
-    /// What it was when it was planned.
+    /// Its identity when it was planned.
     identity: ModelIdentity,
-    /// Its files as they were then, or when they were found to be the same again.
+    /// Its files at planning, or when they were last verified.
     files: RefCell<Vec<(PathBuf, FileStamp)>>,
 }
 
@@ -61,26 +61,26 @@ pub enum OpenModelError {
     Tokenizer(#[from] TokenizerError),
 }
 
-/// A model's files against what was planned.
+/// The state of a model's files compared with the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelFiles {
-    /// They are what was planned.
+    /// They are unchanged.
     Same,
-    /// They cannot be read at this moment.
+    /// They cannot be read at the moment.
     Away(PathBuf),
-    /// Their content is another.
+    /// Their content changed.
     Changed(PathBuf),
 }
 
 impl LocalModel {
-    /// Opens a model; its shape and what should be known of its files with it. Errors: unreadable, unsupported, no tokenizer.
+    /// Opens a model, with its shape and remarks about its files. Errors: unreadable, unsupported, no tokenizer.
     pub fn open(
         path: PathBuf,
         digests: &mut dyn FileDigests,
     ) -> Result<(Self, ModelConfig, Vec<String>), OpenModelError> {
         let checkpoint = Checkpoint::open(&path)?;
         let io = |source| CheckpointError::Io { path: path.clone(), source };
-        // Before the content is looked at, so that no change after it is overlooked.
+        // Taken before the content is read, so that no later change is missed.
         let files = checkpoint.stamps().map_err(io)?;
         let tokenizer = ModelTokenizer::open(&checkpoint)?;
         let identity = checkpoint.identity(&tokenizer, digests)?;
@@ -89,13 +89,12 @@ impl LocalModel {
         Ok((Self { tokenizer, path, identity, files: RefCell::new(files) }, config, notes))
     }
 
-    /// What it was when it was opened.
+    /// Its identity when it was opened.
     pub fn identity(&self) -> ModelIdentity {
         self.identity
     }
 
-    /// Whether its files are still what was planned. Files that were touched, or copied anew, are read again: only what is in
-    /// them counts.
+    /// Whether its files are unchanged since planning. Touched or copied files are read again: only their content counts.
     pub fn check_files(&self) -> ModelFiles {
         let changed = self.files.borrow().iter().find_map(|(path, stamp)| match FileStamp::of(path) {
             Ok(now) if now == *stamp => None,
@@ -131,7 +130,7 @@ impl LocalModel {
     }
 }
 
-/// Digests of what files hold now.
+/// Digests of the current content of files.
 struct Content;
 
 impl FileDigests for Content {
@@ -141,9 +140,8 @@ impl FileDigests for Content {
 }
 
 impl PlannedModel {
-    /// The model that a sweep file names: a path relative to `folder`, of which `config.json` alone is enough for a plan,
-    /// or a hub id of the catalogue. Errors: unreadable,
-    /// unsupported, neither here nor known.
+    /// The model named in a sweep file: a path relative to `folder`, of which `config.json` alone is enough for a plan, or a hub id of
+    /// the catalogue. Errors: unreadable, unsupported, neither on this machine nor known.
     pub(super) fn find(
         name: &str,
         revision: Option<&str>,
@@ -202,14 +200,14 @@ impl PlannedModel {
         })
     }
 
-    /// The last part of its name, without an ending.
+    /// The last component of its name, without an extension.
     pub fn short_name(&self) -> &str {
         let last = self.name.trim_end_matches('/').rsplit('/').next().unwrap_or(&self.name);
         last.strip_suffix(".gguf").unwrap_or(last)
     }
 }
 
-/// The hub ids that a sweep names, as models or references, and that no path shadows. Errors: as [`expand`].
+/// The hub ids that a sweep lists as models or references and that no path shadows. Errors: as [`expand`].
 pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<RepositoryId>, SpecError> {
     let folder = spec.folder();
     let mut named: BTreeSet<(String, Option<String>)> = BTreeSet::new();
@@ -220,12 +218,12 @@ pub fn hub_models(spec: &SweepSpec) -> Result<BTreeSet<RepositoryId>, SpecError>
     if let Some(Value::List(references)) = spec.settings.value("reference") {
         named.extend(references.iter().filter_map(|name| Some((text(Some(name))?, None))));
     }
-    // A name without an organization is a folder that is not there more often than a model of a hub.
+    // A name without an organization is more often a missing folder than a hub model.
     let from_hub = named.into_iter().filter(|(name, _)| name.contains('/') && !folder.join(name).exists());
     Ok(from_hub.filter_map(|(name, at)| RepositoryId::new(&name, at.as_deref().unwrap_or("main"))).collect())
 }
 
-/// Whether a folder has any safetensors or an index of them.
+/// Whether a folder has safetensors files or an index of them.
 fn has_weights(folder: &Path) -> bool {
     ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| folder.join(file).is_file())
 }

@@ -1,4 +1,4 @@
-//! What of a plan is handed to the queue: an order for each job, and the files that orders read.
+//! From plan to queue: an order for each job, and the files that orders read.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::scheduler::{Pack, PackCandidate, PackKind, PackRules, TrainingLoad, p
 use crate::task::TaskDocuments;
 
 impl Plan {
-    /// The packs of what is missing; their jobs are places in [`Plan::jobs`].
+    /// The packs of the missing work; their jobs are indices into [`Plan::jobs`].
     pub fn packs(&self, rules: PackRules) -> Vec<Pack> {
         let missing: Vec<usize> = (0..self.jobs.len()).filter(|&at| !self.jobs[at].is_done()).collect();
         let candidates: Vec<PackCandidate> =
@@ -110,7 +110,7 @@ impl Plan {
         }
     }
 
-    /// The prompts as tokens of a model; none where none is asked.
+    /// The prompts as tokens of a model; none if there are no samples.
     fn ordered_samples(&self, model: usize) -> Option<OrderedSamples> {
         let tokenizer = &self.models[model].local.as_ref()?.tokenizer;
         let sample = |(position, sample): (usize, &PlannedSample)| {
@@ -131,7 +131,7 @@ impl Plan {
         (!samples.is_empty()).then(|| OrderedSamples { samples, stop: tokenizer.stops() })
     }
 
-    /// Writes the files of the cache that the orders of missing jobs read: rows, documents, prompts. What is there stays. Error: the
+    /// Writes the cache files that the orders of missing jobs read: rows, documents, prompts. Existing files are kept. Error: the
     /// system's.
     pub fn write_inputs(&self, cache: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(cache)?;

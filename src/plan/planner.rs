@@ -25,7 +25,7 @@ use crate::task::{Metric, MetricName};
 pub struct Plan {
     /// The sweep's name.
     pub name: SweepName,
-    /// The sweep file's text as it was planned.
+    /// The sweep file's content as planned.
     pub text: String,
     /// Paths that vary, in the grid's order.
     pub axes: Vec<&'static str>,
@@ -35,9 +35,9 @@ pub struct Plan {
     pub data: Vec<PlannedData>,
     /// The tasks.
     pub tasks: Vec<PlannedTask>,
-    /// What the leaderboard shows: names of tasks and groups.
+    /// Leaderboard columns: names of tasks and groups.
     pub columns: Vec<String>,
-    /// Those of the columns that are groups.
+    /// The columns that are groups.
     pub groups: Vec<PlannedGroup>,
     /// The task or group and metric that rank the leaderboard.
     pub objective: Option<(String, Metric)>,
@@ -45,23 +45,23 @@ pub struct Plan {
     pub samples: Vec<PlannedSample>,
     /// Base models first, then references, then the grid in order.
     pub jobs: Vec<PlannedJob>,
-    /// The kind of device that it is planned for.
+    /// The device kind of the plan.
     pub device: DeviceKind,
-    /// Training speed that the estimates use, by model.
+    /// Training throughput used by the estimates, by model.
     pub throughput: Vec<Throughput>,
-    /// What stays on disk.
+    /// The `[keep]` rules.
     pub keep: Keep,
-    /// What keeps it from running.
+    /// Obstacles that keep it from running.
     pub blockers: Vec<Blocker>,
-    /// What is right to run and may not be what was meant.
+    /// Valid settings that may not be intended.
     pub warnings: Vec<String>,
     /// The last version of the sweep.
     pub last: Option<LastVersion>,
 }
 
 impl Plan {
-    /// Plans a sweep. Reads models' headers and tokenizers, the data and the tasks, and checks every row and document, so
-    /// that a plan without blockers can run. Errors: anything that is wrong, as opposed to not here.
+    /// Plans a sweep. Reads models' headers and tokenizers, the data and the tasks, and checks every row and document, so that a plan
+    /// without blockers can run. Errors: anything that is wrong, as opposed to missing on this machine.
     pub fn build(
         spec: &SweepSpec,
         context: &mut PlanContext<'_>,
@@ -81,7 +81,7 @@ impl Plan {
         let references = builder.references(context)?;
         let mut jobs = builder.bases(&configs, &places, &expansion.cells);
         jobs.extend(references);
-        // A model that is named twice, or under two paths, is one row.
+        // A model listed twice, or under two paths, is one row.
         let mut seen = HashSet::new();
         jobs.retain(|job| seen.insert(job.subject));
         if spec.trains {
@@ -112,13 +112,13 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Jobs with something left to do.
+    /// Jobs with missing work.
     pub fn to_run(&self) -> impl Iterator<Item = &PlannedJob> {
         self.jobs.iter().filter(|job| !job.is_done())
     }
 }
 
-/// Gathers what a plan is made of.
+/// Collects the contents of a plan.
 pub(super) struct Builder<'a> {
     pub(super) spec: &'a SweepSpec,
     pub(super) known: &'a CompletedWork,
@@ -134,7 +134,7 @@ pub(super) struct Builder<'a> {
     pub(super) samples: Vec<PlannedSample>,
     pub(super) by_eval: HashMap<EvalConfig, Rc<[usize]>>,
     pub(super) blockers: BTreeSet<Blocker>,
-    /// What of tasks and groups may not be what was meant.
+    /// Remarks about tasks and groups that may not be intended.
     pub(super) notes: Vec<String>,
 }
 

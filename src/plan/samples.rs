@@ -1,4 +1,4 @@
-//! The prompts that the subjects of a sweep answer, as `[samples]` asks for them.
+//! The prompts that the subjects of a sweep answer, as defined in `[samples]`.
 
 use super::error::PlanError;
 use crate::data::{DataError, DataSource, Encoding, Part, RenderError, Row, Template, encode_rows};
@@ -10,15 +10,15 @@ use crate::sweep_file::SampleSpec;
 /// A prompt that every subject answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSample {
-    /// What is asked, as the model reads it.
+    /// The prompt, as the model reads it.
     pub prompt: String,
-    /// Whether the text brings its own special tokens.
+    /// Whether the string contains its own special tokens.
     pub has_special_tokens: bool,
-    /// The row's own response; none for a prompt of the file.
+    /// The row's own response; none for a prompt from the file.
     pub wanted: Option<String>,
-    /// Most tokens of the answer.
+    /// Most tokens per answer.
     pub max_tokens: u64,
-    /// Of the prompt and the length: an answer that is there is not asked for again.
+    /// Digest of the prompt and the length: an existing answer is not generated again.
     pub key: Digest,
 }
 
@@ -28,14 +28,14 @@ impl PlannedSample {
         Self { prompt, has_special_tokens, wanted, max_tokens, key }
     }
 
-    /// The prompts of a sweep that trains on nothing: as they are in the file.
+    /// The prompts of a sweep without training data: as they are in the file.
     pub(super) fn bare(spec: &SampleSpec) -> Vec<Self> {
         let sample = |prompt: &String| Self::new(prompt.clone(), false, None, spec.max_tokens);
         spec.prompts.iter().map(sample).collect()
     }
 
-    /// The prompts of the file as the data's template asks them, then the first rows that are kept for validation. Errors: the
-    /// data's, a template that fails, no row is kept.
+    /// The prompts of the file in the data's template, then the first validation rows. Errors: the data's, a template that fails, no
+    /// validation row.
     pub(super) fn of_data(
         spec: &SampleSpec,
         config: &JobConfig,
@@ -69,7 +69,7 @@ impl PlannedSample {
         }
         for &at in split_rows(kept.len(), validation).1.iter().take(spec.rows as usize) {
             let parts = template.render(kept[at]).map_err(failed)?.parts;
-            // Of a chat the first turn: what stands before the assistant's first words.
+            // The first turn of a chat: everything before the assistant's first response.
             let text = |parts: &[Part]| parts.iter().map(|part| part.text.as_str()).collect::<String>();
             let first = parts.iter().position(|part| part.assistant).unwrap_or(parts.len());
             let end = parts[first..]
@@ -83,7 +83,7 @@ impl PlannedSample {
     }
 }
 
-/// The rows that training keeps, in their order: where long ones are dropped, each is encoded to see.
+/// The training rows, in order: if long rows are dropped, each row is encoded to check.
 fn kept_rows<'a>(
     config: &JobConfig,
     rows: &'a [Row],
@@ -98,7 +98,7 @@ fn kept_rows<'a>(
     for row in rows {
         match encode_rows(&config.data, std::slice::from_ref(row), template, tokenizer, encoding) {
             Ok(_) => kept.push(row),
-            // A row alone that is dropped leaves nothing.
+            // The row is dropped, and it was the only one.
             Err(DataError::Empty { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -11,42 +11,42 @@ use crate::task::{
 };
 use crate::trie::{Query, Trie};
 
-/// Longest run of a pass that estimates assume; it changes no count of tokens.
+/// Longest run of a pass assumed by estimates; it changes no token count.
 const RUN: usize = 1024;
 
-/// A task of the sweep, on a number of its documents.
+/// A task of the sweep, on a subset of its documents.
 #[derive(Debug, Clone)]
 pub struct PlannedTask {
     /// Its definition.
     pub task: Task,
-    /// Definition and documents, hashed; of documents that are not here, their name.
+    /// Digest of definition and documents; of the name only, if the documents are not on this machine.
     pub version: Digest,
-    /// On how many documents, and how.
+    /// How many documents are scored, and how.
     pub facts: ScoreFacts,
-    /// Documents to score; none where they are not here.
+    /// Documents to score; none if they are not on this machine.
     pub documents: Option<u64>,
-    /// The documents to score; none where they do not exist on this machine.
+    /// The documents to score; none if they are not on this machine.
     pub built: Option<Arc<Vec<Document>>>,
-    /// What of its documents may not be what was meant.
+    /// Remarks about its documents that may not be intended.
     pub notes: Vec<String>,
-    /// Tokens that its requests take, each shared prefix once, by the first model that is here; 0 where that is not known.
+    /// Tokens of its requests, each shared prefix once, encoded with the first model on this machine; 0 if unknown.
     pub tokens: u64,
 }
 
-/// A group of tasks that is one column of the leaderboard.
+/// A group of tasks with its own leaderboard column.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PlannedGroup {
     /// Its name.
     pub name: String,
     /// Names of all tasks in it.
     pub tasks: Vec<String>,
-    /// The metrics that it takes over them, each with whether a task counts by its documents.
+    /// The metrics that it aggregates, each with whether tasks are weighted by their documents.
     pub metrics: Vec<(Metric, bool)>,
 }
 
 impl PlannedGroup {
-    /// A group that takes a metric over its tasks, none for one that only names them; and what of it may not be what was meant. A
-    /// metric that no task has is no column.
+    /// A group that aggregates a metric over its tasks, none for one that only lists them; and remarks about it. A metric that no task
+    /// has gets no column.
     pub(super) fn of(group: &Group, tasks: &[Task]) -> (Option<Self>, Vec<String>) {
         let (mut metrics, mut notes, name) = (Vec::new(), Vec::new(), &group.name);
         let members = group.tasks();
@@ -82,7 +82,7 @@ impl PlannedTask {
         ScoreKey::of(subject, self.version, self.facts)
     }
 
-    /// A task with every document built and, where a model is here, encoded. Error: a document that cannot be built.
+    /// A task with every document built and, if a model is on this machine, encoded. Error: a document that cannot be built.
     pub(super) fn of(
         task: Task,
         eval: &EvalConfig,
@@ -122,7 +122,7 @@ impl PlannedTask {
     }
 }
 
-/// What of a task's documents may not be what was meant.
+/// Remarks about a task's documents that may not be intended.
 pub fn task_notes(task: &Task, documents: &[Document]) -> Vec<String> {
     let shown = documents.iter().filter(|document| document.is_shown).count();
     let note = || {

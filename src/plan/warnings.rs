@@ -1,4 +1,4 @@
-//! What a plan says of itself that is right to run and may not be what was meant.
+//! Warnings of a valid plan about settings that may not be intended.
 
 use super::{Plan, PlannedData, PlannedModel, Work};
 
@@ -25,7 +25,7 @@ fn of_model(model: &PlannedModel) -> Vec<String> {
     model.notes.iter().map(|note| format!("model {}: {note}", model.name)).collect()
 }
 
-/// What is said of a data set's rows, by `plan` and by `data stats` alike.
+/// Warnings about a data set's rows, for both `plan` and `data stats`.
 pub fn of_data(data: &PlannedData, positions: Option<u64>) -> Vec<String> {
     let Some(encoded) = &data.encoded else { return Vec::new() };
     let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
@@ -40,7 +40,7 @@ pub fn of_data(data: &PlannedData, positions: Option<u64>) -> Vec<String> {
     notes.into_iter().map(|words| format!("data {}: {words}", data.name)).collect()
 }
 
-/// Trainings that end while they warm up.
+/// Trainings that end during warmup.
 fn of_training(plan: &Plan) -> Option<String> {
     let mut short = plan.jobs.iter().filter_map(|job| match &job.work {
         Work::Train { config, .. } => {

@@ -1,10 +1,10 @@
-//! One try at a job.
+//! One attempt at a job.
 
 use std::time::Instant;
 
 use crate::job::{AttemptNumber, JobId, JobState, Transition};
 
-/// A claimed try at a job.
+/// A claimed attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// The job.
@@ -13,12 +13,12 @@ pub struct Attempt {
     pub number: AttemptNumber,
     /// The revision of the job's order at the claim.
     pub revision: i64,
-    /// When this process claimed it; none of another process's.
+    /// When this process claimed it; none for another process's attempt.
     pub began: Option<Instant>,
 }
 
 impl Attempt {
-    /// The name of its log in the results folder, and of those that were claimed with it.
+    /// The name of its log in the results folder, shared by attempts claimed together.
     pub fn log(&self) -> String {
         format!("logs/{}-{}.log", self.job, self.number)
     }
@@ -27,18 +27,18 @@ impl Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// All that was wanted is there.
+    /// All wanted results exist.
     Finished,
-    /// Trying again will not mend it.
+    /// Trying again will not fix it.
     Failed(String),
     /// A loss or log-likelihood was not finite.
     Diverged(String),
-    /// No fault of the job; it is requeued.
+    /// Not the job's fault; it is requeued.
     Requeued(String),
 }
 
 impl AttemptEnd {
-    /// What happens to the job.
+    /// The transition of the job.
     pub fn transition(&self) -> Transition {
         match self {
             Self::Finished => Transition::Finish,
@@ -48,7 +48,7 @@ impl AttemptEnd {
         }
     }
 
-    /// The stored word, and why.
+    /// The stored word, and the reason.
     pub fn outcome(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::Finished => ("finished", None),
@@ -66,7 +66,7 @@ pub enum Taken {
     Paused,
     /// The user cancelled it.
     Cancelled,
-    /// Another attempt has it, or had it.
+    /// Another attempt has taken it over.
     Lost,
 }
 

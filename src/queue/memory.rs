@@ -1,4 +1,4 @@
-//! A queue in memory: for evaluations that are no sweep's, and for tests of whatever runs jobs.
+//! A queue in memory: for evaluations outside of sweeps, and for tests of code that runs jobs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,13 +18,13 @@ pub struct MemoryQueue(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order of their submission.
+    /// In order of submission.
     jobs: Vec<QueuedJob>,
     results: MemoryResults,
     changes: i64,
 }
 
-/// What attempts have recorded.
+/// Recorded results of attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MemoryResults {
     /// By subject.
@@ -55,24 +55,24 @@ struct PastOrOpen {
 }
 
 impl MemoryQueue {
-    /// The state, also where a thread has panicked that held it: every change leaves it whole.
+    /// The state, even if a thread panicked while holding it: every change leaves it consistent.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// What attempts have recorded so far.
+    /// All recorded results so far.
     pub fn results(&self) -> MemoryResults {
         self.state().results.clone()
     }
 
-    /// Takes in documents that were scored before.
+    /// Adds documents that were scored before.
     pub fn add_documents(&self, key: ScoreKey, documents: impl IntoIterator<Item = StoredDocument>) {
         let mut state = self.state();
         let known = state.results.documents.entry(key).or_default();
         known.extend(documents.into_iter().map(|document| (document.document, document)));
     }
 
-    /// The state of a job, and why it is in it.
+    /// The state of a job, and its reason.
     pub fn job(&self, id: &JobId) -> Option<(JobState, Option<String>)> {
         let state = self.state();
         state.jobs.iter().find(|job| job.order.id == *id).map(|job| (job.state, job.reason.clone()))
@@ -84,7 +84,7 @@ impl State {
         self.jobs.iter_mut().find(|job| job.order.id == *id)
     }
 
-    /// The job of an attempt that still has it; a job that was paused or cancelled keeps what its last attempt has done.
+    /// The job of an attempt that still holds it; a job that was paused or cancelled keeps the results of its last attempt.
     fn fenced(&mut self, attempt: &Attempt) -> Option<&mut QueuedJob> {
         self.job(&attempt.job).filter(|job| {
             job.attempts.len() == attempt.number.0 as usize
@@ -119,7 +119,7 @@ impl State {
         step.unwrap_or_default() as i64 + documents.map(|documents| documents.len() as i64).sum::<i64>()
     }
 
-    /// Ends an attempt. `false`: the job is no longer the attempt's.
+    /// Ends an attempt. `false`: its job was taken over.
     fn end(&mut self, attempt: &Attempt, end: &super::AttemptEnd) -> bool {
         let order = self.job(&attempt.job).map(|job| job.order.clone());
         let reach = order.map_or(0, |order| self.reach(&order));
@@ -127,7 +127,7 @@ impl State {
         let is_last = job.attempts.len() == attempt.number.0 as usize;
         let (Ok(to), true) = (job.state.after(end.transition()), is_last) else { return false };
         let reason = end.outcome().1.map(str::to_owned);
-        // More is wanted by now than the attempt did.
+        // More is wanted now than when the attempt was claimed.
         let is_stale = *end == super::AttemptEnd::Finished && job.revision != attempt.revision;
         job.state = if is_stale { job.state.after(Transition::Requeue).unwrap_or(to) } else { to };
         job.reason.clone_from(&reason);

@@ -1,19 +1,19 @@
-//! What one process has seen of others: heartbeats that stopped.
+//! Observations of other processes: heartbeats that stopped.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Most time between two looks that counts: longer, and the reader itself was held up, as others may have been by the same.
+/// Longest time between two observations that counts: beyond it the observer itself was delayed, and others may have been too.
 const HELD_UP: Duration = Duration::from_secs(5);
 
-/// What one process has seen of the beats of others. A beat is a number that its owner counts up; how long it stood still is
-/// told by the reader's own clock, never by comparing two.
+/// Observed heartbeats of other processes. A heartbeat is a number that its owner increments; how long it stood still is measured with
+/// the observer's clock, so no two clocks are compared.
 #[derive(Debug, Default)]
 pub struct Observer {
     seen: HashMap<(String, i64), Seen>,
 }
 
-/// A beat, since when it stands still as far as was looked, and the last look.
+/// A heartbeat, how long it is known to have stood still, and the last observation.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     beat: i64,
@@ -22,7 +22,7 @@ struct Seen {
 }
 
 impl Observer {
-    /// Whether an attempt's beat has stood still for longer than `lease`.
+    /// Whether an attempt's heartbeat has stood still for longer than `lease`.
     pub fn is_still(&mut self, job: &str, attempt: i64, beat: i64, lease: Duration) -> bool {
         self.is_still_at(Instant::now(), (job, attempt), beat, lease)
     }

@@ -1,31 +1,30 @@
-//! Who holds an attempt.
+//! The owner of an attempt.
 
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-/// Who holds an attempt: host, boot, process namespace, process, and the process's start time, so that a reused number is not
-/// taken for it.
+/// The owner of an attempt: host, boot, PID namespace, process, and the process's start time, which distinguishes reused process ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner(String);
 
-/// What tells machines, boots and containers apart in which a process number means something.
+/// The machine, boot and container in which a process id is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Realm {
     host: String,
-    /// Absent in owners that an earlier release wrote.
+    /// Absent in owners written by an earlier release.
     boot: Option<String>,
     namespace: Option<String>,
 }
 
 impl Owner {
-    /// As the database has it.
+    /// From its stored form.
     pub fn from_store(text: String) -> Self {
         Self(text)
     }
 
-    /// As the database has it.
+    /// The stored form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -38,7 +37,7 @@ impl Owner {
         Self(format!("{host}/{boot}/{namespace}/{pid}/{}", start_time(pid).unwrap_or_default()))
     }
 
-    /// Host and process id, for people.
+    /// Host and process id, as shown to users.
     pub fn process(&self) -> String {
         let parts: Vec<&str> = self.0.split('/').collect();
         match parts.as_slice() {
@@ -47,7 +46,7 @@ impl Owner {
         }
     }
 
-    /// Whether the process exists; none where it is of another host, boot or namespace.
+    /// Whether the process exists; none on another host, boot or namespace.
     pub fn liveness(&self) -> Option<bool> {
         let is_here = self.realm().is_some_and(|realm| realm.is(&Realm::here()));
         is_here.then(|| !self.is_dead())
@@ -62,8 +61,8 @@ impl Owner {
         }
     }
 
-    /// Whether the process is known to be gone. One of another host, boot or namespace is never known to be: of those only
-    /// the heartbeat speaks. Neither is one that the system hides.
+    /// Whether the process is known to be gone. For another host, boot or namespace, and for a process hidden by the system, only the
+    /// heartbeat can tell.
     pub fn is_dead(&self) -> bool {
         let parts: Vec<&str> = self.0.split('/').collect();
         let (realm, pid, started) = match parts.as_slice() {
@@ -101,8 +100,7 @@ impl Realm {
     }
 }
 
-/// Whether no process has the number and start time. What another user's process is may be hidden from us: it lives as long as
-/// the kernel knows its number.
+/// Whether no process has the id and start time. Another user's process may be hidden: it is alive as long as the kernel knows its id.
 fn is_gone(pid: u32, started: &str) -> bool {
     let Ok(number) = i32::try_from(pid) else { return true };
     if nix::sys::signal::kill(Pid::from_raw(number), None) == Err(Errno::ESRCH) {
@@ -111,10 +109,10 @@ fn is_gone(pid: u32, started: &str) -> bool {
     start_time(pid).is_some_and(|now| now.to_string() != started)
 }
 
-/// Start of a process in clock ticks since boot; `None` if there is none of that number, or it is hidden.
+/// Start of a process in clock ticks since boot; `None` if no process has this id, or it is hidden.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
-    // The name in parentheses may hold spaces; the start time is the 20th field after it.
+    // The name in parentheses may contain spaces; the start time is the 20th field after it.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 

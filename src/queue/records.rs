@@ -1,4 +1,4 @@
-//! What attempts record.
+//! Records of attempts.
 
 use serde::Serialize;
 
@@ -6,25 +6,25 @@ use crate::job::{Digest, ScoreKey};
 use crate::protocol::{DocumentScore, StepReport, Trained};
 use crate::task::{Aggregate, DocumentValue, RequestScore};
 
-/// What an attempt records, each whole or not at all.
+/// A record of an attempt, written atomically.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// Points of a subject's loss curve, and the end of its training.
     Training(Digest, AttemptResults),
     /// Documents of tasks, by the keys of their scores.
     Documents(Vec<(ScoreKey, DocumentScore)>),
-    /// What the tasks' documents come to.
+    /// Aggregates of the tasks' documents.
     Scores(Digest, Vec<ScoreRecord>),
-    /// A subject's answer; one that is there already is replaced.
+    /// A subject's answer; an existing one is replaced.
     Sample(Digest, StoredSample),
 }
 
 /// A finished training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingRecord {
-    /// What the engine says.
+    /// The engine's result.
     pub trained: Trained,
-    /// Loss of the first and the last window, where there was one.
+    /// Loss of the first and the last window, if any.
     pub losses: Option<(f64, f64)>,
 }
 
@@ -37,22 +37,22 @@ pub struct ScoreRecord {
     pub task: String,
     /// One for each metric.
     pub aggregates: Vec<Aggregate>,
-    /// What they are of: each document's number and its value of each metric.
+    /// The documents behind them: each document's number and its value of each metric.
     pub documents: Vec<(usize, Vec<DocumentValue>)>,
 }
 
-/// What is stored of a document.
+/// The stored scores of a document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredDocument {
     /// Its number.
     pub document: usize,
-    /// What the model said of each request.
+    /// The model's scores of each request.
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics.
     pub metrics: Vec<DocumentValue>,
 }
 
-/// What an attempt at a training has and is not recorded yet.
+/// Unrecorded results of a training attempt.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AttemptResults {
     /// Points of the loss curve; a point of an earlier attempt at the same step is replaced.
@@ -62,7 +62,7 @@ pub struct AttemptResults {
 }
 
 impl AttemptResults {
-    /// Whether there is nothing.
+    /// Whether there are no results.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.training.is_none()
     }
@@ -71,16 +71,16 @@ impl AttemptResults {
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StoredSample {
-    /// Of what was asked and how long the answer may be.
+    /// Digest of the prompt and the maximum length of the answer.
     #[serde(skip)]
     pub key: Digest,
-    /// The prompt's place among those of its sweep.
+    /// The prompt's position in its sweep.
     pub position: i64,
-    /// What was asked, as the model read it.
+    /// The prompt, as the model read it.
     pub prompt: String,
-    /// The row's own response; none for a prompt of a sweep file.
+    /// The row's own response; none for a prompt from a sweep file.
     pub wanted: Option<String>,
-    /// What was answered.
+    /// The answer.
     pub answer: String,
     /// Its tokens.
     pub tokens: i64,

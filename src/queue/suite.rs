@@ -1,4 +1,4 @@
-//! What every queue must do.
+//! Tests that every queue must pass.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl<'a, Q: Queue> World<'a, Q> {
         Self { queue, job: order.id, last: None }
     }
 
-    /// What the program does for a transition; whether it was done.
+    /// Applies a transition as the program does; returns whether it was applied.
     async fn apply(&mut self, transition: Transition) -> bool {
         let jobs = std::slice::from_ref(&self.job);
         let finish = match transition {
@@ -113,7 +113,7 @@ impl<'a, Q: Queue> World<'a, Q> {
     }
 }
 
-/// The transitions that lead from the queue to a state.
+/// The transitions from the queued state to a state.
 fn way_to(state: JobState) -> &'static [Transition] {
     match state {
         JobState::Queued => &[],
@@ -126,7 +126,7 @@ fn way_to(state: JobState) -> &'static [Transition] {
     }
 }
 
-/// From every state, every transition does what the function says.
+/// From every state, every transition follows the transition function.
 pub(crate) async fn transitions<Q: Queue, T>(new: impl AsyncFn() -> (Q, T)) {
     for from in JobState::ALL {
         for transition in Transition::ALL {
@@ -142,19 +142,19 @@ pub(crate) async fn transitions<Q: Queue, T>(new: impl AsyncFn() -> (Q, T)) {
     }
 }
 
-/// Transitions by their numbers, each with whether an overtaken attempt speaks up after it.
+/// Transitions by number, each with whether an attempt that was taken over reports after it.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<(usize, bool)>> {
     prop::collection::vec((0usize..Transition::ALL.len(), any::<bool>()), 1..30)
 }
 
-/// Along any way a job stays with the function, and late ends and records change nothing.
+/// On any path a job follows the transition function, and late ends and records change nothing.
 pub(crate) async fn any_way<Q: Queue>(queue: &Q, steps: &[(usize, bool)]) {
     let mut world = World::new(queue).await;
     let (mut state, mut overtaken): (JobState, Option<Attempt>) = (JobState::Queued, None);
     for (number, stale) in steps {
         let (transition, before) = (Transition::ALL[*number], world.last.clone());
         let done = world.apply(transition).await;
-        // An end needs an attempt that has the job.
+        // An end needs an attempt that holds the job.
         assert_eq!(done, state.after(transition).is_ok(), "{state:?} {transition:?}");
         state = state.after(transition).unwrap_or(state);
         if transition == Transition::Claim && done {
@@ -175,7 +175,7 @@ fn score(document: usize) -> DocumentScore {
     DocumentScore { task: 0, document, requests, metrics: vec![DocumentValue::Number(1.0)] }
 }
 
-/// What an attempt records is what the next one finds.
+/// The next attempt finds what an attempt recorded.
 pub(crate) async fn records(queue: &impl Queue) {
     let order = order("a");
     submit(queue, std::slice::from_ref(&order)).await;
@@ -205,7 +205,7 @@ pub(crate) async fn records(queue: &impl Queue) {
     assert_eq!((progress.scored, progress.documents.len()), ([key].into(), 0));
 }
 
-/// A job is in the queue as long as a sweep wants it, with what all of them want.
+/// A job is queued as long as a sweep wants it, with the union of all wants.
 pub(crate) async fn wants(queue: &impl Queue) {
     let first = order("a");
     submit(queue, std::slice::from_ref(&first)).await;
@@ -233,13 +233,13 @@ async fn active_ids(queue: &impl Queue) -> Vec<JobId> {
     queue.active().await.unwrap().into_iter().map(|job| job.id).collect()
 }
 
-/// A job of which more is wanted while it runs waits for another attempt; one that no sweep wants is not claimed.
+/// A job that gains wants while it runs is requeued; one that no sweep wants is not claimed.
 pub(crate) async fn growing(queue: &impl Queue) {
     let first = order("a");
     submit(queue, std::slice::from_ref(&first)).await;
     let (owner, ids) = (Owner::this_process(), std::slice::from_ref(&first.id));
     let attempt = claim(queue, ids, &owner).await.remove(0);
-    // The same again changes nothing.
+    // Submitting the same again changes nothing.
     submit(queue, std::slice::from_ref(&first)).await;
     let mut more = first.clone();
     let mut wants = more.sweeps.remove("s").unwrap();
@@ -290,7 +290,7 @@ pub(crate) async fn recovery(queue: &impl Queue) {
     assert_eq!(queue.recover(&mut observer, Duration::MAX).await.unwrap(), 1);
     let active = queue.active().await.unwrap().remove(0);
     assert!(active.state == JobState::Queued && active.suspect);
-    // A living process keeps its jobs.
+    // A live process keeps its jobs.
     claim(queue, std::slice::from_ref(&order.id), &Owner::this_process()).await;
     assert_eq!(queue.recover(&mut observer, Duration::ZERO).await.unwrap(), 0);
 }

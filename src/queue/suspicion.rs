@@ -1,30 +1,30 @@
-//! Jobs that may end the process that runs them: how an attempt ends whose process is gone.
+//! Jobs that may crash their process: how an attempt ends whose process is gone.
 
 use super::attempt::AttemptEnd;
 
-/// Processes that a job may take with it, one after another without progress, before it fails, if it was the only one that they ran.
+/// Processes that a job may crash in a row without progress before it fails, if they ran nothing else.
 pub const MOST_LOST: u32 = 5;
 /// Why an attempt ended whose process is gone.
 const GONE: &str = "the process that ran it exited";
-/// What the reason says besides, where the process ran others too: whose fault it was is not known, and such an end counts half.
+/// Suffix of the reason if the process ran other jobs too: the culprit is unknown, and such an end counts half.
 const BESIDE: &str = ", beside other jobs";
 
-/// An attempt at a job: why it ended, and how far the job had come then, in optimizer steps and scored documents.
+/// A past attempt at a job: why it ended, and the job's progress then, in optimizer steps and scored documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PastAttempt {
-    /// Why; none where no reason was noted.
+    /// The reason; none if none was recorded.
     pub reason: Option<String>,
-    /// How far.
+    /// The progress.
     pub reach: i64,
 }
 
-/// Why an attempt ended whose process has sent no heartbeat for too long.
+/// Why an attempt ended whose process sent no heartbeat for too long.
 pub fn end_of_silent() -> AttemptEnd {
     AttemptEnd::Requeued("the process that ran it stopped sending heartbeats".to_owned())
 }
 
-/// How an attempt ends whose process is gone. `alone`: the process ran nothing else; `reach`: how far the job has come; `earlier`: its
-/// attempts before, the newest first.
+/// How an attempt ends whose process is gone. `alone`: the process ran nothing else; `reach`: the job's progress; `earlier`: its earlier
+/// attempts, the newest first.
 pub fn end_of_lost(alone: bool, reach: i64, earlier: &[PastAttempt]) -> AttemptEnd {
     let mut ends = vec![(weight(alone), reach)];
     for attempt in earlier {
@@ -32,7 +32,7 @@ pub fn end_of_lost(alone: bool, reach: i64, earlier: &[PastAttempt]) -> AttemptE
         ends.push((lost.map_or(0, |rest| weight(rest != BESIDE)), attempt.reach));
     }
     let (suspicion, times) = lost_in_a_row(&ends);
-    // Of a job that takes its process with it each time, nothing is to be had.
+    // A job that crashes its process every time fails.
     if suspicion >= weight(true) * MOST_LOST {
         AttemptEnd::Failed(format!("{GONE} {times} times in a row without progress"))
     } else {
@@ -40,7 +40,7 @@ pub fn end_of_lost(alone: bool, reach: i64, earlier: &[PastAttempt]) -> AttemptE
     }
 }
 
-/// Whether an attempt that ended for this reason makes its job suspect.
+/// Whether a job is suspect after an attempt that ended for this reason.
 pub fn is_suspect(reason: &str) -> bool {
     reason.starts_with(GONE)
 }
@@ -49,8 +49,8 @@ fn weight(alone: bool) -> u32 {
     if alone { 2 } else { 1 }
 }
 
-/// How much the last attempts speak against a job, and how many they are: of those that were lost one after another without getting
-/// further, the newest first; each with what it counts (nothing if it was not lost) and how far the job had come at its end.
+/// The suspicion from the last attempts, and their number: those lost in a row without progress, the newest first; each given with its
+/// weight (0 if it was not lost) and the job's progress at its end.
 fn lost_in_a_row(ends: &[(u32, i64)]) -> (u32, usize) {
     let Some((_, newest)) = ends.first() else { return (0, 0) };
     let same = ends.iter().take_while(|(suspicion, reach)| *suspicion > 0 && reach == newest);

@@ -1,4 +1,4 @@
-//! Two jobs beside each other: what they differ in, and whether one is really better.
+//! Comparison of two jobs: differing settings, and whether one scores better.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::stats::{PairedTest, exchanged, holm, mean, paired};
 use crate::store::{DocumentValues, Documents, StoredJob};
 use crate::task::{Additive, DocumentValue, Metric};
 
-/// Probability below which a difference is believed, after the correction for several tasks.
+/// Significance level, after the correction for several tasks.
 const LEVEL: f64 = 0.05;
 
 /// A key in which two jobs differ.
@@ -31,7 +31,7 @@ pub struct TaskDifference {
     pub task: String,
     /// The metric.
     pub metric: Metric,
-    /// Documents that both have.
+    /// Documents that both have scored.
     pub documents: usize,
     /// The first job's value over them.
     pub first: f64,
@@ -39,7 +39,7 @@ pub struct TaskDifference {
     pub second: f64,
     /// The second less the first.
     pub difference: f64,
-    /// Where that lies with 95 % confidence.
+    /// The 95 % confidence interval of the difference.
     pub interval: Option<(f64, f64)>,
     /// The test: `mcnemar`, `sign_flip`, `sign_flip_drawn`, `exchange` or `exchange_drawn`.
     pub test: &'static str,
@@ -47,30 +47,30 @@ pub struct TaskDifference {
     pub p: f64,
     /// The same after Holm's correction over all rows.
     pub p_holm: f64,
-    /// The scores' keys; none of a group.
+    /// The scores' keys; none for a group.
     #[serde(skip)]
     pub keys: Option<(ScoreKey, ScoreKey)>,
-    /// How many documents only the second has right, and only the first, where values are right or wrong.
+    /// Number of documents that only the second has right, and that only the first has right, if values are right or wrong.
     pub flips: Option<(usize, usize)>,
-    /// Documents that only the second has right; none of a group, whose documents are its tasks'.
+    /// Documents that only the second has right; none for a group, whose documents belong to its tasks.
     pub gained: Option<Vec<usize>>,
     /// Documents that only the first has right.
     pub lost: Option<Vec<usize>>,
 }
 
 impl TaskDifference {
-    /// Whether the data can tell the jobs apart.
+    /// Whether the difference is significant.
     pub fn is_certain(&self) -> bool {
         self.p_holm < LEVEL && self.difference != 0.0
     }
 
-    /// Whether the second job is the better one, if its difference is believed.
+    /// Whether the second job is better, if the difference is significant.
     fn second_is_better(&self) -> bool {
         (self.difference > 0.0) == self.metric.higher_is_better()
     }
 }
 
-/// The keys in which two jobs differ, in their order.
+/// The keys in which two jobs differ, sorted.
 pub fn setting_differences(first: &StoredJob, second: &StoredJob) -> Vec<SettingDifference> {
     let keys: std::collections::BTreeSet<&String> =
         first.settings.keys().chain(second.settings.keys()).collect();
@@ -82,7 +82,7 @@ pub fn setting_differences(first: &StoredJob, second: &StoredJob) -> Vec<Setting
     keys.into_iter().filter_map(difference).collect()
 }
 
-/// A score that is not compared.
+/// A score without a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Untested {
     /// The task.
@@ -97,7 +97,7 @@ pub struct Untested {
     pub why: &'static str,
 }
 
-/// Compares what both jobs said of the documents that both have; and what of it cannot be compared.
+/// Compares the values of both jobs on their common documents; and lists scores that cannot be compared.
 pub fn task_differences(
     first: &[DocumentValues],
     second: &[DocumentValues],
@@ -129,7 +129,7 @@ pub fn task_differences(
     (rows, untested)
 }
 
-/// The documents that both have, and their values.
+/// The common documents, and their values.
 fn in_both<'a, T>(
     first: &'a BTreeMap<usize, T>,
     second: &'a BTreeMap<usize, T>,
@@ -212,7 +212,7 @@ pub(super) fn task_difference(
     })
 }
 
-/// What is not compared, in a line; none where everything is.
+/// Scores that are not compared, in one line; none if all are.
 pub fn untested_line(rows: &[Untested]) -> Option<String> {
     let show = |row: &Untested| format!("{}:{} ({})", row.task, row.metric.as_str(), row.why);
     let names: Vec<String> = rows.iter().take(NAMED).map(show).collect();
@@ -268,20 +268,20 @@ pub fn task_differences_table(rows: &[TaskDifference]) -> Table {
     Table { columns, rows: rows.iter().map(row).collect() }
 }
 
-/// A probability: never 0.
+/// A p-value: never shown as 0.
 pub(super) fn show_p(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// Tasks that a sentence names.
+/// Most tasks that a sentence names.
 const NAMED: usize = 8;
 
-/// In words: who is better on what, and where the data cannot tell.
+/// In words: which job is better on which tasks, and where they are statistically tied.
 pub fn verdict(rows: &[TaskDifference]) -> String {
     if rows.is_empty() {
         return "The jobs have no scored documents in common: they cannot be compared.".to_owned();
     }
-    // A task of which several metrics are compared is named with its metric.
+    // A task with several compared metrics is named with its metric.
     let several = |task: &str| rows.iter().filter(|row| row.task == task).count() > 1;
     let name = |row: &&TaskDifference| {
         if several(&row.task) { format!("{}:{}", row.task, row.metric.as_str()) } else { row.task.clone() }

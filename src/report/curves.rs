@@ -1,17 +1,17 @@
-//! Two loss curves beside each other.
+//! Comparison of two loss curves.
 
 use serde::Serialize;
 
 use super::table::{Cell, Column, Table};
 use crate::store::CurvePoint;
 
-/// Parts of a training at which curves are compared.
+/// Fractions of a training at which curves are compared.
 const PARTS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 
-/// Both losses at a part of the training.
+/// Both losses at a fraction of the training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct CurveRow {
-    /// How much of the steps is made, from 0 (the first) to 1 (the last).
+    /// Fraction of the steps made, from 0 (the first) to 1 (the last).
     pub part: f64,
     /// The first job's step there.
     pub first_step: i64,
@@ -23,7 +23,7 @@ pub struct CurveRow {
     pub second: Option<f64>,
 }
 
-/// Both curves at the same parts of their trainings; nothing where one was not trained.
+/// Both curves at the same fractions of their trainings; empty if one was not trained.
 pub fn curve_rows(first: &[CurvePoint], second: &[CurvePoint]) -> Vec<CurveRow> {
     if first.is_empty() || second.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! A report before any syntax.
+//! A report, independent of the output format.
 
 use super::chart::Chart;
 use super::table::Table;
@@ -8,7 +8,7 @@ use super::table::Table;
 pub struct Document {
     /// Its title.
     pub title: String,
-    /// What it is about, in a sentence or two.
+    /// A summary in one or two sentences.
     pub lead: String,
     /// Its sections.
     pub sections: Vec<Section>,
@@ -17,31 +17,31 @@ pub struct Document {
 /// A section of a report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// The part of the report that it is in, where the report has parts; sections of a part follow each other.
+    /// The part of the report that it belongs to, if the report has parts; sections of a part are adjacent.
     pub part: Option<String>,
     /// Its heading.
     pub title: String,
-    /// What is in it.
+    /// Its content.
     pub blocks: Vec<Block>,
 }
 
-/// Something in a section.
+/// A block of a section.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Block {
     /// A paragraph.
     Text(String),
-    /// Sentences that stand beside each other.
+    /// A list of sentences.
     List(Vec<String>),
-    /// A table with what it shows.
+    /// A table with its caption.
     Table(String, Table),
     /// A chart.
     Chart(Chart),
-    /// A text as it is in a file, with what it is.
+    /// The content of a file, with its caption.
     Code(String, String),
 }
 
 impl Document {
-    /// For each section the part that begins with it, if one does.
+    /// For each section, the part that starts with it, if any.
     pub fn beginnings(&self) -> Vec<Option<&str>> {
         let before = std::iter::once(None).chain(self.sections.iter().map(|section| section.part.as_deref()));
         let parts = self.sections.iter().map(|section| section.part.as_deref());
@@ -50,7 +50,7 @@ impl Document {
 }
 
 impl Section {
-    /// A section; none where it would be empty.
+    /// A section; none if it would be empty.
     pub fn of(title: &str, blocks: Vec<Block>) -> Option<Self> {
         (!blocks.is_empty()).then(|| Self { part: None, title: title.to_owned(), blocks })
     }

@@ -1,4 +1,4 @@
-//! Which axis of a sweep mattered.
+//! Which axes of a sweep mattered.
 
 use std::collections::BTreeMap;
 
@@ -17,48 +17,48 @@ use crate::store::Leaderboard;
 use crate::task::Metric;
 use crate::task::MetricName;
 
-/// Probability below which an effect counts as more than noise, after Holm's correction over all effects of the sweep.
+/// Significance level of an effect, after Holm's correction over all effects of the sweep.
 const LEVEL: f64 = 0.05;
 
 /// Why there are no effects.
 #[derive(Debug, Error)]
 pub enum EffectsError {
-    /// The sweep does not score that.
+    /// The sweep does not score this metric.
     #[error(transparent)]
     NoMetric(#[from] UnknownMetric),
     /// Fewer than two cells have a score.
     #[error("fewer than two cells of the sweep have a score of {metric}")]
     TooFew {
-        /// What was asked for.
+        /// The requested metric.
         metric: String,
     },
 }
 
-/// What the axes of a sweep do to one metric.
+/// The effects of a sweep's axes on one metric.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effects {
     /// The task.
     pub task: String,
     /// The metric.
     pub metric: Metric,
-    /// Cells that have a score, and all of them.
+    /// Number of cells with a score, and of all cells.
     pub cells: (usize, usize),
-    /// Whether every combination of the axes' values is there.
+    /// Whether every combination of the axes' values exists.
     pub complete: bool,
     /// The axes, the most important first.
     pub axes: Vec<AxisRow>,
-    /// Pairs of axes, by what they explain beyond each of them.
+    /// Pairs of axes, by their interactions.
     pub pairs: Vec<PairRow>,
-    /// What nothing of this explains.
+    /// The unexplained fraction.
     pub rest: f64,
-    /// How far the cells differ by chance alone; none where neither seeds nor standard errors say it.
+    /// How far the cells differ by chance alone; none if neither seeds nor standard errors determine it.
     pub noise: Option<NoiseRow>,
 }
 
-/// Noise, beside what the cells differ by.
+/// Noise, compared with the differences between cells.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct NoiseRow {
-    /// Where it is known from.
+    /// Its source.
     pub source: NoiseSource,
     /// Variance of the cells' means, over the number of cells.
     pub variance_between_cells: f64,
@@ -66,47 +66,47 @@ pub struct NoiseRow {
     pub variance_by_chance: f64,
 }
 
-/// Whether an effect is more than chance.
+/// The test of an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Test {
     /// Probability that chance alone gives as large an effect: an F test against the seeds, chi-squared against standard errors.
     pub p: f64,
     /// The same after Holm's correction over all axes and pairs.
     pub p_holm: f64,
-    /// Whether chance explains it.
+    /// Whether the effect is within noise.
     pub is_noise: bool,
 }
 
-/// What two axes do together.
+/// The interaction of two axes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairRow {
     /// Their names.
     pub axes: (String, String),
-    /// Part of the variance of the cells' means beyond what each explains, 0 to 1.
+    /// Fraction of the variance of the cells' means beyond their main effects, 0 to 1.
     pub importance: f64,
-    /// None where nothing is known of the noise.
+    /// None if the noise is unknown.
     #[serde(flatten)]
     pub test: Option<Test>,
 }
 
-/// What one axis does.
+/// The effect of one axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AxisRow {
-    /// Its name; several where they vary together.
+    /// Its name; several if they vary together.
     pub axes: Vec<String>,
-    /// Part of the variance of the cells' means, 0 to 1.
+    /// Fraction of the variance of the cells' means, 0 to 1.
     pub importance: f64,
-    /// Each value, the mean of its cells, and their number; of a grid with holes the mean is that of the least squares.
+    /// Each value, the mean of its cells, and their number; in a grid with holes the least-squares mean.
     pub levels: Vec<(String, f64, usize)>,
-    /// The value with the best mean, or several that share it; none where there is one value, where all are alike, and where chance
-    /// explains what they differ by.
+    /// The value with the best mean, or several that share it; none if there is only one value, if all are alike, and if the differences
+    /// are within noise.
     pub best: Option<String>,
-    /// None where nothing is known of the noise, and of an axis with one value.
+    /// None if the noise is unknown, and for an axis with one value.
     #[serde(flatten)]
     pub test: Option<Test>,
 }
 
-/// The metric whose effects are asked for: the objective where none is named. Error: the sweep does not score it.
+/// The requested metric: the objective by default. Error: the sweep does not score it.
 pub fn effects_metric(board: &Leaderboard, wanted: Option<&str>) -> Result<MetricName, UnknownMetric> {
     match (wanted, &board.objective) {
         (Some(wanted), _) => board.metric_named(wanted),
@@ -115,7 +115,7 @@ pub fn effects_metric(board: &Leaderboard, wanted: Option<&str>) -> Result<Metri
     }
 }
 
-/// Splits the variance of a metric over the axes of a sweep; seeds are replicates. Errors: see [`EffectsError`].
+/// Decomposes the variance of a metric over the axes of a sweep; seeds are replicates. Errors: see [`EffectsError`].
 pub fn axis_effects(board: &Leaderboard, wanted: Option<&str>) -> Result<Effects, EffectsError> {
     let name = effects_metric(board, wanted)?;
     let mut view = BoardView::of(board);
@@ -197,7 +197,7 @@ fn scores_of(board: &Leaderboard, row: &BoardRow, name: &MetricName) -> CellScor
     }
 }
 
-/// The test of each axis, then of each pair; none of what has no effect to test.
+/// The test of each axis, then of each pair; none if there is no effect to test.
 fn tests_of(
     axes: &[AxisEffect],
     pairs: &[PairEffect],
@@ -216,7 +216,7 @@ fn tests_of(
     p.into_iter().map(test).collect()
 }
 
-/// The levels with the best mean; none where all are alike.
+/// The levels with the best mean; none if all are alike.
 fn best_levels(effect: &AxisEffect, metric: Metric) -> Option<Vec<&LevelEffect>> {
     let sign = if metric.higher_is_better() { 1.0 } else { -1.0 };
     let best = effect.levels.iter().map(|level| sign * level.mean).max_by(f64::total_cmp)?;
@@ -226,10 +226,10 @@ fn best_levels(effect: &AxisEffect, metric: Metric) -> Option<Vec<&LevelEffect>>
     (found.len() < effect.levels.len()).then_some(found)
 }
 
-/// What stands in place of a best value where chance explains an effect.
+/// Shown instead of a best value if an effect is within noise.
 const NOISE: &str = "within noise";
 
-/// What of the effects is noise, in sentences.
+/// Effects within noise, in sentences.
 pub fn noise_notes(effects: &Effects) -> Vec<String> {
     let Some(noise) = &effects.noise else {
         return vec![

@@ -1,4 +1,4 @@
-//! Lengths of rows: numbers, a histogram for the terminal, and one as SVG.
+//! Row lengths: summary numbers, a histogram for the terminal, and one as SVG.
 
 use std::fmt::Write;
 
@@ -6,13 +6,13 @@ use serde::Serialize;
 
 /// Bars of a histogram.
 const BARS: usize = 20;
-/// Longest bar of the terminal's histogram in characters.
+/// Longest bar of the terminal's histogram, in characters.
 const WIDTH: usize = 40;
 
-/// What is to be said of a list of lengths.
+/// Summary of a list of lengths.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LengthStats {
-    /// How many.
+    /// Number of rows.
     pub rows: usize,
     /// Their sum.
     pub tokens: u64,
@@ -28,12 +28,12 @@ pub struct LengthStats {
     pub max: usize,
     /// Width of a bar in tokens.
     pub bar: usize,
-    /// Rows of each bar: the first holds lengths below `bar`; the last holds all that are longer.
+    /// Rows per bar: the first counts lengths below `bar`; the last counts all longer ones.
     pub counts: Vec<usize>,
 }
 
 impl LengthStats {
-    /// Of lengths, at least one.
+    /// Computed from at least one length.
     pub fn of(lengths: &[usize]) -> Self {
         let mut sorted = lengths.to_vec();
         sorted.sort_unstable();
@@ -59,7 +59,7 @@ impl LengthStats {
         }
     }
 
-    /// The lengths of a bar, as text.
+    /// The range of a bar, as a string.
     fn range(&self, bar: usize) -> String {
         match bar + 1 == self.counts.len() {
             true => format!("{}+", bar * self.bar),
@@ -79,7 +79,7 @@ impl LengthStats {
         out
     }
 
-    /// As an SVG picture with a title, axis texts and the median as a line.
+    /// As an SVG image with a title, axis labels and the median as a line.
     pub fn svg(&self, title: &str) -> String {
         let most = self.counts.iter().copied().max().unwrap_or(1).max(1) as f64;
         let (left, top, wide, high) = (64.0, 48.0, 640.0, 260.0);
@@ -137,7 +137,7 @@ impl LengthStats {
     }
 }
 
-/// A text inside XML.
+/// Escapes a string for XML.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

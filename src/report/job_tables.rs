@@ -1,9 +1,9 @@
-//! What is stored of one job, as tables.
+//! Stored data of one job, as tables.
 
 use super::table::{Cell, Column, Table};
 use crate::store::StoredJob;
 
-/// Each resolved key with where it came from.
+/// Each resolved key with its origin.
 pub fn stored_settings_table(job: &StoredJob) -> Table {
     let columns = vec![Column::text("key"), Column::text("value"), Column::text("from")];
     let row = |(path, (value, origin)): (&String, &(crate::job::Value, crate::job::StoredOrigin))| {

@@ -1,4 +1,4 @@
-//! From stored rows to tables, and from tables to text: builders know what a row means, renderers know syntax only.
+//! From stored rows to tables, and from tables to output: builders know the meaning of rows, renderers only the syntax.
 
 mod board;
 mod chart;

@@ -15,7 +15,7 @@ use crate::sweep_file::KeepAdapters;
 /// More jobs than this are folded by axis.
 pub const LONG_PLAN: usize = 40;
 
-/// A row for each job.
+/// One row per job.
 pub fn plan_table(plan: &Plan) -> Table {
     let columns = vec![
         Column::text("job"),
@@ -53,7 +53,7 @@ fn to_do(plan: &Plan, job: &PlannedJob) -> String {
     }
 }
 
-/// A row for each axis with its values, for plans that are too long to list.
+/// One row per axis with its values, for plans that are too long to list.
 pub fn folded_table(plan: &Plan) -> Table {
     let columns = vec![Column::text("axis"), Column::number("values", None), Column::text("from … to")];
     let row = |path: &&'static str| {
@@ -77,7 +77,7 @@ pub fn folded_table(plan: &Plan) -> Table {
     Table { columns, rows: plan.axes.iter().map(row).collect() }
 }
 
-/// Each resolved key with where it came from.
+/// Each resolved key with its origin.
 pub fn settings_table(settings: &Settings) -> Table {
     let columns = vec![Column::text("key"), Column::text("value"), Column::text("from")];
     let row = |(key, setting): (&crate::job::Key, &crate::job::Setting)| {
@@ -87,7 +87,7 @@ pub fn settings_table(settings: &Settings) -> Table {
     Table { columns, rows: settings.iter().map(row).collect() }
 }
 
-/// The kinds of devices whose memory is told.
+/// The device kinds whose memory is shown.
 const KINDS: [DeviceKind; 2] = [DeviceKind::Cpu { bf16: true }, DeviceKind::Cuda { capability: None }];
 
 /// Tokens of the longest row that a job trains on.
@@ -98,7 +98,7 @@ fn longest_row(plan: &Plan, job: &PlannedJob) -> u64 {
     }
 }
 
-/// The parts of a job's memory on each kind of device.
+/// The components of a job's memory on each device kind.
 pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
     let Work::Train { config, .. } = &job.work else { return None };
     let shape = &plan.models[job.model].config;
@@ -125,7 +125,7 @@ pub fn memory_table(plan: &Plan, job: &PlannedJob) -> Option<Table> {
     Some(Table { columns: columns.collect(), rows: rows.map(row).to_vec() })
 }
 
-/// Disk that the sweep will hold: adapters that stay under `[keep]`, and the checkpoints of the largest job.
+/// Disk use of the sweep: adapters kept under `[keep]`, and the checkpoints of the largest job.
 pub fn plan_disk(plan: &Plan) -> (Bytes, Bytes) {
     let sizes = plan.jobs.iter().map(|job| job.estimate.adapter_disk.0);
     let adapters = match plan.keep.adapters {
@@ -141,19 +141,19 @@ pub fn plan_disk(plan: &Plan) -> (Bytes, Bytes) {
     (Bytes(adapters), Bytes(checkpoints))
 }
 
-/// How many jobs are new, kept and dropped since the sweep's last version.
+/// Numbers of new, kept and dropped jobs since the sweep's last version.
 pub fn plan_difference(plan: &Plan) -> Option<(i64, usize, usize, usize)> {
     let last = plan.last.as_ref()?;
     let kept = plan.jobs.iter().filter(|job| last.jobs.contains(&job.id)).count();
     Some((last.version, plan.jobs.len() - kept, kept, last.jobs.len() - kept))
 }
 
-/// The plan as one JSON object with its jobs in `jobs`, and how they run under these rules in `packs` and `makespan`.
+/// The plan as one JSON object with its jobs in `jobs`, and its packs under these rules in `packs` and `makespan`.
 pub fn plan_json(plan: &Plan, rules: PackRules) -> impl Serialize {
     PlanJson { head: head_json(plan, rules), plan }
 }
 
-/// The plan's object, whose jobs are made one after another while it is written: a hundred thousand of them fit no memory.
+/// The plan's object; jobs are serialized one after another, since a hundred thousand of them may not fit into memory.
 struct PlanJson<'a> {
     head: Map<String, Json>,
     plan: &'a Plan,
@@ -178,7 +178,7 @@ impl Serialize for JobsJson<'_> {
     }
 }
 
-/// What a plan's object has beside the jobs.
+/// The members of a plan's object other than the jobs.
 fn head_json(plan: &Plan, rules: PackRules) -> Map<String, Json> {
     let (adapters, checkpoints) = plan_disk(plan);
     let packs = plan.packs(rules);
@@ -253,7 +253,7 @@ fn job_json(plan: &Plan, job: &PlannedJob) -> Json {
         "label": job.label,
         "model": model.name,
         "trainable_parameters": job.trainable,
-        // A model that is not here may have been trained elsewhere under its content's key.
+        // A model that is not on this machine may have been trained elsewhere under the key of its content.
         "done": model.local.is_some().then(|| job.is_done()),
         "train": job.train_missing,
         "score": job.missing.iter().map(|&at| &plan.tasks[job.wanted[at].0].task.name).collect::<Vec<_>>(),

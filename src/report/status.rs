@@ -1,10 +1,10 @@
-//! Where sweeps stand.
+//! The status of sweeps.
 
 use super::table::{Cell, Column, Table};
 use crate::job::JobState;
 use crate::store::SweepStatus;
 
-/// A row for each sweep, a column for each state.
+/// One row per sweep, one column per state.
 pub fn status_table(sweeps: &[SweepStatus]) -> Table {
     let mut columns = vec![Column::text("sweep"), Column::number("version", None)];
     columns.extend(JobState::ALL.map(|state| Column::number(state.as_str(), None)));

@@ -1,11 +1,11 @@
-//! A table before any syntax.
+//! A table, independent of the output format.
 
 use serde_json::{Value as Json, json};
 
-/// How a column stands.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Texts.
+    /// Strings.
     Left,
     /// Numbers.
     Right,
@@ -18,47 +18,47 @@ pub struct Column {
     pub title: String,
     /// Its unit, shown after the heading.
     pub unit: Option<&'static str>,
-    /// How it stands.
+    /// Its alignment.
     pub align: Align,
-    /// Where there is not shown every column, those with the lowest number go first; `u8::MAX` never goes.
+    /// If not all columns fit, those with the lowest weight are dropped first; `u8::MAX` is never dropped.
     pub weight: u8,
 }
 
 /// A value of a table.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
-    /// A text.
+    /// A string.
     Text(String),
-    /// A whole number.
+    /// An integer.
     Count(u64),
-    /// A number with as many decimals.
+    /// A number with this many decimals.
     Number(f64, usize),
-    /// A number with its uncertainty, both with as many decimals.
+    /// A number with its uncertainty, both with this many decimals.
     Uncertain(f64, f64, usize),
-    /// A difference: a number with its sign and as many decimals.
+    /// A difference: a signed number with this many decimals.
     Signed(f64, usize),
-    /// A value that stands out.
+    /// A highlighted value.
     Marked(Box<Cell>, Mark),
     /// A value of a heat map, with its shade: from 0, the worst, to [`SHADES`] less one.
     Shaded(Box<Cell>, u8),
-    /// Nothing there.
+    /// No value.
     Missing,
 }
 
 /// Shades of a heat map.
 pub(in crate::report) const SHADES: u8 = 8;
 
-/// Why a value stands out.
+/// Why a value is highlighted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
     /// It is the best.
     Best,
-    /// The data cannot tell it from the best.
+    /// It is statistically tied with the best.
     Tied,
 }
 
 impl Mark {
-    /// The sign behind a value.
+    /// The sign after a value.
     pub fn sign(self) -> char {
         match self {
             Self::Best => '*',
@@ -68,7 +68,7 @@ impl Mark {
 }
 
 impl Table {
-    /// The same with every heading and value as another text.
+    /// The same with every heading and string escaped by `spell`.
     pub fn spelled(&self, spell: impl Fn(&str) -> String) -> Self {
         let column = |column: &Column| Column { title: spell(&column.title), ..column.clone() };
         let row = |cells: &Vec<Cell>| cells.iter().map(|cell| Cell::Text(spell(&cell.show()))).collect();
@@ -76,7 +76,7 @@ impl Table {
     }
 }
 
-/// Columns and rows; each row is as long as the columns.
+/// Columns and rows; each row is as long as the list of columns.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// The columns.
@@ -86,7 +86,7 @@ pub struct Table {
 }
 
 impl Column {
-    /// A column of texts.
+    /// A column of strings.
     pub fn text(title: impl Into<String>) -> Self {
         Self { title: title.into(), unit: None, align: Align::Left, weight: u8::MAX }
     }
@@ -96,7 +96,7 @@ impl Column {
         Self { title: title.into(), unit, align: Align::Right, weight: u8::MAX }
     }
 
-    /// The same column, to be dropped before those of a greater weight.
+    /// The same column with this weight: lighter columns are dropped first.
     pub fn weighing(self, weight: u8) -> Self {
         Self { weight, ..self }
     }
@@ -111,12 +111,12 @@ impl Column {
 }
 
 impl Cell {
-    /// A text, or nothing.
+    /// A number, or no value.
     pub fn maybe_number(value: Option<f64>, decimals: usize) -> Self {
         value.map_or(Self::Missing, |value| Self::Number(value, decimals))
     }
 
-    /// A difference, or nothing.
+    /// A difference, or no value.
     pub fn maybe_signed(value: Option<f64>, decimals: usize) -> Self {
         value.map_or(Self::Missing, |value| Self::Signed(value, decimals))
     }
@@ -126,7 +126,7 @@ impl Cell {
         Self::Marked(Box::new(self), mark)
     }
 
-    /// As a reader sees it.
+    /// As shown to people.
     pub fn show(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -146,7 +146,7 @@ impl Cell {
         }
     }
 
-    /// As a program reads it.
+    /// As read by programs.
     pub fn json(&self) -> Json {
         match self {
             Self::Text(text) => json!(text),
@@ -158,7 +158,7 @@ impl Cell {
     }
 }
 
-/// From here on a number is shown with its exponent: a perplexity of a model that learned nothing has forty digits.
+/// Numbers from here on are shown with an exponent: the perplexity of a model that learned nothing has forty digits.
 const LARGE: f64 = 1e7;
 
 /// A number with fixed decimals; never "-0.000".

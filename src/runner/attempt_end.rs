@@ -18,15 +18,15 @@ use crate::queue::{Attempt, AttemptEnd, Closing, Queue, Taken};
 use crate::scheduler::{Effect, Event};
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// Ends attempts of a slot whose engine lives, and gives that its next order: of the others, or of the next pack, which is
-    /// claimed in the same step of the queue.
+    /// Ends attempts of a slot with a live engine and sends the engine its next order: from the rest of the pack, or from the next pack,
+    /// which is claimed in the same queue step.
     pub(super) async fn end_members(
         &mut self,
         slot: SlotId,
         ends: Vec<(JobId, AttemptEnd)>,
     ) -> Result<(), RunError> {
         let is_done = |running: &Self| {
-            // An engine that is on its way out takes no other pack: its exit frees the slot.
+            // An exiting engine takes no other pack: its exit frees the slot.
             running.working.get(&slot).is_some_and(|pack| pack.is_done() && !pack.is_leaving())
         };
         if ends.is_empty() && !is_done(self) {
@@ -74,7 +74,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         if is_done { Ok(()) } else { self.send_next(slot).await }
     }
 
-    /// Closes attempts, and claims the jobs that come next on a slot; the claimed attempts.
+    /// Closes attempts and claims the next jobs of a slot; returns the claimed attempts.
     async fn close(
         &mut self,
         ending: Vec<(RunningJob, Closing)>,
@@ -108,7 +108,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(advanced.claimed)
     }
 
-    /// Ends what is left of a slot's pack, whose engine is gone; each member as it says itself, or by `end`.
+    /// Ends the remaining attempts of a slot whose engine is gone, each by its own pending end or by `end`.
     pub(super) async fn end_pack(&mut self, slot: SlotId, end: &AttemptEnd) -> Result<(), RunError> {
         self.count_time(slot);
         let Some(mut pack) = self.working.remove(&slot) else { return Ok(()) };
@@ -130,14 +130,14 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         (self.watch)(Progress::LetGo { job: member.id().clone(), label: member.label().to_owned(), taken });
     }
 
-    /// Counts and reports an end that is written.
+    /// Counts and reports a written end.
     fn note_end(&mut self, member: &RunningJob, end: AttemptEnd) {
         if member.results().training.is_some() {
             member.clear_checkpoints();
         }
         self.keep_since.get_or_insert(Instant::now());
         if !matches!(end, AttemptEnd::Requeued(_)) {
-            // Another try begins anew.
+            // The next attempt starts with a fresh count.
             self.crashes.remove(member.id());
             self.budgets.remove(member.id());
             self.keep_less.remove(member.id());
@@ -148,7 +148,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         self.tally.report(self.watch);
     }
 
-    /// Removes what `[keep]` does not let stay. `true`: a sweep holds more than it allows, and its jobs are not started any more.
+    /// Removes adapters that `[keep]` does not keep. `true`: a sweep exceeds its disk limit, and its jobs are no longer started.
     pub(super) async fn keep_adapters(&mut self) -> Result<bool, RunError> {
         self.keep_since = None;
         let Some(keeper) = &self.runner.keeper else { return Ok(false) };
@@ -177,8 +177,8 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         }
     }
 
-    /// Has every engine write down where it is, and puts the jobs back; engines that take too long, or longer than the
-    /// user's patience, are killed.
+    /// Makes every engine write a checkpoint and requeues the jobs. Engines that exceed the time limit, or the user's patience, are
+    /// killed.
     pub(super) async fn stop(
         &mut self,
         why: Stopped,
@@ -209,7 +209,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 message = receiver.recv() => match message {
                     Some((slot, SlotMessage::Event(event, _))) => {
                         if let Some(pack) = self.working.get_mut(&slot) {
-                            // Jobs that end by themselves now have ended; the others only tell what they have done.
+                            // Jobs that end by themselves now have ended; for the others only progress is recorded.
                             if let Next::Ends(ends) = pack.on(event, self.runner.queue, self.watch).await? {
                                 self.end_members(slot, ends).await?;
                             }
@@ -234,7 +234,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Lets engines go: asks them to exit, kills those that do not. A job that an error interrupted is requeued.
+    /// Shuts engines down: asks them to exit and kills those that do not. Jobs interrupted by an error are requeued.
     pub(super) async fn let_engines_go(&mut self, receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>) {
         let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
         for (slot, pack) in std::mem::take(&mut self.working) {
@@ -243,9 +243,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 (member.attempt.clone(), member.subject(), Closing::End(end.clone(), results))
             };
             let closings: Vec<_> = pack.members.iter().map(closing).collect();
-            // The error that is being reported may be the queue's own.
+            // The reported error may be the queue's own.
             let _ = self.runner.queue.advance(&closings, None).await;
-            // It writes down where it is.
+            // The engine writes a checkpoint.
             if let Some(engine) = self.engines.get(&slot) {
                 engine.handle.terminate();
             }

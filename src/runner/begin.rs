@@ -1,4 +1,4 @@
-//! How jobs begin on a slot: they are claimed together, and get their first order.
+//! Starting jobs on a slot: they are claimed together and get their first order.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use crate::job::{Digest, JobId, SlotId};
 use crate::queue::{Attempt, AttemptEnd, Claim, Closing, Queue};
 use crate::scheduler::Event;
 
-/// Whether the disk of a file that is to be written has no room at all.
+/// Whether the disk of a file to be written is full.
 fn is_full(path: &Path) -> bool {
     let folder = path.parent().unwrap_or(path);
     nix::sys::statvfs::statvfs(folder).is_ok_and(|disk| disk.blocks_available() == 0)
 }
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// Claims jobs and sends their first order. `false`: none of them is queued any more.
+    /// Claims jobs and sends their first order. `false`: none of them is still queued.
     pub(super) async fn start_jobs(&mut self, slot: SlotId, jobs: &[JobId]) -> Result<bool, RunError> {
         let advanced = self.runner.queue.advance(&[], Some(self.claim(slot, jobs))).await?;
         if advanced.claimed.is_empty() {
@@ -34,13 +34,13 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Claim { jobs, owner: &self.owner, slot: &self.runner.slots[slot.0], token_budget }
     }
 
-    /// Most tokens of a pass of jobs on a slot.
+    /// The token budget of a pass for jobs on a slot.
     fn token_budget<'j>(&self, slot: SlotId, jobs: impl Iterator<Item = &'j JobId>) -> usize {
         let smallest = jobs.filter_map(|id| self.budgets.get(id)).min();
         smallest.copied().unwrap_or(self.runner.slots[slot.0].token_budget)
     }
 
-    /// Requeues jobs whose orders changed between the plan of their pack and the claim: they are read again.
+    /// Requeues jobs whose orders changed between planning their pack and the claim: the orders are read again.
     async fn put_back(&mut self, slot: SlotId, attempts: Vec<Attempt>) -> Result<(), RunError> {
         let closing = Closing::of_end(AttemptEnd::Requeued("its order changed".to_owned()));
         let nothing = Digest::of(b"");
@@ -95,7 +95,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         if idle.is_empty() && !is_empty {
             return self.send_next(slot).await;
         }
-        // Another attempt, or an evaluation, did what was missing.
+        // Another attempt, or an evaluation, has done the missing work.
         let ends = idle.into_iter().map(|job| (job, AttemptEnd::Finished)).collect();
         Box::pin(self.end_members(slot, ends)).await
     }

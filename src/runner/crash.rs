@@ -1,4 +1,4 @@
-//! Engines that exit: what becomes of their jobs, by `scheduler`'s verdict.
+//! Engine exits: what happens to the jobs, by `scheduler`'s verdict.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::job::{JobId, SlotId};
 use crate::queue::{AttemptEnd, Queue};
 use crate::scheduler::{Crash, CrashVerdict, Event, Relief, relief, verdict};
 
-/// An engine that exits sooner than this without having done anything exited at once.
+/// An exit before this, without progress, counts as immediate.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// What follows from out of memory: the jobs are requeued and keep or compute less at once; a pack's jobs go on alone where that is
-/// not enough, and one that is alone fails. `true`: they go on alone.
+/// Handles out of memory: jobs are requeued and recompute blocks in backward or use a smaller token budget; if that is not enough, a
+/// pack's jobs run alone, and a single job fails. `true`: they run alone.
 pub(super) fn relieve(
     budgets: &mut HashMap<JobId, usize>,
     keep_less: &mut HashSet<JobId>,
@@ -36,7 +36,7 @@ pub(super) fn relieve(
             AttemptEnd::Requeued(format!("{reason}; next with passes of {budget} tokens"))
         }
         Relief::Apart => {
-            // Alone they need less.
+            // Alone they need less memory.
             for job in pack.jobs() {
                 budgets.remove(&job);
             }
@@ -52,7 +52,7 @@ pub(super) fn relieve(
 }
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// Takes in that a slot's engine is gone. Errors: the queue's.
+    /// Handles the exit of a slot's engine. Errors: the queue's.
     pub(super) async fn on_exit(&mut self, slot: SlotId, exit: EngineExit) -> Result<(), RunError> {
         let engine = self.engines.remove(&slot);
         let silent = engine.as_ref().and_then(|engine| engine.silent);
@@ -70,18 +70,18 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let crash = Crash {
             was_leaving: pack.is_leaving(),
             was_loading: pack.is_loading(),
-            // The kernel's killer of processes leaves no last log line.
+            // The kernel's OOM killer leaves no last log line.
             out_of_memory: exit.wants_memory() || exit.oom_killed,
             was_killed: exit.signal == Some(9) && silent.is_none(),
             at_once: at_once && exit.signal != Some(9),
             is_single: pack.is_single(),
             has_progressed: pack.members.iter().any(|member| member.reach != member.began_at),
         };
-        // Neighbors of one that was paused or taken over are requeued together.
+        // The other jobs of a pack with a paused or taken-over job are requeued together.
         let mut end = AttemptEnd::Requeued("a job of the same pack was taken away".to_owned());
         let (mut apart, mut is_quick) = (false, false);
         match verdict(crash) {
-            // Out of memory, and nothing but to go on alone is left.
+            // Out of memory, with no option left but to run the jobs alone.
             CrashVerdict::AsDecided => apart = std::mem::take(&mut self.go_apart),
             CrashVerdict::ModelTooLarge => {
                 end = AttemptEnd::Failed(format!("the model needs more memory than there is: {exit}"));

@@ -1,4 +1,4 @@
-//! Why a run cannot go on.
+//! Fatal errors of a run.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::protocol::FrameError;
 use crate::queue::QueueError;
 use crate::store::StoreError;
 
-/// Why a run cannot go on.
+/// A fatal error of a run.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The queue.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// The database, where `[keep]` is looked after.
+    /// The database, when `[keep]` is applied.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An engine.
@@ -25,7 +25,7 @@ pub enum RunError {
     /// An order that cannot be sent.
     #[error("an order cannot be sent: {0}")]
     Order(#[from] FrameError),
-    /// An engine of another version.
+    /// An engine with another protocol version.
     #[error("the engine speaks protocol {found}, this program {wanted}: build both with `make build`")]
     Protocol {
         /// The engine's.
@@ -33,21 +33,21 @@ pub enum RunError {
         /// This program's.
         wanted: u32,
     },
-    /// An engine without CUDA on a card.
+    /// An engine without CUDA on a GPU.
     #[error(
         "the engine found no GPU: it was built without CUDA, or the driver lost the GPU; run it with --devices cpu"
     )]
     NoCuda,
-    /// Cards that cannot be asked.
+    /// GPUs that cannot be queried.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// Engines that die at once, on every slot.
+    /// Engines crash on start on every slot.
     #[error("every device is quarantined, engines crash on each; last error: {0}")]
     NoDevice(String),
-    /// Nothing can be written any more.
+    /// The disk is full.
     #[error("the disk is full: {0}")]
     DiskFull(String),
-    /// A folder that cannot be made.
+    /// A folder that cannot be created.
     #[error("cannot create {}: {source}", path.display())]
     Folder {
         /// The folder.

@@ -1,5 +1,5 @@
-//! What jobs read on this machine: models, encoded rows, documents, prompts. Each is opened once in a run. What is missing keeps a job
-//! in the queue, with that as its reason: another worker may have it.
+//! Inputs of jobs on this machine: models, encoded rows, documents, prompts. Each is opened once per run. A missing input keeps a job
+//! queued, with that as its reason: another worker may have it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::pretrained::{FileDigests, ModelConfig};
 use crate::queue::JobProgress;
 use crate::task::{TaskDocuments, TaskMetric};
 
-/// What jobs read, each opened once.
+/// Inputs of jobs, each opened once.
 pub struct Inputs<'a> {
     /// The folder of encoded rows, documents and prompts.
     cache: PathBuf,
     hub: Cache,
     digests: &'a mut dyn FileDigests,
     models: HashMap<OrderedModel, Result<Rc<OpenedModel>, String>>,
-    /// Whether a file of rows is whole.
+    /// Whether a file of rows is complete.
     rows: HashMap<String, bool>,
     metrics: HashMap<String, Rc<[TaskMetric]>>,
     samples: HashMap<String, Rc<OrderedSamples>>,
@@ -33,25 +33,25 @@ pub(super) struct OpenedModel {
     pub(super) config: ModelConfig,
 }
 
-/// What one job reads.
+/// Inputs of one job.
 #[derive(Clone)]
 pub(super) struct JobInputs {
     pub(super) model: Rc<OpenedModel>,
-    /// Its encoded rows; empty where nothing is to be trained.
+    /// Its encoded rows; empty if nothing is to be trained.
     pub(super) rows: PathBuf,
-    /// Its tasks that are not scored, with their metrics and files.
+    /// Its unscored tasks, with their metrics and files.
     pub(super) tasks: Vec<(OrderedTask, Rc<[TaskMetric]>, PathBuf)>,
     pub(super) samples: Vec<Rc<OrderedSamples>>,
 }
 
 impl<'a> Inputs<'a> {
-    /// Inputs from a cache folder, and models by their paths or from a hub's cache. `digests` are those of files.
+    /// Inputs from a cache folder; models by path or from a hub's cache. `digests` computes file digests.
     pub fn new(cache: PathBuf, hub: Cache, digests: &'a mut dyn FileDigests) -> Self {
         let (models, rows, metrics, samples) = Default::default();
         Self { cache, hub, digests, models, rows, metrics, samples }
     }
 
-    /// Forgets what could not be opened: it may be there by now.
+    /// Forgets inputs that could not be opened: they may exist by now.
     pub(super) fn retry(&mut self) {
         self.models.retain(|_, opened| opened.is_ok());
         self.rows.retain(|_, whole| *whole);
@@ -60,12 +60,12 @@ impl<'a> Inputs<'a> {
     /// Opens the models of orders, which may read whole files.
     pub fn open_models<'o>(&mut self, orders: impl IntoIterator<Item = &'o JobOrder>) {
         for order in orders {
-            // Whoever needs it hears the reason.
+            // The error is reported for each job that needs the model.
             let _ = self.model(&order.model);
         }
     }
 
-    /// What a job reads for what is not done of it. Error: what is missing or is not what it was at submission.
+    /// The inputs of a job's missing work. Error: an input is missing or has changed since submission.
     pub(super) fn of(&mut self, order: &JobOrder, progress: &JobProgress) -> Result<JobInputs, String> {
         if order.version > ORDER_VERSION {
             return Err("its order was written by a newer loragrid".to_owned());

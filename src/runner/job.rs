@@ -1,4 +1,4 @@
-//! One attempt at a job: what it asks of its engine, and what that means for the queue.
+//! One attempt at a job: its orders to the engine, and what their results mean for the queue.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ const STEP_BATCH: usize = 32;
 /// Documents that are collected before they are recorded together.
 const DOCUMENT_BATCH: usize = 64;
 
-/// An attempt that a slot works at.
+/// A running attempt on a slot.
 pub(super) struct RunningJob {
     order: Rc<JobOrder>,
     pub(super) model: Rc<OpenedModel>,
@@ -28,29 +28,29 @@ pub(super) struct RunningJob {
     adapter: PathBuf,
     checkpoints: PathBuf,
     rows: PathBuf,
-    /// Whether blocks are computed again in backward although the configuration does not ask for it: memory was short.
+    /// Whether blocks are recomputed in backward although the configuration does not ask for it: memory was short.
     keeps_less: bool,
     /// Whether its adapter is still to be trained.
     trains: bool,
-    /// Tasks that are still to be scored; those of the order that is being carried out are the first ones.
+    /// Tasks still to be scored; those of the current order come first.
     missing: Vec<MissingTask>,
-    /// How many tasks the scoring order has that is being carried out.
+    /// Number of tasks in the current scoring order.
     scoring: usize,
-    /// Samples that are still to be answered.
+    /// Samples still to be answered.
     samples: Vec<OrderedSample>,
     /// Tokens that end an answer.
     pub(super) stop: Vec<u32>,
-    /// What is not recorded yet.
+    /// Results not recorded yet.
     results: AttemptResults,
     losses: Option<(f64, f64)>,
-    /// Documents that are not recorded yet.
+    /// Documents not recorded yet.
     documents: Vec<(ScoreKey, DocumentScore)>,
     scored: u64,
-    /// How far it has come: optimizer steps made and documents scored, all attempts together.
+    /// Progress: optimizer steps and scored documents of all attempts.
     pub(super) reach: u64,
-    /// How far that was when the attempt began.
+    /// Progress when the attempt began.
     pub(super) began_at: u64,
-    /// What ends it when its engine is gone.
+    /// How it ends when its engine is gone.
     pub(super) leaving: Option<Leaving>,
 }
 
@@ -59,29 +59,29 @@ struct MissingTask {
     task: OrderedTask,
     metrics: Rc<[TaskMetric]>,
     documents: PathBuf,
-    /// Documents that are recorded already.
+    /// Documents already recorded.
     done: BTreeSet<usize>,
 }
 
-/// How an attempt ends whose engine is on its way out.
+/// How an attempt ends once its exiting engine is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Leaving {
-    /// So.
+    /// With this end.
     End(AttemptEnd),
-    /// Its job was taken from it.
+    /// Its job was taken over.
     LetGo(Taken),
 }
 
-/// What is missing of a job.
+/// The missing work of a job.
 pub(super) struct Missing {
     pub(super) trains: bool,
     pub(super) tasks: Vec<usize>,
-    /// Places of files of samples, and of the samples in them.
+    /// Positions of sample files, and of the samples in them.
     pub(super) samples: Vec<(usize, usize)>,
 }
 
 impl Missing {
-    /// What is missing by what is done.
+    /// The missing work, given the progress.
     pub(super) fn of(order: &JobOrder, inputs: &JobInputs, progress: &JobProgress) -> Self {
         let tasks: Vec<usize> = (0..inputs.tasks.len())
             .filter(|&at| !progress.scored.contains(&inputs.tasks[at].0.key))
@@ -91,19 +91,19 @@ impl Missing {
             let open = |&at: &usize| !progress.sampled.contains(&prompts.samples[at].key);
             samples.extend((0..prompts.samples.len()).filter(open).map(|at| (file, at)));
         }
-        // An adapter that was removed is trained again only for what it has not been asked yet.
+        // A removed adapter is trained again only for missing scores and samples.
         let trained = progress.trained || (progress.removed && tasks.is_empty() && samples.is_empty());
         Self { trains: order.config().is_some() && !trained, tasks, samples }
     }
 
-    /// Whether nothing is.
+    /// Whether nothing is missing.
     pub(super) fn is_empty(&self) -> bool {
         !self.trains && self.tasks.is_empty() && self.samples.is_empty()
     }
 }
 
 impl RunningJob {
-    /// An attempt that has not begun. `results` is the folder of results.
+    /// An attempt that has not begun. `results` is the results folder.
     pub(super) fn new(
         order: Rc<JobOrder>,
         inputs: JobInputs,
@@ -148,7 +148,7 @@ impl RunningJob {
         }
     }
 
-    /// Notes how it ends when its engine is gone; the first reason counts.
+    /// Sets how it ends when its engine is gone; the first reason counts.
     pub(super) fn leave(&mut self, how: Leaving) {
         self.leaving.get_or_insert(how);
     }
@@ -171,17 +171,17 @@ impl RunningJob {
         self.order.train_tokens + self.order.tasks().map(|task| task.tokens).sum::<u64>()
     }
 
-    /// The speed that it was planned with, in tokens per second.
+    /// The planned throughput, in tokens per second.
     pub(super) fn tokens_per_second(&self) -> f64 {
         self.order.tokens_per_second
     }
 
-    /// The longest row that it is still to be trained on, in tokens.
+    /// The longest row that is still to be trained on, in tokens.
     pub(super) fn longest_row(&self) -> usize {
         if self.trains { self.order.longest_row() as usize } else { 0 }
     }
 
-    /// Whether it could keep a block's input only and compute the block again in backward: less memory, the same numbers.
+    /// Whether gradient checkpointing could be turned on: less memory, the same results.
     pub(super) fn could_keep_less(&self) -> bool {
         let checkpointing = self.order.config().map(|config| config.train.gradient_checkpointing);
         self.trains && checkpointing == Some(false) && !self.keeps_less
@@ -202,12 +202,12 @@ impl RunningJob {
         self.end_if_done().is_none()
     }
 
-    /// The samples that it has still to answer.
+    /// The samples still to be answered.
     pub(super) fn samples(&self) -> &[OrderedSample] {
         &self.samples
     }
 
-    /// Its model's identity and how it is held.
+    /// Its model's identity and form.
     pub(super) fn base(&self) -> (Digest, BaseForm) {
         (self.order.model.identity.0, self.order.form)
     }
@@ -221,7 +221,7 @@ impl RunningJob {
         Progress::Started { job, label, trains: self.trains, slot, device }
     }
 
-    /// What its engine is to train; none for a job that trains nothing.
+    /// Its training order; none for a job that trains nothing.
     pub(super) fn train_order(&self) -> Option<TrainOrder> {
         let config = self.order.config()?;
         let mut train = config.train.clone();
@@ -248,12 +248,12 @@ impl RunningJob {
         }
     }
 
-    /// How its next tasks are scored: in which dtype log-likelihoods are made, and whether one request at a time.
+    /// How its next tasks are scored: the dtype of log-likelihoods, and whether one request at a time.
     pub(super) fn scoring_form(&self) -> Option<(Softmax, bool)> {
         self.missing.first().map(|missing| (missing.task.softmax, missing.task.exact))
     }
 
-    /// The tasks that are to be scored next, all in one form, with the documents that are known.
+    /// The tasks to be scored next, all in one form, with the documents already scored.
     pub(super) fn task_orders(&self) -> Vec<TaskOrder> {
         let form = self.scoring_form();
         let alike = |missing: &&MissingTask| Some((missing.task.softmax, missing.task.exact)) == form;
@@ -264,7 +264,7 @@ impl RunningJob {
         self.missing.iter().filter(alike).map(order).collect()
     }
 
-    /// Notes that the tasks of [`Self::task_orders`] are being scored: they come first.
+    /// Marks the tasks of [`Self::task_orders`] as being scored: they come first.
     pub(super) fn begin_scoring(&mut self) {
         let Some(form) = self.scoring_form() else { return };
         let other = |missing: &MissingTask| (missing.task.softmax, missing.task.exact) != form;
@@ -272,7 +272,7 @@ impl RunningJob {
         self.scoring = self.missing.iter().filter(|missing| !other(missing)).count();
     }
 
-    /// Takes in an optimizer step.
+    /// Records an optimizer step.
     pub(super) async fn step(
         &mut self,
         report: StepReport,
@@ -288,7 +288,7 @@ impl RunningJob {
         Ok(Progress::Step { job: self.order.id.clone(), report })
     }
 
-    /// Takes in the end of its training; its own end, if nothing is to be scored.
+    /// Records the end of its training; returns the attempt's end if nothing is to be scored.
     pub(super) async fn trained(
         &mut self,
         trained: Trained,
@@ -300,11 +300,11 @@ impl RunningJob {
         if end.is_none() {
             self.record_training(queue).await?;
         }
-        // The end of the attempt takes it in.
+        // Recorded at the end of the attempt.
         Ok(end)
     }
 
-    /// Takes in a document.
+    /// Records a document.
     pub(super) async fn document(
         &mut self,
         score: DocumentScore,
@@ -322,7 +322,7 @@ impl RunningJob {
         Ok(Progress::Scoring { job: self.order.id.clone(), done: self.scored, total })
     }
 
-    /// Takes in that the tasks of an order are scored; its own end, if it is one.
+    /// Records that the tasks of an order are scored; returns the attempt's end, if reached.
     pub(super) async fn scored(&mut self, queue: &impl Queue) -> Result<Option<AttemptEnd>, QueueError> {
         let failed = self.record_scores(queue).await?;
         if failed.is_none() {
@@ -332,7 +332,7 @@ impl RunningJob {
         Ok(failed.or_else(|| self.end_if_done()))
     }
 
-    /// Takes in an answer to a sample; its own end, if that was the last thing to do.
+    /// Records an answer to a sample; returns the attempt's end if it was the last one.
     pub(super) async fn sample(
         &mut self,
         sample: &OrderedSample,
@@ -347,7 +347,7 @@ impl RunningJob {
             answer: self.model.local.tokenizer.decode(tokens).unwrap_or_default(),
             tokens: tokens.len() as i64,
         };
-        // A job that is another's by now takes nothing in; its attempt is let go as soon as that is noticed.
+        // A job that was taken over records nothing; its attempt is let go as soon as that is noticed.
         queue.record(&self.attempt, &Record::Sample(self.subject(), stored)).await?;
         self.samples.retain(|other| other.key != sample.key);
         Ok(self.end_if_done())
@@ -358,20 +358,20 @@ impl RunningJob {
         (!left).then_some(AttemptEnd::Finished)
     }
 
-    /// What the attempt leaves behind when its engine is gone.
+    /// Records pending results after its engine is gone.
     pub(super) async fn flush(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
         self.record_documents(queue).await?;
         self.record_training(queue).await
     }
 
-    /// What the end of the attempt takes in.
+    /// Results to record with the end of the attempt.
     pub(super) fn results(&self) -> &AttemptResults {
         &self.results
     }
 
-    /// Removes the checkpoints of a training that is recorded.
+    /// Removes the checkpoints of a recorded training.
     pub(super) fn clear_checkpoints(&self) {
-        // What stays of them is found by `loragrid gc`.
+        // Leftovers are found by `loragrid gc`.
         let _ = std::fs::remove_dir_all(&self.checkpoints);
     }
 
@@ -396,7 +396,7 @@ impl RunningJob {
         Ok(())
     }
 
-    /// Records the scores of the tasks of an order; why the attempt fails, where documents are missing.
+    /// Records the scores of an order's tasks; returns why the attempt fails if documents are missing.
     async fn record_scores(&mut self, queue: &impl Queue) -> Result<Option<AttemptEnd>, QueueError> {
         self.record_documents(queue).await?;
         let mut records = Vec::new();

@@ -12,28 +12,28 @@ use crate::sweep_file::{Keep, KeepAdapters};
 #[derive(Debug, Clone, PartialEq)]
 struct EndedCell {
     jobs: Vec<JobId>,
-    /// Whether every job of it has a score of the objective.
+    /// Whether all of its jobs have a score of the objective.
     scored: bool,
 }
 
-/// Adapters that go, with why.
+/// Adapters to remove, with the reason.
 #[derive(Debug, Clone, PartialEq)]
 struct AdaptersToRemove {
     jobs: Vec<JobId>,
     why: String,
 }
 
-/// Looks after `[keep]` in the results of a database.
+/// Applies `[keep]` to the results of a database.
 pub struct Keeper<'a> {
     /// The database.
     pub store: &'a Store,
-    /// Sweeps that are looked after although nothing of them is queued.
+    /// Sweeps to which it is applied although none of their jobs are queued.
     pub sweeps: Vec<String>,
 }
 
 impl Keeper<'_> {
-    /// Removes the adapters that a sweep's `[keep]` does not let stay. What is left when nothing more may go, if it is more than
-    /// `max_disk`. Errors: the database's.
+    /// Removes the adapters that a sweep's `[keep]` does not keep. Returns the remaining size if it exceeds `max_disk` and no adapter may
+    /// be removed. Errors: the database's.
     pub(super) async fn enforce(&self, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
         let keep = self.rules(sweep).await?;
         if keep.adapters == KeepAdapters::All && keep.max_disk.is_none() {
@@ -63,7 +63,7 @@ impl Keeper<'_> {
         Ok((left > most).then_some(left))
     }
 
-    /// The rules of a sweep's newest version. Of a file that is not understood any more everything stays.
+    /// The rules of a sweep's newest version. If its file can no longer be parsed, everything is kept.
     async fn rules(&self, sweep: &str) -> Result<Keep, RunError> {
         let stored = match self.store.sweep(sweep).await {
             Ok(stored) => stored,
@@ -86,7 +86,7 @@ impl Keeper<'_> {
             let gone: Vec<StoredAdapter> = gone;
             for adapter in self.store.note_removed(sweep, &gone, why).await? {
                 tracing::info!("removed {}: {why}", adapter.folder.display());
-                // What cannot be removed is found by `loragrid gc`.
+                // Leftovers are found by `loragrid gc`.
                 let _ = std::fs::remove_dir_all(&adapter.folder);
             }
         }
@@ -94,7 +94,7 @@ impl Keeper<'_> {
     }
 }
 
-/// The cells of the grid whose jobs are all done, the best first, those without a value last.
+/// The grid cells whose jobs are all done, best first, those without a value last.
 fn ended_cells(board: &Leaderboard) -> Vec<EndedCell> {
     let mut cells: HashMap<CellKey, Vec<&BoardJob>> = HashMap::new();
     let mut order: Vec<CellKey> = Vec::new();
@@ -127,12 +127,12 @@ fn ended_cell(board: &Leaderboard, jobs: &[&BoardJob]) -> (CellRank, EndedCell) 
     (rank, EndedCell { jobs: jobs.iter().map(|job| job.id.clone()).collect(), scored })
 }
 
-/// What `adapters` does not let stay.
+/// Adapters that `adapters` does not keep.
 fn beyond_best(cells: &[EndedCell], adapters: KeepAdapters) -> Vec<AdaptersToRemove> {
     let (best, why) = match adapters {
         KeepAdapters::All => return Vec::new(),
         KeepAdapters::None => (0, "[keep] adapters = \"none\"".to_owned()),
-        // Without a value there is no best.
+        // Without scores there is no best.
         KeepAdapters::Best(_) if cells.iter().all(|cell| !cell.scored) => return Vec::new(),
         KeepAdapters::Best(n) => (n as usize, format!("[keep] adapters = \"best:{n}\"")),
     };
@@ -140,7 +140,7 @@ fn beyond_best(cells: &[EndedCell], adapters: KeepAdapters) -> Vec<AdaptersToRem
     if jobs.is_empty() { Vec::new() } else { vec![AdaptersToRemove { jobs, why }] }
 }
 
-/// What has to go so that adapters and checkpoints fit, the worst cells first and never the best; and what is left then.
+/// Adapters to remove so that adapters and checkpoints fit, worst cells first and never the best; and the remaining size.
 fn beyond_disk(
     cells: &[EndedCell],
     sizes: &HashMap<JobId, u64>,
@@ -162,7 +162,7 @@ fn beyond_disk(
     (to_remove, Bytes(left))
 }
 
-/// Bytes of the files of a folder.
+/// Size of the files in a folder.
 fn size(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
@@ -206,7 +206,7 @@ mod tests {
         };
         assert_eq!(of(45), (vec![], 45));
         assert_eq!(of(44), (vec![id("c")], 35));
-        // What is not scored yet is needed.
+        // Unscored cells are needed.
         assert_eq!(of(1), (vec![id("c"), id("b")], 25));
     }
 }

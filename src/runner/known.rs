@@ -1,4 +1,4 @@
-//! Jobs that the run knows: which are queued, what they need, and the packs in which they run.
+//! Jobs known to the run: which are queued, their needs, and their packs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::plan::MemoryEstimate;
 use crate::queue::{ActiveJob, AttemptEnd, AttemptResults, Claim, Closing, JobProgress, Queue};
 use crate::scheduler::{Event, PackCandidate, PackKind, TrainingLoad, plan_packs};
 
-/// A job with what it reads.
+/// A job with its inputs.
 pub(super) struct KnownJob {
     pub(super) order: Rc<JobOrder>,
     pub(super) inputs: JobInputs,
@@ -23,7 +23,7 @@ pub(super) struct KnownJob {
     pub(super) revision: i64,
 }
 
-/// A job that was read just now.
+/// A job that was just read.
 struct NewJob {
     id: JobId,
     candidate: PackCandidate,
@@ -31,14 +31,14 @@ struct NewJob {
 }
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// Looks after `[keep]` before anything starts: a sweep that holds as much disk as it may starts nothing.
+    /// Applies `[keep]` before anything starts: a sweep at its disk limit starts nothing.
     pub(super) async fn prepare(&mut self) -> Result<(), RunError> {
         let active = self.active().await?;
         self.read_new(&active).await?;
         self.keep_adapters().await.map(drop)
     }
 
-    /// Jobs that are queued or running, of those that this run is for.
+    /// Queued or running jobs of this run.
     async fn active(&self) -> Result<Vec<ActiveJob>, RunError> {
         let mut active = self.runner.queue.active().await?;
         if let Some(only) = &self.runner.only {
@@ -47,7 +47,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(active)
     }
 
-    /// Queues what the queue has queued. `true`: nothing is left to do, or to wait for.
+    /// Refills the scheduler from the queue. `true`: nothing is left to run or to wait for.
     pub(super) async fn refill(&mut self) -> Result<bool, RunError> {
         let active = self.active().await?;
         let ids: HashSet<&JobId> = active.iter().map(|job| &job.id).collect();
@@ -59,7 +59,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             .filter(|job| job.state == JobState::Queued && self.can_run(&job.id))
             .map(|job| &job.id)
             .collect();
-        // What was paused, cancelled, taken by others or is wanted no more does not start.
+        // Jobs that were paused, cancelled, taken over or are no longer wanted do not start.
         let gone = self.jobs.keys().filter(|job| !runnable.contains(job)).cloned().collect();
         self.scheduler.on(Event::Withdrawn(gone));
         for at in 0..self.packs.len() {
@@ -82,19 +82,19 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(runnable.is_empty() && !running && !limits.forever)
     }
 
-    /// Whether a job can run here: some sweep that wants it has room.
+    /// Whether a job can run here: at least one sweep that wants it has disk space.
     pub(super) fn can_run(&self, job: &JobId) -> bool {
         let has_room = |known: &KnownJob| known.order.sweeps.keys().any(|sweep| !self.full.contains(sweep));
         self.jobs.get(job).is_some_and(has_room)
     }
 
-    /// Whether jobs are left and every sweep that wants one holds as much disk as it may.
+    /// Whether jobs are left and every sweep that wants one is at its disk limit.
     pub(super) fn disk_is_full(&self) -> bool {
         let mut left = self.tally.jobs_left().peekable();
         !self.full.is_empty() && left.peek().is_some() && left.all(|job| !self.can_run(job))
     }
 
-    /// Reads the orders of queued jobs that are not known, or that changed; what is missing on this machine keeps a job queued.
+    /// Reads the orders of queued jobs that are new or changed; an input missing on this machine keeps a job queued.
     async fn read_new(&mut self, active: &[ActiveJob]) -> Result<(), RunError> {
         let is_new = |job: &&ActiveJob| {
             let known = self.jobs.get(&job.id).is_some_and(|known| known.revision == job.revision);
@@ -159,7 +159,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         }
     }
 
-    /// Forgets an order that was read before.
+    /// Forgets an order.
     pub(super) fn forget(&mut self, job: &JobId) {
         self.unavailable.remove(job);
         self.scheduler.on(Event::Withdrawn([job.clone()].into()));
@@ -169,7 +169,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         }
     }
 
-    /// Ends queued jobs of which another attempt, or an evaluation, did all that is wanted.
+    /// Ends queued jobs whose wanted work was done by another attempt or an evaluation.
     async fn finish(&mut self, jobs: &[JobId]) -> Result<(), RunError> {
         let Some(slot) = self.runner.slots.first().filter(|_| !jobs.is_empty()) else { return Ok(()) };
         let claim = Claim { jobs, owner: &self.owner, slot, token_budget: slot.token_budget };
@@ -182,8 +182,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Adds the packs of jobs whose turn is the same. Jobs that may have taken their process with them go alone, and behind the
-    /// others.
+    /// Adds packs of jobs with the same turn. Jobs suspected of crashing their process run alone, after the others.
     fn pack(&mut self, jobs: Vec<NewJob>) {
         let rules = pack_rules(&self.runner.slots, self.runner.pack);
         let candidates: Vec<PackCandidate> = jobs.iter().map(|job| job.candidate.clone()).collect();
@@ -201,7 +200,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     }
 }
 
-/// A job as the pack planner sees it.
+/// A job as input of the pack planner.
 fn candidate(known: &KnownJob, left: &Missing, progress: &JobProgress, device: DeviceKind) -> PackCandidate {
     let (order, config) = (&known.order, known.order.config().filter(|_| left.trains));
     let memory = known.order.config().map(|config| {
@@ -211,7 +210,7 @@ fn candidate(known: &KnownJob, left: &Missing, progress: &JobProgress, device: D
     let unscored = known.inputs.tasks.iter().filter(|(task, ..)| !progress.scored.contains(&task.key));
     let score_tokens: u64 = unscored.map(|(task, ..)| task.tokens).sum();
     let train_tokens = if left.trains { order.train_tokens } else { 0 };
-    // Scoring goes forward only.
+    // Scoring needs only the forward pass.
     let tokens = train_tokens as f64 + score_tokens as f64 / 3.0;
     PackCandidate {
         kind: PackKind {

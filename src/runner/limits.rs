@@ -1,21 +1,21 @@
-//! How long a run goes on, and how long it waits for signs of life.
+//! Time limits of a run and of heartbeats.
 
 use std::time::{Duration, Instant};
 
-/// How long a run goes on, and how long it waits for signs of life.
+/// Time limits of a run and of heartbeats.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// When to stop starting and to put back what runs.
+    /// When to stop starting jobs and requeue the running ones.
     pub until: Option<Instant>,
-    /// Failed jobs after which nothing more is started.
+    /// Number of failed jobs after which nothing more starts.
     pub max_failures: Option<u64>,
-    /// How long a process may be silent before its jobs are taken from it.
+    /// How long a process may send no heartbeat before its jobs are taken over.
     pub lease: Duration,
-    /// How long an engine may be silent before it is killed; longer where its passes are.
+    /// How long an engine may be silent before it is killed; longer for longer passes.
     pub hang: Duration,
-    /// How long a device is left alone on which engines only die.
+    /// How long a device is quarantined.
     pub rest: Duration,
-    /// Whether to wait for jobs that other processes are working at.
+    /// Whether to wait for jobs that other processes run.
     pub wait_for_others: bool,
     /// Whether to wait for jobs that are submitted later.
     pub forever: bool,
@@ -36,12 +36,12 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The defaults, with the seconds that `LORAGRID_LEASE`, `LORAGRID_HANG` and `LORAGRID_REST` name.
+    /// The defaults, with the seconds set in `LORAGRID_LEASE`, `LORAGRID_HANG` and `LORAGRID_REST`.
     pub fn from_environment() -> Self {
         let seconds = |name: &str| {
             let text = std::env::var(name).ok()?;
             let seconds = text.parse().ok().filter(|s: &f64| *s > 0.0)?;
-            // Longer than any program runs is for ever.
+            // Durations beyond the representable range mean no limit.
             Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(u64::from(u32::MAX))))
         };
         let plain = Self::default();

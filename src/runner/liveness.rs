@@ -1,4 +1,4 @@
-//! What a run looks at besides the news of its engines: jobs that were taken away, engines that are silent, strangers on cards.
+//! Periodic checks beside engine events: jobs taken over, silent engines, other processes on GPUs.
 
 use super::Progress;
 use super::error::RunError;
@@ -9,20 +9,20 @@ use crate::job::Bytes;
 use crate::queue::Queue;
 use crate::scheduler::Event;
 
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to exit.
 const UNDEAD: std::time::Duration = std::time::Duration::from_secs(30);
-/// Loading a model may be silent this many times as long as a pass.
+/// Loading a model may be silent this many times longer than a pass.
 const LOADING: u32 = 6;
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// How long engines may take to write down where they are: a pass that runs is made to its end first.
+    /// How long engines may take to write a checkpoint: a running pass is finished first.
     pub(super) fn goodbye(&self) -> std::time::Duration {
         let longest = self.engines.values().map(|engine| engine.longest_silence).max().unwrap_or_default();
         GOODBYE.max(longest * 2)
     }
 
-    /// Gives up engines that were killed and do not die, as in a system call that never returns: their jobs go back, and the
-    /// slot is lost.
+    /// Gives up engines that were killed but do not exit, as in a system call that never returns: their jobs are requeued, and the slot
+    /// is lost.
     pub(super) async fn give_up_undead(&mut self) -> Result<(), RunError> {
         let undead =
             |engine: &super::slot::SlotEngine| engine.killed.is_some_and(|killed| killed.elapsed() > UNDEAD);
@@ -35,7 +35,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Ends attempts whose job was taken from this process.
+    /// Ends attempts whose job was taken over.
     pub(super) async fn let_go_of_lost(&mut self) -> Result<(), RunError> {
         for (slot, pack) in &mut self.working {
             let mut lost = false;
@@ -54,14 +54,14 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Tells the scheduler what room strangers leave on the cards.
+    /// Updates the scheduler with the free memory of the GPUs.
     pub(super) async fn look_at_cards(&mut self) -> Result<(), RunError> {
         if self.runner.slots.iter().all(|slot| slot.card.is_none()) {
             return Ok(());
         }
         let cards = match self.runner.inventory.cards() {
             Ok(cards) => cards,
-            // A driver that does not answer at this moment ends nothing: what was known of the GPUs still counts.
+            // A driver that does not respond now ends nothing: the last known state of the GPUs still counts.
             Err(error) => {
                 if !std::mem::replace(&mut self.driver_is_lost, true) {
                     tracing::warn!("{error}");
@@ -74,7 +74,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let card = cards.iter().find(|card| Some(&card.id) == slot.card.as_ref());
             let pids: Vec<u32> =
                 self.engines.get(&slot.id).map(|engine| engine.handle.pid()).into_iter().collect();
-            // A GPU that the driver has lost has no room; engines that die on it have it quarantined.
+            // A GPU that the driver has lost has no free memory; engines that crash on it lead to its quarantine.
             let free = match card {
                 Some(card) => card.room_for(&pids),
                 None if slot.card.is_some() => Bytes(0),
@@ -90,18 +90,18 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Kills engines that have been silent for too long.
+    /// Kills engines that were silent for too long.
     pub(super) fn kill_silent(&mut self) {
         for (slot, engine) in &mut self.engines {
             let Some(pack) = self.working.get(slot) else {
-                // One that does not come up holds its slot for ever.
+                // An engine that never starts would block its slot forever.
                 if !engine.greeted && engine.last_sign.elapsed() > self.runner.limits.hang * LOADING {
                     engine.kill_silent();
                 }
                 continue;
             };
             let plain = self.runner.limits.hang * if pack.is_loading() { LOADING } else { 1 };
-            // Before the first pass nothing but the plan's estimate says how long one takes.
+            // Before the first pass, only the plan's estimate bounds its duration.
             let limit = plain.max(engine.longest_silence * 20).max(pack.pass_time().saturating_mul(10));
             if pack.is_overdue(GOODBYE.max(engine.longest_silence * 2)) {
                 engine.kill();

@@ -1,4 +1,4 @@
-//! The one loop that knows scheduler, device, queue and engine processes: it runs the jobs of a queue, of every sweep.
+//! The main loop that connects scheduler, devices, queue and engine processes: it runs queued jobs of all sweeps.
 
 mod attempt_end;
 mod begin;
@@ -28,42 +28,42 @@ use crate::job::{JobId, SlotId};
 use crate::protocol::StepReport;
 use crate::queue::{AttemptEnd, Taken};
 
-/// What is reported while jobs run.
+/// Progress events of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
-    /// The first job of a sweep begins.
+    /// The first job of a sweep starts.
     SweepStarted {
         /// The sweep.
         sweep: String,
-        /// Jobs that are to run.
+        /// Number of jobs to run.
         jobs: usize,
     },
-    /// Nothing of a sweep is left, or the run stopped.
+    /// No jobs of a sweep are left, or the run stopped.
     SweepEnded {
         /// The sweep.
         sweep: String,
-        /// What its jobs came to.
+        /// Summary of its jobs.
         summary: Box<RunSummary>,
     },
     /// A sweep cannot go on.
     SweepFailed {
         /// The sweep.
         sweep: String,
-        /// Jobs that are left.
+        /// Remaining jobs.
         jobs: usize,
         /// Why.
         error: String,
     },
-    /// There are so many jobs.
+    /// The number of jobs.
     Total {
-        /// Jobs that ended and jobs that are left.
+        /// Ended and remaining jobs.
         jobs: usize,
     },
-    /// Jobs cannot run on this machine, and stay queued.
+    /// Jobs cannot run on this machine and stay queued.
     Unavailable {
-        /// How many.
+        /// Number of jobs.
         jobs: usize,
-        /// What is missing.
+        /// The missing input.
         reason: String,
     },
     /// The engine of a slot is loading the model.
@@ -73,7 +73,7 @@ pub enum Progress {
         /// Its device.
         device: String,
     },
-    /// A job began.
+    /// A job started.
     Started {
         /// The job.
         job: JobId,
@@ -86,7 +86,7 @@ pub enum Progress {
         /// Its device.
         device: String,
     },
-    /// A job made an optimizer step.
+    /// A job finished an optimizer step.
     Step {
         /// The job.
         job: JobId,
@@ -102,7 +102,7 @@ pub enum Progress {
         /// Documents to score.
         total: u64,
     },
-    /// A job was taken away: paused, cancelled, or given to another process.
+    /// A job was paused, cancelled or taken over.
     LetGo {
         /// The job.
         job: JobId,
@@ -111,24 +111,24 @@ pub enum Progress {
         /// How.
         taken: Taken,
     },
-    /// Jobs wait because strangers hold the memory of cards.
+    /// Jobs wait because other processes hold GPU memory.
     WaitingForMemory {
-        /// How many.
+        /// Number of jobs.
         jobs: usize,
     },
-    /// Files that jobs need are away; nothing starts for a while.
+    /// Files that jobs need are missing; nothing starts for a while.
     Waiting {
-        /// What is away.
+        /// What is missing.
         reason: String,
-        /// How long nothing starts.
+        /// Length of the pause.
         pause: std::time::Duration,
     },
-    /// The disk of the logs is full: jobs go on, and their lines are lost.
+    /// The disk of the logs is full: jobs continue, and log lines are lost.
     LogsLost {
         /// The folder.
         folder: std::path::PathBuf,
     },
-    /// A device is left alone from now on.
+    /// A device is quarantined.
     Quarantined {
         /// The device.
         device: String,

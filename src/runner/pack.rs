@@ -1,4 +1,4 @@
-//! The pack that a slot works at: which order comes next, and what its events mean for the members.
+//! The running pack of a slot: its next order, and what engine events mean for its members.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,42 +16,42 @@ use crate::queue::{AttemptEnd, Queue, QueueError, Taken};
 
 /// Attempts that share an engine.
 pub(super) struct RunningPack {
-    /// Those that have not ended.
+    /// Members that have not ended.
     pub(super) members: Vec<RunningJob>,
-    /// How many there were.
+    /// Initial number of members.
     size: usize,
-    /// The sweep that they run for: packs do not mix sweeps.
+    /// The sweep it runs for: packs do not mix sweeps.
     sweep: String,
     pub(super) log: PathBuf,
     pub(super) token_budget: usize,
     phase: Phase,
-    /// Since when its engine should be gone.
+    /// Since when its engine should have exited.
     left: Option<Instant>,
 }
 
-/// What the slot's engine does, with the jobs that it does it for, in the order in which events name them.
+/// The current phase of the slot's engine, with its jobs in the order that events use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
-    /// Nothing yet, or what it did is done.
+    /// No phase, or the last one is over.
     Between,
     Loading,
     Training(Vec<JobId>),
     Scoring(Vec<JobId>),
-    /// With the samples, in the order in which events name them.
+    /// With the samples, in the order that events use.
     Sampling(Vec<JobId>, Vec<OrderedSample>),
 }
 
-/// What follows from an event.
+/// The consequence of an event.
 pub(super) enum Next {
     /// Wait for the next event.
     Wait,
     /// These attempts ended; if the phase is over, the next order is due.
     Ends(Vec<(JobId, AttemptEnd)>),
-    /// A pass needed too much memory; the engine exits.
+    /// A pass ran out of memory; the engine exits.
     OutOfMemory(String),
-    /// Nothing can be written any more.
+    /// The disk is full.
     DiskFull(String),
-    /// Files are away; these attempts go back, through no fault of their own.
+    /// Files are missing; these attempts are requeued through no fault of their own.
     Environment(Vec<JobId>, String),
 }
 
@@ -63,7 +63,7 @@ impl RunningPack {
         Self { sweep, members, size, log, token_budget, phase: Phase::Between, left: None }
     }
 
-    /// Whether the attempts are one.
+    /// Whether it has one member.
     pub(super) fn is_single(&self) -> bool {
         self.size == 1
     }
@@ -77,13 +77,13 @@ impl RunningPack {
         self.members.iter_mut().find(|member| member.id() == job)
     }
 
-    /// Takes out a member that ended; an order that is still being carried out for it goes on to its end.
+    /// Removes an ended member; its current order still runs to the end.
     pub(super) fn remove(&mut self, job: &JobId) -> Option<RunningJob> {
         let at = self.members.iter().position(|member| member.id() == job)?;
         Some(self.members.remove(at))
     }
 
-    /// The model that all of it needs, and how it is held.
+    /// The base model of the pack, and its form.
     pub(super) fn base(&self) -> Option<(Digest, BaseForm)> {
         self.members.first().map(RunningJob::base)
     }
@@ -98,34 +98,33 @@ impl RunningPack {
         self.phase == Phase::Loading
     }
 
-    /// Whether every member has ended and the engine waits for an order.
+    /// Whether all members have ended and the engine is idle.
     pub(super) fn is_done(&self) -> bool {
         self.members.is_empty() && self.phase == Phase::Between
     }
 
-    /// Whether any of it is to end when its engine is gone.
+    /// Whether any member is to end when its engine is gone.
     pub(super) fn is_leaving(&self) -> bool {
         self.left.is_some()
     }
 
-    /// Notes how all that have no reason of their own end when the engine is gone.
+    /// Sets how members without a pending end finish when the engine is gone.
     pub(super) fn leave(&mut self, how: &Leaving) {
         self.members.iter_mut().for_each(|member| member.leave(how.clone()));
         self.left.get_or_insert(Instant::now());
     }
 
-    /// Notes that the engine is to go, for one of them or for all.
+    /// Records that the engine is to exit, for one member or for all.
     pub(super) fn break_off(&mut self) {
         self.left.get_or_insert(Instant::now());
     }
 
-    /// Whether its engine should have been gone for this long.
+    /// Whether its engine should have exited this long ago.
     pub(super) fn is_overdue(&self, patience: Duration) -> bool {
         self.left.is_some_and(|left| left.elapsed() > patience)
     }
 
-    /// The order that comes next, unless one is being carried out; none when nothing is left to do. `loaded` says whether
-    /// the engine has the model.
+    /// The next order, unless one is running; none when nothing is left to do. `loaded`: the engine has the model.
     pub(super) fn next_order(&mut self, loaded: bool, threads: usize) -> Option<Order> {
         if self.phase != Phase::Between {
             return None;
@@ -150,7 +149,7 @@ impl RunningPack {
         }
     }
 
-    /// Has the first member's samples answered by all that have the same ones left.
+    /// Orders the first member's samples for all members with the same samples left.
     fn sample_order(&mut self) -> Option<Order> {
         let first = self.members.first()?;
         let (samples, stop) = (first.samples().to_vec(), first.stop.clone());
@@ -165,7 +164,7 @@ impl RunningPack {
         Some(Order::Sample(SampleOrder { log: self.log.clone(), adapters, prompts, stop }))
     }
 
-    /// Scores a member, and all that are to be scored on the same documents, in one walk.
+    /// Scores a member, and all others with the same documents, in one pass over them.
     fn score_order(&mut self, first: usize) -> Option<Order> {
         let (tasks, form) = (self.members[first].task_orders(), self.members[first].scoring_form());
         let (softmax, exact) = form?;
@@ -182,7 +181,7 @@ impl RunningPack {
         Some(Order::Score(ScoreOrder { log, adapters, tasks, token_budget, exact, softmax }))
     }
 
-    /// Takes in an event of the engine.
+    /// Handles an event of the engine.
     pub(super) async fn on(
         &mut self,
         event: Event,
@@ -190,7 +189,7 @@ impl RunningPack {
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Next, QueueError> {
         let job = self.job_of(&event);
-        // What is said of a job that is no longer this process's is not written down.
+        // Events of a job that this process no longer holds are not recorded.
         let is_held = |member: &&mut RunningJob| member.leaving != Some(Leaving::LetGo(Taken::Lost));
         let member = job.as_ref().and_then(|job| self.member(job)).filter(is_held);
         let mut ends = Vec::new();
@@ -261,7 +260,7 @@ impl RunningPack {
                 }
             }
             (Event::Stopped, _) => self.flush(queue).await?,
-            // Signs of life, and answers to orders that a pack never sends.
+            // Signs of life, and replies to orders that a pack never sends.
             _ => {}
         }
         self.end_training(&ends);
@@ -269,7 +268,7 @@ impl RunningPack {
         Ok(if goes_on { Next::Wait } else { Next::Ends(ends) })
     }
 
-    /// A training is over when every member has ended or trained.
+    /// A training phase is over when every member has ended or trained.
     fn end_training(&mut self, ends: &[(JobId, AttemptEnd)]) {
         let Phase::Training(jobs) = &self.phase else { return };
         let trains = |job: &JobId| {
@@ -281,7 +280,7 @@ impl RunningPack {
         }
     }
 
-    /// The jobs of the order that is being carried out.
+    /// The jobs of the current order.
     fn order_jobs(&self) -> Vec<JobId> {
         match &self.phase {
             Phase::Training(jobs) | Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
@@ -289,13 +288,13 @@ impl RunningPack {
         }
     }
 
-    /// A sample of the order that is being carried out.
+    /// A sample of the current order.
     fn sample_of(&self, prompt: usize) -> Option<&OrderedSample> {
         let Phase::Sampling(_, samples) = &self.phase else { return None };
         samples.get(prompt)
     }
 
-    /// The job that an event is about.
+    /// The job of an event.
     fn job_of(&self, event: &Event) -> Option<JobId> {
         let (Event::Step { member, .. }
         | Event::Resumed { member, .. }
@@ -309,31 +308,31 @@ impl RunningPack {
         self.order_jobs().get(*member).cloned()
     }
 
-    /// The jobs that a failure of the order concerns.
+    /// The jobs affected by a failure of the order.
     fn concerned(&self) -> Vec<JobId> {
         let trains = |job: &JobId| self.members.iter().any(|member| member.id() == job && member.trains());
         match &self.phase {
             Phase::Between | Phase::Loading => self.jobs(),
-            // Those that are trained wait to be scored.
+            // Trained members wait to be scored.
             Phase::Training(jobs) => jobs.iter().filter(|job| trains(job)).cloned().collect(),
             Phase::Scoring(jobs) | Phase::Sampling(jobs, _) => jobs.clone(),
         }
     }
 
-    /// Whether the model's files are what the sweep was planned on.
+    /// Whether the model's files are unchanged since planning.
     pub(super) fn check_model(&self) -> ModelFiles {
         self.members.first().map_or(ModelFiles::Same, |member| member.model.local.check_files())
     }
 
-    /// The longest row that any member trains on, in tokens: no smaller budget makes its passes smaller.
+    /// The longest training row of any member, in tokens: a smaller budget does not shrink its pass.
     pub(super) fn longest_row(&self) -> usize {
         self.members.iter().map(RunningJob::longest_row).max().unwrap_or_default()
     }
 
-    /// Time that a pass takes at most, estimated from the model's throughput.
+    /// Upper bound on the time of a pass, estimated from the model's throughput.
     pub(super) fn pass_time(&self) -> Duration {
         let rate = self.members.first().map_or(1.0, RunningJob::tokens_per_second);
-        // An evaluation does not know its tokens.
+        // The number of tokens of an evaluation is unknown.
         let tokens = match self.members.iter().map(RunningJob::planned_tokens).sum() {
             0 => u64::MAX,
             tokens => tokens,
@@ -341,7 +340,7 @@ impl RunningPack {
         pass_time(self.token_budget.max(self.longest_row()), tokens, rate)
     }
 
-    /// What the attempts leave behind when their engine is gone. One whose job is another's leaves nothing.
+    /// Records pending results after the engine is gone, except for jobs that were taken over.
     pub(super) async fn flush(&mut self, queue: &impl Queue) -> Result<(), QueueError> {
         for member in &mut self.members {
             if member.leaving != Some(Leaving::LetGo(Taken::Lost)) {
@@ -352,7 +351,7 @@ impl RunningPack {
     }
 }
 
-/// How a failure ends an attempt, or what follows for the whole pack.
+/// How a failure ends an attempt, or its consequence for the whole pack.
 fn end_of(failure: EngineFailure) -> Result<AttemptEnd, Next> {
     match failure.kind {
         FailureKind::Diverged => Ok(AttemptEnd::Diverged(failure.message)),
@@ -363,8 +362,8 @@ fn end_of(failure: EngineFailure) -> Result<AttemptEnd, Next> {
     }
 }
 
-/// Time of a pass of at most `budget` tokens, at `rate` tokens per second. A pass holds no more than the `tokens` of the whole pack:
-/// where jobs are short, the measured rate is mostly their overhead, and says nothing about a full pass.
+/// Time of a pass of at most `budget` tokens, at `rate` tokens per second. A pass holds at most the `tokens` of the whole pack: for short
+/// jobs the measured rate is mostly overhead and does not describe a full pass.
 fn pass_time(budget: usize, tokens: u64, rate: f64) -> Duration {
     let pass = (budget as u64).min(tokens) as f64;
     Duration::try_from_secs_f64(pass / rate.max(1e-3)).unwrap_or(Duration::MAX)
@@ -377,7 +376,7 @@ mod tests {
     #[test]
     fn a_pass_is_not_estimated_longer_than_its_whole_pack_takes() {
         assert_eq!(pass_time(4096, 1_000_000, 2048.0), Duration::from_secs(2));
-        // Jobs of 40 tokens that took half a second each: 80 tokens per second, which says nothing about a full pass.
+        // Jobs of 40 tokens that took half a second each: 80 tokens per second, which does not describe a full pass.
         assert_eq!(pass_time(4096, 8 * 40, 80.0), Duration::from_secs(4));
         assert_eq!(pass_time(4096, 0, 0.0), Duration::ZERO);
     }

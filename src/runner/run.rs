@@ -1,4 +1,4 @@
-//! The loop.
+//! The main loop.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -26,60 +26,60 @@ use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::queue::{AttemptEnd, Observer, Owner, Queue};
 use crate::scheduler::{CrashCount, Effect, Event, Scheduler};
 
-/// How long engines may take to exit when the run is over, or to write down where they are when it is stopped.
+/// How long engines may take to exit at the end of a run, or to write a checkpoint when it is stopped.
 pub(super) const GOODBYE: Duration = Duration::from_secs(10);
-/// How often the world outside is looked at.
+/// Interval of the periodic checks.
 const TICK: Duration = Duration::from_millis(200);
-/// How often the queue is reached, and processes that are gone are looked for.
+/// How often the queue is checked for reachability and for dead processes.
 const BEAT: Duration = Duration::from_secs(2);
-/// How often jobs that cannot run here are tried again.
+/// How often jobs that cannot run here are retried.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Runs the jobs of a queue.
 pub struct Runner<'a, Q> {
     /// The queue.
     pub queue: &'a Q,
-    /// Only these jobs; every job where it is not named.
+    /// Only these jobs; all if none.
     pub only: Option<HashSet<JobId>>,
-    /// The engine's program.
+    /// The engine's executable.
     pub engine: PathBuf,
     /// Where engines run.
     pub slots: Vec<Slot>,
-    /// The kind of device that the slots are.
+    /// The device kind of the slots.
     pub device: DeviceKind,
     /// The GPUs of this machine.
     pub inventory: Inventory,
     /// Folder for adapters, checkpoints and logs.
     pub results: PathBuf,
-    /// How long it goes on.
+    /// Its limits.
     pub limits: Limits,
-    /// Most jobs of a pack.
+    /// Most jobs per pack.
     pub pack: usize,
-    /// What looks after `[keep]`; nothing does where it is not named.
+    /// Applies `[keep]`, if set.
     pub keeper: Option<Keeper<'a>>,
 }
 
 pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
     pub(super) runner: &'a Runner<'a, Q>,
     pub(super) inputs: &'w mut Inputs<'i>,
-    /// Jobs that were queued, by their orders.
+    /// Jobs that were queued, with their orders.
     pub(super) jobs: HashMap<JobId, KnownJob>,
-    /// Jobs that cannot run here, by the revision of their order, with why.
+    /// Jobs that cannot run here, with the revision of their order and the reason.
     pub(super) unavailable: HashMap<JobId, (i64, String)>,
-    /// Sweeps that hold as much disk as `[keep]` allows.
+    /// Sweeps at their `[keep]` disk limit.
     pub(super) full: BTreeSet<String>,
     pub(super) scheduler: Scheduler,
     pub(super) engines: BTreeMap<SlotId, SlotEngine>,
-    /// The jobs in the packs in which they run, with the memory of each.
+    /// The jobs grouped into packs, with the memory of each pack.
     pub(super) packs: Vec<(Vec<JobId>, Bytes)>,
     pub(super) working: BTreeMap<SlotId, RunningPack>,
     pub(super) crashes: HashMap<JobId, CrashCount>,
     pub(super) budgets: HashMap<JobId, usize>,
-    /// Jobs whose blocks are computed again in backward, as memory was short.
+    /// Jobs that use gradient checkpointing because memory was short.
     pub(super) keep_less: HashSet<JobId>,
-    /// Whether the jobs of the pack whose engine is on its way out go on alone.
+    /// Whether the jobs of the exiting engine's pack run alone next.
     pub(super) go_apart: bool,
-    /// Failures that were no job's.
+    /// Failures not caused by a job.
     pub(super) trouble: Trouble,
     messages: mpsc::Sender<(SlotId, SlotMessage)>,
     pub(super) watch: &'w mut dyn FnMut(Progress),
@@ -89,28 +89,27 @@ pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
     pub(super) observer: Observer,
     pub(super) last_crash: String,
     disk_full: Option<String>,
-    /// Slots with a GPU whose engine computes on the CPU: it was told to end.
+    /// GPU slots whose engine computes on the CPU: it was asked to exit.
     pub(super) without_cuda: BTreeSet<SlotId>,
-    /// Jobs that were told to wait for memory.
+    /// Number of jobs reported as waiting for memory.
     pub(super) waiting: usize,
-    /// Whether the driver of the GPUs did not answer the last time.
+    /// Whether the GPU driver did not respond last time.
     pub(super) driver_is_lost: bool,
-    /// Slots that are quarantined, and since when.
+    /// Quarantined slots, and since when.
     resting: BTreeMap<SlotId, Instant>,
-    /// Whether it was reported that the disk of the logs is full.
+    /// Whether a full log disk was reported.
     pub(super) logs_are_lost: bool,
-    /// Since when `[keep]` was not looked after although something changed.
+    /// Time of the first change since `[keep]` was last applied.
     pub(super) keep_since: Option<Instant>,
-    /// When jobs that cannot run here were tried last.
+    /// When jobs that cannot run here were last retried.
     retried: Instant,
-    /// How many jobs there are, as it was reported last.
+    /// The last reported number of jobs.
     pub(super) total: usize,
 }
 
 impl<Q: Queue> Runner<'_, Q> {
-    /// Runs what is queued, beside any other processes that do. A message on `stops` is the user's wish to stop: engines write
-    /// down where they are and their jobs are requeued; a second one kills them. Errors: the queue, engines that crash on every
-    /// slot, a full disk.
+    /// Runs queued jobs; other processes may do so too. A message on `stops` is the user's request to stop: engines write a checkpoint
+    /// and their jobs are requeued; a second message kills them. Errors: the queue, engines that crash on every slot, a full disk.
     pub async fn run(
         &self,
         inputs: &mut Inputs<'_>,
@@ -182,7 +181,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut reached, mut changes) = (Instant::now(), -1);
         self.look_at_cards().await?;
-        // Jobs of processes that exited wait for nobody.
+        // Requeues jobs of processes that have exited.
         self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await?;
         self.prepare().await?;
         let mut look = true;
@@ -198,7 +197,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 look = false;
             }
             tokio::select! {
-                // A wish to stop comes before the news of engines.
+                // A stop request comes before engine events.
                 biased;
                 Some(()) = stops.recv() => {
                     if self.working.is_empty() && self.runner.limits.forever {
@@ -260,7 +259,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         }
     }
 
-    /// Tries slots again that were quarantined for long enough: a GPU may have been reset meanwhile.
+    /// Retries slots that were quarantined for long enough: a GPU may have been reset in the meantime.
     async fn try_rested(&mut self) -> Result<(), RunError> {
         let rest = self.runner.limits.rest;
         let rested: Vec<SlotId> =
@@ -273,7 +272,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Whether the time is up or too many jobs failed, with so many more failures than are counted.
+    /// Whether the time is up or too many jobs failed; `more` failures are added to the counted ones.
     pub(super) fn is_over(&self, more: usize) -> Option<Stopped> {
         let limits = &self.runner.limits;
         if limits.until.is_some_and(|until| Instant::now() >= until) {
@@ -294,7 +293,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
-    /// Has attempts of a slot go back because files are away, and starts nothing for a while.
+    /// Requeues attempts of a slot because files are missing, and starts nothing for a while.
     async fn wait_for_files(
         &mut self,
         slot: SlotId,
@@ -302,7 +301,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         reason: String,
     ) -> Result<(), RunError> {
         if let Some(engine) = self.engines.get_mut(&slot) {
-            // What it has loaded may be half of something.
+            // A loaded model may be incomplete.
             engine.loaded = None;
         }
         let pause = self.trouble.note(&reason, Instant::now());
@@ -332,7 +331,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             Next::Wait => Ok(()),
             Next::Ends(ends) => {
                 if loading && !ends.is_empty() {
-                    // What was loaded is not what was planned: the next pack has it loaded again, and asks again.
+                    // The loaded model is not the planned one: the next pack loads and checks it again.
                     self.engines.get_mut(&slot).into_iter().for_each(|engine| engine.loaded = None);
                 } else {
                     self.trouble.clear();
@@ -358,7 +357,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let (Some(pack), Some(engine)) = (self.working.get_mut(&slot), self.engines.get_mut(&slot)) else {
             return Ok(());
         };
-        // An engine that is on its way out takes no orders.
+        // An exiting engine takes no orders.
         if pack.is_leaving() {
             return Ok(());
         }
@@ -380,7 +379,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             EngineEvent::Hello { device: Device::Cpu, .. }
                 if matches!(self.runner.slots[slot.0].device, DeviceName::Cuda(_)) =>
             {
-                // This GPU is lost, or the engine was built without CUDA: its end counts against the slot.
+                // This GPU is lost, or the engine was built without CUDA: its exit counts against the slot.
                 self.without_cuda.insert(slot);
                 if let Some(engine) = self.engines.get(&slot) {
                     engine.handle.kill();
@@ -391,7 +390,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 let effects = self.scheduler.on(Event::SlotReady(slot));
                 self.carry_out(effects).await
             }
-            // Late news of a job that has ended.
+            // Late events of a job that has ended.
             _ => Ok(()),
         }
     }
@@ -402,20 +401,20 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             match effect {
                 Effect::Start { slot, jobs } => {
                     if !self.start_jobs(slot, &jobs).await? {
-                        // Another process has them: the slot is free for the next.
+                        // Another process has them: the slot is free for the next pack.
                         waiting.extend(self.scheduler.on(Event::Ended(slot)));
                     }
                 }
                 Effect::StartEngine(slot) => {
                     if let Err(error) = self.start_engine(slot) {
-                        // A program that is being built anew, or no more processes: other slots may go on.
+                        // The executable is being rebuilt, or the process limit is reached: other slots may continue.
                         self.last_crash = error.to_string();
                         let lost = Event::SlotLost { slot, back: Vec::new(), quick: true };
                         waiting.extend(self.scheduler.on(lost));
                     }
                 }
                 Effect::Quarantine(slot) => {
-                    // What died there was not its own fault.
+                    // Earlier crashes there were not the jobs' fault.
                     self.crashes.clear();
                     self.resting.insert(slot, Instant::now());
                     let device = self.runner.slots[slot.0].device.to_string();

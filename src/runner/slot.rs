@@ -9,37 +9,37 @@ use crate::engine_process::{Engine, EngineDevice, EngineExit, EngineHandle, Work
 use crate::job::{BaseForm, Digest, SlotId};
 use crate::protocol::Event;
 
-/// What the reader of a slot's events says.
+/// A message from the reader of a slot's events.
 #[derive(Debug)]
 pub(super) enum SlotMessage {
-    /// The engine said something, at this time.
+    /// An event of the engine, with its time.
     Event(Event, Instant),
     /// The engine is gone.
     Exited(EngineExit),
 }
 
-/// An engine that was started, with the file that it logs to at present.
+/// A running engine, with its current log file.
 pub(super) struct SlotEngine {
     pub(super) handle: EngineHandle,
     pub(super) log: watch::Sender<Option<PathBuf>>,
-    /// The model that it has loaded.
+    /// The loaded model.
     pub(super) loaded: Option<(Digest, BaseForm)>,
-    /// Whether it has said that it is there.
+    /// Whether it has sent its greeting.
     pub(super) greeted: bool,
-    /// How long it had been silent when it was killed for it.
+    /// How long it had been silent when it was killed for that.
     pub(super) silent: Option<Duration>,
-    /// When it said something last.
+    /// When it last sent an event.
     pub(super) last_sign: Instant,
-    /// The longest that it was silent between two signs of a job.
+    /// Its longest silence between two events of a job.
     pub(super) longest_silence: Duration,
-    /// When it was given its job.
+    /// When it got its current job.
     pub(super) given: Instant,
     /// When it was first killed.
     pub(super) killed: Option<Instant>,
 }
 
 impl SlotEngine {
-    /// Starts an engine whose messages go to `messages`. Error: it cannot be started.
+    /// Starts an engine that sends its events to `messages`. Error: it cannot be started.
     pub(super) fn start(
         slot: SlotId,
         program: &std::path::Path,
@@ -65,9 +65,9 @@ impl SlotEngine {
         })
     }
 
-    /// Notes a sign of life.
+    /// Records an event's time.
     pub(super) fn sign(&mut self, at: Instant) {
-        // How long a model takes to load says nothing of passes.
+        // The time to load a model says nothing about passes.
         if self.greeted && self.loaded.is_some() {
             self.longest_silence = self.longest_silence.max(at.saturating_duration_since(self.last_sign));
         }
@@ -81,7 +81,7 @@ impl SlotEngine {
         self.kill();
     }
 
-    /// Kills it, once: one that does not die of it is beyond us.
+    /// Kills it, once: a process that survives SIGKILL cannot be helped.
     pub(super) fn kill(&mut self) {
         if self.killed.is_none() {
             self.killed = Some(Instant::now());
@@ -89,7 +89,7 @@ impl SlotEngine {
         }
     }
 
-    /// Notes that it has a new job.
+    /// Records that it has a new job.
     pub(super) fn give(&mut self) {
         (self.given, self.last_sign) = (Instant::now(), Instant::now());
     }
@@ -104,14 +104,14 @@ async fn read_events(
     loop {
         match engine.next_event().await {
             Ok(Some(event)) => {
-                // The time when it was said, not when somebody finds the time to listen.
+                // The time of arrival, not of handling.
                 let message = SlotMessage::Event(event, Instant::now());
                 if messages.send((slot, message)).await.is_err() {
                     return;
                 }
             }
-            // An engine whose stream ended or is not understood is of no use: `death` waits for it, and dropping it
-            // kills what is left of it.
+            // An engine whose stream ended or cannot be parsed is useless: `death` waits for it, and dropping it kills the rest of its
+            // group.
             Ok(None) => break,
             Err(error) => {
                 tracing::warn!("slot {}: {error}", slot.0);

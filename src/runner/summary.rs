@@ -1,8 +1,8 @@
-//! What a run came to.
+//! The summary of a run.
 
 use crate::job::{JobId, Seconds};
 
-/// What a run came to.
+/// The summary of a run.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct RunSummary {
     /// Jobs that finished.
@@ -11,19 +11,19 @@ pub struct RunSummary {
     pub failed: Vec<(String, String)>,
     /// Jobs that diverged, with their reasons.
     pub diverged: Vec<(String, String)>,
-    /// Attempts that went back into the queue.
+    /// Requeued attempts.
     pub requeued: u64,
-    /// Jobs that were taken away: paused, cancelled, or given to another process.
+    /// Jobs that were paused, cancelled or taken over.
     pub let_go: u64,
     /// Why it stopped before its end, if it did.
     pub stopped: Option<Stopped>,
-    /// What was away, where it stopped for that.
+    /// The missing files, if it stopped for them.
     pub trouble: String,
-    /// Jobs that stay queued because something is missing on this machine, with what.
+    /// Jobs that stay queued because an input is missing on this machine, with the reason.
     pub waiting: Vec<(JobId, String)>,
     /// Wall time.
     pub seconds: Seconds,
-    /// Time in which slots worked at jobs, all together.
+    /// Device time of all slots.
     pub device: Seconds,
 }
 
@@ -33,18 +33,18 @@ pub struct RunSummary {
 pub enum Stopped {
     /// By the user.
     User,
-    /// Its time was up.
+    /// The time limit was reached.
     Time,
     /// Too many jobs had failed.
     Failures,
-    /// The sweep holds as much disk as `[keep]` lets it.
+    /// The sweep reached its `[keep]` disk limit.
     Disk,
-    /// Files that jobs need are away.
+    /// Files that jobs need are missing.
     Environment,
 }
 
 impl RunSummary {
-    /// One line: how many jobs came to what, and how long devices worked.
+    /// One line: number of jobs by outcome, and device time.
     pub fn line(&self) -> String {
         let mut parts = vec![format!("{} done", self.finished)];
         let mut add = |count: usize, word: &str| {
@@ -60,7 +60,7 @@ impl RunSummary {
         format!("{} in {}; {:.2} device-hours", parts.join(", "), self.seconds, device / 3600.0)
     }
 
-    /// Failures by their cause, the most frequent first; numbers in a cause are no difference.
+    /// Failures by cause, most frequent first; causes that differ only in numbers are merged.
     pub fn causes(&self) -> Vec<(String, usize)> {
         let mut causes: std::collections::BTreeMap<String, (String, usize)> =
             std::collections::BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What a run came to, sweep by sweep.
+//! Summaries of a run by sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use super::summary::{RunSummary, Stopped};
 use crate::job::{JobId, Seconds};
 use crate::queue::AttemptEnd;
 
-/// What the jobs of each sweep came to so far.
+/// Outcomes of each sweep's jobs so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     sweeps: BTreeMap<String, SweepTally>,
@@ -16,9 +16,9 @@ pub(super) struct Tally {
 
 #[derive(Debug)]
 struct SweepTally {
-    /// Jobs that are still to end here.
+    /// Jobs that have not ended here.
     left: BTreeSet<JobId>,
-    /// When its first job began.
+    /// When its first job started.
     began: Option<Instant>,
     summary: RunSummary,
     /// Whether its end was reported.
@@ -26,7 +26,7 @@ struct SweepTally {
 }
 
 impl Tally {
-    /// Notes a queued job of a sweep. `true`: it is new.
+    /// Adds a queued job of a sweep. `true`: it is new.
     pub(super) fn add(&mut self, sweep: &str, job: &JobId) -> bool {
         let tally = self.sweeps.entry(sweep.to_owned()).or_insert_with(|| SweepTally {
             left: BTreeSet::new(),
@@ -37,7 +37,7 @@ impl Tally {
         tally.left.insert(job.clone())
     }
 
-    /// Notes that a job begins; the first one of a sweep is reported.
+    /// Records the start of a job; the first one of a sweep is reported.
     pub(super) fn start(&mut self, sweep: &str, job: &JobId, watch: &mut dyn FnMut(Progress)) {
         self.add(sweep, job);
         let Some(tally) = self.sweeps.get_mut(sweep) else { return };
@@ -47,7 +47,7 @@ impl Tally {
         }
     }
 
-    /// Notes how an attempt ended.
+    /// Records the end of an attempt.
     pub(super) fn end(&mut self, sweep: &str, job: &JobId, label: &str, end: &AttemptEnd) {
         let Some(tally) = self.sweeps.get_mut(sweep) else { return };
         let summary = &mut tally.summary;
@@ -63,7 +63,7 @@ impl Tally {
         tally.left.remove(job);
     }
 
-    /// Notes that a job was taken from its attempt.
+    /// Records that a job was taken over.
     pub(super) fn let_go(&mut self, sweep: &str, job: &JobId) {
         if let Some(tally) = self.sweeps.get_mut(sweep) {
             tally.summary.let_go += 1;
@@ -71,19 +71,19 @@ impl Tally {
         }
     }
 
-    /// Notes the time in which a slot worked at jobs of a sweep, in seconds.
+    /// Adds device time to a sweep, in seconds.
     pub(super) fn work(&mut self, sweep: &str, seconds: f64) {
         if let Some(tally) = self.sweeps.get_mut(sweep) {
             tally.summary.device.0 += seconds;
         }
     }
 
-    /// Keeps of the jobs that are left those that are active.
+    /// Keeps only active jobs among the remaining ones.
     pub(super) fn retain(&mut self, is_active: impl Fn(&JobId) -> bool) {
         self.sweeps.values_mut().for_each(|tally| tally.left.retain(&is_active));
     }
 
-    /// Reports sweeps of which nothing is left.
+    /// Reports sweeps without remaining jobs.
     pub(super) fn report(&mut self, watch: &mut dyn FnMut(Progress)) {
         for (sweep, tally) in &mut self.sweeps {
             if tally.left.is_empty() && !tally.ended {
@@ -94,7 +94,7 @@ impl Tally {
         }
     }
 
-    /// The whole run, whose sweeps are reported that have begun and not ended.
+    /// The summary of the whole run; reports sweeps that started and have not ended.
     pub(super) fn close(
         &mut self,
         stopped: Option<Stopped>,
@@ -117,7 +117,7 @@ impl Tally {
         all
     }
 
-    /// Reports that no sweep can go on.
+    /// Reports every sweep as failed.
     pub(super) fn fail(&mut self, error: &str, watch: &mut dyn FnMut(Progress)) {
         for (sweep, tally) in self.sweeps.iter().filter(|(_, tally)| tally.began.is_some() && !tally.ended) {
             watch(Progress::SweepFailed {
@@ -128,12 +128,12 @@ impl Tally {
         }
     }
 
-    /// Jobs that are left, of all sweeps.
+    /// Remaining jobs of all sweeps.
     pub(super) fn jobs_left(&self) -> impl Iterator<Item = &JobId> {
         self.sweeps.values().flat_map(|tally| &tally.left)
     }
 
-    /// Jobs of all sweeps, those that ended included.
+    /// Jobs of all sweeps, including ended ones.
     pub(super) fn jobs(&self) -> usize {
         let ended =
             |summary: &RunSummary| summary.finished as usize + summary.failed.len() + summary.diverged.len();

@@ -1,26 +1,26 @@
-//! Failures that are no job's: files that are away. Jobs go back, nothing starts for a growing while, and after too many of them
-//! in a row the run ends with what is left still queued.
+//! Failures not caused by a job: missing files. Jobs are requeued, and nothing starts for a growing pause. After too many in a row the
+//! run ends with the rest still queued.
 
 use std::time::{Duration, Instant};
 
-/// Failures in a row after which the run ends; the pauses between them are two minutes together.
+/// Failures in a row after which the run ends; the pauses between them add up to two minutes.
 const MOST: u32 = 8;
-/// Pause after the first.
+/// First pause.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Failures of the surroundings, one after another.
+/// Consecutive failures of the environment.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     count: u32,
     until: Option<Instant>,
-    /// The last one's reason.
+    /// The last failure's reason.
     pub(super) reason: String,
 }
 
 impl Trouble {
-    /// Counts one, and says how long nothing starts. Those that come while it is waited already are the same one.
+    /// Counts a failure and returns how long nothing starts. Failures during a pause count as the same one.
     pub(super) fn note(&mut self, reason: &str, now: Instant) -> Duration {
         reason.clone_into(&mut self.reason);
         if let Some(until) = self.until.filter(|until| *until > now) {
@@ -32,17 +32,17 @@ impl Trouble {
         pause
     }
 
-    /// Whether a pause has come to its end just now.
+    /// Whether a pause has just ended.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         self.until.take_if(|until| *until <= now).is_some()
     }
 
-    /// Whether these were enough.
+    /// Whether the run should end.
     pub(super) fn is_too_much(&self) -> bool {
         self.count >= MOST
     }
 
-    /// Notes that something was done: the surroundings are as they should be.
+    /// Resets the count after progress.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,13 +1,13 @@
-//! Engines that crash: whose fault it was, and what becomes of their jobs. Pure functions of what is known of the crash.
+//! Engine crashes: who caused it, and what happens to the jobs. Pure functions of the facts of a crash.
 
-/// Attempts one after another at a job whose engine crashes before it gets anything done; then the job itself fails.
+/// Consecutive crashes without progress after which the job itself fails.
 const MAX_CRASHES: u32 = 3;
-/// The same where somebody kills the engine: the system for want of memory, or a person who may have other reasons.
+/// The same for SIGKILL from outside: the OOM killer, or a person who may have other reasons.
 const MAX_KILLS: u32 = 10;
-/// The smallest token budget that is tried after out of memory.
+/// The smallest token budget tried after out of memory.
 const LEAST_BUDGET: usize = 16;
 
-/// Crashes of a job's engines one after another without progress, and how far it ever came.
+/// Consecutive engine crashes of a job without progress, and its best progress.
 #[derive(Debug, Default)]
 pub struct CrashCount {
     crashed: u32,
@@ -16,7 +16,7 @@ pub struct CrashCount {
 }
 
 impl CrashCount {
-    /// Counts one. `true`: these were enough, the job fails.
+    /// Counts a crash. `true`: the limit is reached, the job fails.
     pub fn count(&mut self, was_killed: bool, reach: u64) -> bool {
         if reach > self.furthest {
             *self = Self { furthest: reach, ..Self::default() };
@@ -26,37 +26,37 @@ impl CrashCount {
     }
 }
 
-/// What is known of a crash.
+/// The facts of a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crash {
-    /// The engine was told to exit before.
+    /// The engine had been asked to exit.
     pub was_leaving: bool,
     /// It was loading the model.
     pub was_loading: bool,
     /// It ran out of memory.
     pub out_of_memory: bool,
-    /// It was ended by a SIGKILL that this program did not send.
+    /// It was killed by a SIGKILL that this program did not send.
     pub was_killed: bool,
     /// It had just begun.
     pub at_once: bool,
     /// Its pack has one job.
     pub is_single: bool,
-    /// Some job of its pack has got further since the pack began.
+    /// Some job of its pack has made progress since the pack began.
     pub has_progressed: bool,
 }
 
-/// What follows from a crash.
+/// The consequence of a crash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashVerdict {
-    /// The jobs end as it was decided before the engine exited.
+    /// The jobs end as decided before the engine exited.
     AsDecided,
-    /// The jobs fail: not even the model fits.
+    /// The jobs fail: the model alone does not fit.
     ModelTooLarge,
     /// The jobs are requeued with less memory, see [`relief`].
     Relieve,
     /// The jobs are requeued.
     Requeue {
-        /// Each alone: it is not known which of them did it.
+        /// Each alone: the culprit is unknown.
         apart: bool,
         /// The crash counts against the job.
         counts: bool,
@@ -65,7 +65,7 @@ pub enum CrashVerdict {
     },
 }
 
-/// What follows from a crash.
+/// The consequence of a crash.
 pub fn verdict(crash: Crash) -> CrashVerdict {
     if crash.was_leaving {
         return CrashVerdict::AsDecided;
@@ -74,31 +74,31 @@ pub fn verdict(crash: Crash) -> CrashVerdict {
         (true, true) => CrashVerdict::ModelTooLarge,
         (true, false) => CrashVerdict::Relieve,
         (false, _) => CrashVerdict::Requeue {
-            // An engine that crashes by itself does so because of one of them: each goes on alone, and then it is known which. So
-            // does a pack that is killed without having got anywhere, as by the system for want of memory.
+            // An engine that crashes by itself does so because of one job: each runs alone, which identifies it. The same holds for a
+            // pack killed without progress, as by the OOM killer.
             apart: !crash.was_killed || !crash.has_progressed,
             counts: crash.is_single,
-            // Whoever sends SIGKILL is not the device.
+            // SIGKILL does not come from the device.
             quick: crash.at_once && !crash.was_killed,
         },
     }
 }
 
-/// What is changed for jobs that ran out of memory.
+/// The change for jobs that ran out of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relief {
-    /// Blocks are computed again in backward.
+    /// Blocks are recomputed in backward.
     KeepLess,
-    /// Passes of so many tokens.
+    /// Passes of this many tokens.
     Budget(usize),
-    /// Each goes on alone.
+    /// Each job runs alone.
     Apart,
-    /// Nothing helps any more: they fail.
+    /// No option is left: they fail.
     None,
 }
 
-/// What to try next: first what changes no number and costs a third of the time, then half the budget as long as that makes
-/// passes smaller, which the longest row is.
+/// The next attempt at less memory: first gradient checkpointing, which changes no result and costs a third of the time; then half the
+/// token budget, as long as that makes passes smaller, down to the longest row.
 pub fn relief(could_keep_less: bool, budget: usize, longest_row: usize, is_single: bool) -> Relief {
     let half = budget / 2;
     if could_keep_less {
@@ -133,7 +133,7 @@ mod tests {
     fn crashes_without_progress_are_enough_and_somebody_elses_kills_count_for_less() {
         let mut crashes = CrashCount::default();
         assert!(!crashes.count(false, 5) && !crashes.count(false, 5));
-        // It got further meanwhile.
+        // Progress in the meantime.
         assert!(!crashes.count(false, 6) && !crashes.count(false, 6) && crashes.count(false, 6));
         let mut crashes = CrashCount::default();
         assert!((1..MAX_KILLS).all(|_| !crashes.count(true, 0)) && crashes.count(true, 0));
@@ -156,9 +156,9 @@ mod tests {
                 CrashVerdict::Relieve => prop_assert!(crash.out_of_memory && !crash.was_loading),
                 CrashVerdict::Requeue { apart, counts, quick } => {
                     prop_assert_eq!(counts, crash.is_single);
-                    // A slot is not blamed for kills, nor for what crashed later.
+                    // A slot is not blamed for kills or for later crashes.
                     prop_assert!(!quick || (crash.at_once && !crash.was_killed));
-                    // A pack stays together only where its end was somebody else's doing and it had got somewhere.
+                    // A pack stays together only if it was killed from outside after progress.
                     prop_assert_eq!(!apart, crash.was_killed && crash.has_progressed);
                 }
             }

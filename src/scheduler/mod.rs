@@ -1,5 +1,5 @@
-//! Which pack of jobs runs on which slot: a pure state machine. (state, event) → (state, effects); no clock, no store, no
-//! process, so that every order of events can be tested. A job alone is a pack of one.
+//! Which pack of jobs runs on which slot: a pure state machine, (state, event) → (state, effects). It uses no clock, store or process, so
+//! every order of events can be tested. A single job is a pack of one.
 
 mod crash;
 mod packs;
@@ -13,27 +13,27 @@ pub use packs::{PACK_MOST, Pack, PackCandidate, PackKind, PackRules, TrainingLoa
 
 use crate::job::{Bytes, JobId, SlotId};
 
-/// Packs that a slot loses quickly, one after another, or starts that fail, after which it is left alone. One job that kills
-/// its engine again and again is the job's fault and not the slot's.
+/// Different packs that crash quickly in a row on a slot, or failed starts, after which it is quarantined. A single job that crashes its
+/// engine repeatedly is to blame itself, not the slot.
 const QUICK_LOSSES: usize = 3;
-/// The same for the only slot that is left: bad jobs beside each other are likelier then than a bad slot.
+/// The same for the last remaining slot: several bad jobs are then likelier than a bad slot.
 const QUICK_LOSSES_OF_THE_LAST: usize = 8;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Jobs are to be run together. One that waits already, or is being worked at, is not queued twice.
+    /// Jobs to run together. One that is already queued or running is not queued twice.
     Queued {
         /// The jobs.
         jobs: Vec<JobId>,
-        /// Memory that they need on their slot.
+        /// Memory that they need on a slot.
         needs: Bytes,
-        /// Those of a higher priority start first.
+        /// Packs of higher priority start first.
         priority: i64,
     },
-    /// Jobs that wait are not to run any more; those that are being worked at go on.
+    /// Queued jobs that are no longer to run; running ones continue.
     Withdrawn(HashSet<JobId>),
-    /// A slot has this much memory for a job from now on: what it has, less what strangers hold.
+    /// The memory of a slot that is free for jobs: its total less what other processes hold.
     Room {
         /// The slot.
         slot: SlotId,
@@ -42,34 +42,33 @@ pub enum Event {
     },
     /// A slot's engine is ready for jobs.
     SlotReady(SlotId),
-    /// A job of a slot ended, well or badly, or was another's; the slot goes on with the others of its pack.
+    /// A job of a slot ended or was taken over; the slot continues with the rest of its pack.
     Left {
         /// The slot.
         slot: SlotId,
         /// The job.
         job: JobId,
     },
-    /// All jobs of a slot have ended, and the slot's engine lives.
+    /// All jobs of a slot have ended, and its engine is alive.
     Ended(SlotId),
     /// A slot's engine is gone.
     SlotLost {
         /// The slot.
         slot: SlotId,
-        /// Those of its jobs that go back to the front of the queue, by the packs in which they do; the others have ended, or
-        /// are another's.
+        /// Jobs requeued at the front, grouped into their next packs; the others have ended or were taken over.
         back: Vec<Vec<JobId>>,
-        /// Whether it died before it could do anything: a few of these, and the slot is left alone.
+        /// Whether the engine crashed before any progress: after a few of these the slot is quarantined.
         quick: bool,
     },
-    /// A slot that was left alone has rested, and is tried again.
+    /// The quarantine of a slot is over; it is tried again.
     Rested(SlotId),
-    /// Nothing new starts for a while, or starts again: the surroundings are not as jobs need them.
+    /// Whether starts are on hold because the environment is not as jobs need it.
     Hold(bool),
-    /// The user wants to stop: nothing new starts.
+    /// The user requests a stop: nothing new starts.
     Stop,
 }
 
-/// Something that must be done.
+/// An action to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Start jobs on a slot.
@@ -81,12 +80,12 @@ pub enum Effect {
     },
     /// Start a slot's engine.
     StartEngine(SlotId),
-    /// Leave a slot alone until it has rested: its engines die.
+    /// Quarantine a slot: its engines crash.
     Quarantine(SlotId),
 }
 
 impl Effect {
-    /// The slot on which it starts jobs, if it does.
+    /// The slot on which it starts jobs, if any.
     pub fn started(&self) -> Option<SlotId> {
         match self {
             Self::Start { slot, .. } => Some(*slot),
@@ -101,15 +100,15 @@ enum State {
     Off,
     /// Its engine is starting.
     Starting,
-    /// Its engine waits.
+    /// Its engine is idle.
     Ready,
-    /// Its engine works at a pack.
+    /// Its engine runs a pack.
     Busy(Waiting),
-    /// It is left alone.
+    /// It is quarantined.
     Quarantined,
 }
 
-/// A pack and the memory that it needs.
+/// A pack and its memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Waiting {
     jobs: Vec<JobId>,
@@ -120,19 +119,19 @@ struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
     state: State,
-    /// All the memory that it has.
+    /// Its total memory.
     memory: Bytes,
-    /// What of it is not held by strangers.
+    /// Memory not held by other processes.
     free: Bytes,
-    /// What it has lost quickly since it last did something: packs, by their first job, or the numbers of starts.
+    /// Quick losses since it last made progress: packs, by their first job, or numbers of failed starts.
     quick_losses: BTreeSet<Result<JobId, usize>>,
 }
 
-/// The state.
+/// The scheduler's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scheduler {
     queue: VecDeque<Waiting>,
-    /// The jobs of the queue, and those that are being worked at.
+    /// Queued and running jobs.
     known: HashSet<JobId>,
     slots: BTreeMap<SlotId, Slot>,
     stopping: bool,
@@ -140,7 +139,7 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Slots without engines, with the memory of each, all of it free; and an empty queue.
+    /// Slots without engines, with all of their memory free, and an empty queue.
     pub fn new(slots: impl IntoIterator<Item = (SlotId, Bytes)>) -> Self {
         let slot = |(id, memory)| {
             (id, Slot { state: State::Off, memory, free: memory, quick_losses: BTreeSet::new() })
@@ -149,7 +148,7 @@ impl Scheduler {
         Self { queue: VecDeque::new(), known: HashSet::new(), slots, stopping: false, held: false }
     }
 
-    /// Takes an event and says what must be done. An event about a slot that does not exist changes nothing.
+    /// Handles an event and returns the actions to take. An event of an unknown slot changes nothing.
     pub fn on(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
@@ -192,18 +191,18 @@ impl Scheduler {
         effects
     }
 
-    /// Whether no job waits that will start, and none is being worked at. One that waits for memory will.
+    /// Whether no queued job can start and none is running. A job that waits for memory counts as able to start.
     pub fn is_idle(&self) -> bool {
         let busy = self.slots.values().any(|slot| matches!(slot.state, State::Busy(_)));
         !busy && (self.queue.is_empty() || self.stopping || self.is_out_of_slots())
     }
 
-    /// Whether every slot is left alone.
+    /// Whether all slots are quarantined.
     pub fn is_out_of_slots(&self) -> bool {
         self.slots.values().all(|slot| slot.state == State::Quarantined)
     }
 
-    /// Jobs that wait although a slot could start: strangers hold the memory that they need.
+    /// Queued jobs that wait although a slot is free: other processes hold the memory that they need.
     pub fn waiting_for_memory(&self) -> usize {
         let idle = |slot: &Slot| matches!(slot.state, State::Off | State::Ready);
         let waiting = || self.queue.iter().map(|waiting| waiting.jobs.len()).sum();
@@ -217,7 +216,7 @@ impl Scheduler {
         }
     }
 
-    /// Behind all that have its priority or a higher one.
+    /// After all packs of the same or a higher priority.
     fn insert(&mut self, pack: Waiting) {
         let lower = self.queue.iter().rposition(|waiting| waiting.priority >= pack.priority);
         self.queue.insert(lower.map_or(0, |at| at + 1), pack);
@@ -262,7 +261,7 @@ impl Scheduler {
             |pack: Vec<JobId>| pack.into_iter().filter(|job| lost.contains(job)).collect::<Vec<_>>();
         let packs = back.into_iter().map(lost_jobs).filter(|jobs| !jobs.is_empty());
         let packs: Vec<Waiting> = packs.map(|jobs| Waiting { jobs, needs, priority }).collect();
-        // What was lost at once waits, so that another pack shows whether it was the slot.
+        // A quickly lost pack moves behind its priority, so that another pack shows whether the slot is to blame.
         if quick {
             packs.into_iter().for_each(|pack| self.insert(pack));
         } else {
@@ -274,7 +273,7 @@ impl Scheduler {
         if self.stopping || self.held {
             return;
         }
-        // A job that is thought to need more than any slot has is tried where the most is, once all of it is free.
+        // A job estimated to need more than any slot has is tried on the largest slot, once all of its memory is free.
         let usable = self.slots.values().filter(|slot| slot.state != State::Quarantined);
         let most = usable.map(|slot| slot.memory).max().unwrap_or(Bytes(0));
         let fits = |waiting: &Waiting, slot: &Slot| waiting.needs.min(most) <= slot.free;
@@ -284,7 +283,7 @@ impl Scheduler {
             effects.push(Effect::Start { slot: *id, jobs: waiting.jobs.clone() });
             slot.state = State::Busy(waiting);
         }
-        // An engine that nothing needs is not started.
+        // Engines start only when needed.
         let starting = self.slots.values().filter(|slot| slot.state == State::Starting).count();
         let mut lacking = self.queue.len().saturating_sub(starting);
         for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| slot.state == State::Off) {

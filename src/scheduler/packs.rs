@@ -1,4 +1,4 @@
-//! Which jobs run together over one frozen base, from what each is estimated to take.
+//! Which jobs run together on one frozen base model, from their estimates.
 
 #[cfg(test)]
 mod tests;
@@ -7,58 +7,58 @@ use std::collections::HashMap;
 
 use crate::job::{BaseForm, Bytes, JobId, ModelIdentity, Seconds};
 
-/// Jobs of a pack where nothing says otherwise: with more, one that crashes takes too many with it.
+/// Default number of jobs per pack: with more, one crash affects too many jobs.
 pub const PACK_MOST: usize = 8;
 
 /// Bytes per second at which a pass reads weights.
 const WEIGHTS_PER_SECOND: f64 = 20e9;
 
-/// What packs are made for.
+/// Constraints on packs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackRules {
-    /// Most jobs of one.
+    /// Most jobs per pack.
     pub most: usize,
-    /// Slots.
+    /// Number of slots.
     pub slots: usize,
     /// The memory of the largest slot.
     pub memory: Bytes,
-    /// Most tokens of one pass.
+    /// Most tokens per pass.
     pub token_budget: usize,
 }
 
-/// Jobs that can share passes: of one base in one form, with blocks kept or not.
+/// Jobs that can share passes: the same base in the same form, with or without gradient checkpointing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PackKind {
     /// The base model.
     pub model: ModelIdentity,
-    /// How it is held.
+    /// Its form.
     pub form: BaseForm,
     /// Whether adapters are trained.
     pub trains: bool,
-    /// Whether blocks are computed again in backward.
+    /// Whether blocks are recomputed in backward.
     pub checkpointing: bool,
-    /// DoRA takes slower operations, and one member that does takes all of its pass there.
+    /// DoRA uses slower operations; one DoRA member slows its whole pass down.
     pub slow: bool,
-    /// A job that must be the same at every run, to the bit, has passes of its own.
+    /// A job that must be bit-identical in every run has its own passes.
     pub alone: Option<JobId>,
 }
 
-/// A job that is to run, as the pack planner sees it.
+/// A job as input of the pack planner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackCandidate {
     /// Which jobs it can share passes with.
     pub kind: PackKind,
-    /// Time of what is missing.
+    /// Time of the missing work.
     pub time: Seconds,
     /// Memory that a pack holds once: weights and passes.
     pub shared: Bytes,
     /// Memory of its adapter with its moments.
     pub adapter: Bytes,
-    /// What it trains; none where it only scores.
+    /// Its training; none if it only scores.
     pub training: Option<TrainingLoad>,
 }
 
-/// What a job trains.
+/// The size of a training.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainingLoad {
     /// Optimizer steps.
@@ -72,9 +72,9 @@ pub struct TrainingLoad {
 /// Jobs that run together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pack {
-    /// Their places among the candidates.
+    /// Their indices among the candidates.
     pub jobs: Vec<usize>,
-    /// Memory: what passes hold once, and each job's adapter with its moments.
+    /// Memory: the shared memory of passes, and each job's adapter with its moments.
     pub memory: Bytes,
     /// Time of the pack.
     pub time: Seconds,
@@ -82,10 +82,9 @@ pub struct Pack {
     pub alone: Seconds,
 }
 
-/// The packs of candidates, in the order of their first jobs; on several slots those that take longest first.
-///
-/// Jobs of about the same length are put together, so that they end together; packs are small enough that every slot has
-/// one, fit the memory, and end no later than the same jobs would one by one.
+/// The packs of candidates, in the order of their first jobs; for several slots the longest first. Jobs of similar length are packed
+/// together, so that they end together. Packs are small enough that every slot gets one, fit the memory, and end no later than the same
+/// jobs one by one.
 pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
     let kinds = by_kind(candidates);
     if rules.slots <= 1 {
@@ -97,7 +96,7 @@ pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
     times.sort_by(|a, b| b.0.total_cmp(&a.0));
     let apart = makespan(times, rules.slots).0;
     let mut packs = Vec::new();
-    // A pack is one piece for the slots: what its passes save may be less than what a smaller piece would even out.
+    // A pack occupies one slot: smaller packs may balance the slots better than a large one saves.
     for most in (1..=rules.most.max(1)).rev() {
         packs = packs_of(candidates, &kinds, PackRules { most, ..rules });
         packs.sort_by(|a, b| b.time.0.total_cmp(&a.time.0));
@@ -108,7 +107,7 @@ pub fn plan_packs(candidates: &[PackCandidate], rules: PackRules) -> Vec<Pack> {
     packs
 }
 
-/// Places of the candidates of each kind, the longest job first.
+/// Indices of the candidates of each kind, the longest job first.
 fn by_kind(candidates: &[PackCandidate]) -> Vec<Vec<usize>> {
     let mut places: HashMap<&PackKind, usize> = HashMap::new();
     let mut kinds: Vec<Vec<usize>> = Vec::new();
@@ -125,7 +124,7 @@ fn by_kind(candidates: &[PackCandidate]) -> Vec<Vec<usize>> {
     kinds
 }
 
-/// Packs of at most `rules.most` jobs of a kind, each within the memory.
+/// Packs of at most `rules.most` jobs of a kind, within the memory.
 fn packs_of(candidates: &[PackCandidate], kinds: &[Vec<usize>], rules: PackRules) -> Vec<Pack> {
     let mut packs = Vec::new();
     for jobs in kinds {
@@ -144,7 +143,7 @@ fn packs_of(candidates: &[PackCandidate], kinds: &[Vec<usize>], rules: PackRules
     packs
 }
 
-/// When the last slot is done: each pack goes to the slot that is free first.
+/// When the last slot ends: each pack goes to the slot that is free first.
 pub fn makespan(times: impl IntoIterator<Item = Seconds>, slots: usize) -> Seconds {
     let mut busy = vec![0.0f64; slots.max(1)];
     for Seconds(time) in times {
@@ -155,7 +154,7 @@ pub fn makespan(times: impl IntoIterator<Item = Seconds>, slots: usize) -> Secon
     Seconds(busy.into_iter().fold(0.0, f64::max))
 }
 
-/// What jobs hold together: the base and the passes once, and each one's adapter.
+/// Memory of jobs together: the base and the passes once, and each adapter.
 fn memory(candidates: &[PackCandidate], jobs: &[usize]) -> Bytes {
     let shared = jobs.iter().map(|&at| candidates[at].shared.0).max().unwrap_or_default();
     let adapters = jobs.iter().map(|&at| candidates[at].adapter.0);
@@ -174,7 +173,7 @@ fn pack(candidates: &[PackCandidate], mut jobs: Vec<usize>, rules: PackRules) ->
     }
 }
 
-/// Seconds that passes save by being fuller: each pass reads the weights twice, whatever it computes.
+/// Seconds saved by fuller passes: each pass reads the weights twice, regardless of its size.
 fn saved(candidates: &[PackCandidate], jobs: &[usize], token_budget: usize) -> f64 {
     let (mut apart, mut tokens, mut weights) = (0.0, 0.0, 0);
     for training in jobs.iter().filter_map(|&at| candidates[at].training) {

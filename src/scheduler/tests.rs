@@ -1,4 +1,4 @@
-//! The state machine alone: single stories, then random ones.
+//! The state machine alone: single scenarios, then random ones.
 
 use proptest::prelude::*;
 
@@ -58,7 +58,7 @@ fn a_higher_priority_starts_first_and_withdrawn_jobs_do_not() {
         started.extend(scheduler.on(Event::Ended(SLOT)));
     }
     assert_eq!(started, [start("b"), start("a"), start("e"), start("d")]);
-    // What was withdrawn can be queued again; what is being worked at stays.
+    // Withdrawn jobs can be queued again; running ones stay.
     assert_eq!(scheduler.on(Event::Withdrawn([job("d")].into())), []);
     assert_eq!(scheduler.on(queued("c")), []);
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("c")]);
@@ -165,7 +165,7 @@ fn slots_of_uneven_memory_take_the_jobs_that_fit_them() {
     assert_eq!(scheduler.on(queue("20", 20)), [Effect::StartEngine(small)]);
     assert_eq!(scheduler.on(Event::SlotReady(small)), [start("20")]);
     assert_eq!(scheduler.on(Event::SlotReady(large)), [Effect::Start { slot: large, jobs: vec![job("60")] }]);
-    // What is thought to fit nowhere is tried where the most is.
+    // A job estimated to fit nowhere is tried on the largest slot.
     assert_eq!(scheduler.on(queue("200", 200)), []);
     assert_eq!(scheduler.on(Event::Ended(small)), []);
     assert_eq!(scheduler.on(Event::Ended(large)), [Effect::Start { slot: large, jobs: vec![job("200")] }]);
@@ -180,20 +180,20 @@ fn a_pack_starts_together_and_what_is_left_of_it_goes_back_as_it_is_told() {
     let all = Effect::Start { slot: SLOT, jobs: jobs(&["a", "b", "c", "d"]) };
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [all]);
     assert_eq!(scheduler.on(Event::Left { slot: SLOT, job: job("a") }), []);
-    // It is the engine's fault, or that of one of them: each is tried alone.
+    // The engine or one of the jobs is to blame: each is tried alone.
     let back = vec![jobs(&["b"]), jobs(&["c"])];
     assert_eq!(scheduler.on(Event::SlotLost { slot: SLOT, back, quick: false }), [Effect::StartEngine(SLOT)]);
     assert_eq!(scheduler.on(Event::SlotReady(SLOT)), [start("b")]);
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("c")]);
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [start("e")]);
-    // `d` had ended by then, and may come again; a pack is queued without those that are known.
+    // `d` had ended and may be queued again; known jobs are dropped from a queued pack.
     let again = Event::Queued { jobs: jobs(&["d", "e", "a"]), needs: Bytes(10), priority: 0 };
     assert_eq!(scheduler.on(again), []);
     let rest = Effect::Start { slot: SLOT, jobs: jobs(&["d", "a"]) };
     assert_eq!(scheduler.on(Event::Ended(SLOT)), [rest]);
 }
 
-/// What the world outside has seen of a scheduler.
+/// An outside observer's record of a scheduler.
 #[derive(Default)]
 struct World {
     queued: BTreeMap<JobId, Bytes>,
@@ -207,7 +207,7 @@ struct World {
 }
 
 impl World {
-    /// The event that a number means, if it can happen now.
+    /// The event for a number, if it is possible now.
     fn event(&mut self, kind: usize, number: usize, size: u64) -> Option<Event> {
         let slot = SlotId(number);
         Some(match kind {
@@ -254,7 +254,7 @@ impl World {
                 Event::Room { slot, free: Bytes(size) }
             }
             8 if self.quarantined.remove(&slot) => Event::Rested(slot),
-            // A job that is there already.
+            // A job that is already queued.
             7 => {
                 let (job, needs) = self.needs.iter().find(|(job, _)| self.knows(job))?;
                 Event::Queued { jobs: vec![job.clone()], needs: *needs, priority: 0 }
@@ -310,7 +310,7 @@ proptest! {
                 prop_assert!(world.queued.is_empty() || world.stopped || world.quarantined.len() == 3);
             }
         }
-        // Drained: where slots are left, every job ends.
+        // Drained: as long as slots are left, every job ends.
         for slot in (0..3).map(SlotId) {
             world.free.insert(slot, ALL);
             for effect in scheduler.on(Event::Room { slot, free: ALL }) {

@@ -1,12 +1,11 @@
-//! Several tests at once.
+//! Correction for multiple tests.
 
-/// Holm's step-down adjustment (1979): p-values that may be compared with one level although there are several of them, in the
-/// order given.
+/// Holm's step-down adjustment (1979): adjusted p-values that can be compared with one level, in the order given.
 pub fn holm(p: &[f64]) -> Vec<f64> {
     holm_of(p, p.len())
 }
 
-/// [`holm`] for some p-values of a family of `family` tests, of which the others are not smaller than these.
+/// [`holm`] for some p-values of a family of `family` tests; the other p-values must not be smaller than these.
 pub fn holm_of(p: &[f64], family: usize) -> Vec<f64> {
     assert!(p.len() <= family, "a family has at least its own tests");
     let mut order: Vec<usize> = (0..p.len()).collect();

@@ -1,11 +1,11 @@
-//! Two systems on the same documents, where the value is no mean of documents: perplexity, F1, correlation.
+//! Two systems on the same documents, for values that are not a mean over documents: perplexity, F1, correlation.
 
 use super::paired::{DRAWS, EXACT, Paired, PairedTest, around};
 use crate::random::{Purpose, Stream};
 
-/// Compares two systems of whose documents the sums of some numbers make the value: each document is exchanged between the systems or
-/// not, and the difference of the two values counted (approximate randomisation). The interval is Student's, around the difference, by
-/// the jackknife over documents. None of no documents, of unequal numbers, or where a value is not finite.
+/// Compares two systems whose values are computed from sums over documents. Each document is exchanged between the systems or not, and
+/// the difference of the two values is counted (approximate randomization). The interval is Student's, around the difference, by the
+/// jackknife over documents. None without documents, with unequal numbers, or if a value is not finite.
 pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64]) -> f64) -> Option<Paired> {
     let width = first.first()?.len();
     if first.len() != second.len() || first.iter().chain(second).any(|parts| parts.len() != width) {
@@ -19,7 +19,7 @@ pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64])
     if !difference.is_finite() {
         return None;
     }
-    // What a document brings over from the first system to the second; one that is the same in both brings nothing.
+    // The change in the sums when a document is exchanged; zero for a document that is the same in both.
     let moved: Vec<Vec<f64>> = first
         .iter()
         .zip(second)
@@ -66,8 +66,8 @@ pub fn exchanged(first: &[Vec<f64>], second: &[Vec<f64>], value: impl Fn(&[f64])
     })
 }
 
-/// The standard error of the difference, by leaving out one document at a time (Tukey 1958). None of one document, or where the value
-/// of the others is none.
+/// The standard error of the difference, by leaving out one document at a time (Tukey 1958). None for one document, or if the value of
+/// the remaining documents is undefined.
 fn jackknife(
     first: &[Vec<f64>],
     second: &[Vec<f64>],
@@ -114,7 +114,7 @@ mod tests {
                 (a, b) => a == b,
             };
             assert!(same(exchange.interval, flipped.interval), "{exchange:?} is not {flipped:?}");
-            // Drawn choices are other ones.
+            // Draws use other random choices.
             let allowed = if n > 16 { 0.02 } else { 1e-12 };
             assert!((exchange.p - flipped.p).abs() <= allowed, "{exchange:?} is not {flipped:?}");
         }
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn perplexities_that_are_clearly_apart_are_told_apart() {
-        // Log-likelihoods and lengths of 40 texts; the second model is better on each.
+        // Log-likelihoods and lengths of 40 strings; the second model is better on each.
         let first: Vec<Vec<f64>> = (0..40).map(|n| vec![-3.0 * f64::from(n + 5), f64::from(n + 5)]).collect();
         let second: Vec<Vec<f64>> =
             (0..40).map(|n| vec![-2.5 * f64::from(n + 5) - f64::from(n % 3), f64::from(n + 5)]).collect();

@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
-/// A level and the levels of some axes, fitted to the cells by least squares.
+/// An intercept and the levels of some axes, fitted to the cells by least squares.
 pub(super) struct Fit {
-    /// The coefficient of each level of each axis that is not made up of those before; the first level of an axis has none.
+    /// The coefficient of each level of each axis that is not a linear combination of earlier ones; the first level of an axis has none.
     coefficients: HashMap<(usize, usize), f64>,
-    /// The squares that are left.
+    /// Residual sum of squares.
     pub(super) residual: f64,
     /// Whether every level has its own coefficient.
     pub(super) is_whole: bool,
-    /// Numbers that were fitted.
+    /// Number of fitted coefficients.
     pub(super) rank: usize,
 }
 
 impl Fit {
-    /// By the normal equations: their entries are counts of cells, so that even many levels make a small system. Values should have a
+    /// Uses the normal equations: their entries are counts of cells, so that even many levels make a small system. Values should have a
     /// mean near 0.
     pub(super) fn of(levels: &[Vec<usize>], axes: &[usize], values: &[f64]) -> Self {
         let terms = terms_of(levels, axes);
@@ -49,7 +49,7 @@ impl Fit {
         }
     }
 
-    /// What the fit adds to each cell for its level of an axis.
+    /// The fitted contribution of each cell's level of an axis.
     pub(super) fn added(&self, levels: &[Vec<usize>], axis: usize) -> Vec<f64> {
         let of_cell =
             |cell: &Vec<usize>| self.coefficients.get(&(axis, cell[axis])).copied().unwrap_or_default();
@@ -57,11 +57,11 @@ impl Fit {
     }
 }
 
-/// Solves a symmetric system by Cholesky's decomposition. An unknown whose column those before make up leaves nothing on the diagonal:
-/// it has no value.
+/// Solves a symmetric system by Cholesky decomposition. An unknown whose column depends on earlier ones has a zero pivot and gets no
+/// value.
 fn solve(products: &[Vec<f64>], sums: &[f64]) -> Vec<Option<f64>> {
     let size = sums.len();
-    // Rows of the upper triangle, each with its place and its right side.
+    // Rows of the upper triangle, each with its index and its right-hand side.
     let mut rows: Vec<(usize, Vec<f64>, f64)> = Vec::new();
     for at in 0..size {
         let mut reduced = products[at].clone();
@@ -87,7 +87,7 @@ fn solve(products: &[Vec<f64>], sums: &[f64]) -> Vec<Option<f64>> {
     solved
 }
 
-/// The mean, and each level but the first of each axis.
+/// The intercept, and each level but the first of each axis.
 fn terms_of(levels: &[Vec<usize>], axes: &[usize]) -> Vec<Option<(usize, usize)>> {
     let mut terms = vec![None];
     for &axis in axes {

@@ -1,4 +1,4 @@
-//! Which axis of a grid mattered, and how much.
+//! Which axes of a grid mattered, and how much.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,60 +14,59 @@ pub struct Factorial {
     pub cells: Vec<(Vec<usize>, f64)>,
 }
 
-/// What an axis does.
+/// The effect of an axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisEffect {
-    /// Its name; several where one says what the others are, so that nobody can tell them apart.
+    /// Its name; several if one determines the others, so that their effects cannot be separated.
     pub axes: Vec<String>,
-    /// Part of the variance of the cells' means that it explains, from 0 to 1.
+    /// Fraction of the variance of the cells' means that it explains, from 0 to 1.
     pub importance: f64,
-    /// The numbers that it adds to a fit of the cells: its levels less one, of a grid with holes those that no other axis has said.
+    /// Degrees of freedom: number of levels less one; in a grid with holes, only those not determined by other axes.
     pub freedom: usize,
     /// Its levels, ascending.
     pub levels: Vec<LevelEffect>,
 }
 
-/// What two axes do together, beyond what each does.
+/// The interaction of two axes, beyond their main effects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PairEffect {
     /// Their names.
     pub axes: (String, String),
-    /// Part of the variance of the cells' means, from 0 to 1.
+    /// Fraction of the variance of the cells' means, from 0 to 1.
     pub importance: f64,
-    /// The numbers that it adds to a fit of the cells.
+    /// Degrees of freedom in a fit of the cells.
     pub freedom: usize,
 }
 
-/// What a level does.
+/// The effect of a level.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LevelEffect {
     /// The level of each of the axes.
     pub levels: Vec<usize>,
-    /// Mean of its cells; where the grid has holes, what the least squares say that its mean would be with the other axes as they are in
-    /// all cells.
+    /// Mean of its cells; in a grid with holes, the least-squares mean with the other axes distributed as in all cells.
     pub mean: f64,
-    /// Its cells.
+    /// Number of its cells.
     pub cells: usize,
 }
 
-/// The parts of the variance of a grid.
+/// Decomposition of the variance of a grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Importance {
-    /// Whether every combination of levels is there. Only then do the parts add up, interactions included.
+    /// Whether every combination of levels exists. Only then do the fractions add up, interactions included.
     pub complete: bool,
     /// The axes, the most important first; those with one level are 0.
     pub axes: Vec<AxisEffect>,
-    /// Of a complete grid: what pairs of axes explain beyond each of them, the most important first.
+    /// For a complete grid: the interactions of pairs of axes, the most important first.
     pub pairs: Vec<PairEffect>,
-    /// What nothing of this explains.
+    /// The unexplained fraction.
     pub rest: f64,
-    /// Sum of the squares of the cells' means around their mean.
+    /// Sum of squares of the cells' means around their mean.
     pub squares: f64,
 }
 
-/// Splits the variance of the cells' means. A complete grid: the functional analysis of variance (Hooker 2007; Hutter, Hoos and
-/// Leyton-Brown 2014), exact, since every combination is there. A grid with holes: least squares on the cells that are there, and an
-/// axis' part is what the fit loses without it. None of fewer than two cells, or where a mean is not finite.
+/// Decomposes the variance of the cells' means. Complete grid: functional analysis of variance (Hooker 2007; Hutter, Hoos and
+/// Leyton-Brown 2014), exact, since every combination exists. Grid with holes: least squares on the existing cells; the fraction of an
+/// axis is what the fit loses without it. None for fewer than two cells, or if a mean is not finite.
 pub fn importance(grid: &Factorial) -> Option<Importance> {
     if grid.cells.len() < 2 || grid.cells.iter().any(|(_, value)| !value.is_finite()) {
         return None;
@@ -127,7 +126,7 @@ fn level_effects(
     found
 }
 
-/// A part of the variance, and the numbers of the fit that make it.
+/// A fraction of the variance, and its degrees of freedom.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     share: f64,
@@ -139,17 +138,17 @@ struct Parts {
     main: HashMap<usize, Part>,
     pairs: Vec<(usize, usize, Part)>,
     rest: f64,
-    /// Of a grid with holes: for each group what each cell would be if only that group varied.
+    /// For a grid with holes: for each group, the value of each cell if only that group varied.
     adjusted: HashMap<usize, Vec<f64>>,
 }
 
-/// What counts as nothing among values of this size: sums of equal numbers differ in their last digits.
+/// Largest sum of squares of such values that counts as zero: sums of equal numbers differ in their last digits.
 fn nothing(values: &[f64]) -> f64 {
     let largest = values.iter().fold(0.0f64, |largest, value| largest.max(value.abs()));
     values.len() as f64 * (1e-12 * largest).powi(2)
 }
 
-/// Axes by what they vary with. Two are one where one of them says what the other is: they cut the cells alike, or one lies within the
+/// Groups of aliased axes. Two axes are aliased if one determines the other: they partition the cells alike, or one partition refines the
 /// other, as in a zip of two lists of which one repeats a value.
 fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
     let levels: Vec<Vec<usize>> = grid.cells.iter().map(|(cell, _)| cell.clone()).collect();
@@ -164,7 +163,7 @@ fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
     while at < groups.len() {
         let says = |(other, count): &(Vec<usize>, usize)| {
             let (axes, own_count) = &groups[at];
-            // What does not vary is beside everything.
+            // A constant axis is an alias of no other.
             *count > 1
                 && *own_count > 1
                 && combinations(&[axes.as_slice(), other].concat()) == *count.max(own_count)
@@ -174,7 +173,7 @@ fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
                 let (axes, count) = groups.remove(other);
                 groups[at].0.extend(axes);
                 groups[at].1 = groups[at].1.max(count);
-                // The larger one may say what one before is.
+                // The larger group may determine an earlier one.
                 at = 0;
             }
             None => at += 1,
@@ -186,7 +185,7 @@ fn aliases(grid: &Factorial) -> Vec<Vec<usize>> {
     groups
 }
 
-/// For each cell the number of the combination that it has of each group's levels.
+/// For each cell, the number of its combination of each group's levels.
 fn combined(grid: &Factorial, groups: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let mut known: Vec<HashMap<Vec<usize>, usize>> = vec![HashMap::new(); groups.len()];
     let of_cell = |(levels, _): &(Vec<usize>, f64)| {
@@ -206,7 +205,7 @@ fn distinct(levels: &[Vec<usize>], axis: usize) -> usize {
     axis_levels.len()
 }
 
-/// Whether every combination of the varied axes' levels is there once.
+/// Whether every combination of the varied axes' levels occurs exactly once.
 fn is_complete(levels: &[Vec<usize>], varied: &[usize]) -> bool {
     let mut seen: Vec<Vec<usize>> =
         levels.iter().map(|cell| varied.iter().map(|&axis| cell[axis]).collect()).collect();
@@ -236,7 +235,7 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     let total = variance(&values.iter().map(|value| value - centre).collect::<Vec<_>>());
     let is_something = total > nothing(values) / values.len() as f64;
     let share = |part: f64| if is_something { (part / total).min(1.0) } else { 0.0 };
-    // For each cell, what its level of each axis adds.
+    // For each cell, the contribution of its level of each axis.
     let mut added: HashMap<usize, Vec<f64>> = HashMap::new();
     for &axis in varied {
         let means: HashMap<usize, f64> = marginal(levels, values, axis)
@@ -276,8 +275,8 @@ fn complete(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     Parts { complete: true, main, pairs, rest, adjusted: HashMap::new() }
 }
 
-/// Least squares: an axis' part is what the fit loses without it. Where the cells fall apart into blocks that have no level in common,
-/// what one block is above another cannot be told from the axes, and no mean is adjusted.
+/// Least squares: the fraction of an axis is what the fit loses without it. If the cells form blocks without a common level, the
+/// difference between blocks cannot be attributed to axes, and no mean is adjusted.
 fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
     let centre = mean(values).unwrap_or_default();
     let centred: Vec<f64> = values.iter().map(|value| value - centre).collect();
@@ -292,7 +291,7 @@ fn fitted(levels: &[Vec<usize>], values: &[f64], varied: &[usize]) -> Parts {
         let freedom = all.rank.saturating_sub(without.rank);
         main.insert(axis, Part { share: share(without.residual - all.residual), freedom });
         if all.is_whole {
-            // What the axis adds to each cell, around what it adds on average.
+            // The contribution of the axis to each cell, less its average.
             let added = all.added(levels, axis);
             let average = mean(&added).unwrap_or_default();
             adjusted.insert(axis, added.iter().map(|part| centre + part - average).collect());
@@ -354,7 +353,7 @@ mod tests {
 
     #[test]
     fn an_axis_within_another_is_named_with_it() {
-        // A zip of three lists' values, of which the first repeats one: nobody can tell what the optimizer does.
+        // A zip of three lists, of which the first repeats a value: the optimizer's effect cannot be determined.
         let cells: [(&[usize], f64); 6] = [
             (&[0, 0, 0], 0.5),
             (&[0, 1, 0], 0.6),
@@ -369,7 +368,7 @@ mod tests {
         let levels: Vec<&[usize]> =
             found.axes[0].levels.iter().map(|level| level.levels.as_slice()).collect();
         assert_eq!(levels, [&[0, 0][..], &[0, 1], &[1, 2]]);
-        // An axis that never varies is nobody's alias, and blocks without a common level are a grid with holes.
+        // A constant axis is an alias of none, and blocks without a common level are a grid with holes.
         let found = importance(&grid(&["fixed", "a"], &[(&[0, 0], 0.1), (&[0, 1], 0.2)])).unwrap();
         assert_eq!(found.axes.len(), 2);
         let blocks: [(&[usize], f64); 5] =
@@ -381,7 +380,7 @@ mod tests {
 
     #[test]
     fn the_best_level_of_a_grid_with_holes_is_that_of_the_fit() {
-        // Level 1 of the first axis adds 0.1, and is only there where the second axis costs 1.
+        // Level 1 of the first axis adds 0.1, and occurs only where the second axis costs 1.
         let cells: [(&[usize], f64); 3] = [(&[0, 0], 0.0), (&[0, 1], 1.0), (&[1, 0], 0.1)];
         let found = importance(&grid(&["a", "b"], &cells)).unwrap();
         let effect = found.axes.iter().find(|effect| effect.axes == ["a"]).unwrap();
@@ -396,7 +395,7 @@ mod tests {
             let found = three(value).unwrap();
             assert_eq!((of(&found, "a"), found.rest), (0.0, 0.0), "{value}");
         }
-        // An ulp is no difference; a part in a million is one.
+        // An ulp is not a difference; one in a million is.
         let cells: [(&[usize], f64); 3] = [(&[0, 0], 0.1 + 0.2), (&[0, 1], 0.3), (&[1, 0], 0.3)];
         let found = importance(&grid(&["a", "b"], &cells)).unwrap();
         assert_eq!((of(&found, "a"), of(&found, "b"), found.rest), (0.0, 0.0, 0.0));

@@ -17,12 +17,12 @@ pub use noise::{CellScores, Noise, NoiseSource, noise_of};
 pub use paired::{Paired, PairedTest, paired};
 pub use unpaired::{Unpaired, welch};
 
-/// The mean of values; `None` of none.
+/// The mean of values; `None` if empty.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// The sample standard deviation (n − 1); `None` of fewer than two.
+/// The sample standard deviation (n − 1); `None` for fewer than two.
 pub fn sample_deviation(values: &[f64]) -> Option<f64> {
     let mean = mean(values)?;
     let squares: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();

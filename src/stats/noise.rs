@@ -1,20 +1,20 @@
-//! How far the cells of a grid differ by chance alone, and whether an effect is more than that.
+//! How far the cells of a grid differ by chance alone, and whether an effect exceeds that.
 
 use serde::Serialize;
 use statrs::distribution::{ChiSquared, ContinuousCDF, FisherSnedecor};
 
 use super::mean;
 
-/// What is known of a cell's score.
+/// The scores of a cell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CellScores {
     /// The score of each seed.
     pub seeds: Vec<f64>,
-    /// Standard error over documents of each seed's score, where it is known.
+    /// Standard error over documents of each seed's score, if known.
     pub errors: Vec<f64>,
 }
 
-/// Where the noise is known from.
+/// The source of the noise estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoiseSource {
@@ -27,17 +27,17 @@ pub enum NoiseSource {
 /// Noise of the cells' means.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Noise {
-    /// Where it is known from.
+    /// Its source.
     pub source: NoiseSource,
     /// Variance of a cell's mean by chance alone.
     pub variance: f64,
-    /// Degrees of freedom with which that is known; none of standard errors over documents, which count as exact.
+    /// Degrees of freedom of the variance; none for standard errors over documents, which count as exact.
     pub freedom: Option<usize>,
 }
 
-/// The noise of cells: the variance within cells pooled over them and divided by the harmonic mean of their numbers of seeds (the
-/// analysis of unweighted means, Yates 1934; exact where all cells have as many seeds). Where no cell has two seeds, the mean square
-/// of the standard errors over documents. None where neither is known of every cell.
+/// The noise of cells: the variance within cells, pooled and divided by the harmonic mean of the numbers of seeds (unweighted-means
+/// analysis, Yates 1934; exact if all cells have equally many seeds). If no cell has two seeds, the mean square of the standard errors
+/// over documents. None if neither is known for every cell.
 pub fn noise_of(cells: &[CellScores]) -> Option<Noise> {
     let freedom: usize = cells.iter().map(|cell| cell.seeds.len().saturating_sub(1)).sum();
     if freedom == 0 {
@@ -59,14 +59,14 @@ pub fn noise_of(cells: &[CellScores]) -> Option<Noise> {
 }
 
 impl Noise {
-    /// Probability that chance alone gives an effect such squares of the cells' means, or more: Fisher's F test against the seeds, the
-    /// chi-squared test against standard errors over documents. Never 0. `freedom` of the effect; none where that is 0.
+    /// Probability of such a sum of squares of the cells' means, or a larger one, by chance alone: Fisher's F test against the seeds, the
+    /// chi-squared test against standard errors over documents. Never 0. `freedom` of the effect; none if it is 0.
     pub fn p(&self, squares: f64, freedom: usize) -> Option<f64> {
         if freedom == 0 || !squares.is_finite() {
             return None;
         }
         if self.variance <= 0.0 {
-            // Scores that do not spread at all: whatever differs, differs.
+            // Without any spread of scores, every difference is an effect.
             return Some(if squares > 0.0 { f64::MIN_POSITIVE } else { 1.0 });
         }
         let ratio = squares / self.variance;

@@ -5,28 +5,28 @@ use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 use super::{mean, sample_deviation};
 use crate::random::{Purpose, Stream};
 
-/// Up to so many differences every choice of signs is counted; with more, choices are drawn.
+/// Up to this many differences, all sign assignments are enumerated; beyond it they are drawn.
 pub(super) const EXACT: usize = 16;
-/// Choices of signs that are drawn.
+/// Number of drawn sign assignments.
 pub(super) const DRAWS: u64 = 9_999;
-/// Part of the differences that the interval leaves out.
+/// Fraction of the differences outside the interval.
 const LEVEL: f64 = 0.05;
 
-/// What a comparison of the same documents says of two systems.
+/// The result of a paired comparison of two systems.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paired {
     /// Documents.
     pub documents: usize,
     /// Mean of the second less the first.
     pub difference: f64,
-    /// Where the difference lies with 95 % confidence (Student's t over the documents, by the jackknife where the value is no mean;
-    /// within −1 and 1 where values are 0 and 1); none of one document.
+    /// 95 % confidence interval of the difference (Student's t over the documents, by the jackknife if the value is not a mean; within −1
+    /// and 1 if values are 0 and 1); none for one document.
     pub interval: Option<(f64, f64)>,
-    /// Probability of such a difference or a larger one where the systems are exchangeable; never 0.
+    /// Probability of such a difference or a larger one if the systems are exchangeable; never 0.
     pub p: f64,
     /// The test.
     pub test: PairedTest,
-    /// Documents that the second has right and the first wrong, and the other way round; none where values are not 0 and 1.
+    /// Documents that only the second has right, and that only the first has right; none if values are not 0 and 1.
     pub flips: Option<(usize, usize)>,
 }
 
@@ -35,20 +35,20 @@ pub struct Paired {
 pub enum PairedTest {
     /// McNemar's test of flips by the binomial distribution (1947).
     McNemar,
-    /// Signs of the differences exchanged, each choice counted or many drawn (Fisher 1935).
+    /// Sign-flip test of the differences, enumerated or drawn (Fisher 1935).
     SignFlip {
-        /// Whether each was counted.
+        /// Whether all assignments were enumerated.
         exact: bool,
     },
-    /// Documents of the two systems exchanged, where the value is no mean (Yeh 2000); each choice counted or many drawn.
+    /// Documents of the two systems exchanged, for values that are not a mean (Yeh 2000); enumerated or drawn.
     Exchange {
-        /// Whether each was counted.
+        /// Whether all choices were enumerated.
         exact: bool,
     },
 }
 
-/// Compares the values of two systems for the same documents, in the same order. None of no documents, of unequal numbers, or
-/// where a value is not finite.
+/// Compares the values of two systems on the same documents, in the same order. None without documents, with unequal numbers, or if a
+/// value is not finite.
 pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
     if first.len() != second.len() || first.iter().chain(second).any(|value| !value.is_finite()) {
         return None;
@@ -71,7 +71,7 @@ pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
     Some(Paired { documents: first.len(), difference, interval, p, test, flips })
 }
 
-/// Twice the smaller tail of flips that are as likely either way.
+/// Two-sided binomial p of flips that are equally likely either way.
 fn mcnemar(gained: usize, lost: usize) -> f64 {
     let flips = (gained + lost) as u64;
     let Ok(binomial) = Binomial::new(0.5, flips) else { return 1.0 };
@@ -79,13 +79,13 @@ fn mcnemar(gained: usize, lost: usize) -> f64 {
 }
 
 fn sign_flip(differences: &[f64]) -> (f64, PairedTest) {
-    // A document without a difference has no sign.
+    // Zero differences have no sign.
     let differences: Vec<f64> = differences.iter().copied().filter(|d| *d != 0.0).collect();
     let sum = |signs: &dyn Fn(usize) -> bool| -> f64 {
         differences.iter().enumerate().map(|(n, d)| if signs(n) { -d } else { *d }).sum()
     };
     let size: f64 = differences.iter().map(|d| d.abs()).sum();
-    // Sums of the same numbers in other signs differ in their last digits.
+    // Sums of the same numbers with other signs differ in their last digits.
     let least = sum(&|_| false).abs() - 1e-12 * size;
     let exact = differences.len() <= EXACT;
     let p = if exact {
@@ -98,7 +98,7 @@ fn sign_flip(differences: &[f64]) -> (f64, PairedTest) {
     (p, PairedTest::SignFlip { exact })
 }
 
-/// How many drawn choices of signs have a sum of at least this size. Eight differences at a time are looked up by their signs.
+/// How many drawn sign assignments have a sum of at least this size. Eight differences at a time are looked up by their signs.
 fn drawn(differences: &[f64], least: f64) -> usize {
     let tables: Vec<[f64; 256]> = differences
         .chunks(8)
@@ -124,7 +124,7 @@ fn interval(differences: &[f64], difference: f64) -> Option<(f64, f64)> {
     around(difference, sample_deviation(differences)? / (differences.len() as f64).sqrt(), differences.len())
 }
 
-/// Student's interval around a value with this standard error over so many documents.
+/// Student's interval around a value with this standard error over this many documents.
 pub(super) fn around(value: f64, error: f64, documents: usize) -> Option<(f64, f64)> {
     let freedom = documents.checked_sub(1)? as f64;
     let half = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(1.0 - LEVEL / 2.0) * error;

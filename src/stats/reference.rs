@@ -1,4 +1,4 @@
-//! Equal to scipy and statsmodels on the cases of tests/reference/stats.json, which make_stats.py writes.
+//! Agrees with scipy and statsmodels on the cases of tests/reference/stats.json, which make_stats.py writes.
 
 use serde_json::Value as Json;
 
@@ -20,14 +20,14 @@ fn close(value: f64, wanted: f64, relative: f64) {
     assert!((value - wanted).abs() <= relative * wanted.abs() + 1e-13, "{value} is not {wanted}");
 }
 
-/// Compares every case of a paired test; p within a relative error, or, where p is drawn, what chance allows.
+/// Compares every case of a paired test; p within a relative error, or, if p is drawn, within sampling error.
 fn check_paired(name: &str, test: PairedTest) {
     for case in cases(name) {
         let found = paired(&numbers(&case["first"]), &numbers(&case["second"])).unwrap();
         assert_eq!(found.test, test);
         let wanted = case["p"].as_f64().unwrap();
         if test == (PairedTest::SignFlip { exact: false }) {
-            // Six standard errors of 9,999 draws, and what the normal approximation is off by.
+            // Six standard errors of 9,999 draws, plus the error of the normal approximation.
             let error = 6.0 * (wanted * (1.0 - wanted) / 9_999.0).sqrt() + 0.002;
             assert!((found.p - wanted).abs() < error, "{} is not {wanted}", found.p);
         } else {

@@ -1,21 +1,21 @@
-//! Two groups of runs that share nothing but their settings.
+//! Two groups of independent runs.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::{mean, sample_deviation};
 
-/// What two groups of numbers say of their means.
+/// The result of an unpaired comparison of two means.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unpaired {
     /// Mean of the second less the first.
     pub difference: f64,
-    /// Where that lies with 95 % confidence.
+    /// Its 95 % confidence interval.
     pub interval: (f64, f64),
-    /// Probability of such a difference or a larger one where the means are equal; never 0.
+    /// Probability of such a difference or a larger one if the means are equal; never 0.
     pub p: f64,
 }
 
-/// Welch's t-test (1947), two-sided: the groups need not spread alike. None unless both have two finite numbers or more.
+/// Welch's t-test (1947), two-sided, for unequal variances. None unless both groups have two finite numbers or more.
 pub fn welch(first: &[f64], second: &[f64]) -> Option<Unpaired> {
     if first.iter().chain(second).any(|value| !value.is_finite()) {
         return None;
@@ -30,7 +30,7 @@ pub fn welch(first: &[f64], second: &[f64]) -> Option<Unpaired> {
     let ((a, va, fa), (b, vb, fb)) = (part(first)?, part(second)?);
     let (difference, variance) = (b - a, va + vb);
     if variance == 0.0 {
-        // Runs that do not spread at all: whatever differs, differs.
+        // Without any spread of runs, every difference is an effect.
         let p = if difference == 0.0 { 1.0 } else { f64::MIN_POSITIVE };
         return Some(Unpaired { difference, interval: (difference, difference), p });
     }

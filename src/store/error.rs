@@ -1,4 +1,4 @@
-//! What can go wrong with the database.
+//! Errors of the database.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::job::{AttemptNumber, Bytes, JobId};
 use crate::store::maintenance::write_lock::is_full;
 
-/// What can go wrong with the database.
+/// An error of the database.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// It cannot be opened.
@@ -18,7 +18,7 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
-    /// It lies on a file system of several machines.
+    /// It is on a network file system.
     #[error("the database {} is on a network file system ({kind}), where locks are unreliable", path.display())]
     Network {
         /// The file.
@@ -26,7 +26,7 @@ pub enum StoreError {
         /// Such as NFS.
         kind: &'static str,
     },
-    /// Another file is in its place.
+    /// Another file has replaced it.
     #[error("another file has replaced the database {}", path.display())]
     Replaced {
         /// The file.
@@ -44,13 +44,13 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// A file without a table.
+    /// A file without tables.
     #[error("the database {} has no tables; a copy needs the file {}-wal too", path.display(), path.display())]
     NoTables {
         /// The file.
         path: PathBuf,
     },
-    /// A process works with a database that is to be upgraded.
+    /// A process uses a database that has to be upgraded.
     #[error("the database {} cannot be upgraded while {owner} uses it", path.display())]
     Busy {
         /// The file.
@@ -58,7 +58,7 @@ pub enum StoreError {
         /// The process.
         owner: String,
     },
-    /// The results beside it are another database's.
+    /// The results beside it belong to another database.
     #[error(
         "the results in {} belong to another database ({})",
         folder.display(),
@@ -71,7 +71,7 @@ pub enum StoreError {
         folder: PathBuf,
         /// The other database's file name.
         other: PathBuf,
-        /// The file that says so.
+        /// The file that records the owner.
         marker: PathBuf,
     },
     /// The schema cannot be upgraded.
@@ -82,26 +82,26 @@ pub enum StoreError {
         /// Why.
         source: sqlx::migrate::MigrateError,
     },
-    /// There is not even room to begin.
+    /// There is no room to start.
     #[error("disk full at {}: {needed} needed, {free} free", path.display())]
     NoRoom {
         /// The file or folder.
         path: PathBuf,
-        /// What is free.
+        /// Free space.
         free: Bytes,
-        /// What is needed at least.
+        /// Space needed at least.
         needed: Bytes,
     },
-    /// Nothing more can be written.
+    /// Nothing more can be written: the disk is full.
     #[error("disk full: the database cannot be written")]
     Full,
     /// A statement failed.
     #[error("the database failed: {0}")]
     Sql(sqlx::Error),
-    /// A value in it is not what the program writes.
+    /// A stored value that cannot be read.
     #[error("the database holds {what} that cannot be read: {value}")]
     Value {
-        /// What kind of thing.
+        /// The kind of value.
         what: &'static str,
         /// The value.
         value: String,
@@ -111,7 +111,7 @@ pub enum StoreError {
     Fenced {
         /// The job.
         job: JobId,
-        /// The attempt that came too late.
+        /// The attempt that was taken over.
         attempt: AttemptNumber,
     },
     /// No such sweep.
@@ -119,15 +119,15 @@ pub enum StoreError {
     NoSweep {
         /// The name as written.
         name: String,
-        /// The sweeps that are there.
+        /// The sweeps that exist.
         known: Vec<String>,
     },
-    /// No such job, or several.
+    /// No such job, or an ambiguous prefix.
     #[error("{}", if *found == 0 { format!("job '{prefix}' not found") } else { format!("several jobs have an id that starts with '{prefix}'") })]
     NoJob {
-        /// The start of an id as written.
+        /// The start of an id, as written.
         prefix: String,
-        /// How many there are.
+        /// Number of matches.
         found: usize,
     },
     /// No sweep at all.

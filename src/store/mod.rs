@@ -26,7 +26,7 @@ pub use results::{
     StoredAdapter,
 };
 
-/// Milliseconds since 1970, for columns that people read; nothing is decided by it.
+/// Milliseconds since 1970, for columns that people read; no decision depends on it.
 pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))

@@ -13,13 +13,13 @@ use crate::store::maintenance::marker;
 use crate::store::maintenance::schema::{self, Age};
 use crate::store::maintenance::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
 
-/// Rows that SQLite's thread may be ahead of their reader.
+/// Rows that SQLite's thread may buffer ahead of the reader.
 const ROWS: usize = 8192;
-/// How much of the file a reader maps, in bytes.
+/// Bytes of the file that a reader maps.
 const MAPPED: &str = "4000000000";
-/// What a database and its log need to begin.
+/// Space that a new database and its log need.
 const ROOM: Bytes = Bytes(1 << 20);
-/// Largest log that is kept after its content was moved into the file, in bytes.
+/// Largest log kept after a checkpoint, in bytes.
 const LOG_LIMIT: &str = "67108864";
 
 /// An open database. Clones share its connection.
@@ -34,9 +34,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the database to plan and run: makes it and its folder if they are not there, and upgrades the schema of an earlier
-    /// release, after a copy of the file and where no process works with it. Errors: [`StoreError::Open`],
-    /// [`StoreError::Migrate`], [`StoreError::NewerSchema`], [`StoreError::Busy`], [`StoreError::ForeignFolder`].
+    /// Opens the database to plan and run. Creates it and its folder if missing. Upgrades the schema of an earlier release, after a
+    /// backup and only if no process uses it. Errors: [`StoreError::Open`], [`StoreError::Migrate`], [`StoreError::NewerSchema`],
+    /// [`StoreError::Busy`], [`StoreError::ForeignFolder`].
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let folder = folder_of(path);
@@ -56,8 +56,7 @@ impl Store {
         Self::opened(pool, path).await?.in_its_folder(&folder).await
     }
 
-    /// Opens a database that must be there, to change what is in it. Errors: [`StoreError::NoDatabase`],
-    /// [`StoreError::OldSchema`], and as [`Store::open`].
+    /// Opens an existing database to change it. Errors: [`StoreError::NoDatabase`], [`StoreError::OldSchema`], and as [`Store::open`].
     pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         there(path)?;
         let options = writing(path)?.create_if_missing(false).foreign_keys(true);
@@ -75,8 +74,8 @@ impl Store {
         }
     }
 
-    /// Opens a database that must be there to read results. Nothing is written: not into the file, and no file beside it where
-    /// nobody writes at this moment and the file is another user's. Errors: as [`Store::open_existing`].
+    /// Opens an existing database to read results. Nothing is written to the file. No file is created beside it if nobody writes at the
+    /// moment and the file belongs to another user. Errors: as [`Store::open_existing`].
     pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
         there(path)?;
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
@@ -85,13 +84,13 @@ impl Store {
         Ok(Self { read_only: true, ..Self::opened(pool, path).await? })
     }
 
-    /// Whether it was opened to read.
+    /// Whether it was opened read-only.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Upgrades the schema of a database that must be there. Returns the copy that was made of it before; none where there was
-    /// nothing to do. Errors: as [`Store::open`].
+    /// Upgrades the schema of an existing database. Returns the backup made before; none if there was nothing to do. Errors: as
+    /// [`Store::open`].
     pub async fn upgrade(path: &Path) -> Result<Option<PathBuf>, StoreError> {
         there(path)?;
         schema::upgrade(path, &writing(path)?.create_if_missing(false)).await
@@ -103,14 +102,14 @@ impl Store {
         Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default(), read_only: false })
     }
 
-    /// The same database, if the folder of its results is its own.
+    /// The same database, if it owns the folder of its results.
     async fn in_its_folder(self, folder: &Path) -> Result<Self, StoreError> {
         let row = sqlx::query("SELECT id FROM database_identity").fetch_one(&self.pool).await?;
         marker::claim(folder, &self.path, row.try_get(0)?)?;
         Ok(self)
     }
 
-    /// The same database, whose changes wait for as long as this patience lasts while it is locked or away.
+    /// The same database with this patience for writes while it is locked or missing.
     pub fn with(self, patience: Patience) -> Self {
         Self { patience, ..self }
     }
@@ -125,13 +124,13 @@ impl Store {
         &self.opened
     }
 
-    /// The folder of results: the database's own.
+    /// The folder of results.
     pub fn results(&self) -> PathBuf {
         let folder = folder_of(&self.path);
         std::path::absolute(&folder).unwrap_or(folder)
     }
 
-    /// The folder of a subject's adapter, wherever the results are now.
+    /// The folder of a subject's adapter, relative to the current results folder.
     pub fn adapter_folder(&self, subject: &str) -> PathBuf {
         self.results().join("adapters").join(subject)
     }
@@ -141,16 +140,16 @@ impl Store {
         Ok(sqlx::query("SELECT sqlite_version()").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
-    /// Writes everything into the one file and closes.
+    /// Checkpoints the log into the file and closes.
     pub async fn close(self) {
         self.pool.close().await;
     }
 }
 
-/// Checks that the disk of a path has room. Error: [`StoreError::NoRoom`].
+/// Checks that the disk of a path has enough space. Error: [`StoreError::NoRoom`].
 pub fn require_room(path: &Path, needed: Bytes) -> Result<(), StoreError> {
     let free = nix::sys::statvfs::statvfs(&folder_of(path));
-    // Where nobody can say, the writing itself will.
+    // If the free space is unknown, the write itself will fail.
     let Ok(free) = free.map(|stat| stat.blocks_available().saturating_mul(stat.fragment_size())) else {
         return Ok(());
     };
@@ -158,7 +157,7 @@ pub fn require_room(path: &Path, needed: Bytes) -> Result<(), StoreError> {
     if free.0 < needed.0 { Err(StoreError::NoRoom { path, free, needed }) } else { Ok(()) }
 }
 
-/// The folder of a database, in which its results are too.
+/// The folder of a database, which also holds its results.
 fn folder_of(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.map_or_else(|| PathBuf::from("."), Path::to_owned)
@@ -166,26 +165,26 @@ fn folder_of(path: &Path) -> PathBuf {
 
 fn there(path: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(path) {
-        // SQLite would make a database of an empty file.
+        // SQLite would turn an empty file into a database.
         Ok(meta) if meta.is_file() && meta.len() > 0 => Ok(()),
         _ => Err(StoreError::NoDatabase { path: path.to_owned() }),
     }
 }
 
-/// One connection that is never given up: a new one might find another file in the place of this one.
+/// One connection that is never dropped: a new one might find another file at this path.
 fn one() -> SqlitePoolOptions {
     let options = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
     options.max_lifetime(None).idle_timeout(None)
 }
 
-/// The name of the file for SQLite, which takes a name that begins with `file:` or `:` for something else.
+/// The file name for SQLite, which interprets names that begin with `file:` or `:`.
 fn named(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// How a database is written. Error: a file system that keeps no locks.
+/// Connection options for writing. Error: a file system with unreliable locks.
 fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
-    // A link is judged by where it leads.
+    // A link is judged by its target.
     let place = std::fs::canonicalize(path).ok();
     let folder = folder_of(place.as_deref().unwrap_or(path));
     if let Some(kind) = shared_by_machines(&folder) {
@@ -196,19 +195,19 @@ fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
     }
     Ok(named(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // A claim and an end must survive a power cut.
+        // Claims and ends must survive a power cut.
         .synchronous(SqliteSynchronous::Full)
-        // Moving the log into the file takes a while: at 16 MB it is less than one end of a job in a hundred that waits.
+        // A checkpoint takes a while: at 16 MB it delays fewer than one job end in a hundred.
         .pragma("wal_autocheckpoint", "4000")
         .pragma("journal_size_limit", LOG_LIMIT)
-        // Exports read many rows: with a small buffer the threads wait for each other at every few of them.
+        // Exports read many rows: with a small buffer the threads wait for each other every few rows.
         .row_buffer_size(ROWS)
         .pragma("cache_size", "-32000")
         .busy_timeout(BUSY))
 }
 
-/// How a database is read. The last connection of its owner tidies the log up; anybody else leaves no file behind, which the
-/// owner could not write.
+/// Connection options for reading. The last connection of the owner cleans the log up; other users leave no file behind, since the owner
+/// could not write it.
 pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
@@ -224,6 +223,6 @@ pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(ROWS)
         .pragma("cache_size", "-32000")
         .busy_timeout(BUSY);
-    // A file that somebody writes may be cut off: only a file that nobody touches is mapped.
+    // A file that is being written may be truncated: only a file without a log is mapped.
     if has_log { options } else { options.pragma("mmap_size", MAPPED) }
 }

@@ -1,9 +1,9 @@
-//! Databases of earlier releases, and how scores are read.
+//! Databases of earlier releases, and reading scores.
 
 use super::*;
 use crate::job::{Digest, JobId};
 
-/// A database as version 4 of the schema left it, with a sweep of two jobs and a base model.
+/// A database with version 4 of the schema, with a sweep of two jobs and a base model.
 async fn database_of_version_4(path: &std::path::Path) {
     let all = sqlx::migrate!();
     let migrations: Vec<_> =
@@ -44,7 +44,7 @@ async fn database_of_version_4(path: &std::path::Path) {
     pool.close().await;
 }
 
-/// The first two rows, and the number of all.
+/// The first two rows, and the total number of rows.
 async fn first_two(store: &Store) -> (Leaderboard, usize) {
     let metrics = |_: &Leaderboard| vec![("t".to_owned(), crate::task::Metric::Acc)];
     let first = store.first_rows(None, 2, metrics).await.unwrap().unwrap();
@@ -63,7 +63,7 @@ async fn a_sweep_reads_the_same_scores_whether_it_is_most_of_the_database_or_lit
     };
     let (whole, first) = (store.leaderboard(None).await.unwrap(), first_two(&store).await);
     assert!(whole.jobs.iter().all(|job| job.scores.len() == 1));
-    // A score of a job that the sweep does not want, and many jobs of nobody's.
+    // A score of a job that the sweep does not want, and many jobs of no sweep.
     let other = Digest::of(b"other").to_string();
     let foreign = "INSERT INTO task_scores VALUES ('t', 'acc', $1, 'of-a', 0.9, 0.1, 50, 1)";
     sqlx::query(foreign).bind(&other).execute(&store.pool).await.unwrap();
@@ -98,11 +98,11 @@ async fn a_database_of_before_is_brought_up_to_date_with_all_that_it_holds() {
         (first.jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), all),
         (vec!["base", "b"], 3)
     );
-    // Axes keep their kinds.
+    // Axes keep their types.
     let layers = Value::List(vec!["query".into(), "value".into()]);
     assert_eq!(first.jobs[1].settings["train.strict"], Value::Bool(true));
     assert_eq!(first.jobs[1].settings["lora.layers"], layers);
-    // Documents of before have no values beside them: they are read from what was said.
+    // Documents from earlier releases have no stored values: they are computed from the recorded scores.
     let values = store.values_of_jobs(&board, ("t", crate::task::Metric::Acc), &[1, 2]).await.unwrap();
     assert_eq!(values[&JobId::from_store("a".into())], ByDocument::from([(0, 1.0), (1, 0.0)]));
     let id = JobId::from_store("b".into());

@@ -1,4 +1,4 @@
-//! What can be wrong with a sweep file. Each problem knows its fix.
+//! Errors in a sweep file. Each problem has a suggested fix.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use super::expression::{EvalError, ExpressionError};
 use super::source::SourceText;
 use crate::job::ValueError;
 
-/// A problem of one place of the file.
+/// A problem at one location of the file.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum Problem {
-    /// The text is not TOML.
+    /// The file is not TOML.
     #[error("{message}")]
     Toml {
-        /// The parser's words.
+        /// The parser's message.
         message: String,
     },
     /// No key of this name.
@@ -24,30 +24,30 @@ pub enum Problem {
     UnknownKey {
         /// The dotted path as written.
         path: String,
-        /// The nearest known path, if one is near.
+        /// The nearest known path, if one is close.
         nearest: Option<String>,
     },
-    /// A value that the key does not take.
+    /// A value that the key does not accept.
     #[error("'{path}': {error}")]
     Value {
         /// The key.
         path: String,
-        /// What was wanted and what was found.
+        /// What was expected and what was found.
         error: ValueError,
-        /// The nearest word that it takes, if one is near.
+        /// The nearest accepted word, if one is close.
         nearest: Option<&'static str>,
     },
-    /// Something of another form than is wanted there.
+    /// A value of the wrong form.
     #[error("'{path}' is {found}")]
     Form {
         /// The key.
         path: String,
-        /// What was found.
+        /// The form found.
         found: &'static str,
-        /// What is wanted.
+        /// The form expected.
         wanted: &'static str,
     },
-    /// A key that must be there.
+    /// A missing required key.
     #[error("the key '{path}' is missing")]
     Missing {
         /// The key.
@@ -56,19 +56,19 @@ pub enum Problem {
     /// A file without a key.
     #[error("the file is empty: {} are missing", .0.join(", "))]
     Empty(Vec<&'static str>),
-    /// A name that is no safe folder name.
+    /// A name that is not a safe folder name.
     #[error("'{name}' is not a valid sweep name")]
     Name {
         /// The name as written.
         name: String,
     },
-    /// An axis that has nothing to vary.
+    /// An axis without values.
     #[error("the axis '{path}' is empty")]
     EmptyAxis {
         /// The axis.
         path: String,
     },
-    /// A value that stands twice in an axis.
+    /// A duplicate value in an axis.
     #[error("the axis '{path}' has {value} twice")]
     TwiceInAxis {
         /// The axis.
@@ -90,7 +90,7 @@ pub enum Problem {
         /// Its length.
         wanted: usize,
     },
-    /// A key that two things control.
+    /// A key set in two ways.
     #[error("'{path}' is controlled by {first} and by {second}")]
     SetTwice {
         /// The key.
@@ -112,13 +112,13 @@ pub enum Problem {
         /// The other.
         second: String,
     },
-    /// A key that no rule and no expression can decide.
+    /// A key that rules and expressions cannot set.
     #[error("'{path}' decides defaults and cannot be set by a rule")]
     Undecidable {
         /// The key.
         path: &'static str,
     },
-    /// Two keys that exclude each other.
+    /// Two mutually exclusive keys.
     #[error("'{first}' and '{second}' are both set")]
     Exclusive {
         /// One.
@@ -131,39 +131,39 @@ pub enum Problem {
     Expression {
         /// The derived key, or `if`.
         path: String,
-        /// What is wrong.
+        /// The error.
         error: ExpressionError,
     },
-    /// An expression of another type than is wanted.
+    /// An expression of the wrong type.
     #[error("the expression of '{path}' is {found}")]
     ExpressionType {
         /// The derived key, or `if`.
         path: String,
         /// Its type.
         found: &'static str,
-        /// The wanted type.
+        /// The expected type.
         wanted: &'static str,
     },
-    /// An expression that has no value in a cell.
+    /// An expression without a value in a cell.
     #[error("in the expression of '{path}' where {cell}: {error}")]
     Evaluation {
         /// The derived key, or `if`.
         path: String,
         /// The cell.
         cell: String,
-        /// What is wrong.
+        /// The error.
         error: EvalError,
     },
-    /// Derived keys that need each other.
+    /// Cyclic derived keys.
     #[error("derived keys depend on each other: {}", keys.join(" → "))]
     Cycle {
-        /// The keys, in order of need.
+        /// The keys, in dependency order.
         keys: Vec<String>,
     },
-    /// A rule that leaves nothing.
+    /// Rules that exclude every cell.
     #[error("every cell is excluded")]
     NothingLeft,
-    /// A batch that is no whole number of micro-batches.
+    /// A batch that is not a multiple of the micro-batch.
     #[error("batch_size {batch} is not a multiple of micro_batch_size {micro}")]
     Batch {
         /// `train.batch_size`.
@@ -171,16 +171,16 @@ pub enum Problem {
         /// `train.micro_batch_size`.
         micro: u64,
     },
-    /// More jobs than anyone wants.
+    /// Too many jobs.
     #[error("the axes multiply to {count} cells")]
     TooMany {
-        /// The product, as text since it may not fit a number.
+        /// The product, as a string since it may not fit an integer.
         count: String,
     },
 }
 
 impl Problem {
-    /// What the user can do about it.
+    /// The fix to suggest to the user.
     pub fn help(&self) -> String {
         match self {
             Self::Toml { .. } => "see toml.io for the language".into(),
@@ -217,7 +217,7 @@ impl Problem {
     }
 }
 
-/// Everything that is wrong with a sweep file.
+/// All errors of a sweep file.
 #[derive(Debug, Error)]
 pub enum SpecError {
     /// The file cannot be read.
@@ -228,20 +228,20 @@ pub enum SpecError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The file is in another encoding.
+    /// The file has another encoding.
     #[error("{} is not UTF-8 but {found}", path.display())]
     Encoding {
         /// The file.
         path: PathBuf,
-        /// What it seems to be.
+        /// The probable encoding.
         found: String,
     },
-    /// Problems with their places, in the file's order; never empty.
+    /// Problems with their locations, in the file's order; never empty.
     #[error("{} has {} problem{}", source_text.path().display(), problems.len(), if problems.len() == 1 { "" } else { "s" })]
     Problems {
-        /// The text.
+        /// The file's content.
         source_text: Box<SourceText>,
-        /// Problems, each with its bytes in the text.
+        /// Problems, each with its byte range in the file.
         problems: Vec<(Problem, Range<usize>)>,
     },
 }

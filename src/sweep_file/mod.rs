@@ -1,4 +1,4 @@
-//! The sweep file: TOML text → checked [`SweepSpec`], or every problem at once with its place.
+//! The sweep file: TOML → checked [`SweepSpec`], or all problems at once with their locations.
 
 mod error;
 mod expression;
@@ -14,5 +14,5 @@ pub use sweep::{
     Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
 };
 
-/// Most jobs of one sweep.
+/// Most jobs per sweep.
 pub const MAX_JOBS: u64 = 100_000;

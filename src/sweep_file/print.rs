@@ -1,4 +1,4 @@
-//! [`SweepSpec`] → TOML: a text that parses to the same sweep.
+//! [`SweepSpec`] → TOML that parses to the same sweep.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::sweep::{KeepAdapters, SampleSpec, SweepSpec};
 use crate::job::{Key, Value};
 
 impl SweepSpec {
-    /// The sweep as TOML, everything in one order.
+    /// The sweep as TOML, in a fixed order.
     pub fn to_toml(&self) -> String {
         let mut out = format!("name = {}\n", quoted(self.name.as_str()));
         let set: Vec<(&Key, &Value)> =
@@ -113,7 +113,7 @@ impl SweepSpec {
 }
 
 fn line(out: &mut String, name: &str, value: &Value) {
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(out, "{name} = {}", value.to_toml());
 }
 
@@ -135,7 +135,7 @@ mod tests {
         parsed.unwrap_or_else(|error| panic!("{error:?}\n{text}"))
     }
 
-    /// What a sweep is, lines of the file aside.
+    /// The content of a sweep, without line numbers.
     fn content(spec: &SweepSpec) -> String {
         let settings: Vec<String> = spec
             .settings
@@ -159,7 +159,7 @@ mod tests {
         format!("{:?}", (&spec.name, settings, axes, zips, when, derive, exclude, rest))
     }
 
-    /// A value of a key, by two numbers.
+    /// A value of a key, generated from two numbers.
     fn value(kind: KeyKind, a: u64, b: f64) -> Value {
         let pick = |words: &[&str]| words[a as usize % words.len()].to_owned();
         match kind {

@@ -1,9 +1,9 @@
-//! The text of a sweep file and places in it.
+//! The content of a sweep file, and locations in it.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A file's text with its path.
+/// A file's content with its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceText {
     path: PathBuf,
@@ -11,7 +11,7 @@ pub struct SourceText {
 }
 
 impl SourceText {
-    /// A text that was read from `path`; a byte-order mark is dropped.
+    /// Content read from `path`; a byte-order mark is dropped.
     pub fn new(path: &Path, text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
         Self { path: path.to_owned(), text }
@@ -22,12 +22,12 @@ impl SourceText {
         &self.path
     }
 
-    /// The text.
+    /// The content.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The same text with these bytes made unreadable; places stay what they were.
+    /// The same content with these bytes masked; locations do not change.
     pub(super) fn without(&self, secrets: &[Range<usize>]) -> Self {
         let mut bytes = self.text.clone().into_bytes();
         for secret in secrets {

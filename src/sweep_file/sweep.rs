@@ -17,7 +17,7 @@ pub struct Axis {
     pub key: &'static Key,
     /// Its values, checked and distinct, at least one.
     pub values: Vec<Value>,
-    /// Its place in the text.
+    /// Its byte range in the file.
     pub span: Range<usize>,
 }
 
@@ -28,12 +28,12 @@ pub struct Zip {
     pub name: Arc<str>,
     /// Each key with its values, all equally many.
     pub columns: Vec<(&'static Key, Vec<Value>)>,
-    /// Its place in the text.
+    /// Its byte range in the file.
     pub span: Range<usize>,
 }
 
 impl Zip {
-    /// How many rows it has.
+    /// Its number of rows.
     pub fn len(&self) -> usize {
         self.columns.first().map_or(0, |(_, values)| values.len())
     }
@@ -44,31 +44,31 @@ impl Zip {
     }
 }
 
-/// A key that is computed from others.
+/// A key computed from others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derive {
     /// The key.
     pub key: &'static Key,
-    /// How.
+    /// Its expression.
     pub expression: Expression,
     /// The expression as written.
     pub text: Arc<str>,
-    /// Its place in the text.
+    /// Its byte range in the file.
     pub span: Range<usize>,
 }
 
-/// An expression that is true or false.
+/// A boolean expression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     /// The expression.
     pub expression: Expression,
     /// As written.
     pub text: String,
-    /// Its place in the text.
+    /// Its byte range in the file.
     pub span: Range<usize>,
 }
 
-/// Values for the cells in which a condition holds.
+/// Values for the cells that meet a condition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct When {
     /// The condition.
@@ -82,20 +82,20 @@ pub struct When {
 /// Which adapters stay on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAdapters {
-    /// Every one.
+    /// All of them.
     All,
     /// Those of the best n cells by the objective.
     Best(u64),
-    /// None, once it is scored.
+    /// None, once scored.
     None,
 }
 
-/// What stays on disk.
+/// The `[keep]` rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
     /// Which adapters.
     pub adapters: KeepAdapters,
-    /// Most disk of the whole sweep.
+    /// Disk limit of the whole sweep.
     pub max_disk: Option<Bytes>,
 }
 
@@ -112,25 +112,25 @@ pub struct FinalEval {
     pub eval: Vec<String>,
 }
 
-/// Prompts that the base model and every job answer greedily.
+/// Prompts that the base model and every job answer by greedy decoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SampleSpec {
     /// The prompts.
     pub prompts: Vec<String>,
-    /// So many rows of those kept for validation.
+    /// Number of validation rows.
     pub rows: u64,
-    /// Most tokens of an answer.
+    /// Most tokens per answer.
     pub max_tokens: u64,
 }
 
-/// Whom to tell. Secrets are named, never written in the file.
+/// Notifications. Secrets are referenced by name, never written in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
     /// A command that reads the event as JSON on its standard input.
     pub command: Option<String>,
-    /// The environment variable that holds a webhook's address.
+    /// The environment variable that holds a webhook URL.
     pub webhook_env: Option<String>,
-    /// The events; all of them where none is named.
+    /// The events; all if none is listed.
     pub on: Vec<String>,
 }
 
@@ -139,11 +139,11 @@ pub struct Notify {
 pub struct SweepSpec {
     /// The sweep's name.
     pub name: SweepName,
-    /// The file's text.
+    /// The file's content.
     pub source: SourceText,
-    /// What of the file is right and should be written otherwise.
+    /// Valid constructs that should be written differently.
     pub notes: Vec<String>,
-    /// What the root and the sections set.
+    /// Settings of the root and the sections.
     pub settings: Settings,
     /// Whether adapters are trained; `train = false` only evaluates.
     pub trains: bool,
@@ -153,24 +153,24 @@ pub struct SweepSpec {
     pub zips: Vec<Zip>,
     /// Rules that set keys, in the file's order.
     pub when: Vec<When>,
-    /// Derived keys, each after those that it needs.
+    /// Derived keys, each after its dependencies.
     pub derive: Vec<Derive>,
-    /// Cells that are left out.
+    /// Excluded cells.
     pub exclude: Vec<Condition>,
-    /// What stays on disk.
+    /// The `[keep]` rules.
     pub keep: Keep,
     /// Tasks for the winner.
     pub final_eval: Option<FinalEval>,
     /// Prompts to answer.
     pub samples: Option<SampleSpec>,
-    /// Whom to tell.
+    /// Notifications.
     pub notify: Option<Notify>,
-    /// Local files of data sets, by the name that the file or a task uses; relative to the file's folder.
+    /// Local files of data sets, by the name in the file or in a task; relative to the file's folder.
     pub data_sets: BTreeMap<String, PathBuf>,
 }
 
 impl SweepSpec {
-    /// The folder that relative paths of the file start from.
+    /// The folder for resolving relative paths of the file.
     pub fn folder(&self) -> PathBuf {
         let folder = self.source.path().parent().map(std::path::Path::to_owned).unwrap_or_default();
         if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }
@@ -181,7 +181,7 @@ impl SweepSpec {
         SpecError::Problems { source_text: Box::new(self.source.clone()), problems: vec![(problem, span)] }
     }
 
-    /// Keys that axes and pairs vary, in the order of the grid: the last varies fastest.
+    /// Keys varied by axes and pairs, in the order of the grid: the last varies fastest.
     pub fn varied(&self) -> Vec<&'static str> {
         let paired = self.zips.iter().flat_map(|zip| zip.columns.iter().map(|(key, _)| key.path));
         self.axes.iter().map(|axis| axis.key.path).chain(paired).collect()

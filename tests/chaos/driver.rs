@@ -1,4 +1,4 @@
-//! The driver: draws what happens next, and to whom.
+//! The driver: draws the next disturbance and its target.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,33 +12,33 @@ use nix::unistd::Pid;
 use crate::lab::{Background, Lab};
 use crate::{STEPS, Settings, say};
 
-/// How often progress is looked at.
+/// Interval of progress checks.
 const LOOK: Duration = Duration::from_millis(3);
-/// Nothing may stand still for this long.
+/// Longest time without progress.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest that an orchestrator stays stopped.
+/// The longest time that an orchestrator stays stopped.
 const STOPPED: Duration = Duration::from_secs(15);
-/// A silent engine is killed after so many seconds, a silent orchestrator has lost its jobs.
+/// Seconds after which a silent engine is killed and a silent orchestrator loses its jobs.
 const HANG: &str = "2";
 const LEASE: &str = "6";
 
-/// What the driver can do.
+/// The driver's disturbances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deed {
     KillEngine,
     KillOrchestrator,
     KillBoth,
-    /// SIGSTOP for ever: the orchestrator has to notice.
+    /// SIGSTOP forever: the orchestrator has to notice.
     StopEngine,
-    /// SIGSTOP for a moment: nobody should mind.
+    /// SIGSTOP for a moment: must have no effect.
     StarveEngine,
-    /// SIGSTOP until another orchestrator has taken its jobs, then SIGCONT.
+    /// SIGSTOP until another orchestrator has taken over its jobs, then SIGCONT.
     StopOrchestrator,
     /// SIGTERM, SIGINT or SIGHUP.
     EndOrchestrator,
 }
 
-/// How often each was done.
+/// Number of disturbances of each kind.
 #[derive(Debug, Default)]
 pub(crate) struct Deeds(BTreeMap<Deed, u64>);
 
@@ -47,7 +47,7 @@ impl Deeds {
         self.0.values().sum()
     }
 
-    /// Attempts that these can have ended at most, on two slots.
+    /// Most attempts that these can have ended, on two slots.
     pub(crate) fn most_ended(&self) -> u64 {
         let each = |deed: &Deed| match deed {
             Deed::KillEngine | Deed::StopEngine => 1,
@@ -74,9 +74,9 @@ pub(crate) struct Driver<'a> {
     random: Stream,
     drawn: u64,
     orchestrator: Option<Background>,
-    /// One that was stopped, when, and how many attempts had been taken from others then.
+    /// A stopped orchestrator, since when, and the number of attempts taken over by then.
     stopped: Option<(Background, Instant, usize)>,
-    /// Those that were woken up and told to end.
+    /// Orchestrators that were continued and asked to exit.
     ending: Vec<Background>,
     deeds: Deeds,
 }
@@ -122,7 +122,7 @@ impl<'a> Driver<'a> {
             self.wake(false);
             let reached = self.progress();
             for at in seen..reached {
-                // As many as are wanted, spread evenly over all the progress that is left.
+                // As many as are wanted, spread evenly over the remaining progress.
                 let left = self.settings.kills.saturating_sub(self.deeds.kills()) as f64;
                 if self.draw() * ((whole - at.min(whole - 1)) as f64) < left {
                     self.disturb();
@@ -153,7 +153,7 @@ impl<'a> Driver<'a> {
         self.deeds
     }
 
-    /// What there is to say where nothing goes on.
+    /// Diagnostics if there is no progress.
     fn standing(&self) -> String {
         let attempts = "SELECT job_id || ' ' || device || ' ' || owner || ' ' || COALESCE(outcome, 'open') || ' ' || COALESCE(reason, '')
                         FROM attempts ORDER BY started_ms DESC LIMIT 8";
@@ -161,13 +161,13 @@ impl<'a> Driver<'a> {
         format!("{}\nengines {:?}\n{messages}", self.lab.ask::<String>(attempts).join("\n"), self.engines())
     }
 
-    /// All the progress that there is.
+    /// The total progress.
     fn whole(&self) -> u64 {
-        // Some checkpoints go before they are seen, and jobs end while a process starts: what is left at half of it comes then.
+        // Some checkpoints are deleted before they are seen, and jobs end while a process starts: half of it counts as the total.
         self.settings.jobs * if self.settings.real { STEPS } else { 1 } / 2
     }
 
-    /// Checkpoints that were written, or jobs that are done where there are none.
+    /// Checkpoints written, or finished jobs if there are none.
     fn progress(&self) -> u64 {
         if !self.settings.real {
             return self.lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'done'") as u64;
@@ -222,14 +222,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Ends the orchestrator by a signal, and waits for its end.
+    /// Ends the orchestrator by a signal, and waits for its exit.
     fn end(&mut self, signal: Signal) {
         let Some(running) = self.orchestrator.take() else { return };
         running.signal(signal);
         running.wait();
     }
 
-    /// Stops the orchestrator; a second one works on, and takes its jobs when its lease has ended.
+    /// Stops the orchestrator; a second one continues and takes over its jobs when its lease has expired.
     fn stop_orchestrator(&mut self) {
         let Some(stopped) = self.orchestrator.take() else { return };
         stopped.signal(Signal::SIGSTOP);
@@ -237,8 +237,8 @@ impl<'a> Driver<'a> {
         self.stopped = Some((stopped, Instant::now(), self.taken_over()));
     }
 
-    /// Wakes the stopped orchestrator once its jobs are another's, or at the end; it must do no harm then. One that was
-    /// stopped in the middle of a transaction has the database to itself, and everybody waits for it.
+    /// Continues the stopped orchestrator once its jobs are taken over, or at the end; it must do no harm then. If it was stopped inside
+    /// a transaction, it holds the database lock, and all others wait for it.
     fn wake(&mut self, now: bool) {
         let Some((_, since, before)) = &self.stopped else { return };
         if !now && since.elapsed() < STOPPED && self.taken_over() == *before {
@@ -250,7 +250,7 @@ impl<'a> Driver<'a> {
         self.ending.push(stopped);
     }
 
-    /// Attempts that were taken from a silent orchestrator.
+    /// Number of attempts taken over from a silent orchestrator.
     fn taken_over(&self) -> usize {
         self.lab.count("SELECT COUNT(*) FROM attempts WHERE reason LIKE '%stopped saying that it lives%'")
     }
@@ -266,7 +266,7 @@ impl<'a> Driver<'a> {
 }
 
 fn send(pid: i32, signal: Signal) {
-    // It may have ended by itself.
+    // It may have exited by itself.
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
@@ -288,7 +288,7 @@ pub(crate) struct Process {
     pub(crate) folder: Option<PathBuf>,
 }
 
-/// Those that live.
+/// All live processes.
 pub(crate) fn processes() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let read = |entry: std::fs::DirEntry| {

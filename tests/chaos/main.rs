@@ -1,5 +1,5 @@
-//! Chaos: a sweep on two slots while a seeded driver kills, stops and starves its processes, and then the questions whether
-//! anything is lost, done twice, unexplained, or other than in an undisturbed sweep. `make chaos` runs it.
+//! Chaos test: a sweep on two slots while a seeded driver kills, stops and starves its processes. Then it checks that nothing is lost,
+//! done twice, unexplained, or different from an undisturbed sweep. Run by `make chaos`.
 //!
 //! `CHAOS_ENGINE=real|fake`, `CHAOS_KILLS`, `CHAOS_JOBS`, `CHAOS_SEED`, `CHAOS_MODEL=FILE`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
@@ -21,14 +21,14 @@ use std::time::Instant;
 use driver::Driver;
 use lab::{FAKE, Lab, REAL, succeeded};
 
-/// What is asked for.
+/// The settings of a run.
 pub(crate) struct Settings {
     /// Whether the engine computes.
     real: bool,
     kills: u64,
     jobs: u64,
     seed: u64,
-    /// A model in place of the tiny one.
+    /// A model instead of the tiny one.
     model: Option<PathBuf>,
 }
 
@@ -48,7 +48,7 @@ impl Settings {
         Some(Self { real, model, jobs, kills: number("CHAOS_KILLS", 40), seed: number("CHAOS_SEED", 1) })
     }
 
-    /// Jobs of a pack: what the real engine computes is compared to the bit, and so each job is alone.
+    /// Jobs per pack: results of the real engine are compared to the bit, so each job runs alone.
     fn pack(&self) -> &'static str {
         if self.real { "1" } else { "8" }
     }
@@ -57,7 +57,7 @@ impl Settings {
         if self.real { REAL } else { FAKE }
     }
 
-    /// The sweep: every job trains and is scored. The real ones write a checkpoint after each of their steps.
+    /// The sweep: every job trains and is scored. Jobs of the real engine write a checkpoint after each step.
     fn lab(&self) -> Lab {
         let seeds: Vec<String> = (1..=self.jobs).map(|seed| seed.to_string()).collect();
         let (limit, train) = if self.real {
@@ -118,7 +118,7 @@ fn main() {
     ));
 }
 
-/// One line on standard error, where `make chaos` shows it.
+/// One line on standard error, which `make chaos` shows.
 pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What must hold after the chaos.
+//! The invariants after the chaos.
 
 use crate::Settings;
 use crate::driver::{Deeds, processes};
@@ -20,13 +20,13 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
          || ' at ' || COALESCE(reach, 0), '') FROM job_attempts a WHERE a.job_id = jobs.id) FROM jobs WHERE state <> 'done'";
     assert_eq!(lab.ask::<String>(lost), Vec::<String>::new(), "a job is lost");
     let jobs = settings.jobs as usize + 1;
-    // Whatever ends an engine ends an attempt of each job that it had.
+    // An engine exit ends an attempt of each of its jobs.
     let pack: u64 = settings.pack().parse().unwrap();
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs"), jobs);
     let finished = lab.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'");
     let distinct = lab.count("SELECT COUNT(DISTINCT job_id) FROM attempts WHERE outcome = 'finished'");
     assert_eq!(finished, distinct, "a job was completed twice");
-    // A process that was killed between the last score and the end of its attempt leaves a job that only has to be noted.
+    // A process killed between the last score and the end of its attempt leaves a job that only has to be marked as done.
     assert!(
         (jobs - finished) as u64 <= deeds.kills() * pack,
         "{} jobs are done without an attempt",
@@ -42,7 +42,7 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
         let explained = outcome == "lost" || REASONS.iter().any(|known| reason.starts_with(known));
         assert!(explained, "an attempt ended without an explanation: {other}");
     }
-    // On a busy machine an engine may be silent, or an orchestrator late, without anybody's help.
+    // On a busy machine an engine may be silent, or an orchestrator late, without any disturbance.
     let late = |other: &&String| {
         other.contains("it was silent") || other.contains("stopped sending") || other.starts_with("lost")
     };
@@ -61,7 +61,7 @@ pub(crate) fn check(settings: &Settings, calm: &Lab, lab: &Lab, deeds: &Deeds) {
         let (rows, others) = (lab.ask::<String>(query), calm.ask::<String>(query));
         assert!(!rows.is_empty() && rows == others, "not the same as undisturbed: {query}");
     }
-    // What an engine had half written when it was killed.
+    // Partial files of a killed engine.
     crate::lab::succeeded(&lab.0.run(&["gc"]));
     if settings.real {
         assert!(lab.adapters() == calm.adapters(), "not the same adapters");

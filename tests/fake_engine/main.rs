@@ -1,12 +1,13 @@
-//! A stand-in for loragrid-engine: it speaks the real protocol, answers with a hash of the order instead of computing,
-//! and misbehaves on a script, so that the orchestrator is tested without a tensor.
+//! A stand-in for loragrid-engine: it uses the real protocol, returns hashes of orders instead of computing, and injects scripted faults,
+//! so that the orchestrator is tested without a tensor.
 //!
-//! `LORAGRID_FAKE` is a fault, and a file if it shall happen only once: `die@train=FILE` makes the file, with the process's
-//! number in it, when the fault happens, and a fault whose file is there does not happen. `die@train` aborts within a
-//! training, `murder@4-1` kills the orchestrator within that of rank 4 and seed 1, `die@seed2` within that of this seed, `die@cpu:1` within one on this device, `die@start` before anything,
-//! `die@document` at document 70 of a task; `half@score` writes half a frame and aborts; `hang@train` says nothing more, and
-//! `deaf@train` does not hear SIGTERM either; `diverge@train` reports a loss that is no number. `die@adapters` aborts before adapters are scored, and `infinite@score` has every
-//! member of a score order fail, twice, before it says that the order is carried out.
+//! `LORAGRID_FAKE` is a fault, optionally with a file so that it happens only once: `die@train=FILE` creates the file, with the process
+//! id in it, when the fault happens; if the file exists, the fault does not happen. `die@train` aborts within a training, `murder@4-1`
+//! kills the orchestrator within that of rank 4 and seed 1, `die@seed2` aborts within that of this seed, `die@cpu:1` within one on this
+//! device, `die@start` before anything, `die@document` at document 70 of a task; `half@score` writes half a frame and aborts;
+//! `hang@train` sends nothing more, and `deaf@train` also ignores SIGTERM; `diverge@train` reports a NaN loss. `die@adapters` aborts
+//! before adapters are scored, and `infinite@score` makes every member of a score order fail, twice, before the order is reported as
+//! done.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -22,7 +23,7 @@ use loragrid::protocol::{
 use loragrid::task::{RequestScore, TaskDocuments, score_document};
 
 const STEPS: u64 = 4;
-/// Seconds that it reports for a step: a rate of ten thousand tokens per second, from which the runner estimates how long a pass may take.
+/// Reported seconds per step: ten thousand tokens per second, from which the runner estimates the longest time of a pass.
 const STEP_SECONDS: f64 = 1e-3;
 
 fn main() {
@@ -72,7 +73,7 @@ fn main() {
     }
 }
 
-/// A model that is not there cannot be loaded.
+/// A model that does not exist cannot be loaded.
 fn load(model: &Path) -> Event {
     match std::fs::metadata(model) {
         Ok(_) => Event::Loaded { parameters: 1, seconds: Seconds(0.0) },
@@ -87,7 +88,7 @@ fn send(events: &mut File, event: &Event) {
     write_frame(events, event).expect("the orchestrator reads events");
 }
 
-/// What the orchestrator says that this engine computes on.
+/// The device that the orchestrator assigned to this engine.
 fn device() -> Device {
     let name = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
     if name.starts_with("cuda") && !due("cpu@start") { Device::Cuda } else { Device::Cpu }
@@ -98,7 +99,7 @@ fn due(fault: &str) -> bool {
     let script = std::env::var("LORAGRID_FAKE").unwrap_or_default();
     match script.split_once('=') {
         Some((named, file)) if named == fault && !Path::new(file).exists() => {
-            // Beside and renamed, so that whoever waits for the file finds the number in it.
+            // Written beside it and renamed, so that whoever waits for the file finds the process id in it.
             let beside = format!("{file}.{}", std::process::id());
             std::fs::write(&beside, std::process::id().to_string()).expect("the fault's file can be written");
             std::fs::rename(&beside, file).expect("the fault's file can be named");
@@ -209,7 +210,7 @@ fn score(events: &mut File, order: &ScoreOrder) {
         std::process::abort();
     }
     if due("infinite@score") {
-        // Every member leaves, and says so more than once, before the walk is over.
+        // Every member fails, and reports it more than once, before the pass is over.
         for member in (0..order.adapters.len()).flat_map(|member| [member, member]) {
             let message = "a log-likelihood is inf".to_owned();
             let failure = EngineFailure { kind: FailureKind::Diverged, message };
@@ -218,7 +219,7 @@ fn score(events: &mut File, order: &ScoreOrder) {
         return send(events, &Event::Scored { seconds: Seconds(0.0), tokens: Tokens(1) });
     }
     for (member, adapter) in order.adapters.iter().enumerate() {
-        // The folder it lies in is no part of what it says.
+        // The result does not depend on the folder's location.
         let adapter = adapter.as_deref().and_then(Path::file_name);
         for (place, task) in order.tasks.iter().enumerate() {
             score_task(events, &order.log, (member, adapter), (place, task));

@@ -1,4 +1,4 @@
-//! Headers of GGUF and safetensors files, and `config.json`. A file that is opened is read to its end, too.
+//! Headers of GGUF and safetensors files, and `config.json`. A file that opens is also read to its end.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ fn reference(inside: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference").join(inside)
 }
 
-/// Numbers that lengths and offsets are damaged with.
+/// Values written into lengths and offsets.
 const NUMBERS: [u64; 8] = [0, 1, 0xFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 1 << 40, u64::MAX / 2, u64::MAX];
 
 /// The bytes of a file with a few changes, most of them in its header.
@@ -45,11 +45,11 @@ fn damaged(bytes: &[u8], random: Stream) -> Vec<u8> {
     bytes
 }
 
-/// Whether a checkpoint opens; everything in it is read.
+/// Whether a checkpoint opens; all of its content is read.
 fn opens(path: &Path) -> bool {
     let Ok(checkpoint) = Checkpoint::open(path) else { return false };
     for (name, part) in checkpoint.config().tensors() {
-        // Any error will do.
+        // Any error is fine.
         let _ = checkpoint.read(name, part);
     }
     let _ = ModelTokenizer::open(&checkpoint);

@@ -1,7 +1,7 @@
-//! Files that were damaged at random: whatever comes, an answer and never a panic.
+//! Randomly damaged files: every input yields a result or an error, never a panic.
 //!
-//! A second of each kind by default; `make fuzz SECONDS=600` for longer. The seed is printed, so that a failure can be
-//! repeated with `LORAGRID_FUZZ_SEED`.
+//! One second per kind by default; `make fuzz SECONDS=600` for longer. The seed is printed, so that a failure can be repeated with
+//! `LORAGRID_FUZZ_SEED`.
 
 mod checkpoints;
 mod sweeps;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use loragrid::random::{Purpose, Stream};
 
-/// Calls `run` with one stream after another until the time is over; how many there were.
+/// Calls `run` with one random stream after another until the time is over; returns the number of calls.
 #[expect(clippy::print_stderr, reason = "the seed of a failure must be seen")]
 fn fuzz(what: &str, mut run: impl FnMut(Stream)) -> u64 {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());

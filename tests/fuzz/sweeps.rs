@@ -8,7 +8,7 @@ use loragrid::sweep_file::{SourceText, SweepSpec};
 
 use super::fuzz;
 
-/// Pieces that a sweep file is made of, and some that break it.
+/// Fragments of sweep files, and some that break them.
 const PIECES: &[&str] = &[
     "[",
     "]",
@@ -60,7 +60,7 @@ fn corpus() -> Vec<String> {
     texts
 }
 
-/// A text with a few random changes.
+/// A string with a few random changes.
 fn damaged(text: &str, random: Stream) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for change in 0..=random.below(0, 6) {

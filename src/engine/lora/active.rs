@@ -10,20 +10,20 @@ use crate::model::Linear;
 use crate::shim::LowRank;
 use crate::tensor::wide;
 
-/// The adapters in use by a pass, each for its own rows.
+/// The adapters used in a pass, each for its own rows.
 #[derive(Default)]
 pub(crate) struct Active<'a> {
-    /// The adapters, in the order of their rows.
+    /// The adapters, in row order.
     pub(crate) parts: Vec<Part<'a>>,
 }
 
-/// An adapter in use by some rows of a pass.
+/// An adapter used by some rows of a pass.
 pub(crate) struct Part<'a> {
     /// The adapter.
     pub(crate) adapter: &'a Adapter,
-    /// Its rows; none: all of them.
+    /// Its rows; none: all rows.
     pub(crate) rows: Option<Range<i64>>,
-    /// Masks of its rows; none outside training or at p = 0.
+    /// Its rows' dropout masks; none outside training or at p = 0.
     pub(crate) masks: Option<Masks>,
 }
 
@@ -39,8 +39,8 @@ impl<'a> Active<'a> {
         Self { parts: vec![Part { adapter, rows: None, masks: None }] }
     }
 
-    /// The low-rank parts of layers whose outputs lie beside each other, each from its own column on, in a pass of `rows`
-    /// rows. None where an adapter does more than add a product.
+    /// The low-rank updates of layers with adjacent outputs, each starting at its own column, in a pass of `rows` rows.
+    /// None if an adapter does more than add a product.
     pub(crate) fn low_rank(&self, layers: &[(LayerName, i64)], rows: i64) -> Option<Vec<LowRank<'_>>> {
         let mut all = Vec::new();
         for part in &self.parts {
@@ -60,7 +60,7 @@ impl<'a> Active<'a> {
         Some(all)
     }
 
-    /// A layer's output, whatever the adapters do: one by one, and in libtorch's own operations.
+    /// A layer's output for any adapters: one by one, in libtorch's own operations.
     pub(crate) fn forward(&self, name: LayerName, x: &Tensor, linear: &Linear) -> Tensor {
         let mut rows = Vec::new();
         let (all, mut next) = (x.size()[0], 0);
@@ -80,8 +80,8 @@ impl<'a> Active<'a> {
 }
 
 impl Part<'_> {
-    /// The layer's output for its own rows x: x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021). Computed in the
-    /// adapter's own dtype, with the sum rounded once to the compute dtype, as PEFT does with single-precision adapters.
+    /// The layer's output for the adapter's rows x: x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021). Computed in the
+    /// adapter's dtype and rounded once to the compute dtype, as PEFT does with single-precision adapters.
     fn forward(&self, name: LayerName, x: &Tensor, linear: &Linear) -> Tensor {
         if let (LayerName::Head, Some(head)) = (name, &self.adapter.head) {
             return x.linear(head, linear.bias.as_ref());
@@ -92,7 +92,7 @@ impl Part<'_> {
         let mut input = x.to_kind(kind);
         if let Some(masks) = &self.masks {
             let mask = masks.factors(number, x.size()[1] as usize, kind);
-            // Not in place: where no conversion was needed `input` is `x` itself.
+            // Not in place: without a conversion `input` is `x` itself.
             input = input.g_mul(&mask.to_device(x.device()));
         }
         let low_rank = input.linear(&pair.a, None::<&Tensor>).linear(&pair.b, None::<&Tensor>) * pair.scaling;
@@ -100,7 +100,7 @@ impl Part<'_> {
         let added = match &pair.magnitude {
             None => low_rank,
             Some(magnitude) => {
-                // With dropout PEFT sends the masked input through W too.
+                // With dropout PEFT passes the masked input through W too.
                 let base = match self.masks {
                     Some(_) => linear.weight_only(&input.to_kind(x.kind())),
                     None => linear.without_bias(&frozen),
@@ -112,15 +112,15 @@ impl Part<'_> {
     }
 }
 
-/// What DoRA (Liu et al. 2024) adds to x·Wᵀ: (m/n − 1) · x·Wᵀ + (m/n) · s · x·Aᵀ·Bᵀ with n the norms of the rows of
-/// W + s·B·A, which take no gradient.
+/// The DoRA update (Liu et al. 2024) on x·Wᵀ: (m/n − 1) · x·Wᵀ + (m/n) · s · x·Aᵀ·Bᵀ, where n is the row norms of W +
+/// s·B·A, without gradient.
 fn rescaled(pair: &Pair, magnitude: &Tensor, linear: &Linear, base: &Tensor, low_rank: Tensor) -> Tensor {
     let norms = tch::no_grad(|| adapted_norms(pair, &linear.weight.dense()));
     let factor = magnitude / norms.to_kind(magnitude.kind());
     (&factor - 1.0) * base.to_kind(magnitude.kind()) + factor * low_rank
 }
 
-/// W with the adapter added, in the adapter's dtype: W + s·B·A, its rows rescaled to the magnitudes of DoRA.
+/// W with the adapter merged, in the adapter's dtype: W + s·B·A, rows rescaled to DoRA's magnitudes.
 pub(crate) fn merged_weight(pair: &Pair, weight: &Tensor) -> Tensor {
     let weight = weight.to_kind(pair.a.kind());
     let sum = &weight + pair.product();
@@ -130,7 +130,7 @@ pub(crate) fn merged_weight(pair: &Pair, weight: &Tensor) -> Tensor {
     }
 }
 
-/// Norms `[out]` of the rows of W + s·B·A, without the sum itself: ‖w‖² + 2s·⟨w, b·A⟩ + s²·b·(A·Aᵀ)·bᵀ.
+/// Row norms `[out]` of W + s·B·A, without forming the sum: ‖w‖² + 2s·⟨w, b·A⟩ + s²·b·(A·Aᵀ)·bᵀ.
 pub(super) fn adapted_norms(pair: &Pair, weight: &Tensor) -> Tensor {
     let kind = wide(weight.kind());
     let (weight, a, b) = (weight.to_kind(kind), pair.a.detach().to_kind(kind), pair.b.detach().to_kind(kind));

@@ -1,21 +1,21 @@
-//! Dropout masks that depend on the row, the position, the layer and the feature only: the same row has the same mask
-//! in whatever pass it runs, and a resumed run continues with the masks that it would have had.
+//! Dropout masks that depend only on row, position, layer and feature. A row has the same mask in any pass, and a
+//! resumed run continues with the same masks.
 
 use floor::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
 use crate::shim::{Mask, MaskRun};
 
-/// Positions of one row of a run, one after another in a pass.
+/// Consecutive positions of one row of a run in a pass.
 #[derive(Debug, Clone, Copy)]
 struct Positions {
-    /// The stream of the row.
+    /// The row's random stream.
     stream: Stream,
     first: u64,
     count: i64,
 }
 
-/// The masks of some rows of a pass.
+/// The masks for some rows of a pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Masks {
     /// Probability that an element is dropped.
@@ -25,23 +25,23 @@ pub(crate) struct Masks {
 }
 
 impl Masks {
-    /// Masks of nothing yet, for a run of this seed.
+    /// Empty masks for a run with this seed.
     pub(crate) fn new(p: f64, seed: u64) -> Self {
         Self { p, seed, positions: Vec::new() }
     }
 
-    /// Adds positions of the row at this place in the run, counted from 0.
+    /// Adds positions of the run's row with this index, counted from 0.
     pub(crate) fn add(&mut self, place: u64, first: usize, count: usize) {
         let stream = Stream::new(self.seed, Purpose::Dropout, place);
         self.positions.push(Positions { stream, first: first as u64, count: count as i64 });
     }
 
-    /// The masks of one position after another, of those added one by one.
+    /// The masks of single positions, from those added one by one.
     pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> Self {
         Self { p: self.p, seed: self.seed, positions: self.positions[range].to_vec() }
     }
 
-    /// The mask of the input of layer number `layer`.
+    /// The input mask of layer number `layer`.
     pub(crate) fn of_layer(&self, layer: usize) -> Mask {
         let run = |positions: &Positions| {
             let key = positions.stream.part(layer as u64).key();
@@ -50,10 +50,10 @@ impl Masks {
         Mask { p: self.p, runs: self.positions.iter().map(run).collect() }
     }
 
-    /// The same as factors, 0 or 1/(1−p), `[rows, width]`.
+    /// The mask as factors, 0 or 1/(1−p), `[rows, width]`.
     pub(crate) fn factors(&self, layer: usize, width: usize, kind: Kind) -> Tensor {
         let keep = (1.0 / (1.0 - self.p)) as f32;
-        // An element is dropped when its top 32 bits fall below p.
+        // An element is dropped if its top 32 bits are below p.
         let threshold = (self.p * (1u64 << 32) as f64) as u64;
         let mut values = Vec::new();
         for positions in &self.positions {
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(mask.max().double_value(&[]), 2.0);
     }
 
-    /// The kernel that makes masks where they are used, against the same numbers made one by one.
+    /// Compares the kernel that generates masks in place with the same values generated one by one.
     #[test]
     fn the_kernels_masks_are_those_of_the_stream() {
         let mut masks = Masks::new(0.3, 4);

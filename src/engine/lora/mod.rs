@@ -1,4 +1,4 @@
-//! Low-rank adapters: their matrices in one flat buffer, and their part of a layer's output.
+//! Low-rank adapters: matrices in one flat buffer, and their contribution to a layer's output.
 
 mod active;
 mod dropout;
@@ -20,53 +20,53 @@ pub(crate) use peft::{read_adapter, write_adapter};
 use crate::model::{Model, row_norms};
 use crate::tensor::wide;
 
-/// The form of one layer's adapter.
+/// Shape and scaling of one layer's adapter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PairForm {
     pub(crate) name: LayerName,
     pub(crate) rank: i64,
     /// alpha / r, or alpha / √r.
     pub(crate) scaling: f64,
-    /// Whether it has magnitudes.
+    /// Whether it has DoRA magnitudes.
     pub(crate) dora: bool,
 }
 
-/// The matrices of one layer; leaves that take gradients.
+/// The matrices of one layer; leaves that require gradients.
 pub(crate) struct Pair {
     /// `[r, in]`
     pub(crate) a: Tensor,
     /// `[out, r]`
     pub(crate) b: Tensor,
-    /// `[out]`, of DoRA.
+    /// `[out]`, DoRA only.
     pub(crate) magnitude: Option<Tensor>,
-    /// What its output is multiplied by.
+    /// Output scale.
     pub(crate) scaling: f64,
 }
 
 impl Pair {
-    /// Its tensors in the order in which they lie in the flat buffer.
+    /// Its tensors in flat-buffer order.
     pub(crate) fn leaves(&self) -> impl Iterator<Item = &Tensor> {
         [&self.a, &self.b].into_iter().chain(&self.magnitude)
     }
 
-    /// What it adds to W: scaling · B·A `[out, in]`, in the adapter's dtype.
+    /// The update to W: scaling · B·A `[out, in]`, in the adapter's dtype.
     pub(crate) fn product(&self) -> Tensor {
         self.b.detach().matmul(&self.a.detach()) * self.scaling
     }
 }
 
-/// An adapter whose matrices are views of one flat buffer, so that an optimizer step is a handful of operations.
+/// An adapter whose matrices are views of one flat buffer, so an optimizer step is a few operations.
 pub(crate) struct Adapter {
     /// `[parameters]`
     pub(crate) flat: Tensor,
-    /// The layers in forward order: A, B and magnitudes of each lie one after another in `flat`.
+    /// The layers in forward order: A, B and magnitudes of each are contiguous in `flat`.
     pub(crate) pairs: Vec<(LayerName, Pair)>,
     index: BTreeMap<LayerName, usize>,
-    /// A head `[vocab, hidden]` that was trained whole and replaces the model's.
+    /// A fully trained head `[vocab, hidden]` that replaces the model's.
     pub(crate) head: Option<Tensor>,
 }
 
-/// The forms of the layers that a configuration names, in forward order.
+/// The adapter shapes of the layers in a configuration, in forward order.
 pub(crate) fn forms(model: &ModelConfig, lora: &LoraConfig) -> Vec<PairForm> {
     let dora = lora.variant == Variant::Dora;
     let form = |name| PairForm { name, rank: lora.rank as i64, scaling: lora.scale(), dora };
@@ -74,7 +74,7 @@ pub(crate) fn forms(model: &ModelConfig, lora: &LoraConfig) -> Vec<PairForm> {
 }
 
 impl Adapter {
-    /// An adapter of zeros.
+    /// An adapter initialized to zeros.
     pub(crate) fn zeros(model: &ModelConfig, forms: &[PairForm], kind: Kind, device: Device) -> Self {
         let shapes = |form: &PairForm| {
             let shape = model.shape(form.name);
@@ -103,8 +103,8 @@ impl Adapter {
         Self { flat, pairs, index, head: None }
     }
 
-    /// A new adapter: A uniform in ±1/√in or normal with 1/r, B zero, magnitudes the norms of W's rows, as PEFT
-    /// initializes; A is a function of the seed alone.
+    /// A new adapter, initialized as in PEFT: A uniform in ±1/√in or normal with 1/r, B zero, magnitudes the row norms
+    /// of W. A depends on the seed alone.
     pub(crate) fn initialized(model: &Model, lora: &LoraConfig, seed: u64, kind: Kind) -> Self {
         let adapter = Self::zeros(&model.config, &forms(&model.config, lora), kind, model.device());
         for (number, (name, pair)) in adapter.pairs.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Adapter {
         adapter
     }
 
-    /// Overwrites one of the adapter's matrices with as many values.
+    /// Overwrites one adapter matrix with the same number of values.
     pub(crate) fn fill(&self, matrix: &Tensor, values: &Tensor) {
         tch::no_grad(|| {
             let mut target = matrix.detach();
@@ -131,25 +131,25 @@ impl Adapter {
         });
     }
 
-    /// Every matrix, in the order in which they lie in `flat`.
+    /// Every matrix, in `flat` order.
     #[cfg(test)]
     pub(crate) fn leaves(&self) -> Vec<&Tensor> {
         self.pairs.iter().flat_map(|(_, pair)| pair.leaves()).collect()
     }
 
-    /// Parameters of the adapter.
+    /// Number of parameters of the adapter.
     pub(crate) fn parameters(&self) -> u64 {
         self.flat.numel() as u64
     }
 
-    /// Factors of the learning rate, `[parameters]`: 1 for A, `ratio` for B and magnitudes, which is PEFT's grouping for
-    /// LoRA+ (Hayou et al. 2024). None where all are 1.
+    /// Learning-rate factors `[parameters]`: 1 for A, `ratio` for B and magnitudes, which is PEFT's grouping for LoRA+
+    /// (Hayou et al. 2024). None if all are 1.
     pub(crate) fn rates(&self, ratio: f64) -> Option<Tensor> {
         if ratio == 1.0 {
             return None;
         }
         let part = |leaf: &Tensor, rate: f64| {
-            // A factor of bf16 would be another one: 1.3 would be 1.297.
+            // A bf16 factor would differ: 1.3 would become 1.297.
             Tensor::full([leaf.numel() as i64], rate, (wide(self.flat.kind()), self.flat.device()))
         };
         let parts: Vec<Tensor> = self
@@ -162,13 +162,13 @@ impl Adapter {
         Some(Tensor::cat(&parts, 0))
     }
 
-    /// Whether it leaves every output as it is: no B has a number other than zero, and no head was trained.
+    /// Whether it changes no output: every B is zero and no head was trained.
     pub(crate) fn is_no_op(&self) -> bool {
         let zero = |pair: &Pair| pair.b.count_nonzero(None::<i64>).int64_value(&[]) == 0;
         self.head.is_none() && self.pairs.iter().all(|(_, pair)| zero(pair) && pair.magnitude.is_none())
     }
 
-    /// The matrices of a layer and the layer's number in forward order.
+    /// A layer's matrices and its number in forward order.
     pub(crate) fn pair(&self, name: LayerName) -> Option<(usize, &Pair)> {
         let at = *self.index.get(&name)?;
         Some((at, &self.pairs[at].1))

@@ -1,36 +1,36 @@
-//! Attention within each sequence, never across a join.
+//! Attention within each sequence, never across sequence boundaries.
 
 use tch::{Device, Kind, Tensor};
 
 use super::batch::Run;
 use crate::tensor::wide;
 
-/// The rules of one layer's attention.
+/// Attention parameters of one layer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
-    /// What scores are multiplied by.
+    /// Score scale.
     pub(super) scale: f64,
     /// Scores are capped as c · tanh(s / c).
     pub(super) cap: Option<f64>,
-    /// Positions that a query sees, itself included.
+    /// Positions visible to a query, itself included.
     pub(super) window: Option<i64>,
 }
 
-/// What each token of a pass sees.
+/// Which tokens each token of a pass attends to.
 pub(crate) trait Attend {
     /// Attention output `[tokens, heads × head_dim]` of layer `layer` for queries `[tokens, heads, head_dim]` and keys and
     /// values `[tokens, kv_heads, head_dim]`.
     fn attend(&mut self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, rules: Rules) -> Tensor;
 
-    /// The sequences, where each token sees all those before it in its own, under rules that the fused kernel has, for
-    /// queries, keys and values beside each other.
+    /// The sequences, if each token sees all earlier ones in its own sequence under rules that the fused kernel
+    /// supports, for adjacent queries, keys and values.
     fn sequences(&self, joined: &Tensor, rules: Rules) -> Option<&[Run]> {
         let _ = (joined, rules);
         None
     }
 }
 
-/// Sequences laid end to end, each token seeing those before it in its own.
+/// Concatenated sequences; each token sees those before it in its own.
 pub(super) struct Sequences<'a>(pub(super) &'a [Run]);
 
 impl Attend for Sequences<'_> {
@@ -46,13 +46,13 @@ impl Attend for Sequences<'_> {
     }
 }
 
-/// Scores of one head above which the fused kernel is used whatever the kind.
+/// Scores per head above which the fused kernel is used in any dtype.
 const BY_HAND: usize = 1 << 20;
 
-/// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values `[known,
-/// kv_heads, head_dim]` with the additive mask `[tokens, known]`. It is computed by hand in double, and rounded once: the
-/// fused kernel of CPUs has a quick exponential, which a model with a large first token makes an error of 2e-4 in a sum of
-/// log-probabilities; and in bf16 it gives a token another number where other runs lie beside its own.
+/// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values
+/// `[known, kv_heads, head_dim]` with the additive mask `[tokens, known]`. Computed without a fused kernel in double
+/// and rounded once. The fused CPU kernel approximates exp, which with a large first token gives an error of 2e-4 in a
+/// sum of log-probabilities; in bf16 its result for a token depends on neighboring runs.
 pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
     let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
     let batch = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
@@ -121,7 +121,7 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run],
     }
 }
 
-/// Attention output `[1, heads × head_dim]` of one more token, for all keys and values before it and its own
+/// Attention output `[1, heads × head_dim]` of one new token over all earlier keys and values and its own
 /// `[tokens, kv_heads, head_dim]`.
 pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: Rules) -> Tensor {
     let (heads, head_dim) = (query.size()[1], query.size()[2]);
@@ -140,20 +140,20 @@ pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: 
     attended.transpose(1, 2).reshape([1, heads * head_dim])
 }
 
-/// Which keys each query sees, `[length, length]`: itself and the `window − 1` before it; in the queries' kind.
+/// Causal mask `[length, length]`: each query sees itself and the `window − 1` keys before it; in the queries' dtype.
 fn visible(length: i64, window: i64, query: &Tensor) -> Tensor {
     let seen = Tensor::ones([length, length], (Kind::Bool, query.device())).tril(0).triu(1 - window);
     additive(&seen, query.kind())
 }
 
-/// 0 where the mask is true and −∞ elsewhere, to be added to scores.
+/// Additive mask: 0 where the mask is true, −∞ elsewhere.
 pub(super) fn additive(mask: &Tensor, kind: Kind) -> Tensor {
     Tensor::zeros(mask.size().as_slice(), (kind, mask.device()))
         .masked_fill(&mask.logical_not(), f64::NEG_INFINITY)
 }
 
-/// Attention without a fused kernel, none of which has capped scores (Gemma 2): products in the compute dtype, softmax in
-/// single precision. All `[count, heads, length, head_dim]`.
+/// Attention without a fused kernel, none of which supports capped scores (Gemma 2): products in the compute dtype,
+/// softmax in single precision. All `[count, heads, length, head_dim]`.
 fn by_hand(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, rules: Rules) -> Tensor {
     let groups = query.size()[1] / key.size()[1];
     let spread = |x: &Tensor| x.repeat_interleave_self_int(groups, Some(1), None);

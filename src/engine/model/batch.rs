@@ -1,14 +1,14 @@
-//! Sequences laid end to end, as tensors.
+//! Concatenated sequences as tensors.
 
 use tch::{Device, Tensor};
 
-/// Rows from which a matrix product gives each row the same number whatever the others are: fewer go through other kernels.
+/// From this many rows on, a matrix product's rows do not depend on each other; smaller products use other kernels.
 const LEAST_ROWS: i64 = 16;
-/// Rows up to which their number is a multiple of the least; beyond, of this.
+/// Up to this many rows, counts are multiples of the minimum; beyond, of this.
 const ROWS_STEP: i64 = 64;
 
-/// The number of rows that a pass of so many is filled up to. Kernels of products are made for each number of rows, which takes
-/// time and memory: passes of a few numbers only have a few of them.
+/// The padded number of rows for a pass. Product kernels are built per row count, which takes time and memory; few
+/// distinct counts keep that small.
 pub(crate) fn filled(rows: i64) -> i64 {
     let step = if rows <= ROWS_STEP { LEAST_ROWS } else { ROWS_STEP };
     (rows.max(LEAST_ROWS) + step - 1) / step * step
@@ -17,9 +17,9 @@ pub(crate) fn filled(rows: i64) -> i64 {
 /// Neighboring sequences of equal length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// How many sequences.
+    /// Number of sequences.
     pub(crate) count: i64,
-    /// Tokens of each.
+    /// Tokens per sequence.
     pub(crate) length: i64,
 }
 
@@ -34,8 +34,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Lays sequences end to end in the given order, and after them one that nobody asks for, so that there are [`filled`]
-    /// rows.
+    /// Concatenates sequences in the given order, then adds an unused one to reach [`filled`] rows.
     pub(crate) fn filled(sequences: &[&[u32]], device: Device) -> Self {
         let rows: i64 = sequences.iter().map(|sequence| sequence.len() as i64).sum();
         let filling = vec![0; (filled(rows) - rows) as usize];
@@ -46,7 +45,7 @@ impl Batch {
         Self::new(&all, device)
     }
 
-    /// Lays sequences end to end in the given order.
+    /// Concatenates sequences in the given order.
     pub(crate) fn new(sequences: &[&[u32]], device: Device) -> Self {
         let mut tokens = Vec::new();
         let mut positions = Vec::new();
@@ -67,7 +66,7 @@ impl Batch {
         }
     }
 
-    /// Runs of tokens, each from its own position on. What a token sees is not said here.
+    /// Runs of tokens, each from its own position on. Masks are defined elsewhere.
     pub(crate) fn branches(branches: &[(usize, &[u32])], device: Device) -> Self {
         let tokens: Vec<i64> =
             branches.iter().flat_map(|(_, tokens)| tokens.iter().map(|&t| t.into())).collect();

@@ -1,4 +1,4 @@
-//! One block of the decoder, as the configuration describes it.
+//! One decoder block, as configured.
 
 use std::collections::BTreeMap;
 
@@ -24,21 +24,21 @@ pub(crate) struct Block {
     /// Query, key, value.
     attention: Group,
     output: Group,
-    /// Gate and up, or up alone.
+    /// Gate and up, or up only.
     feed: Group,
     down: Group,
 }
 
-/// What all blocks of a pass share.
+/// Shared state of all blocks in a pass.
 pub(super) struct PassContext<'a> {
     pub(super) config: &'a ModelConfig,
-    /// One for each of the configuration's rotary tables.
+    /// One per rotary table of the configuration.
     pub(super) turns: &'a [Rotation],
     pub(super) adapter: Option<&'a Active<'a>>,
 }
 
 impl Block {
-    /// A block of these layers, each of which is there.
+    /// A block of these layers, all of which must exist.
     pub(super) fn new(
         number: usize,
         form: LayerForm,
@@ -60,7 +60,7 @@ impl Block {
         })
     }
 
-    /// A layer that can carry an adapter.
+    /// A layer that can have an adapter.
     pub(super) fn layer(&self, projection: Projection) -> Option<&Linear> {
         let name = LayerName::Block(self.number, projection);
         [&self.attention, &self.output, &self.feed, &self.down]
@@ -68,7 +68,7 @@ impl Block {
             .find_map(|group| group.layer(name))
     }
 
-    /// States `[tokens, hidden]` after this block; `attend` knows what each token sees.
+    /// States `[tokens, hidden]` after this block; `attend` defines what each token sees.
     pub(super) fn forward(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         use NormPlace::*;
         let norm = |place, x: &Tensor| self.norm(place, x, pass);
@@ -99,7 +99,7 @@ impl Block {
     }
 
     fn norm(&self, place: NormPlace, x: &Tensor, pass: &PassContext<'_>) -> Tensor {
-        // Loading fills in every norm that the configuration names.
+        // Loading sets every norm in the configuration.
         self.norms[&place].forward(x, pass.config.norm, pass.config.norm_eps)
     }
 
@@ -131,7 +131,7 @@ impl Block {
         self.output.forward(&attended, pass.adapter)
     }
 
-    /// Queries `[tokens, heads, head_dim]`, keys and values `[tokens, kv_heads, head_dim]`, normed and turned.
+    /// Queries `[tokens, heads, head_dim]`, keys and values `[tokens, kv_heads, head_dim]`, after norms and rotary positions.
     fn heads(&self, joined: &Tensor, pass: &PassContext<'_>) -> [Tensor; 3] {
         let config = pass.config;
         let heads = |x: Tensor, count: u64| x.reshape([-1, count as i64, config.head_dim as i64]);

@@ -1,26 +1,26 @@
-//! Keys and values of the tokens before, for generation.
+//! Key-value cache for generation.
 
 use tch::Tensor;
 
 use super::attention::{Attend, Rules, causal, next_token};
 use super::batch::Run;
 
-/// The cache of a whole model.
+/// The key-value cache of a whole model.
 pub(crate) struct Cache {
     /// Keys and values of each layer, `[tokens, kv_heads, head_dim]`; none before the first tokens.
     layers: Vec<Option<(Tensor, Tensor)>>,
-    /// Tokens that it holds.
+    /// Number of cached tokens.
     pub(super) tokens: i64,
 }
 
 impl Cache {
-    /// An empty one.
+    /// An empty cache.
     pub(crate) fn new(layers: usize) -> Self {
         Self { layers: (0..layers).map(|_| None).collect(), tokens: 0 }
     }
 }
 
-/// Tokens that follow those in a cache: a whole prompt when it is empty, one token afterwards.
+/// Tokens after the cached ones: the whole prompt if the cache is empty, then one token at a time.
 pub(super) struct Following<'a> {
     pub(super) cache: &'a mut Cache,
     pub(super) runs: &'a [Run],

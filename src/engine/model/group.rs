@@ -1,4 +1,4 @@
-//! Layers that read the same input, as one product.
+//! Layers that read the same input, computed as one product.
 
 use floor::pretrained::LayerName;
 use tch::Tensor;
@@ -11,12 +11,12 @@ use crate::shim::{FourBitParts, Frozen};
 /// Layers that read the same input; their outputs are the columns of one tensor, in order.
 pub(super) struct Group {
     layers: Vec<(LayerName, Linear)>,
-    /// All of their matrices; none where some are in 4 bits and others are not.
+    /// All of their matrices; none if only some are in 4 bits.
     frozen: Option<Frozen>,
 }
 
 impl Group {
-    /// Lays the layers' matrices one under another: what the layers hold themselves are views of that.
+    /// Stacks the layers' matrices vertically; the layers keep views of the result.
     pub(super) fn new(mut layers: Vec<(LayerName, Linear)>) -> Result<Self, EngineError> {
         if layers.len() == 1 {
             return Ok(Self { layers, frozen: None });
@@ -46,7 +46,7 @@ impl Group {
         Ok(Self { layers, frozen: Some(frozen) })
     }
 
-    /// Outputs `[tokens, columns of all layers]` for x `[tokens, in]`, with the adapters' parts.
+    /// Outputs `[tokens, columns of all layers]` for x `[tokens, in]`, adapters included.
     pub(super) fn forward(&self, x: &Tensor, adapter: Option<&Active<'_>>) -> Tensor {
         let frozen = match (&self.frozen, self.layers.as_slice()) {
             (Some(frozen), _) => frozen,
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Columns of the outputs of each layer.
+    /// Output columns per layer.
     pub(super) fn widths(&self) -> Vec<i64> {
         self.layers.iter().map(|(_, linear)| linear.out()).collect()
     }
@@ -85,7 +85,7 @@ impl Group {
     }
 }
 
-/// One bias under another, zeros where a layer has none; none where no layer has one.
+/// The concatenated biases, zeros for layers without one; none if no layer has one.
 fn joined_bias(layers: &[(LayerName, Linear)]) -> Option<Tensor> {
     let like = layers.iter().find_map(|(_, linear)| linear.bias.as_ref())?;
     let bias = |(_, linear): &(LayerName, Linear)| match &linear.bias {

@@ -11,10 +11,10 @@ use crate::failure::EngineError;
 use crate::shim::{self, FourBitParts, Frozen, MagnitudeParts};
 use crate::tensor::{from_stored, to_f32, wide};
 
-/// How frozen matrices are held.
+/// Storage of frozen matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Storage {
-    /// 4-bit form of the blocks' matrices.
+    /// 4-bit format of the blocks' matrices.
     pub(crate) quantize: Quantize,
     /// Whether the head is quantized too.
     pub(crate) quantize_head: bool,
@@ -35,21 +35,21 @@ pub(crate) enum Matrix {
     FourBit(FourBitMatrix),
 }
 
-/// A matrix in 4 bits.
+/// A 4-bit matrix.
 pub(crate) struct FourBitMatrix {
     packed: Tensor,
     absmax: Magnitudes,
-    /// `[256, 2]`: the two values of every byte.
+    /// `[256, 2]`: the two values per byte.
     table: Tensor,
     rows: i64,
     columns: i64,
-    /// Kind that it is dequantized to.
+    /// Dtype after dequantization.
     kind: Kind,
-    /// What bitsandbytes rounded its values to, where it was stored by it.
+    /// Dtype that bitsandbytes rounded its values to, if it stored the matrix.
     stored: Option<Kind>,
 }
 
-/// The magnitudes of blocks.
+/// The block magnitudes.
 enum Magnitudes {
     /// `[blocks]`
     Plain(Tensor),
@@ -66,7 +66,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// A layer of a matrix and a bias. Error: libtorch's.
+    /// A layer from a matrix and a bias. Error: libtorch's.
     pub(super) fn new(weight: Matrix, bias: Option<Tensor>) -> Result<Self, EngineError> {
         let parts: Vec<FourBitParts<'_>> = weight.as_four_bit().into_iter().collect();
         let frozen = Frozen::new(weight.as_dense(), &parts, bias.as_ref())?;
@@ -74,7 +74,7 @@ impl Linear {
         Ok(Self { weight, bias, frozen })
     }
 
-    /// Columns of its output.
+    /// Number of output columns.
     pub(super) fn out(&self) -> i64 {
         match &self.weight {
             Matrix::Dense(weight) => weight.size()[0],
@@ -96,7 +96,7 @@ impl Linear {
         self.without_bias(&self.forward(x))
     }
 
-    /// An output of this layer less its bias.
+    /// An output of this layer minus its bias.
     pub(crate) fn without_bias(&self, output: &Tensor) -> Tensor {
         match &self.bias {
             Some(bias) => output - bias,
@@ -106,7 +106,7 @@ impl Linear {
 }
 
 impl Matrix {
-    /// A stored matrix in the compute dtype, or quantized from there as transformers does.
+    /// A stored matrix in the compute dtype, or quantized from there as in transformers.
     pub(crate) fn load(
         stored: Stored,
         quantize: Quantize,
@@ -131,7 +131,7 @@ impl Matrix {
         })
     }
 
-    /// The rows of a layer of a dense matrix that several layers share, quantized as a whole.
+    /// A layer's rows of a dense matrix shared by several layers, quantized as a whole.
     pub(super) fn load_rows(
         whole: &Tensor,
         quantize: Quantize,
@@ -147,7 +147,7 @@ impl Matrix {
         Ok(match FourBitMatrix::quantize_rows(whole, quantize, rows)? {
             Some(matrix) if dequantize == Dequantize::EachPass => Self::FourBit(matrix),
             Some(matrix) => Self::Dense(matrix.dense(matrix.kind)),
-            // The numbers are those of 4 bits, the memory is not.
+            // 4-bit values, unquantized memory use.
             None => Self::Dense(dense_rows(&dequantized(whole, quantize)?)),
         })
     }
@@ -187,7 +187,7 @@ fn form(quantize: Quantize) -> Option<(Code, bool)> {
 }
 
 impl FourBitMatrix {
-    /// Quantizes a dense matrix. Magnitudes' mean is libtorch's, so that it is bitsandbytes' to the bit.
+    /// Quantizes a dense matrix. The magnitudes' mean is libtorch's, so it matches bitsandbytes bit for bit.
     pub(crate) fn quantize(dense: &Tensor, code: Code, double: bool) -> Result<Self, EngineError> {
         let data = floor::quant::quantize(&to_f32(dense)?, code);
         let nested = double.then(|| {
@@ -198,8 +198,8 @@ impl FourBitMatrix {
         Ok(Self::new(&data, nested.as_ref(), code, [rows, columns], dense.kind(), dense.device()))
     }
 
-    /// Some rows of a matrix that is quantized as a whole: the mean and the blocks of its magnitudes are the whole's. None:
-    /// rows do not end with a block.
+    /// Some rows of a matrix quantized as a whole; mean and magnitude blocks are those of the whole matrix. None: rows
+    /// do not end at a block boundary.
     pub(crate) fn quantize_rows(
         dense: &Tensor,
         quantize: Quantize,
@@ -280,19 +280,19 @@ impl FourBitMatrix {
         FourBitParts { packed: &self.packed, magnitudes, table: &self.table, rows, columns, stored }
     }
 
-    /// The matrix in this kind.
+    /// The matrix in this dtype.
     pub(crate) fn dense(&self, kind: Kind) -> Tensor {
         shim::dequantize(&self.parts(), kind)
     }
 
-    /// Its codes, for comparison with other systems.
+    /// Its codes, for comparison with other implementations.
     #[cfg(test)]
     pub(crate) fn packed(&self) -> &Tensor {
         &self.packed
     }
 }
 
-/// A dense matrix after it went through a 4-bit form and back, in its own kind.
+/// A dense matrix quantized to 4 bits and back, in its own dtype.
 pub(crate) fn dequantized(dense: &Tensor, quantize: Quantize) -> Result<Tensor, EngineError> {
     match form(quantize) {
         None => Ok(dense.shallow_clone()),
@@ -311,7 +311,7 @@ pub(crate) fn vector(stored: Stored, kind: Kind, device: Device) -> Result<Tenso
     }
 }
 
-/// Row norms `[out]` of W in single precision, or double where everything is double.
+/// Row norms `[out]` of W in single precision, or double if everything is double.
 pub(crate) fn row_norms(weight: &Tensor) -> Tensor {
     weight
         .to_kind(wide(weight.kind()))

@@ -1,5 +1,5 @@
-//! From a checkpoint to a model, one tensor at a time: each is converted or quantized before the next is read, so that
-//! no second copy of the model stands beside it.
+//! Loads a model from a checkpoint, one tensor at a time. Each tensor is converted or quantized before the next is
+//! read, so there is never a second copy in memory.
 
 use floor::job::Quantize;
 use floor::pretrained::{Checkpoint, LayerName, Part, Stored};
@@ -15,8 +15,8 @@ use crate::failure::EngineError;
 use crate::memory::give_back;
 use crate::tensor::from_stored;
 
-/// Loads every weight in the given compute dtype, matrices as `storage` says; `sign` is called after each block. Errors: the
-/// checkpoint's, what `sign` returns.
+/// Loads every weight in the given compute dtype, matrices stored as in `storage`; `sign` is called after each block.
+/// Errors: the checkpoint's, what `sign` returns.
 pub(crate) fn load(
     checkpoint: &Checkpoint,
     storage: Storage,
@@ -38,7 +38,7 @@ pub(crate) fn load(
     let head = if !config.tied_head {
         reader.linear(LayerName::Head, quantize_head)?
     } else {
-        // A tied head in 4 bits is a copy of its own; the embedding stays as it is.
+        // A tied 4-bit head is a separate copy; the embedding is unchanged.
         let stored = checkpoint.read(LayerName::Embedding, Part::Weight)?;
         let weight = match quantize_head {
             Quantize::None => Matrix::Dense(embedding.shallow_clone()),
@@ -46,7 +46,7 @@ pub(crate) fn load(
         };
         Linear::new(weight, None)?
     };
-    // √hidden rounded to the compute dtype, as transformers' buffer of the embedding.
+    // √hidden rounded to the compute dtype, as in transformers' embedding buffer.
     let scale = Tensor::from((config.hidden_size as f64).sqrt()).to_kind(kind).to_device(device);
     Ok(Model {
         embedding_scale: config.scaled_embedding.then_some(scale),
@@ -86,7 +86,7 @@ impl Reader<'_> {
         Linear::new(weight, self.bias(name)?)
     }
 
-    /// A layer's rows of a matrix that it shares with others, where that is to be quantized: bitsandbytes quantizes modules.
+    /// A layer's rows of a shared matrix that will be quantized: bitsandbytes quantizes whole modules.
     fn shared(&self, name: LayerName, quantize: Quantize) -> Result<Option<Matrix>, EngineError> {
         if quantize == Quantize::None {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The decoder: weights, one block for every layer of every family, hidden states and logits of a pass.
+//! The decoder: weights, one block implementation for all layers and families, hidden states and logits of a pass.
 
 mod attention;
 mod batch;
@@ -31,23 +31,23 @@ pub(crate) use tree::{Account, Branch, Kept, Tree};
 use crate::lora::Active;
 use crate::tensor::wide;
 
-/// A loaded base model; nothing in it takes a gradient.
+/// A loaded base model; none of its tensors requires a gradient.
 pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     /// Compute dtype.
     pub(crate) kind: Kind,
     /// `[vocab, hidden]`
     embedding: Tensor,
-    /// What embeddings are multiplied by, if by anything.
+    /// Embedding scale, if any.
     embedding_scale: Option<Tensor>,
     blocks: Vec<Block>,
     final_norm: NormWeights,
-    /// `[vocab, hidden]`; the embedding itself where the head is tied and not quantized.
+    /// `[vocab, hidden]`; the embedding itself if the head is tied and not quantized.
     head: Group,
     frequencies: Frequencies,
 }
 
-/// A pass on its way through the blocks.
+/// A pass in progress through the blocks.
 pub(crate) struct Passage<'a> {
     model: &'a Model,
     turns: Vec<Rotation>,
@@ -56,12 +56,12 @@ pub(crate) struct Passage<'a> {
 }
 
 impl Model {
-    /// Where its weights are.
+    /// The weights' device.
     pub(crate) fn device(&self) -> Device {
         self.embedding.device()
     }
 
-    /// Hidden states `[tokens, hidden]` after the last norm, for sequences laid end to end.
+    /// Hidden states `[tokens, hidden]` after the last norm, for concatenated sequences.
     pub(crate) fn hidden_states(&self, batch: &Batch, adapter: Option<&Active>) -> Tensor {
         let passage = self.passage(batch, adapter);
         let mut states = passage.embedded();
@@ -71,8 +71,8 @@ impl Model {
         self.last_norm(&states)
     }
 
-    /// Hidden states `[tokens, hidden]` of tokens that follow those in the cache: a whole prompt when it is empty, one
-    /// token afterwards.
+    /// Hidden states `[tokens, hidden]` of tokens after the cached ones: the whole prompt if the cache is empty, then
+    /// one token at a time.
     pub(crate) fn continue_with(
         &self,
         tokens: &[u32],
@@ -85,7 +85,7 @@ impl Model {
         states
     }
 
-    /// Hidden states `[tokens, hidden]` after the last norm, of tokens that see what `attend` lets them see.
+    /// Hidden states `[tokens, hidden]` after the last norm, with visibility defined by `attend`.
     pub(crate) fn walk(&self, batch: &Batch, adapter: Option<&Active>, attend: &mut dyn Attend) -> Tensor {
         let passage = self.passage(batch, adapter);
         let mut states = passage.embedded();
@@ -114,12 +114,12 @@ impl Model {
         }
     }
 
-    /// As [`Self::logits`], in the compute dtype and without the model's cap.
+    /// Like [`Self::logits`], in the compute dtype and without the model's cap.
     pub(crate) fn plain_logits(&self, states: &Tensor, adapter: Option<&Active>) -> Tensor {
         self.head.forward(states, adapter)
     }
 
-    /// A layer that can carry an adapter.
+    /// A layer that can have an adapter.
     pub(crate) fn linear(&self, name: LayerName) -> Option<&Linear> {
         match name {
             LayerName::Head => self.head.layer(name),
@@ -128,12 +128,12 @@ impl Model {
         }
     }
 
-    /// Whether a tensor is this model's embedding, to the bit.
+    /// Whether a tensor equals this model's embedding bit for bit.
     pub(crate) fn has_embedding(&self, embedding: &Tensor) -> bool {
         self.embedding.size() == embedding.size() && self.embedding.equal(embedding)
     }
 
-    /// Whether a tensor is this model's head, to the bit.
+    /// Whether a tensor equals this model's head bit for bit.
     pub(crate) fn has_head(&self, head: &Tensor) -> bool {
         self.linear(LayerName::Head).is_some_and(|linear| {
             let weight = linear.weight.dense();

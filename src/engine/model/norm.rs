@@ -1,4 +1,4 @@
-//! Norms, each rounded where the family's own code rounds.
+//! Norms, each rounded where the family's reference code rounds.
 
 use floor::pretrained::Norm;
 use tch::{Device, Tensor};
@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 use crate::shim::{RmsForm, rms_norm};
 use crate::tensor::wide;
 
-/// The factors of a norm and, for layer norms, its bias; both `[width]`.
+/// The weight of a norm and, for layer norms, its bias; both `[width]`.
 pub(crate) struct NormWeights {
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Tensor>,
@@ -37,7 +37,7 @@ impl NormWeights {
     }
 }
 
-/// x over its root mean square (Zhang and Sennrich 2019), in single or double precision.
+/// x divided by its root mean square (Zhang and Sennrich 2019), in single or double precision.
 fn rms(x: &Tensor, eps: f64) -> Tensor {
     let kind = wide(x.kind());
     let x = x.to_kind(kind);

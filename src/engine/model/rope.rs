@@ -1,10 +1,10 @@
-//! Rotary positions (Su et al. 2021), in Hugging Face's layout: the two halves of what is turned are the pair's members.
+//! Rotary position embeddings (Su et al. 2021), in Hugging Face's layout: a pair's members are in the two halves.
 
 use floor::pretrained::{ModelConfig, Rope, RopeScaling};
 use tch::{Device, Kind, Tensor};
 
-/// Frequencies of every table of a model, `[rotary_dim / 2]` each, in single precision whatever the model's dtype (a bf16
-/// phase is wrong by up to 0.9 within 2,000 positions).
+/// Frequencies of each of a model's tables, `[rotary_dim / 2]`, in single precision for any model dtype (a bf16 phase
+/// is off by up to 0.9 within 2,000 positions).
 pub(super) struct Frequencies(Vec<Tensor>);
 
 /// Cosines and sines `[tokens, 1, rotary_dim]` in the compute dtype.
@@ -22,7 +22,7 @@ impl Frequencies {
         Self(config.ropes.iter().map(table).collect())
     }
 
-    /// The turns of these positions `[tokens]` by each table.
+    /// The rotations of these positions `[tokens]` for each table.
     pub(super) fn at(&self, positions: &Tensor, kind: Kind) -> Vec<Rotation> {
         let positions = positions.to_kind(Kind::Float);
         let turn = |frequencies: &Tensor| {
@@ -34,7 +34,7 @@ impl Frequencies {
     }
 }
 
-/// θ^(−2i/d), then scaled for longer contexts as transformers' `modeling_rope_utils` does.
+/// θ^(−2i/d), then scaled for longer contexts as in transformers' `modeling_rope_utils`.
 fn frequencies(rope: &Rope, turned: i64) -> Tensor {
     let exponents = Tensor::arange_start_step(0, turned, 2, (Kind::Float, Device::Cpu)) / turned as f64;
     let plain = Tensor::from(rope.theta as f32).pow(&exponents).reciprocal();
@@ -62,7 +62,7 @@ impl Rotation {
         (&self.cos, &self.sin)
     }
 
-    /// Turns the first features of each head of x `[tokens, heads, head_dim]`.
+    /// Rotates the first features of each head of x `[tokens, heads, head_dim]`.
     pub(super) fn rotate(&self, x: &Tensor) -> Tensor {
         let turned = *self.cos.size().last().unwrap_or(&0);
         let width = x.size()[2];

@@ -1,4 +1,4 @@
-//! Runs of tokens that branch: each sees the runs on its way from the root, whose keys and values are kept, and itself.
+//! Attention for branching runs of tokens: each run sees its ancestors, whose keys and values are cached, and itself.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::attention::{Attend, Rules, additive, masked};
 use super::batch::filled;
 
-/// Keys and values of every layer from the root to a run's end, `[tokens, kv_heads, head_dim]` each.
+/// Keys and values of every layer from the root to the end of a run, `[tokens, kv_heads, head_dim]` each.
 pub(crate) struct Kept {
     layers: Vec<(Tensor, Tensor)>,
     tokens: i64,
@@ -16,12 +16,12 @@ pub(crate) struct Kept {
     account: Account,
 }
 
-/// Bytes of all that is kept by one walk.
+/// Bytes cached by one walk.
 #[derive(Clone, Default)]
 pub(crate) struct Account(Rc<Cell<u64>>);
 
 impl Account {
-    /// Bytes now.
+    /// Current bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.get()
     }
@@ -43,24 +43,24 @@ impl Drop for Kept {
     }
 }
 
-/// Runs of a pass that follow the same kept run; they lie end to end in the pass.
+/// Runs of a pass after the same cached run; they are contiguous in the pass.
 pub(crate) struct Branch {
-    /// What they follow; none at the root.
+    /// The cached run before them; none at the root.
     pub(crate) after: Option<Rc<Kept>>,
-    /// Tokens of each.
+    /// Tokens of each run.
     pub(crate) lengths: Vec<i64>,
-    /// Whether the keys and values of each are kept for runs after it.
+    /// Whether each run's keys and values are cached for later runs.
     pub(crate) keep: Vec<bool>,
 }
 
 impl Branch {
-    /// A run that nobody asks for, so that a pass of `tokens` tokens has enough rows; none where it has.
+    /// An unused run that pads a pass of `tokens` tokens to enough rows; none if it has enough.
     pub(crate) fn filler(tokens: i64) -> Option<Self> {
         let lacking = filled(tokens) - tokens;
         (lacking > 0).then(|| Self { after: None, lengths: vec![lacking], keep: vec![false] })
     }
 
-    /// Tokens of all its runs.
+    /// Total tokens of its runs.
     pub(crate) fn tokens(&self) -> i64 {
         self.lengths.iter().sum()
     }
@@ -69,8 +69,8 @@ impl Branch {
         self.after.as_ref().map_or(0, |kept| kept.tokens)
     }
 
-    /// `[tokens, known + tokens]`: each token sees the kept run and those before it in its own, itself included, the last
-    /// `window` of them. Additive, in the queries' kind.
+    /// Mask `[tokens, known + tokens]`: each token sees the cached run and, in its own run, itself and those before it;
+    /// only the last `window` of them. Additive, in the queries' dtype.
     fn mask(&self, window: Option<i64>, query: &Tensor) -> Tensor {
         let (known, tokens) = (self.known(), self.tokens());
         let (mut run, mut place) = (Vec::new(), Vec::new());
@@ -92,24 +92,24 @@ impl Branch {
     }
 }
 
-/// The attention of a pass of branches. After the pass, [`Tree::kept`] has what was asked to be kept.
+/// The attention of a pass of branches. After the pass, [`Tree::kept`] holds the runs to cache.
 pub(crate) struct Tree {
     branches: Vec<Branch>,
-    /// Masks by branch: without a window, and with the model's.
+    /// Masks by branch: without a window, and with the model's window.
     masks: Vec<[Option<Tensor>; 2]>,
-    /// Keys and values of the runs that are kept, by branch and run.
+    /// Keys and values of the cached runs, by branch and run.
     growing: Vec<Vec<(Tensor, Tensor)>>,
 }
 
 impl Tree {
-    /// Branches in the order in which their runs lie in the pass.
+    /// Branches in the order of their runs in the pass.
     pub(crate) fn new(branches: Vec<Branch>) -> Self {
         let kept = branches.iter().map(|branch| branch.keep.iter().filter(|keep| **keep).count()).sum();
         let masks = branches.iter().map(|_| [None, None]).collect();
         Self { branches, masks, growing: (0..kept).map(|_| Vec::new()).collect() }
     }
 
-    /// What each run that is kept has seen and is, in the order of the pass.
+    /// Keys and values up to the end of each cached run, in pass order.
     pub(crate) fn kept(self, account: &Account) -> Vec<Rc<Kept>> {
         self.growing.into_iter().map(|layers| Rc::new(Kept::new(layers, account))).collect()
     }

@@ -1,4 +1,4 @@
-//! PEFT's own adapter folders.
+//! PEFT's adapter folders.
 
 use floor::job::{LayerKind, LoraConfig, Quantize, Scaling, Variant};
 use floor::pretrained::write_safetensors;
@@ -11,7 +11,7 @@ use crate::lora::{read_adapter, write_adapter};
 use crate::merge::merge;
 use crate::tensor::wide;
 
-/// The model that `train.json` names, held as it says.
+/// The model in `train.json`, stored as configured there.
 pub(super) fn base_of(folder: &Path) -> Model {
     let text = std::fs::read_to_string(folder.join("train.json")).unwrap_or_else(|_| "{}".to_owned());
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -36,7 +36,7 @@ fn pefts_adapter_folders_load_and_give_its_logits() {
     }
 }
 
-/// An adapter on every layer with random matrices, as training leaves them.
+/// An adapter on every layer with random matrices, as after training.
 fn trained(model: &Model, lora: &LoraConfig) -> Adapter {
     let adapter = Adapter::initialized(model, lora, 3, wide(model.kind));
     for (number, (_, pair)) in adapter.pairs.iter().enumerate() {
@@ -61,7 +61,7 @@ const FORMS: [(Variant, Scaling); 3] = [
     (Variant::Dora, Scaling::Standard),
 ];
 
-/// Layers that share a matrix become one adapter of it, and come back as they were.
+/// Layers that share a matrix become one adapter and are read back unchanged.
 #[test]
 fn an_adapter_that_is_written_in_pefts_form_is_the_same_when_it_is_read() {
     let scratch = tempfile::tempdir().unwrap();
@@ -110,7 +110,7 @@ fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
                 let (adapted_logits, other) =
                     (logits(&model, Some(&adapter), &input), logits(&merged, None, &input));
                 let difference = largest_difference(&adapted_logits, &other);
-                // Weights of a GGUF file are rounded to bf16 once more.
+                // GGUF weights are rounded to bf16 once more.
                 let bound = if gguf { 0.05 * adapted_logits.abs().max().double_value(&[]) } else { 1e-4 };
                 assert!(difference < bound, "{} {variant:?}: {difference}", name_of(&folder));
             }
@@ -118,7 +118,7 @@ fn a_merged_folder_has_the_logits_of_the_adapter_beside_its_base() {
     }
 }
 
-/// What a 4-bit adapter was trained on is the dequantized base: only there its merged form has its logits.
+/// A 4-bit adapter was trained on the dequantized base: only merged into that does it give the same logits.
 #[test]
 fn an_adapter_over_four_bits_merges_onto_the_dequantized_base() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! 4-bit weights against bitsandbytes, to the bit.
+//! 4-bit weights against bitsandbytes, bit for bit.
 
 use floor::quant::Code;
 use tch::{Kind, Tensor};
@@ -23,7 +23,7 @@ fn codes_and_values_are_those_of_bitsandbytes_to_the_bit() {
         let sources = infos.iter().filter_map(|info| info.name.strip_suffix(".weight"));
         for source in sources {
             let stored = file.read(&format!("{source}.weight")).unwrap();
-            // In the dtype of the source: nothing is converted before it is quantized.
+            // In the source's dtype: no conversion before quantization.
             let kind = match stored.elements {
                 floor::pretrained::Elements::F32(_) => Kind::Float,
                 floor::pretrained::Elements::F16(_) => Kind::Half,
@@ -63,7 +63,7 @@ fn the_codebooks_are_bitsandbytes_own() {
     assert!(read(&file, "f32.nf4.dq.nested_code").equal(&dynamic));
 }
 
-/// In double precision: a frozen layer that is dequantized again in backward has the gradient of a dense one.
+/// In double precision: a frozen layer dequantized again in backward has the same gradient as a dense one.
 #[test]
 fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
     use floor::job::{Dequantize, Quantize};
@@ -90,7 +90,7 @@ fn a_four_bit_layer_has_the_output_and_gradient_of_its_dense_form() {
     }
 }
 
-/// A checkpoint that bitsandbytes stored in 4 bits gives the logits of quantizing the same weights here.
+/// A checkpoint stored in 4 bits by bitsandbytes gives the same logits as quantizing the same weights here.
 #[test]
 fn a_checkpoint_in_four_bits_loads_as_it_is() {
     for folder in folders_with("four_bit.json", &[]) {

@@ -19,14 +19,14 @@ use crate::interrupt::Pulse;
 use crate::model::Model;
 use crate::score::{ScoringEvent, ScoringOptions, TakeOne, score_exactly, score_requests, score_tasks};
 
-/// A request of the reference, context and continuation, as tokens.
+/// A reference request, context and continuation, as tokens.
 fn encoded(pair: &serde_json::Value, tokenizer: &ModelTokenizer) -> EncodedRequest {
     let text = |side: usize| pair[side].as_str().unwrap().to_owned();
     let request = Request::Pair { context: text(0), continuation: text(1) };
     RequestEncoder::new(tokenizer, 8192, u64::MAX, PromptProfile::LmEval).encode(&request).unwrap().remove(0)
 }
 
-/// The scores of requests in their order, and the tokens that went through the model.
+/// The scores in request order, and the number of tokens processed.
 fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<RequestScore>, u64) {
     collected(requests.len(), |take, pulse| {
         let mut take = |_: usize, number, score| take(number, score);
@@ -34,7 +34,7 @@ fn walked(model: &Model, requests: &[EncodedRequest], budget: usize) -> (Vec<Req
     })
 }
 
-/// As [`walked`], one request at a time.
+/// Like [`walked`], one request at a time.
 fn exact(model: &Model, requests: &[EncodedRequest]) -> (Vec<RequestScore>, u64) {
     collected(requests.len(), |take, pulse| {
         score_exactly(model, None, requests, ScoringOptions::precise(1), take, pulse)
@@ -90,7 +90,7 @@ fn the_real_models_log_likelihoods_equal_lm_evals() {
     }
 }
 
-/// Base and two adapters in one walk, of which one's numbers are not finite: each of the others answers as it does alone.
+/// Base and two adapters in one walk, one of which is not finite: the others score as they do alone.
 #[test]
 fn adapters_in_one_walk_answer_as_each_does_alone() {
     use floor::job::{LayerKind, LoraConfig};
@@ -151,12 +151,12 @@ fn adapters_in_one_walk_answer_as_each_does_alone() {
     }
 }
 
-/// In double precision: any token budget, prefixes shared or not.
+/// In double precision: any token budget, shared prefixes or not.
 #[test]
 fn the_walk_over_a_trie_scores_as_one_request_at_a_time() {
     for folder in folders_with("expected.safetensors", &[]) {
         let model = model(&folder, Kind::Double);
-        // Prefixes of prefixes, equal requests, one that ends inside another, runs longer than a window.
+        // Nested prefixes, equal requests, one that ends inside another, runs longer than a window.
         let requests: Vec<EncodedRequest> = (0..60u32)
             .map(|n| {
                 let shared = (3..3 + n % 23).collect::<Vec<u32>>();
@@ -190,7 +190,7 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
     let checkpoint = in_bf16(&path, scratch.path());
     let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
     let model = load(&checkpoint, Storage::DENSE, Kind::Float, device(), &mut || Ok(())).unwrap();
-    // All of them take a minute, one by one.
+    // All of them take a minute one by one.
     let documents = if std::env::var_os("LORAGRID_PARITY").is_some() { usize::MAX } else { 2 };
     let (mut requests, mut ends) = (Vec::new(), Vec::new());
     for task in json["tasks"].as_object().unwrap().values() {
@@ -217,7 +217,7 @@ fn the_real_models_scores_are_those_of_one_request_at_a_time() {
     assert!(worst <= 1e-4, "{worst}");
 }
 
-/// The place of the largest log-likelihood.
+/// The index of the largest log-likelihood.
 fn likeliest(scores: &[RequestScore]) -> Option<usize> {
     let places = (0..scores.len()).rev();
     places.max_by(|a, b| scores[*a].log_likelihood.total_cmp(&scores[*b].log_likelihood))
@@ -259,7 +259,7 @@ fn the_profile_of_2023_has_eos_for_a_context_and_the_models_dtype_rounds_what_it
     }
 }
 
-/// The shipped tasks, their documents, the model and the metrics together: lm_eval's score of each document, and of each task.
+/// Shipped tasks, documents, model and metrics together: lm_eval's score per document and per task.
 #[test]
 fn the_real_models_scores_equal_lm_evals() {
     let (Some(path), Some(data), Some(file)) = (

@@ -58,7 +58,7 @@ fn logits_in_bf16_stay_as_close_as_transformers_own() {
     }
 }
 
-/// In double precision: any neighbors, any order.
+/// In double precision: any other sequences in the pass, any order.
 #[test]
 fn sequences_laid_end_to_end_do_not_see_each_other() {
     for folder in folders_with("expected.safetensors", &[]) {
@@ -73,7 +73,7 @@ fn sequences_laid_end_to_end_do_not_see_each_other() {
     }
 }
 
-/// In double precision: token by token with a cache, and all at once.
+/// In double precision: token by token with a cache equals all at once.
 #[test]
 fn a_cache_continues_a_sequence_as_if_it_were_whole() {
     for folder in folders_with("expected.safetensors", &[]) {

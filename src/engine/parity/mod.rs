@@ -1,8 +1,8 @@
-//! What transformers, PEFT, bitsandbytes and lm_eval answer on given inputs, and what the engine answers.
+//! Reference outputs of transformers, PEFT, bitsandbytes and lm_eval against the engine's outputs.
 //!
-//! Reference values are in folders of one layout: the project's own small ones in `tests/reference`, and those in the
-//! folder that `LORAGRID_REFERENCE` names (documents in `LORAGRID_DATA`, the real model in `LORAGRID_TEST_MODEL`);
-//! without it a test says that it was skipped. `make test-parity` fails if it read nothing there.
+//! Reference values are in folders of one layout: the project's small ones in `tests/reference`, and those in the
+//! folder named by `LORAGRID_REFERENCE` (documents in `LORAGRID_DATA`, the real model in `LORAGRID_TEST_MODEL`).
+//! Without it a test prints that it was skipped. `make test-parity` fails if nothing was read there.
 
 mod adapters;
 mod four_bit;
@@ -22,7 +22,7 @@ use crate::merge::merge;
 use crate::model::{Batch, Model, Storage, load};
 use crate::tensor::from_stored;
 
-/// A path inside the folder that a variable names, or a word that the test was skipped.
+/// A path inside the folder that a variable names, or prints that the test was skipped.
 fn outside(variable: &str, inside: &str) -> Option<PathBuf> {
     let root = std::env::var_os(variable).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
     let path = root.as_ref().map(|root| if inside.is_empty() { root.clone() } else { root.join(inside) });
@@ -44,8 +44,8 @@ fn own() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference")
 }
 
-/// Every folder with this file: the project's own and those of `LORAGRID_REFERENCE`, whatever their names; a known one
-/// that is absent is skipped by its name.
+/// Every folder with this file: the project's own and those of `LORAGRID_REFERENCE`, under any name; a known folder
+/// that is missing is skipped by name.
 fn folders_with(file: &str, known: &[&str]) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     let outside = outside("LORAGRID_REFERENCE", "");
@@ -62,7 +62,7 @@ fn folders_with(file: &str, known: &[&str]) -> Vec<PathBuf> {
     folders
 }
 
-/// Where the tests compute: `LORAGRID_PARITY_DEVICE`, as `cuda:0`, else the CPU.
+/// The tests' device: `LORAGRID_PARITY_DEVICE`, such as `cuda:0`, else the CPU.
 fn device() -> Device {
     match std::env::var("LORAGRID_PARITY_DEVICE").as_deref().unwrap_or("cpu") {
         "cpu" => Device::Cpu,
@@ -73,7 +73,7 @@ fn device() -> Device {
     }
 }
 
-/// The checkpoint, and a GGUF file as the folder in bf16 that the reference values were computed on: a merge of nothing.
+/// The checkpoint; a GGUF file becomes the bf16 folder used for the reference values: a merge without an adapter.
 fn in_bf16(path: &Path, scratch: &Path) -> Checkpoint {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|error| panic!("{error}"));
     if checkpoint.gguf().is_none() {
@@ -101,7 +101,7 @@ fn model_in(folder: &Path, storage: Storage, kind: Kind) -> Model {
     load(&checkpoint, storage, kind, device(), &mut || Ok(())).unwrap()
 }
 
-/// Logits `[rows, tokens, vocab]` of equally long sequences.
+/// Logits `[rows, tokens, vocab]` of sequences of equal length.
 fn logits(model: &Model, adapter: Option<&Adapter>, input_ids: &(Vec<u64>, Vec<i64>)) -> Tensor {
     let (shape, ids) = input_ids;
     let tokens: Vec<u32> = ids.iter().map(|&id| id as u32).collect();
@@ -125,7 +125,7 @@ fn open(path: &Path) -> SafetensorsFile {
     SafetensorsFile::open(path).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// `make test-parity` says so: then there must be something to read.
+/// Set by `make test-parity`: there must be something to read.
 #[test]
 fn the_reference_folder_has_something_to_read() {
     if std::env::var_os("LORAGRID_PARITY").is_none() {

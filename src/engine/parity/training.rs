@@ -1,4 +1,4 @@
-//! Trajectories of trainings against PEFT.
+//! Training trajectories against PEFT.
 
 use floor::data::Example;
 use floor::job::{
@@ -26,7 +26,7 @@ const KNOWN: &[&str] = &[
     "qlora_fp4",
 ];
 
-/// The defaults of a training.
+/// Training defaults.
 fn defaults() -> TrainConfig {
     let mut settings = Settings::new();
     settings.set(find_key("model").unwrap(), "m".into(), Origin::Default);
@@ -75,7 +75,7 @@ impl Trajectory {
         trajectory
     }
 
-    /// What `train.json` says; the two oldest folders have none, and their README says it instead.
+    /// The contents of `train.json`; the two oldest folders have none and describe it in their README.
     fn read_train(&mut self) {
         let oldest = if self.folder.ends_with("lora_sgd") {
             r#"{"optimizer":"sgd","lr":0.1,"momentum":0.9,"weight_decay":0.0,"loss":"micro_batch"}"#
@@ -102,7 +102,7 @@ impl Trajectory {
         }
     }
 
-    /// PEFT's name of a matrix in `init.*` and `final.*`.
+    /// PEFT's name for a matrix in `init.*` and `final.*`.
     fn matrices<'a>(&self, model: &Model, adapter: &'a Adapter) -> Vec<(String, &'a Tensor)> {
         let mut all = Vec::new();
         for (layer, pair) in &adapter.pairs {
@@ -128,7 +128,7 @@ impl Trajectory {
         model_in(&self.base, Storage { quantize: self.train.base.quantize, ..Storage::DENSE }, kind)
     }
 
-    /// The adapter at the start.
+    /// The initial adapter.
     fn start(&self, model: &Model) -> Adapter {
         let adapter = Adapter::zeros(&model.config, &self.forms, model.kind, device());
         for (name, matrix) in self.matrices(model, &adapter) {
@@ -137,14 +137,14 @@ impl Trajectory {
         adapter
     }
 
-    /// Trains from the given start; the losses and the adapter.
+    /// Trains from the given start; returns the losses and the adapter.
     fn run(&self, model: &Model, token_budget: usize) -> (Vec<f64>, Adapter) {
         let mut adapter = self.start(model);
         let losses = self.train(model, &mut adapter, token_budget);
         (losses, adapter)
     }
 
-    /// Trains an adapter; the losses and its parameters afterwards.
+    /// Trains an adapter; returns the losses and its final parameters.
     fn train_from(&self, model: &Model, adapter: &mut Adapter) -> (Vec<f64>, Tensor) {
         let losses = self.train(model, adapter, 4096);
         (losses, adapter.flat.copy())
@@ -170,7 +170,7 @@ impl Trajectory {
         losses
     }
 
-    /// Quantized runs of the reference have a wider tolerance.
+    /// The reference's quantized runs have a wider tolerance.
     fn tolerance(&self) -> f64 {
         if self.train.base.quantize == Quantize::None { 1e-5 } else { 1e-4 }
     }
@@ -202,8 +202,8 @@ fn trajectories_equal_pefts_losses_and_weights() {
     }
 }
 
-/// In double precision: the gradient that the backward pass computes is the slope of the loss, with half of the adapter's
-/// input dropped. A mask that differed between the two passes would show at once.
+/// In double precision: the gradient of the backward pass is the slope of the loss, with half of the adapter's input
+/// dropped. Masks that differ between forward and backward would fail this.
 #[test]
 fn gradients_under_dropout_are_finite_differences_of_the_loss() {
     for mut trajectory in all() {
@@ -216,7 +216,7 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
         let model = trajectory.model(Kind::Double);
         let start = trajectory.start(&model);
         if start.pairs[0].1.magnitude.is_some() {
-            // DoRA's row norms take no gradient by its definition, though the loss depends on them.
+            // DoRA's row norms take no gradient by definition, though the loss depends on them.
             continue;
         }
         // One step of rate 1 moves by the gradient.
@@ -245,7 +245,7 @@ fn gradients_under_dropout_are_finite_differences_of_the_loss() {
     }
 }
 
-/// In double precision: any token budget, blocks kept or computed again, dropout or not.
+/// In double precision: any token budget, activation checkpointing or not, dropout or not.
 #[test]
 fn a_trajectory_does_not_depend_on_how_a_window_is_cut_or_what_is_kept() {
     for mut trajectory in all() {
@@ -269,8 +269,8 @@ fn a_trajectory_does_not_depend_on_how_a_window_is_cut_or_what_is_kept() {
     }
 }
 
-/// Five runs over one base, unequal in rank, layers, rate, optimizer, dropout, order, batch and length; the second diverges. Each is
-/// what it is alone, whether its passes hold one row or many.
+/// Five runs over one base, with different rank, layers, rate, optimizer, dropout, order, batch and length; the second
+/// diverges. Each equals its run alone, whether passes hold one row or many.
 #[test]
 fn a_job_is_the_same_alone_and_in_a_pack_whatever_its_neighbours_do() {
     for trajectory in
@@ -305,7 +305,7 @@ fn is_the_same_in_a_pack(trajectory: &Trajectory, kind: Kind, tolerance: f64) {
     }
 }
 
-/// Five unequal jobs of at most 20 steps.
+/// Five different jobs of at most 20 steps.
 fn unequal(trajectory: &Trajectory) -> Vec<(TrainConfig, LoraConfig, u64)> {
     use floor::job::LayerKind::{Head, Key, Mlp, Projection, Query, Value};
     let job = |rank, layers: &[floor::job::LayerKind], change: &dyn Fn(&mut TrainConfig, &mut LoraConfig)| {
@@ -334,7 +334,7 @@ fn unequal(trajectory: &Trajectory) -> Vec<(TrainConfig, LoraConfig, u64)> {
     ]
 }
 
-/// Trains jobs together; the parameters of each adapter, none of one that diverged.
+/// Trains jobs together; returns each adapter's parameters, none for one that diverged.
 fn run_pack(
     model: &Model,
     jobs: &[(TrainConfig, LoraConfig, u64)],

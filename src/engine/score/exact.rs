@@ -1,4 +1,4 @@
-//! One request at a time, each token computed for it alone: what the walk is tested against.
+//! Scores one request at a time, each token computed separately: the walk is tested against it.
 
 use floor::task::{EncodedRequest, RequestScore};
 use tch::{Kind, Tensor};
@@ -10,10 +10,10 @@ use crate::memory::within_memory;
 use crate::model::{Batch, Branch, Model, Tree};
 use crate::score::{ScoringOptions, fill, logits_of};
 
-/// What takes in the score of a sequence, by its number, and says whether to go on.
+/// Receives the score of a sequence, by its number, and returns whether to continue.
 pub(crate) type TakeOne<'a> = dyn FnMut(usize, RequestScore) -> Result<bool, EngineError> + 'a;
 
-/// Scores requests one after another; `take` gets each. Returns the tokens that went through the model.
+/// Scores requests one after another; `take` gets each. Returns the number of tokens processed.
 pub(crate) fn score_exactly(
     model: &Model,
     adapter: Option<&Adapter>,

@@ -1,4 +1,4 @@
-//! Scoring: log-likelihoods of continuations, each distinct input once, logits at scored positions only.
+//! Scoring: log-likelihoods of continuations. Each distinct input is computed once, logits at scored positions only.
 
 mod exact;
 mod tally;
@@ -27,9 +27,9 @@ pub(crate) use walk::score_requests;
 /// How log-likelihoods are computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoringOptions {
-    /// Most tokens of one pass.
+    /// Maximum tokens per pass.
     pub(crate) token_budget: usize,
-    /// Dtype in which they are made of logits.
+    /// Dtype for log-likelihoods from logits.
     pub(crate) softmax: Softmax,
 }
 
@@ -40,8 +40,8 @@ impl ScoringOptions {
         Self { token_budget, softmax: Softmax::Fp32 }
     }
 
-    /// The kind in which a model's logits go through the softmax. In single precision libtorch's log-softmax over a
-    /// vocabulary is a few millionths off; lm_eval's figures have that, so it is computed by the same kernel.
+    /// The dtype of the softmax over the logits. In single precision libtorch's log-softmax over a vocabulary is off by
+    /// a few millionths; lm_eval's figures include that, so the same kernel is used.
     fn kind(self, model: &Model) -> Kind {
         match self.softmax {
             Softmax::Fp32 => wide(model.kind),
@@ -49,7 +49,7 @@ impl ScoringOptions {
         }
     }
 
-    /// A sum of log-probabilities as the kind holds it.
+    /// A sum of log-probabilities rounded to the dtype.
     fn rounded(self, model: &Model, sum: f64) -> f64 {
         match self.kind(model) {
             Kind::BFloat16 => half::bf16::from_f64(sum).to_f64(),
@@ -59,21 +59,21 @@ impl ScoringOptions {
     }
 }
 
-/// What scoring tells while it runs.
+/// Progress reports of scoring.
 pub(crate) enum ScoringEvent {
-    /// A pass was made.
+    /// A pass completed.
     Pass,
-    /// A document's last request is answered by a member.
+    /// A member answered the last request of a document.
     Document(usize, DocumentScore),
-    /// A member cannot go on; the others do.
+    /// A member failed; the others continue.
     Failed(usize, EngineError),
 }
 
-/// What takes in a member's score of a sequence, both by their numbers, as soon as it is known, and says whether the member
-/// goes on.
+/// Receives a member's score of a sequence, both by number, as soon as it is known. Returns whether the member
+/// continues.
 pub(crate) type Take<'a> = dyn FnMut(usize, usize, RequestScore) -> Result<bool, EngineError> + 'a;
 
-/// Adds a run to a pass of few tokens, so that its rows go through the kernels of large ones. Returns the run's tokens.
+/// Pads a small pass with a run, so its rows use the kernels of large passes. Returns the run's tokens.
 fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
     let filler = Branch::filler(tokens)?;
     let filling = vec![0; filler.tokens() as usize];
@@ -81,7 +81,7 @@ fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
     Some(filling)
 }
 
-/// Logits `[rows, vocab]` of these rows of states, of which there is at least one; computed with enough rows.
+/// Logits `[rows, vocab]` of these rows of states, at least one; computed with enough rows.
 fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
     let wanted = rows.len() as i64;
     let mut rows = rows.to_vec();
@@ -90,9 +90,9 @@ fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: 
     model.logits(&states, active).narrow(0, 0, wanted)
 }
 
-/// Scores the tasks of an order by each of its members, all of it in one walk, and hands each document to `tell` as soon as
-/// its last request is answered. Returns the tokens that went through the model. Errors: a document that cannot be built,
-/// what `tell` returns. A member whose log-likelihood is not finite fails alone.
+/// Scores an order's tasks for each of its members in one walk, and passes each document to `tell` once its last
+/// request is answered. Returns the number of tokens processed. Errors: a document that cannot be built, what `tell`
+/// returns. A member whose log-likelihood is not finite fails alone.
 pub(crate) fn score_tasks(
     model: &Model,
     tokenizer: &ModelTokenizer,
@@ -117,7 +117,7 @@ pub(crate) fn score_tasks(
             if wanted.done.contains(&document.id) {
                 continue;
             }
-            // Many documents take as long to encode as a pass, or longer.
+            // Encoding many documents takes as long as a pass, or longer.
             signs.beat(&mut || (tell.borrow_mut())(ScoringEvent::Pass))?;
             let requests = encoder.document(&task, &document)?;
             tally.open(number, document, &requests)?;

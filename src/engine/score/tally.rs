@@ -1,11 +1,11 @@
-//! Documents whose requests are being answered, in whatever order the answers come.
+//! Documents with pending requests; answers arrive in any order.
 
 use floor::protocol::DocumentScore;
 use floor::task::{Document, EncodedRequest, Metric, RequestScore, Task, score_document};
 
 use crate::failure::EngineError;
 
-/// A document with the answers that are there.
+/// A document with the answers received so far.
 struct Open {
     task: usize,
     document: Document,
@@ -17,11 +17,11 @@ struct Open {
 #[derive(Clone)]
 struct Answers {
     scores: Vec<RequestScore>,
-    /// Sequences that are not answered yet.
+    /// Number of unanswered sequences.
     left: usize,
 }
 
-/// Puts answers to sequences together to documents.
+/// Collects answers to sequences into documents.
 pub(super) struct Tally<F> {
     /// Names and metrics.
     tasks: Vec<(String, Vec<Metric>)>,
@@ -37,15 +37,15 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
         Self { tasks: Vec::new(), members, open: Vec::new(), owners: Vec::new(), report }
     }
 
-    /// Adds a task; its number.
+    /// Adds a task; returns its number.
     pub(super) fn add_task(&mut self, task: &Task) -> usize {
         let metrics = task.metrics.iter().map(|metric| metric.metric).collect();
         self.tasks.push((task.name.clone(), metrics));
         self.tasks.len() - 1
     }
 
-    /// Adds a document, whose sequences come after those that are known. One without any is reported at once: its log-
-    /// likelihood is that of nothing, 0.
+    /// Adds a document, whose sequences are numbered after the known ones. A document without any is reported at once,
+    /// with the log-likelihood of the empty string, 0.
     pub(super) fn open(
         &mut self,
         task: usize,
@@ -56,7 +56,7 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
         for (request, sequences) in requests.iter().enumerate() {
             self.owners.extend(sequences.iter().map(|_| (place, request)));
         }
-        // Their texts are tokens now.
+        // Their texts are already tokens.
         document.requests = Vec::new();
         let scores = vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()];
         let left = requests.iter().map(Vec::len).sum();
@@ -64,7 +64,7 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
         if left == 0 { (0..self.members).try_for_each(|member| self.finish(member, place)) } else { Ok(()) }
     }
 
-    /// Takes a member's answer to a sequence. Errors: it is not finite, what the report returns.
+    /// Records a member's answer to a sequence. Errors: it is not finite, what the report returns.
     pub(super) fn take(
         &mut self,
         member: usize,

@@ -1,5 +1,5 @@
-//! All requests as one trie: each prefix is computed once, depth first, branches together up to the token budget, logits
-//! only where a token is asked for.
+//! All requests as one trie: each prefix is computed once, depth first, with branches batched up to the token budget.
+//! Logits are computed only at scored tokens.
 
 use std::rc::Rc;
 
@@ -15,15 +15,15 @@ use crate::memory::within_memory;
 use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
 use crate::score::{ScoringOptions, Take, fill, logits_of};
 
-/// Rows of logits that are in memory at one time.
+/// Maximum rows of logits in memory.
 const HEAD_CHUNK: usize = 256;
-/// Tokens of one branch: its scores are a square of them, most of it masked.
+/// Maximum tokens per branch: attention scores grow with its square, mostly masked.
 const BRANCH_TOKENS: i64 = 128;
-/// Bytes of kept keys and values above which passes take one run at a time, so that the walk goes down and not wide.
+/// Bytes of cached keys and values above which passes take one run at a time, to go deep rather than wide.
 const KEPT_BOUND: u64 = 1 << 30;
 
-/// Scores requests by each of the members, which are adapters or the base itself; `take` gets each as soon as its last token
-/// is answered, and says whether its member goes on. Returns the tokens that went through the model.
+/// Scores requests for each member (adapter or base); `take` gets each score once the last token is answered, and
+/// returns whether the member continues. Returns the number of tokens processed.
 pub(crate) fn score_requests(
     model: &Model,
     members: &[Option<&Adapter>],
@@ -73,17 +73,17 @@ pub(crate) fn score_requests(
     Ok(walk.tokens)
 }
 
-/// A node whose parents are computed, for one member.
+/// A node whose ancestors are computed, for one member.
 struct Waiting {
     member: usize,
     node: usize,
     after: Option<Rc<Kept>>,
 }
 
-/// What a member has said so far.
+/// A member's results so far.
 struct Answers {
     scores: Vec<RequestScore>,
-    /// Tokens of each request that are not answered yet.
+    /// Number of unanswered tokens per request.
     left: Vec<usize>,
 }
 
@@ -91,24 +91,24 @@ struct Walk<'a> {
     model: &'a Model,
     members: &'a [Option<&'a Adapter>],
     trie: &'a Trie,
-    /// The deepest last.
+    /// Deepest last.
     waiting: Vec<Waiting>,
-    /// Keys and values of nodes with children that wait.
+    /// Keys and values of nodes with pending children.
     kept: Account,
     way: ScoringOptions,
     answers: Vec<Answers>,
-    /// Members and requests whose last token was answered in this pass.
+    /// Members and requests completed in this pass.
     answered: Vec<(usize, usize)>,
-    /// Members that do not go on.
+    /// Members that have stopped.
     gone: Vec<bool>,
     tokens: u64,
 }
 
 impl Walk<'_> {
-    /// Computes the deepest nodes that wait, and puts their children on top.
+    /// Computes the deepest pending nodes, and pushes their children.
     fn pass(&mut self, token_budget: usize) -> Result<(), EngineError> {
         let mut chosen = self.choose(token_budget);
-        // The rows of a member lie together.
+        // A member's rows are contiguous.
         chosen.sort_by_key(|waiting| waiting.member);
         let nodes: Vec<(usize, usize)> =
             chosen.iter().map(|waiting| (waiting.member, waiting.node)).collect();
@@ -137,13 +137,13 @@ impl Walk<'_> {
             let nodes = self.trie.nodes[node].children.iter();
             children.extend(nodes.map(|&node| Waiting { member, node, after: after.clone() }));
         }
-        // The same node of all members comes up together.
+        // The same node of all members is popped together.
         children.sort_by_key(|waiting| (waiting.node, waiting.member));
         self.waiting.extend(children);
         Ok(())
     }
 
-    /// Takes nodes from the top up to the budget; an empty root gives way to its children.
+    /// Pops nodes up to the budget; an empty root is replaced by its children.
     fn choose(&mut self, token_budget: usize) -> Vec<Waiting> {
         let mut chosen: Vec<Waiting> = Vec::new();
         let mut tokens = 0;
@@ -166,7 +166,7 @@ impl Walk<'_> {
         chosen
     }
 
-    /// Neighbors after the same run are one branch.
+    /// Adjacent nodes after the same run form one branch.
     fn branches(&self, chosen: Vec<Waiting>) -> Vec<Branch> {
         let mut branches: Vec<Branch> = Vec::new();
         for Waiting { node, after, .. } in chosen {
@@ -187,7 +187,7 @@ impl Walk<'_> {
         branches
     }
 
-    /// Adds the log-probabilities of the tokens that are asked for at the nodes' positions.
+    /// Adds the log-probabilities of the scored tokens at the nodes' positions.
     fn ask(&mut self, nodes: &[(usize, usize)], states: &Tensor) -> Result<(), EngineError> {
         let mut requests: Vec<PendingRequest> = Vec::new();
         let mut start = 0;
@@ -215,7 +215,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// As [`Walk::ask`] for rows of hidden states that are few enough for their logits.
+    /// Like [`Walk::ask`], for few enough rows of hidden states to hold their logits.
     fn ask_rows(
         &mut self,
         rows: &[(usize, i64)],
@@ -255,14 +255,14 @@ impl Walk<'_> {
     }
 }
 
-/// A token that is asked for at a row of the pass.
+/// A scored token at a row of the pass.
 struct PendingRequest {
     member: usize,
     row: i64,
     want: Want,
 }
 
-/// The members' adapters over runs of rows, the runs of a member one after another.
+/// The members' adapters over row ranges, grouped by member.
 fn active<'a>(members: &[Option<&'a Adapter>], runs: impl Iterator<Item = (usize, usize)>) -> Active<'a> {
     let (mut parts, mut start): (Vec<Part<'a>>, i64) = (Vec::new(), 0);
     let mut last = None;

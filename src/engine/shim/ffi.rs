@@ -1,11 +1,11 @@
-//! The C functions of `shim.cpp`, and what goes through them as plain memory.
+//! The C functions of `shim.cpp` and their plain-memory types.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
-/// Longest text of an error in bytes.
+/// Maximum length of an error message in bytes.
 const MESSAGE: usize = 1024;
 
 #[repr(C)]
@@ -22,8 +22,8 @@ pub(super) struct RawFourBit {
     pub(super) stored: c_int,
 }
 
-/// Elements of a dropout mask: `count` rows of a layer's input one after another, whose random numbers are those of stream
-/// `key` from the element `position` × width on.
+/// Elements of a dropout mask: `count` consecutive rows of a layer's input, with random numbers from stream `key`
+/// starting at element `position` × width.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MaskRun {
@@ -62,7 +62,7 @@ pub(super) struct RawAttention {
     pub(super) scale: f64,
 }
 
-/// The numbers of one step of AdamW; the corrections are 1 − β₁ᵗ and √(1 − β₂ᵗ).
+/// The parameters of one AdamW step; the corrections are 1 − β₁ᵗ and √(1 − β₂ᵗ).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamWStep {
@@ -178,20 +178,20 @@ pub(super) fn kind_number(kind: Kind) -> c_int {
     }
 }
 
-/// Calls a function that gives null with a text where it fails.
+/// Calls a function that returns null and an error message on failure.
 pub(super) fn checked<T>(call: impl FnOnce(*mut c_char, usize) -> *mut T) -> Result<*mut T, TchError> {
     let mut message = [0 as c_char; MESSAGE];
     let pointer = call(message.as_mut_ptr(), MESSAGE);
     if pointer.is_null() {
-        // SAFETY: the function ends the text with a zero inside the buffer.
+        // SAFETY: the function null-terminates the message inside the buffer.
         let text = unsafe { CStr::from_ptr(message.as_ptr()) };
         return Err(TchError::Torch(text.to_string_lossy().into_owned()));
     }
     Ok(pointer)
 }
 
-/// As [`checked`] for a function that makes a tensor. What goes through these functions was checked when it was read, so
-/// that libtorch can only lack memory here, as in any of tch's own products: its panic is caught where passes are made.
+/// Like [`checked`] for a function that returns a tensor. Its inputs were checked when read, so libtorch can only run
+/// out of memory here, as in any of tch's products; the panic is caught where passes run.
 pub(super) fn computed(call: impl FnOnce(*mut c_char, usize) -> *mut C_tensor) -> Tensor {
     match checked(call) {
         // SAFETY: a new tensor that nothing else owns.

@@ -1,4 +1,4 @@
-//! Frozen matrices with low-rank parts on top.
+//! Frozen matrices with low-rank updates.
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -11,25 +11,25 @@ use super::ffi::{
     loragrid_frozen_drop, loragrid_frozen_new, loragrid_group, pointer_or_null,
 };
 
-/// The parts of a matrix `[rows, columns]` in 4 bits.
+/// The components of a 4-bit matrix `[rows, columns]`.
 pub(crate) struct FourBitParts<'a> {
     /// `[elements / 2]` bytes, the even element in the high nibble.
     pub(crate) packed: &'a Tensor,
     /// The magnitudes of blocks of 64.
     pub(crate) magnitudes: MagnitudeParts<'a>,
-    /// `[256, 2]`, single precision: the two values of every byte.
+    /// `[256, 2]`, single precision: the two values per byte.
     pub(crate) table: &'a Tensor,
     pub(crate) rows: i64,
     pub(crate) columns: i64,
-    /// What values are rounded to first; none for a matrix that was quantized here.
+    /// Dtype that values are rounded to first; none for a matrix quantized here.
     pub(crate) stored: Option<Kind>,
 }
 
-/// The magnitudes of blocks, in single precision or in 8 bits themselves.
+/// The block magnitudes, in single precision or quantized to 8 bits.
 pub(crate) enum MagnitudeParts<'a> {
     /// `[elements / 64]`
     Plain(&'a Tensor),
-    /// Codes `[elements / 64]`, their values `[256]`, their own magnitudes `[elements / 64 / 256]`, and what is added.
+    /// Codes `[elements / 64]`, their values `[256]`, their magnitudes `[elements / 64 / 256]`, and the offset.
     Nested { codes: &'a Tensor, values: &'a Tensor, absmax: &'a Tensor, offset: f64 },
 }
 
@@ -56,23 +56,23 @@ impl FourBitParts<'_> {
     }
 }
 
-/// The matrix in this kind: one product in single precision for each element, rounded once.
+/// The matrix in this dtype: one product in single precision per element, rounded once.
 pub(crate) fn dequantize(parts: &FourBitParts<'_>, kind: Kind) -> Tensor {
     let raw = parts.raw();
-    // SAFETY: the tensors live through the call, and the function keeps none of the pointers.
+    // SAFETY: the tensors outlive the call, and the function keeps none of the pointers.
     computed(|message, size| unsafe { loragrid_dequantize(&raw, kind_number(kind), message, size) })
 }
 
-/// Frozen matrices `[out, in]` that read the same input, laid one under another.
+/// Frozen matrices `[out, in]` that read the same input, stacked vertically.
 pub(crate) struct Frozen(NonNull<c_void>);
 
-/// What one adapter adds to some rows and columns of a layer's output.
+/// One adapter's update to some rows and columns of a layer's output.
 pub(crate) struct LowRank<'a> {
     /// `[r, in]`
     pub(crate) a: &'a Tensor,
     /// `[columns, r]`
     pub(crate) b: &'a Tensor,
-    /// What the product is multiplied by.
+    /// Scale of the product.
     pub(crate) scale: f64,
     /// Rows of the input.
     pub(crate) rows: Range<i64>,
@@ -82,16 +82,16 @@ pub(crate) struct LowRank<'a> {
     pub(crate) mask: Option<Mask>,
 }
 
-/// A dropout mask, made where it is used.
+/// A dropout mask, generated where it is used.
 pub(crate) struct Mask {
     /// Probability that an element is dropped.
     pub(crate) p: f64,
-    /// Rows one after another.
+    /// Consecutive rows.
     pub(crate) runs: Vec<MaskRun>,
 }
 
 impl Frozen {
-    /// Keeps a dense matrix, or matrices in 4 bits, and a bias `[out]`. Error: they do not fit each other.
+    /// Wraps a dense matrix, or 4-bit matrices, and a bias `[out]`. Error: their shapes do not match.
     pub(crate) fn new(
         dense: Option<&Tensor>,
         parts: &[FourBitParts<'_>],
@@ -99,19 +99,19 @@ impl Frozen {
     ) -> Result<Self, TchError> {
         let raw: Vec<RawFourBit> = parts.iter().map(FourBitParts::raw).collect();
         let (dense, bias) = (pointer_or_null(dense), pointer_or_null(bias));
-        // SAFETY: the tensors live through the call; what is kept of them is kept by libtorch's own counted references.
+        // SAFETY: the tensors outlive the call; libtorch's reference counts keep what is retained.
         let made = checked(|message, size| unsafe {
             loragrid_frozen_new(dense, raw.as_ptr(), raw.len() as i64, bias, message, size)
         })?;
         Ok(Self(NonNull::new(made).ok_or_else(|| TchError::Torch("nothing was made".to_owned()))?))
     }
 
-    /// x·Wᵀ + b `[tokens, out]` for x `[tokens, in]`, and for each part scale · dropout(x)·Aᵀ·Bᵀ in its own kind, each sum
-    /// rounded to x's. The gradient is one node: x is kept once, and what is quantized is dequantized again.
+    /// x·Wᵀ + b `[tokens, out]` for x `[tokens, in]`, plus scale · dropout(x)·Aᵀ·Bᵀ for each adapter in its own dtype,
+    /// each sum rounded to x's. The gradient is one node: x is kept once, and quantized matrices are dequantized again.
     pub(crate) fn forward(&self, x: &Tensor, parts: &[LowRank<'_>]) -> Tensor {
         let raw: Vec<RawLowRank> = parts.iter().map(LowRank::raw).collect();
-        // SAFETY: the object lives as long as `self`; tensors and runs live through the call, which keeps counted
-        // references of the former and its own copy of what follows from the latter.
+        // SAFETY: the object lives as long as `self`; tensors and runs outlive the call, which keeps reference counts
+        // of the tensors and its own copy of the runs' data.
         computed(|message, size| unsafe {
             loragrid_group(self.0.as_ptr(), x.as_ptr(), raw.as_ptr(), raw.len() as i64, message, size)
         })
@@ -120,7 +120,7 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // SAFETY: made by `loragrid_frozen_new` and dropped once; nodes that still need the matrices count them.
+        // SAFETY: made by `loragrid_frozen_new` and dropped once; nodes that still need the matrices hold references.
         unsafe { loragrid_frozen_drop(self.0.as_ptr()) }
     }
 }
@@ -136,7 +136,7 @@ impl LowRank<'_> {
             first_row: self.rows.start,
             rows: self.rows.end - self.rows.start,
             first_column: self.first_column,
-            // An element is dropped when its top 32 bits fall below p.
+            // An element is dropped if its top 32 bits are below p.
             threshold: (p * (1u64 << 32) as f64) as u64,
             kept: (1.0 / (1.0 - p)) as f32,
             runs: runs.as_ptr(),

@@ -1,4 +1,4 @@
-//! What libtorch can do and tch has no door to, and kernels of our own: the safe side of the C++ beside it.
+//! Safe wrappers of the C++ shim: libtorch functions missing from tch, and custom kernels.
 
 mod ffi;
 mod frozen;
@@ -14,7 +14,7 @@ use ffi::{
 };
 pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantize};
 
-/// Where a root-mean-square norm rounds, and what it multiplies by.
+/// Where an RMS norm rounds, and its factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(crate) enum RmsForm {
@@ -22,13 +22,13 @@ pub(crate) enum RmsForm {
     Rounded = 0,
     /// The product is rounded.
     RoundedLast = 1,
-    /// As before, with 1 added to the weight.
+    /// As above, with 1 added to the weight.
     PlusOne = 2,
 }
 
-/// x over its root mean square, times a frozen weight, for x `[rows, width]` on a CPU.
+/// RMS norm with a frozen weight, for x `[rows, width]` on a CPU.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, form: RmsForm) -> Tensor {
-    // SAFETY: the tensors live through the call; what backward needs is counted.
+    // SAFETY: the tensors outlive the call; backward holds references to what it needs.
     computed(|message, size| unsafe {
         loragrid_rms_norm(x.as_ptr(), weight.as_ptr(), eps, form as i32, message, size)
     })
@@ -40,19 +40,19 @@ pub(crate) fn gated_silu(gate_up: &Tensor) -> Tensor {
     computed(|message, size| unsafe { loragrid_gated_silu(gate_up.as_ptr(), message, size) })
 }
 
-/// The shape of an attention.
+/// Shape of an attention.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttentionForm {
     pub(crate) heads: i64,
     pub(crate) kv_heads: i64,
     pub(crate) head_dim: i64,
-    /// What scores are multiplied by.
+    /// Score scale.
     pub(crate) scale: f64,
 }
 
-/// Causal attention within each sequence, `[tokens, heads × head_dim]`, of `[tokens, (heads + 2 · kv_heads) × head_dim]`:
-/// queries, keys, values. `turn` is cosines and sines `[tokens, turned]`; `runs` the count and length of neighboring
-/// sequences of equal length.
+/// Causal attention within each sequence, `[tokens, heads × head_dim]`, of
+/// `[tokens, (heads + 2 · kv_heads) × head_dim]`: queries, keys, values. `turn` holds cosines and sines
+/// `[tokens, turned]`; `runs` the count and length of adjacent sequences of equal length.
 pub(crate) fn attention(
     qkv: &Tensor,
     turn: Option<(&Tensor, &Tensor)>,
@@ -69,17 +69,17 @@ pub(crate) fn attention(
     })
 }
 
-/// Weighted cross-entropies `[rows]` in double of logits `[rows, vocab]` on a CPU, for targets `[rows]` (64-bit) and weights
-/// `[rows]` (double). The logits become the gradient of the sum.
+/// Weighted cross-entropies `[rows]` in double of logits `[rows, vocab]` on a CPU, for targets `[rows]` (64-bit) and
+/// weights `[rows]` (double). The logits are overwritten with the gradient of the sum.
 pub(crate) fn cross_entropy(logits: &mut Tensor, targets: &Tensor, weights: &Tensor) -> Tensor {
-    // SAFETY: as above; the logits are written, and borrowed for it.
+    // SAFETY: as above; the logits are written, and mutably borrowed.
     computed(|message, size| unsafe {
         loragrid_cross_entropy(logits.as_ptr(), targets.as_ptr(), weights.as_ptr(), message, size)
     })
 }
 
-/// One step of AdamW on a CPU: moves `parameters` and both moments `[elements]`, of one kind, by a gradient in their wide
-/// kind; `factors` of the rate in that kind too.
+/// One AdamW step on a CPU: updates `parameters` and both moments `[elements]`, all of one dtype, by a gradient in
+/// their wide dtype; learning-rate `factors` in that dtype too.
 pub(crate) fn adamw(
     by: AdamWStep,
     parameters: &mut Tensor,
@@ -88,13 +88,13 @@ pub(crate) fn adamw(
     factors: Option<&Tensor>,
 ) {
     let (first, second, factors) = (first.as_ptr(), second.as_ptr(), pointer_or_null(factors));
-    // SAFETY: as above; what is written is borrowed for it.
+    // SAFETY: as above; what is written is mutably borrowed.
     drop(computed(|message, size| unsafe {
         loragrid_adamw(&by, parameters.as_ptr(), gradient.as_ptr(), first, second, factors, message, size)
     }));
 }
 
-/// Gradients of Σ output × cotangent with respect to `wanted`; zeros where the output does not depend on one.
+/// Gradients of Σ output × cotangent with respect to `wanted`; zeros where the output does not depend on it.
 pub(crate) fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Tensor]) -> Vec<Tensor> {
     let pointers: Vec<*const C_tensor> = wanted.iter().map(|tensor| tensor.as_ptr()).collect();
     let mut found: Vec<*mut C_tensor> = vec![std::ptr::null_mut(); wanted.len()];
@@ -112,13 +112,13 @@ pub(crate) fn vector_jacobian(output: &Tensor, cotangent: &Tensor, wanted: &[&Te
     found.into_iter().zip(wanted).map(gradient).collect()
 }
 
-/// The most bytes that libtorch held on the accelerator at one time; 0 where there is none.
+/// Peak bytes allocated by libtorch on the accelerator; 0 without one.
 pub(crate) fn peak_held() -> u64 {
     // SAFETY: it reads counters of libtorch's own allocator.
     unsafe { loragrid_peak_held() }.unsigned_abs()
 }
 
-/// Asks libtorch for kernels that compute the same at every run, and for an error where it has none.
+/// Requires deterministic kernels from libtorch, with an error where it has none.
 pub(crate) fn set_deterministic(strict: bool) {
     // SAFETY: it sets a flag of libtorch's own context.
     unsafe { loragrid_deterministic(strict) }

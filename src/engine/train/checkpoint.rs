@@ -1,6 +1,6 @@
-//! Checkpoints of a training: everything that the next step depends on, beside and renamed, with a checksum, two kept.
+//! Training checkpoints: the full state for the next step, written atomically with a checksum; the newest two are kept.
 //!
-//! A file is its own SHA-256, then the length of a JSON head, the head, and the elements of each tensor it names.
+//! A file holds its SHA-256, the length of a JSON header, the header, and the elements of each tensor in it.
 
 use std::fs::File;
 use std::io::{BufWriter, Seek, SeekFrom, Write};
@@ -16,45 +16,45 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::fault;
 
-/// Checkpoints that stay.
+/// Number of checkpoints to keep.
 const KEPT: usize = 2;
 const ENDING: &str = "checkpoint";
 /// Hexadecimal digits of the checksum.
 const CHECKSUM: usize = 64;
-/// Elements that are copied at once.
+/// Elements copied at once.
 const PART: usize = 1 << 22;
 
-/// Where a training stands after a step, beside its tensors.
+/// Training state after a step, besides its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TrainingState {
     /// The training key.
     pub(crate) key: Digest,
-    /// Steps made.
+    /// Steps completed.
     pub(crate) step: u64,
-    /// Tokens that went through the model.
+    /// Tokens processed.
     pub(crate) tokens: u64,
     /// Seconds of training so far.
     pub(crate) seconds: f64,
-    /// What was told of each step, and is told again: the process that heard it may be gone.
+    /// The reports of each step, which are sent again: the process that received them may have exited.
     pub(crate) reports: Vec<StepReport>,
-    /// The last loss on the rows kept for validation.
+    /// The last validation loss.
     pub(crate) validation_loss: Option<f64>,
-    /// Whether the run was stopped while it validated the last step.
+    /// Whether the run was stopped during validation of the last step.
     #[serde(default)]
     pub(crate) unvalidated: bool,
-    /// Steps that the optimizer counts.
+    /// The optimizer's step count.
     pub(crate) optimizer_steps: i32,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Head {
     standing: TrainingState,
-    /// Name, kind and number of elements of each tensor.
+    /// Name, dtype and number of elements of each tensor.
     tensors: Vec<(String, String, i64)>,
 }
 
-/// Writes an attempt's checkpoint of named tensors `[elements]`, and removes all but the newest two of those that are not of a later
-/// attempt. Error: the system's.
+/// Writes an attempt's checkpoint of named tensors `[elements]`, and removes all but the newest two that are not of a
+/// later attempt. Error: I/O.
 pub(crate) fn save(
     folder: &Path,
     attempt: AttemptNumber,
@@ -75,14 +75,14 @@ pub(crate) fn save(
     })
     .map_err(io)?;
     for old in files_up_to(folder, attempt).into_iter().skip(KEPT) {
-        // One more file is no harm.
+        // An extra file does no harm.
         let _ = std::fs::remove_file(old);
     }
     Ok(())
 }
 
-/// The newest checkpoint of a training key that is whole; `fill` gets each tensor's name and elements and says whether it
-/// fits. A file that is broken, or of another run, is passed over.
+/// The newest intact checkpoint of a training key; `fill` gets each tensor's name and elements and returns whether it
+/// fits. Files that are damaged or of another run are skipped.
 pub(crate) fn load(
     folder: &Path,
     key: Digest,
@@ -98,46 +98,46 @@ pub(crate) fn load(
     })
 }
 
-/// The end of a training of this key, with what was told of each step, as a file beside its checkpoints.
+/// The result of a finished training with this key and the reports of each step, in a file beside its checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Finished {
     /// The training key.
     pub(crate) key: Digest,
-    /// What was told of each step.
+    /// The reports of each step.
     pub(crate) reports: Vec<StepReport>,
-    /// What is told at the end.
+    /// The final report.
     pub(crate) trained: Trained,
 }
 
 const FINISHED: &str = "finished";
 
-/// Notes that a training is at its end and its adapter is written, so that whoever did not hear it is told again. The folder
-/// is removed by who heard it. Error: the system's.
+/// Records that a training finished and its adapter is written, so the result can be sent again. The receiver removes
+/// the folder. Error: I/O.
 pub(crate) fn finish(folder: &Path, attempt: AttemptNumber, finished: &Finished) -> Result<(), EngineError> {
     let path = folder.join(FINISHED);
     let io = |source| EngineError::Io { what: format!("writing {}", path.display()), source };
     let body = serde_json::to_vec(finished).map_err(|error| io(error.into()))?;
     write_whole(&path, |file| file.write_all(&body)).map_err(io)?;
     for old in files_up_to(folder, attempt) {
-        // What stays goes with the folder.
+        // The folder's removal deletes any leftovers.
         let _ = std::fs::remove_file(old);
     }
     Ok(())
 }
 
-/// The end of a training of this key, if it came to one and the file that says so is whole.
+/// The result of a training with this key, if it finished and its file is intact.
 pub(crate) fn finished(folder: &Path, key: Digest) -> Option<Finished> {
     let file = std::fs::read(folder.join(FINISHED)).ok()?;
     let finished: Finished = serde_json::from_slice(whole(&file)?).ok()?;
     (finished.key == key).then_some(finished)
 }
 
-/// Writes a file with the checksum of its body, beside and renamed, and waits until its name is on the disk. What cannot be
-/// written whole is removed again.
+/// Writes a file with a checksum of its body to a temporary name, renames it, and syncs the name to disk. A partial
+/// file is removed.
 fn write_whole(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<()>) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    // Another process may believe the training to be its own.
+    // Another process may be running the same training.
     let beside = path.with_extension(format!("{}.incomplete", std::process::id()));
     let written = write_summed(&beside, body).and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
@@ -147,7 +147,7 @@ fn write_whole(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<()
     sync_folder(folder)
 }
 
-/// The checksum stands first, so its place is kept until the body is written.
+/// The checksum comes first, so its space is reserved until the body is written.
 fn write_summed(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<()>) -> std::io::Result<()> {
     let file = File::create(path)?;
     let mut summed = Summed { file: BufWriter::with_capacity(1 << 20, file), sum: Sha256::new() };
@@ -161,7 +161,7 @@ fn write_summed(path: &Path, body: impl FnOnce(&mut Summed) -> std::io::Result<(
     file.sync_all()
 }
 
-/// A file whose content is summed while it is written.
+/// A file hashed while it is written.
 struct Summed {
     file: BufWriter<File>,
     sum: Sha256,
@@ -179,7 +179,7 @@ impl Write for Summed {
     }
 }
 
-/// The body of such a file, if it is the one of the checksum.
+/// The file's body, if its checksum matches.
 fn whole(file: &[u8]) -> Option<&[u8]> {
     let (sum, body) = file.split_at_checked(CHECKSUM)?;
     (Digest::of(body).to_string().as_bytes() == sum).then_some(body)
@@ -197,11 +197,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The checkpoint files of an attempt and of earlier ones, the newest first.
+/// The checkpoint files of this and earlier attempts, the newest first.
 fn files_up_to(folder: &Path, attempt: AttemptNumber) -> Vec<PathBuf> {
     let of = |path: &PathBuf| -> u32 {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        // Names of earlier releases say no attempt.
+        // Names of earlier releases contain no attempt.
         name.split_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or_default()
     };
     files(folder).into_iter().filter(|path| of(path) <= attempt.0).collect()
@@ -226,8 +226,7 @@ fn read(path: &Path) -> Option<(TrainingState, Vec<(String, Tensor)>)> {
     Some((head.standing, tensors))
 }
 
-/// Writes the elements of a tensor as they lie in memory, a part at a time: the state of a large adapter does not stand in
-/// memory once more.
+/// Writes a tensor's elements as stored in memory, in pieces, so a large adapter's state is not copied as a whole.
 fn write_elements(tensor: &Tensor, to: &mut impl Write) -> std::io::Result<()> {
     let flat = tensor.detach().contiguous().view([-1]);
     let (elements, width) = (flat.numel(), flat.kind().elt_size_in_bytes());
@@ -296,7 +295,7 @@ mod tests {
         };
         read(4);
         assert_eq!(load(folder.path(), Digest::of(b"another"), |_| true), None);
-        // Cut anywhere, the one before it counts.
+        // Truncated anywhere, the previous one is used.
         for cut in (0..whole.len()).step_by(10) {
             std::fs::write(&files(folder.path())[0], &whole[..cut]).unwrap();
             read(3);
@@ -314,7 +313,7 @@ mod tests {
             files(folder.path()).into_iter().map(name).collect()
         };
         assert_eq!(names(), ["0000000009-000001", "0000000008-000001", "0000000005-000002"]);
-        // The later one goes on from the furthest point that is whole, whoever wrote it, and clears up behind itself.
+        // The later attempt continues from the furthest intact checkpoint of any attempt, and removes older ones.
         save(2, 10);
         assert_eq!(names(), ["0000000010-000002", "0000000009-000001"]);
     }

@@ -11,16 +11,16 @@ use crate::lora::{Active, Adapter, Masks, Part};
 use crate::model::{Batch, Model, Passage};
 use crate::shim::vector_jacobian;
 
-/// What one member of a pack has in a pass.
+/// One member's share of a pass.
 pub(super) struct Share<'a> {
     pub(super) adapter: &'a Adapter,
     pub(super) rows: Vec<PassRow<'a>>,
-    /// Probability that an element of an adapter's input is dropped; none at 0.
+    /// Dropout probability of an adapter's input; none at 0.
     pub(super) dropout: Option<f64>,
     pub(super) seed: u64,
-    /// `[parameters]`, to which the gradient is added.
+    /// `[parameters]`; the gradient is added to it.
     pub(super) gradient: &'a mut Tensor,
-    /// A number on the device, to which the loss is added.
+    /// A scalar on the device; the loss is added to it.
     pub(super) loss: &'a mut Tensor,
 }
 
@@ -34,14 +34,14 @@ impl Share<'_> {
         self.rows.iter().map(|row| scored_positions(row.example).len() as i64).sum()
     }
 
-    /// Masks of all tokens of its rows.
+    /// Masks of all tokens in its rows.
     fn token_masks(&self) -> Option<Masks> {
         let mut masks = Masks::new(self.dropout?, self.seed);
         self.rows.iter().for_each(|row| masks.add(row.place, 0, row.example.tokens.len()));
         Some(masks)
     }
 
-    /// Masks of the scored positions of its rows, one by one.
+    /// Masks of its rows' scored positions, one by one.
     fn scored_masks(&self) -> Option<Masks> {
         let mut masks = Masks::new(self.dropout?, self.seed);
         for row in &self.rows {
@@ -50,7 +50,7 @@ impl Share<'_> {
         Some(masks)
     }
 
-    /// The adapter's matrices of each block, in the order of the flat buffer, where they lie first.
+    /// The adapter's matrices per block, first in the flat buffer and in its order.
     fn block_leaves(&self, layers: u64) -> Vec<Vec<&Tensor>> {
         let mut leaves = vec![Vec::new(); layers as usize];
         for (name, pair) in &self.adapter.pairs {
@@ -61,17 +61,17 @@ impl Share<'_> {
         leaves
     }
 
-    /// Those of the head, which lie last.
+    /// The head's matrices, last in the flat buffer.
     fn head_leaves(&self) -> Vec<&Tensor> {
         self.adapter.pair(LayerName::Head).into_iter().flat_map(|(_, pair)| pair.leaves()).collect()
     }
 }
 
-/// Runs a pass forward and backward: adds to each share's loss and gradient. `checkpointing`: blocks keep their input only
-/// and run again in backward.
+/// Runs a pass forward and backward; adds to each share's loss and gradient. `checkpointing`: blocks keep only their
+/// input and run again in backward.
 ///
-/// Cross-entropy is computed at scored positions only and in chunks: each chunk's gradient with respect to the hidden
-/// states is taken at once and its logits are dropped, then all of it goes through the blocks together.
+/// Cross-entropy is computed at scored positions only, in chunks. Each chunk's gradient with respect to the hidden
+/// states is taken at once and its logits are freed; then backward runs once through the blocks.
 pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'_>]) {
     let sequences: Vec<&[u32]> =
         shares.iter().flat_map(|share| &share.rows).map(|row| row.example.tokens.as_slice()).collect();
@@ -91,7 +91,7 @@ pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'
         let blocks = 0..model.config.layers as usize;
         blocks.fold(passage.embedded(), |states, number| passage.block(number, &states))
     };
-    // The last norm runs once more for each chunk's gradient; below it only gradients of states are needed.
+    // The last norm runs again for each chunk's gradient; below it only gradients of states are needed.
     let last = states.detach().set_requires_grad(true);
     let state_gradient = head(model, &last, shares);
     let leaves: Vec<Vec<Vec<Tensor>>> = shares
@@ -116,8 +116,8 @@ pub(super) fn run_pass(model: &Model, checkpointing: bool, shares: &mut [Share<'
     }
 }
 
-/// Adds each share's loss, and the gradients of adapters of the head; the gradient with respect to the states before the
-/// last norm `[tokens, hidden]`.
+/// Adds each share's loss and the gradients of head adapters; returns the gradient with respect to the states before
+/// the last norm `[tokens, hidden]`.
 fn head(model: &Model, last: &Tensor, shares: &mut [Share<'_>]) -> Tensor {
     let targets = Targets::of(shares.iter().flat_map(|share| &share.rows), model.device());
     let normed = model.last_norm(&last.index_select(0, &targets.filled_positions()));
@@ -158,7 +158,7 @@ fn head(model: &Model, last: &Tensor, shares: &mut [Share<'_>]) -> Tensor {
     vector_jacobian(&normed, &Tensor::cat(&parts, 0), &[last]).swap_remove(0)
 }
 
-/// The adapters of a chunk of the scored rows; the rows of share n begin at `starts[n]`.
+/// The adapters of a chunk of scored rows; the rows of share n begin at `starts[n]`.
 fn chunk_parts<'a>(
     shares: &'a [Share<'_>],
     masks: &[Option<Masks>],
@@ -177,7 +177,7 @@ fn chunk_parts<'a>(
     shares.iter().enumerate().filter_map(part).collect()
 }
 
-/// States after the blocks; each block's input is kept in `kept`, nothing else.
+/// States after the blocks; only each block's input is kept, in `kept`.
 fn forward_keeping_inputs(model: &Model, passage: &Passage<'_>, kept: &mut Vec<Tensor>) -> Tensor {
     tch::no_grad(|| {
         let mut states = passage.embedded();
@@ -189,8 +189,8 @@ fn forward_keeping_inputs(model: &Model, passage: &Passage<'_>, kept: &mut Vec<T
     })
 }
 
-/// Goes through the blocks from the last to the first, each computed again from its input. Masks are functions of place and
-/// position, so they are the same again. `leaves` are the shares' matrices by block.
+/// Goes backward through the blocks, recomputing each from its input. Masks depend on row and position only, so they
+/// are identical. `leaves` are the shares' matrices by block.
 fn backward_again(
     passage: &Passage<'_>,
     mut kept: Vec<Tensor>,
@@ -201,7 +201,7 @@ fn backward_again(
     let size = |leaves: &[Tensor]| leaves.iter().map(|leaf| leaf.numel() as i64).sum::<i64>();
     let mut ends: Vec<i64> =
         leaves.iter().map(|blocks| blocks.iter().map(|block| size(block)).sum()).collect();
-    // Below the first block that has an adapter nothing takes a gradient.
+    // Below the first block with an adapter nothing requires a gradient.
     let has_leaves = |block: &usize| leaves.iter().any(|blocks| !blocks[*block].is_empty());
     let Some(first) = (0..kept.len()).find(has_leaves) else { return };
     for number in (first..kept.len()).rev() {
@@ -244,7 +244,7 @@ pub(super) fn loss_only(model: &Model, adapter: &Adapter, rows: &[&Example]) -> 
     })
 }
 
-/// Adds gradients one after another to the flat buffer, from place `start`.
+/// Adds consecutive gradients to the flat buffer, from offset `start`.
 fn add_from(gradients: &[Tensor], mut start: i64, flat: &mut Tensor) {
     tch::no_grad(|| {
         for gradient in gradients {
@@ -256,7 +256,7 @@ fn add_from(gradients: &[Tensor], mut start: i64, flat: &mut Tensor) {
     });
 }
 
-/// A zero in double on the device.
+/// A double-precision zero on the device.
 pub(super) fn zero(device: Device) -> Tensor {
     Tensor::zeros([] as [i64; 0], (Kind::Double, device))
 }

@@ -1,4 +1,4 @@
-//! One run in a pack: its rows, its optimizer, and where it stands.
+//! One run in a pack: rows, optimizer and progress.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use crate::model::Model;
 use crate::optimizer::{Optimizer, clip};
 use crate::tensor::wide;
 
-/// The adapter's own tensor in checkpoints.
+/// The name of the adapter's tensor in checkpoints.
 const FLAT: &str = "adapter";
 
-/// What a run needs beside the model and the adapter.
+/// A run's inputs besides the model and the adapter.
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     pub(crate) train: &'a TrainConfig,
     pub(crate) lora: &'a LoraConfig,
     pub(crate) seed: u64,
     pub(crate) examples: &'a [Example],
-    /// Where checkpoints go, if anywhere.
+    /// Checkpoint settings, if any.
     pub(crate) checkpoints: Option<Checkpoints<'a>>,
 }
 
@@ -53,15 +53,15 @@ pub(crate) struct Member<'a> {
     optimizer: Optimizer,
     at: TrainingState,
     window: Option<Window<'a>>,
-    /// Gradients of all passes of a window add up in single precision, whatever the adapter's dtype.
+    /// Gradients of a window's passes are summed in single precision for any adapter dtype.
     gradient: Tensor,
-    /// Its loss so far, on the device.
+    /// Loss so far, on the device.
     loss: Tensor,
     saved: Instant,
 }
 
 impl<'a> Member<'a> {
-    /// A run at its start.
+    /// A new run.
     pub(crate) fn new(model: &Model, adapter: &'a mut Adapter, run: Run<'a>) -> Self {
         let count = run.examples.len();
         let (train, validation) = split_rows(count, run.train.validation_rows(count as u64) as usize);
@@ -88,12 +88,12 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Whether blocks keep their input only.
+    /// Whether blocks keep only their input.
     pub(super) fn checkpointing(&self) -> bool {
         self.run.train.gradient_checkpointing
     }
 
-    /// Takes up the newest checkpoint, if there is one.
+    /// Resumes from the newest checkpoint, if there is one.
     pub(super) fn resume(&mut self) -> bool {
         let Some(checkpoints) = &self.run.checkpoints else { return false };
         let Self { adapter, optimizer, .. } = self;
@@ -116,22 +116,22 @@ impl<'a> Member<'a> {
         false
     }
 
-    /// What was told of each step so far.
+    /// The reports of each step so far.
     pub(super) fn reports(&self) -> &[StepReport] {
         &self.at.reports
     }
 
-    /// Steps made.
+    /// Steps completed.
     pub(super) fn step(&self) -> u64 {
         self.at.step
     }
 
-    /// Rows that no window had yet.
+    /// Rows not yet in a window.
     pub(super) fn rows_left(&self) -> u64 {
         (self.run.train.steps() - self.at.step) * self.run.train.batch_size
     }
 
-    /// Writes a checkpoint. Error: the system's.
+    /// Writes a checkpoint. Error: I/O.
     pub(super) fn checkpoint(&mut self) -> Result<(), EngineError> {
         let Some(checkpoints) = &self.run.checkpoints else { return Ok(()) };
         self.at.optimizer_steps = self.optimizer.steps();
@@ -140,7 +140,7 @@ impl<'a> Member<'a> {
         checkpoint::save(checkpoints.folder, checkpoints.attempt, &self.at, &tensors)
     }
 
-    /// Writes one if it is time.
+    /// Writes a checkpoint if one is due.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<(), EngineError> {
         if self.run.checkpoints.is_some_and(|checkpoints| self.saved.elapsed() >= checkpoints.every) {
             self.checkpoint()?;
@@ -149,7 +149,7 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// The lengths of the rows of the next window; none after the last step.
+    /// The row lengths of the next window; none after the last step.
     pub(super) fn open_window(&mut self) -> Option<Vec<usize>> {
         self.window = None;
         if self.at.step >= self.run.train.steps() {
@@ -163,7 +163,7 @@ impl<'a> Member<'a> {
         Some(lengths)
     }
 
-    /// What it has in a pass.
+    /// Its share of a pass.
     pub(super) fn share(&mut self, pass: &Pass) -> Share<'_> {
         let window = self.window.as_ref();
         let row = |index: usize| {
@@ -183,13 +183,13 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Counts time that was spent for it.
+    /// Adds time spent on it.
     pub(super) fn spend(&mut self, seconds: f64) {
         self.at.seconds += seconds;
     }
 
-    /// Makes the step of a window that is covered; `beat` is called after each pass of its validation. Errors: a loss that is
-    /// not finite, validation that needs too much memory, what `beat` returns.
+    /// Makes the step of a completed window; `beat` is called after each validation pass. Errors: a loss that is not
+    /// finite, out of memory in validation, what `beat` returns.
     pub(super) fn make_step(
         &mut self,
         model: &Model,
@@ -218,7 +218,7 @@ impl<'a> Member<'a> {
         let window: usize = self.window.take().map_or(0, |window| window.lengths().iter().sum());
         self.at.tokens += window as u64;
         let validated = if due { self.validation_loss(model, token_budget, beat) } else { Ok(None) };
-        // The step is made, whatever becomes of its validation: a run that is stopped there makes up for that alone.
+        // The step counts even if its validation fails: a run stopped there only redoes the validation.
         self.at.unvalidated = validated.is_err();
         let validation_loss = match &validated {
             Ok(loss) => *loss,
@@ -234,7 +234,7 @@ impl<'a> Member<'a> {
         validated.map(|_| report)
     }
 
-    /// Makes up for the validation of the last step, if the run was stopped in it. Errors: as of a step.
+    /// Runs the validation of the last step again, if the run was stopped during it. Errors: as for a step.
     pub(super) fn finish_validation(
         &mut self,
         model: &Model,
@@ -252,7 +252,7 @@ impl<'a> Member<'a> {
         Ok(())
     }
 
-    /// What is told at the end.
+    /// The final report.
     pub(super) fn trained(&self) -> Trained {
         let TrainingState { reports, tokens, seconds, validation_loss, step, .. } = &self.at;
         let tenth = &reports[reports.len() - reports.len().div_ceil(10)..];
@@ -268,7 +268,7 @@ impl<'a> Member<'a> {
         }
     }
 
-    /// Mean loss of a scored token of the rows kept for validation, if there are any.
+    /// Mean validation loss per scored token, if there are validation rows.
     fn validation_loss(
         &self,
         model: &Model,
@@ -288,9 +288,9 @@ impl<'a> Member<'a> {
     }
 }
 
-/// Whether every number of a tensor is finite.
+/// Whether every element of a tensor is finite.
 fn is_finite(tensor: &Tensor) -> bool {
-    // The norm of what holds an infinity or a NaN is none either.
+    // The norm of anything with an infinity or NaN is not finite either.
     tensor.norm().double_value(&[]).is_finite()
 }
 
@@ -311,7 +311,7 @@ impl TrainingState {
 
 /// The rows of one optimizer step.
 struct Window<'a> {
-    /// TensorLocation in the run of the first row.
+    /// Position in the run of the first row.
     first: u64,
     examples: Vec<&'a Example>,
     /// Weight of each scored token, by row.

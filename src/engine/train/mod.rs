@@ -1,4 +1,4 @@
-//! Training: passes over the windows of one run or of several, each window ended by an optimizer step.
+//! Training: passes over the windows of one or several runs; each window ends with an optimizer step.
 
 mod checkpoint;
 mod loss;

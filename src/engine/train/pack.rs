@@ -1,4 +1,4 @@
-//! Runs that share passes over one frozen base, each with its own adapter, optimizer, order and end.
+//! Runs that share passes over one frozen base, each with its own adapter, optimizer, order and length.
 
 use std::time::Instant;
 
@@ -14,26 +14,26 @@ use crate::lora::Adapter;
 use crate::memory::within_memory;
 use crate::model::Model;
 
-/// What a training tells of a member while it runs.
+/// Progress reports of a member in training.
 pub(crate) enum TrainingEvent<'a> {
-    /// It goes on from a checkpoint after this step, with every step before it told again.
+    /// It resumes from a checkpoint after this step, with all earlier steps reported again.
     Resumed(u64),
     /// A step was made.
     Step(StepReport),
-    /// It came to its end; the adapter is as trained.
+    /// It finished; the adapter is trained.
     Trained(&'a Adapter, Trained, &'a [StepReport]),
-    /// It cannot go on; the others do.
+    /// It failed; the others continue.
     Failed(EngineError),
-    /// A pass was made. Not of one member.
+    /// A pass completed. Not tied to one member.
     Pass,
 }
 
-/// What hears of a member by its number.
+/// Receives a member's events, by its number.
 pub(crate) type Tell<'a> = dyn FnMut(usize, TrainingEvent<'_>) -> Result<(), EngineError> + 'a;
 
-/// Trains the members' adapters in place; each goes on from its checkpoint, if it has one, and leaves when it has made its
-/// steps or its loss is not finite. Errors: a pass that needs too much memory, a stop (both with a checkpoint of each
-/// member's last step), a checkpoint that cannot be written, or what `tell` returns.
+/// Trains the members' adapters in place. Each resumes from its checkpoint, if any, and leaves when it is finished or
+/// its loss is not finite. Errors: out of memory in a pass, a stop (both with a checkpoint of each member's last step),
+/// a checkpoint that cannot be written, or what `tell` returns.
 pub(crate) fn train(
     model: &Model,
     members: &mut [Member<'_>],
@@ -58,7 +58,7 @@ pub(crate) fn train(
         Err(EngineError::Stopped | EngineError::OutOfMemory { .. }) => {
             pack.active.iter().try_for_each(|&number| members[number].checkpoint())?;
         }
-        // What it can still write down of the others, it does; the error that is told is the first.
+        // Still write checkpoints of the others; the first error is the one reported.
         Err(_) => pack.active.iter().for_each(|&number| drop(members[number].checkpoint())),
     }
     ended
@@ -67,7 +67,7 @@ pub(crate) fn train(
 struct Pack<'m> {
     model: &'m Model,
     windows: PackWindows,
-    /// Members that have steps to make.
+    /// Members with steps left.
     active: Vec<usize>,
     token_budget: usize,
 }
@@ -76,7 +76,7 @@ impl Pack<'_> {
     fn run(&mut self, members: &mut [Member<'_>], tell: &mut Tell<'_>) -> Result<(), EngineError> {
         let mut signs = LifeSigns::new();
         loop {
-            // Whoever has most to do fills passes first, so that the others fill its gaps and all come to an end together.
+            // The member with the most work left fills passes first; the others fill its gaps, so all finish together.
             let mut order = self.active.clone();
             order.sort_by_key(|&number| (std::cmp::Reverse(members[number].rows_left()), number));
             let Some(shares) = self.windows.next_pass(&order, self.token_budget) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Where a pass is scored, and its cross-entropy there.
+//! The scored positions of a pass and their cross-entropy.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::model::{Model, filled};
 use crate::shim::cross_entropy;
 use crate::tensor::wide;
 
-/// Rows of logits that are in memory at one time; at a vocabulary of 50,000 they take 25 MB in 16 bits.
+/// Maximum rows of logits in memory; at a vocabulary of 50,000 they take 25 MB in 16 bits.
 pub(super) const HEAD_CHUNK: i64 = 256;
 
 /// A row of a pass.
@@ -18,17 +18,17 @@ pub(super) struct PassRow<'a> {
     pub(super) example: &'a Example,
     /// Weight of each of its scored tokens in its window's loss.
     pub(super) weight: f64,
-    /// Its place in its run, counted from 0.
+    /// Its index in its run, counted from 0.
     pub(super) place: u64,
 }
 
-/// Where a pass is scored, in the order of its rows.
+/// The scored positions of a pass, in row order.
 pub(super) struct Targets {
     /// Rows of hidden states `[scored]`.
     pub(super) positions: Tensor,
-    /// The token that each must predict `[scored]`.
+    /// The target tokens `[scored]`.
     tokens: Tensor,
-    /// The token's weight `[scored]`, in double.
+    /// The target's weight `[scored]`, in double.
     weights: Tensor,
 }
 
@@ -56,13 +56,13 @@ impl Targets {
         self.positions.size()[0]
     }
 
-    /// The rows of a chunk, with the filling after the last one.
+    /// The rows of a chunk, with padding after the last one.
     pub(super) fn rows_of(&self, chunk: &Range<i64>) -> i64 {
         let end = if chunk.end == self.count() { filled(self.count()) } else { chunk.end };
         end - chunk.start
     }
 
-    /// Rows of hidden states, and after them the last one again, so that there are [`filled`] of them.
+    /// Rows of hidden states, padded with the last one to [`filled`] rows.
     pub(super) fn filled_positions(&self) -> Tensor {
         let lacking = filled(self.count()) - self.count();
         if self.count() == 0 || lacking == 0 {
@@ -72,8 +72,8 @@ impl Targets {
         Tensor::cat(&[&self.positions, &last], 0)
     }
 
-    /// Weighted cross-entropies `[chunk]` in double of a chunk's normed states `[filled chunk, hidden]`, with the tensor that they
-    /// are computed from and the gradient of their sum with respect to it.
+    /// Weighted cross-entropies `[chunk]` in double of a chunk's normed states `[filled chunk, hidden]`, with the
+    /// tensor they are computed from and the gradient of their sum with respect to it.
     pub(super) fn loss_of(
         &self,
         model: &Model,
@@ -87,7 +87,7 @@ impl Targets {
         let (tokens, weights) = (padded(&self.tokens), padded(&self.weights));
         if model.device() == Device::Cpu && model.config.logit_cap.is_none() {
             let logits = model.plain_logits(states, Some(active));
-            // The gradient takes the logits' own memory: nothing reads them again.
+            // The gradient overwrites the logits, which are not read again.
             let mut gradient = logits.detach();
             let losses = cross_entropy(&mut gradient, &tokens, &weights).narrow(0, 0, count);
             return (losses, logits, gradient);

@@ -1,7 +1,7 @@
-//! Encoded rows on disk: made once for each data set, template, tokenizer and way of encoding.
+//! Encoded rows on disk, cached by data set, template, tokenizer and encoding options.
 //!
-//! Layout, little endian: `LGTOK2\0\0`, length of the notes u64, the notes as JSON, rows u64, truncated u64, dropped u64; for each row its length u32, its tokens as
-//! u32, one byte a token that is 1 where it is scored; at the end the SHA-256 of all before it as hexadecimal text.
+//! Layout, little endian: `LGTOK2\0\0`, length of the notes u64, the notes as JSON, rows u64, truncated u64, dropped u64; per row its
+//! length u32, its tokens as u32, one byte per token that is 1 if scored; then the SHA-256 of the above in hexadecimal.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const MAGIC: &[u8; 8] = b"LGTOK2\0\0";
 /// Length of the digest at the end.
 const TAIL: usize = 64;
 
-/// Writes encoded rows; the file appears whole or not at all. Error: the system's.
+/// Writes encoded rows atomically. Error: I/O.
 pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
     let mut bytes = MAGIC.to_vec();
     let notes = serde_json::to_vec(&encoded.notes).map_err(std::io::Error::other)?;
@@ -29,7 +29,7 @@ pub fn write_encoded(path: &Path, encoded: &Encoded) -> std::io::Result<()> {
     write_checked(path, bytes)
 }
 
-/// Writes a file of the cache with its checksum; it appears whole or not at all. Error: the system's.
+/// Writes a cache file with its checksum, atomically. Error: I/O.
 pub fn write_checked(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
     bytes.extend(Digest::of(&bytes).to_string().as_bytes());
     let partial = path.with_extension(format!("partial-{}", std::process::id()));
@@ -39,7 +39,7 @@ pub fn write_checked(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
     std::fs::rename(&partial, path)
 }
 
-/// Reads a file of the cache. `None`: it does not exist, or its checksum is wrong.
+/// Reads a cache file. `None`: it does not exist, or its checksum is wrong.
 pub fn read_checked(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = std::fs::read(path).ok()?;
     let body = bytes.len().checked_sub(TAIL)?;
@@ -50,7 +50,7 @@ pub fn read_checked(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Reads encoded rows. `None`: not there, or not whole; it is then made anew.
+/// Reads encoded rows. `None`: missing or damaged; they are then encoded again.
 pub fn read_encoded(path: &Path) -> Option<Encoded> {
     let body = read_checked(path)?;
     let mut rest = body.strip_prefix(MAGIC)?;

@@ -1,10 +1,10 @@
-//! Where the rows of a published data set may be on this machine.
+//! Local locations of a published data set.
 
 use std::path::{Path, PathBuf};
 
 use crate::hub::{COMPLETE, Cache, RepositoryId};
 
-/// Files of a flat folder of local data that hold what is published elsewhere: path, configuration, split, file.
+/// Files of a flat local data folder and the published data they hold: path, configuration, split, file.
 const COPIES: &[(&str, Option<&str>, &str, &str)] = &[
     ("EleutherAI/arithmetic", Some("arithmetic_2ds"), "validation", "arithmetic_two_digit_subtraction.jsonl"),
     (
@@ -22,17 +22,17 @@ const COPIES: &[(&str, Option<&str>, &str, &str)] = &[
     ("cais/mmlu", Some("global_facts"), "validation", "mmlu_global_facts_val.jsonl"),
 ];
 
-/// Formats that are read, the better ones first.
+/// Supported formats, preferred ones first.
 const ENDINGS: [&str; 4] = ["parquet", "jsonl", "json", "csv"];
-/// A file of a data set's repository, as task files name it.
+/// A file of a data set repository, as in task files.
 const FILE_OF_HUB: &str = "hf://datasets/";
-/// Names in a flat folder of the files that [`FILE_OF_HUB`] addresses, where they differ.
+/// Names in a flat folder of the files addressed by [`FILE_OF_HUB`], where they differ.
 const FILE_COPIES: &[(&str, &str)] = &[
     ("EleutherAI/arithmetic/data/two_digit_subtraction.jsonl", "arithmetic_two_digit_subtraction.jsonl"),
     ("EleutherAI/arithmetic/data/four_digit_subtraction.jsonl", "arithmetic_four_digit_subtraction.jsonl"),
     ("EleutherAI/arithmetic/data/two_digit_addition.jsonl", "arithmetic_two_digit_addition.jsonl"),
 ];
-/// The revision in which the hub has every data set as Parquet.
+/// The hub's revision with every data set converted to Parquet.
 pub const PARQUET_REVISION: &str = "refs/convert/parquet";
 
 /// A split of a published data set, or a file of one.
@@ -40,18 +40,18 @@ pub const PARQUET_REVISION: &str = "refs/convert/parquet";
 pub struct DatasetLocation<'a> {
     /// The data set's name.
     pub path: &'a str,
-    /// `hf://datasets/ORG/NAME/FILE`, where the split is a file by its name.
+    /// `hf://datasets/ORG/NAME/FILE`, if the split is a named file.
     pub file: Option<&'a str>,
     /// Its configuration.
     pub config: Option<&'a str>,
     /// The split.
     pub split: &'a str,
-    /// Whether it is the split that is scored, which `[data_sets]` names without the split.
+    /// Whether it is the scored split, which `[data_sets]` lists without the split.
     pub evaluated: bool,
 }
 
 impl<'a> DatasetLocation<'a> {
-    /// The name for people.
+    /// The display name.
     pub fn name(&self) -> String {
         match self.config {
             Some(config) => format!("{} ({config})", self.path),
@@ -59,7 +59,7 @@ impl<'a> DatasetLocation<'a> {
         }
     }
 
-    /// The names under which `[data_sets]` may have it, the most exact first.
+    /// Its possible names in `[data_sets]`, the most specific first.
     pub(super) fn names(&self) -> Vec<String> {
         let mut bases: Vec<String> =
             self.config.iter().map(|config| format!("{}:{config}", self.path)).collect();
@@ -72,7 +72,7 @@ impl<'a> DatasetLocation<'a> {
         names
     }
 
-    /// Its files in a folder of local data: a known copy, or `ORG/NAME/[CONFIGURATION/]SPLIT.jsonl` and the like.
+    /// Its files in a local data folder: a known copy, or `ORG/NAME/[CONFIGURATION/]SPLIT.jsonl` and similar.
     pub(super) fn in_folder(&self, root: &Path) -> Option<Vec<PathBuf>> {
         let known = COPIES
             .iter()
@@ -88,7 +88,7 @@ impl<'a> DatasetLocation<'a> {
         copy.or_else(|| self.split_in(&root.join(relative(self.path)?)))
     }
 
-    /// Its files in the cache of what was brought from the hub.
+    /// Its files in the hub download cache.
     pub(super) fn in_cache(&self, cache: &Cache) -> Option<Vec<PathBuf>> {
         let (id, file) = self.repository()?;
         let folder = cache.find(&id)?;
@@ -96,28 +96,28 @@ impl<'a> DatasetLocation<'a> {
             Some(file) => {
                 Some(folder.join(relative(&file)?)).filter(|path| path.is_file()).map(|path| vec![path])
             }
-            // A split of several files counts when all of them are here.
+            // A split of several files counts only if all of them exist.
             None => self
                 .split_in(&folder)
                 .filter(|paths| paths.iter().all(|path| path.with_file_name(COMPLETE).is_file())),
         }
     }
 
-    /// The repository that has it, and the file where it is one.
+    /// Its repository, and the file if it is one.
     pub fn repository(&self) -> Option<(RepositoryId, Option<String>)> {
         if let Some(file) = self.file {
             let mut parts = file.strip_prefix(FILE_OF_HUB)?.splitn(3, '/');
             let name = format!("{}/{}", parts.next()?, parts.next()?);
             return Some((RepositoryId::data_set(&name, "main")?, Some(parts.next()?.to_owned())));
         }
-        // A file's name is no data set's.
+        // A file name is not a data set name.
         if ENDINGS.iter().any(|end| self.path.ends_with(&format!(".{end}"))) {
             return None;
         }
         Some((RepositoryId::data_set(self.path, PARQUET_REVISION)?, None))
     }
 
-    /// The files of the split below a data set's folder, in its configuration's folder where it has one.
+    /// The split's files in a data set's folder, or in its configuration's folder if it has one.
     fn split_in(&self, folder: &Path) -> Option<Vec<PathBuf>> {
         let config = match self.config {
             Some(config) => relative(config)?,
@@ -136,7 +136,7 @@ impl<'a> DatasetLocation<'a> {
     }
 }
 
-/// The only folder in a folder.
+/// The only subfolder of a folder.
 fn only_folder(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.flatten();
     let mut folders =
@@ -145,7 +145,7 @@ fn only_folder(folder: &Path) -> Option<PathBuf> {
     folders.next().is_none().then_some(only)
 }
 
-/// Parquet files of a folder whose names begin so, in their order.
+/// Parquet files of a folder with this name prefix, in order.
 fn parts(folder: &Path, prefix: &str) -> Option<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).ok()?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -157,7 +157,7 @@ fn parts(folder: &Path, prefix: &str) -> Option<Vec<PathBuf>> {
     (!paths.is_empty()).then_some(paths)
 }
 
-/// A name as a path below a folder, if it stays there.
+/// A name as a path inside a folder, if it does not lead out of it.
 fn relative(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(name);
     let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));

@@ -1,4 +1,4 @@
-//! What can be wrong with a data set.
+//! Data set errors.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use super::preset::PRESETS;
 use super::template::RenderError;
 use crate::pretrained::TokenizerError;
 
-/// A data set that cannot be used, and why.
+/// Why a data set cannot be used.
 #[derive(Debug, Error)]
 pub enum DataError {
     /// Neither a preset nor a file.
@@ -19,7 +19,7 @@ pub enum DataError {
         /// The nearest preset, if one is near.
         nearest: Option<&'static str>,
     },
-    /// A data set that is known by its hub name but has no file here.
+    /// A known hub data set without local files.
     #[error("data set '{name}' is not on this machine")]
     NotLocal {
         /// The hub name with its configuration.
@@ -30,34 +30,34 @@ pub enum DataError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The OS error.
         source: std::io::Error,
     },
-    /// A file whose format is not read.
+    /// An unsupported file format.
     #[error("{}: unsupported file format", path.display())]
     Format {
         /// The file.
         path: PathBuf,
     },
-    /// A file that is broken as a whole.
+    /// A file that is damaged as a whole.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A line that is no row.
+    /// A line that is not a row.
     #[error("{}:{line}: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// No row at all.
+    /// No rows.
     #[error("the data set '{name}' has no rows")]
     Empty {
         /// Its name or path.
@@ -80,17 +80,17 @@ pub enum DataError {
         name: String,
         /// The row, counted from 1.
         row: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A row that is not what the template needs.
+    /// A row that does not fit the template.
     #[error("row {row} of '{name}': {reason}")]
     Row {
         /// The data set.
         name: String,
         /// The row, counted from 1.
         row: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// A template that cannot be used.
@@ -98,7 +98,7 @@ pub enum DataError {
     NoTemplate {
         /// As written.
         name: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A token beyond the model's embedding.
@@ -115,7 +115,7 @@ pub enum DataError {
         /// Rows of the embedding.
         rows: u64,
     },
-    /// A row of which nothing would be learned.
+    /// A row without a trainable token.
     #[error("row {row} of '{name}' has no trainable token")]
     NoTrainableToken {
         /// The data set.
@@ -123,7 +123,7 @@ pub enum DataError {
         /// The row, counted from 1.
         row: usize,
     },
-    /// A row that is longer than allowed.
+    /// A row that exceeds the maximum length.
     #[error("row {row} of '{name}' has {tokens} tokens, more than {max}")]
     Overlong {
         /// The data set.
@@ -132,21 +132,21 @@ pub enum DataError {
         row: usize,
         /// Its tokens.
         tokens: usize,
-        /// How many are allowed.
+        /// The maximum.
         max: usize,
     },
-    /// The tokenizer refused.
+    /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// A template's name; of a template's own text the first line.
+/// A template's name; for inline templates the first line.
 fn shown(name: &str) -> &str {
     name.lines().next().unwrap_or_default()
 }
 
 impl DataError {
-    /// What is wrong with a row, counted from 1.
+    /// The problem with a row, counted from 1.
     pub(super) fn of_row(error: RenderError, name: &str, row: usize) -> Self {
         let name = name.to_owned();
         match error {
@@ -156,7 +156,7 @@ impl DataError {
         }
     }
 
-    /// What the user can do about it.
+    /// Suggested fix.
     pub fn help(&self) -> String {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),

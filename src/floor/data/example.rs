@@ -27,18 +27,18 @@ impl Example {
 /// The encoded rows of a data set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoded {
-    /// One for each row that was kept.
+    /// One per row kept.
     pub examples: Vec<Example>,
-    /// Rows that were cut.
+    /// Truncated rows.
     pub truncated: u64,
-    /// Rows that were left out.
+    /// Dropped rows.
     pub dropped: u64,
-    /// What rows have and is not used, or should be known of them: words → number of rows.
+    /// Notes about rows, such as unused columns: message → number of rows.
     pub notes: BTreeMap<String, u64>,
 }
 
 impl Encoded {
-    /// Tokens of all rows.
+    /// Total tokens of all rows.
     pub fn tokens(&self) -> u64 {
         self.examples.iter().map(|example| example.tokens.len() as u64).sum()
     }
@@ -49,7 +49,7 @@ impl Encoded {
     }
 }
 
-/// How rows are encoded.
+/// Encoding options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
     /// Which tokens are scored.
@@ -58,12 +58,12 @@ pub struct Encoding {
     pub vocabulary: u64,
     /// Longest row in tokens.
     pub max_tokens: usize,
-    /// What happens to a longer one.
+    /// How longer rows are handled.
     pub overlong: Overlong,
 }
 
-/// Encodes every row. Errors: no rows, a missing column, a template that fails, a row without a trainable token, a token
-/// that the model has no embedding of, a row that is too long where that is refused; each with the row's number.
+/// Encodes every row. Errors: no rows, a missing column, a template that fails, a row without a trainable token, a
+/// token without an embedding, a row that is too long if that is an error; each with the row's number.
 pub fn encode_rows(
     name: &str,
     rows: &[Row],
@@ -118,7 +118,7 @@ pub fn encode_rows(
     Ok(encoded)
 }
 
-/// Whether no scored part has any text of its own.
+/// Whether every scored segment is empty.
 fn says_nothing(parts: &[Part], labels: Labels) -> bool {
     let mut turns = parts.iter().filter(|part| part.assistant).rev();
     match labels {
@@ -128,9 +128,9 @@ fn says_nothing(parts: &[Part], labels: Labels) -> bool {
     }
 }
 
-/// Encodes the whole text at once and ends it with one end-of-sequence token. A part starts where the encoding of the
-/// text before it ends. A turn of a chat is scored up to the end-of-sequence token behind its own text: what a template puts
-/// behind that is not the model's to say.
+/// Encodes the whole string at once and appends one end-of-sequence token. A segment starts where the encoding of the
+/// string before it ends. A chat turn is scored up to the end-of-sequence token after its own content; anything the
+/// template adds after that is not model output.
 fn encode_parts(
     parts: &[Part],
     template: &Template,
@@ -141,7 +141,7 @@ fn encode_parts(
     let text: String = parts.iter().map(|part| part.text.as_str()).collect();
     let (first, last) = if chat { (&[][..], &[][..]) } else { tokenizer.added() };
     let mut tokens = [first, &tokenizer.encode(&text, false)?].concat();
-    // A longer text can have fewer tokens where the seam merges: a part is then empty, never negative.
+    // A longer string can have fewer tokens if the boundary merges: a segment is then empty, never negative.
     let length = |before: &str| -> Result<usize, DataError> {
         Ok((first.len() + tokenizer.encode(before, false)?.len()).min(tokens.len()))
     };
@@ -164,7 +164,7 @@ fn encode_parts(
             Labels::Assistant => part.trained && part.assistant,
         };
         let own_end = tokens[content.min(end)..end].iter().position(is_end).map(|at| content + at + 1);
-        // A template with generation tags says itself how far a turn goes.
+        // A template with generation tags defines the end of a turn itself.
         let whole = part.content_end == part.text.len();
         if part.assistant {
             ends_itself = own_end.is_some() || whole && tokens[start..end].last().is_some_and(is_end);
@@ -174,7 +174,7 @@ fn encode_parts(
         }
     }
     if chat {
-        // After a turn that is not the assistant's nothing is to be said.
+        // After a turn of another role there is nothing to score.
         let open =
             last_turn.is_some_and(|turn| parts[turn + 1..].iter().all(|part| part.text.trim().is_empty()));
         ends_itself |= !open;

@@ -1,4 +1,4 @@
-//! Data sets that are computed: two-digit arithmetic with test pairs that no training row has.
+//! Generated data sets: two-digit arithmetic whose test pairs are in no training row.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,13 +13,13 @@ const TEST_PAIRS: usize = 1000;
 /// Seed of the shuffle that splits the pairs; part of the data set's identity.
 const SEED: u64 = 20_231_012;
 
-/// Which rows of a data set.
+/// Split of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Rows to train on.
+    /// Training rows.
     Train,
-    /// Rows to score.
+    /// Test rows.
     Test,
 }
 
@@ -45,13 +45,13 @@ impl Arithmetic {
         }
     }
 
-    /// What identifies the rows: change it when they change.
+    /// Identity of the rows: change it when they change.
     pub fn identity(self) -> String {
         format!("{} {OPERANDS:?} test={TEST_PAIRS} seed={SEED} v1", self.name())
     }
 
-    /// The rows of a split, with the columns `question`, `answer`, `context` and `completion`; the last two are the
-    /// prompt and its continuation as GPT-3's arithmetic sets spell them.
+    /// The rows of a split, with the columns `question`, `answer`, `context` and `completion`; the last two are prompt
+    /// and continuation as in GPT-3's arithmetic sets.
     pub fn rows(self, split: Split) -> Vec<Row> {
         let pairs: Vec<(i64, i64)> = OPERANDS.flat_map(|a| OPERANDS.map(move |b| (a, b))).collect();
         let order = Stream::new(SEED, Purpose::Data, 0).permutation(pairs.len());

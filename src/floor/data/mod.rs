@@ -1,4 +1,4 @@
-//! Data sets: where their rows are, how a row becomes a prompt and a response, and the tokens and labels of that.
+//! Data sets: locating rows, turning rows into prompts and responses, and encoding them as tokens and labels.
 
 mod cache;
 mod chat;

@@ -1,30 +1,30 @@
-//! Data sets that are known by name.
+//! Data set presets.
 
 use super::generated::Arithmetic;
 
-/// A data set that is known by name.
+/// A preset data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
     /// Its name in a sweep file.
     pub name: &'static str,
-    /// Where its rows come from.
+    /// The source of its rows.
     pub origin: PresetOrigin,
 }
 
-/// Where the rows of a preset come from.
+/// The source of a preset's rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PresetOrigin {
-    /// They are computed.
+    /// They are generated.
     Generated(Arithmetic),
     /// They are published on the hub.
     Hub {
         /// The hub name.
         id: &'static str,
-        /// Names under which a local copy is looked for.
+        /// Names of a local copy.
         files: &'static [&'static str],
         /// Rows of the published set.
         rows: u64,
-        /// Mean tokens of a row in the alpaca template, with a Llama 2 tokenizer; for estimates without the rows.
+        /// Mean tokens per row in the alpaca template with a Llama 2 tokenizer; for estimates without the rows.
         mean_tokens: u64,
     },
 }
@@ -65,7 +65,7 @@ pub const PRESETS: &[Preset] = &[
     Preset { name: "two_digit_addition", origin: PresetOrigin::Generated(Arithmetic::TwoDigitAddition) },
 ];
 
-/// The preset of this name or hub name.
+/// The preset with this name or hub name.
 pub fn find_preset(name: &str) -> Option<&'static Preset> {
     let hub = |preset: &Preset| matches!(preset.origin, PresetOrigin::Hub { id, .. } if id == name);
     PRESETS.iter().find(|preset| preset.name == name || hub(preset))

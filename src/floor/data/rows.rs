@@ -10,17 +10,17 @@ use serde_json::{Map, Value as Json};
 
 use super::error::DataError;
 
-/// One row: its columns by name, in the file's order.
+/// One row: its columns by name, in file order.
 pub type Row = Map<String, Json>;
 
-/// The rows of a `.jsonl`, `.json`, `.csv` or `.parquet` file. A byte-order mark and empty lines are passed over.
-/// Errors: unreadable, another format, a line that is no row (named).
+/// The rows of a `.jsonl`, `.json`, `.csv` or `.parquet` file. A byte-order mark and empty lines are skipped. Errors:
+/// unreadable, another format, a line that is not a row (named).
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataError> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("jsonl") => read_lines(path, &read_text(path)?),
         Some("json") => {
             let text = read_text(path)?;
-            // Lines under the other name: an object where a list would begin.
+            // JSON lines in a `.json` file: an object instead of a list.
             if text.trim_start().starts_with('{') { read_lines(path, &text) } else { read_list(path, &text) }
         }
         Some("csv") => read_csv(path, &read_text(path)?),
@@ -39,7 +39,7 @@ fn read_text(path: &Path) -> Result<String, DataError> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// An object whose names are distinct: two values of one name would be decided by chance.
+/// An object with distinct names: with duplicates the choice would be arbitrary.
 struct UniqueRow(Row);
 
 impl<'de> Deserialize<'de> for UniqueRow {
@@ -67,14 +67,14 @@ impl<'de> Deserialize<'de> for UniqueRow {
     }
 }
 
-/// The library's words without the place, which it counts from the text's own start.
+/// The library's message without the location, which it counts from the start of the string.
 fn without_place(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 fn read_lines(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
-    // Only \n ends a line: U+2028 and its like may stand inside a JSON text.
+    // Only \n ends a line: U+2028 and similar may occur inside JSON.
     let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parse = |(index, line): (usize, &str)| {
         let bad = |reason: String| DataError::Line { path: path.to_owned(), line: index + 1, reason };
@@ -96,7 +96,7 @@ fn read_list(path: &Path, text: &str) -> Result<Vec<Row>, DataError> {
     })
 }
 
-/// The line on which a quoted field begins that does not end; the library would take the rest of the file for its text.
+/// The line where an unterminated quoted field begins; the library would read the rest of the file into it.
 fn open_quote(text: &str) -> Option<usize> {
     let (mut line, mut opened, mut at_start) = (1, None, true);
     let mut bytes = text.bytes().peekable();

@@ -1,4 +1,4 @@
-//! Where rows come from: a generated preset, a file, or a hub data set of which a local copy is at hand.
+//! Sources of rows: a generated preset, a file, or a local copy of a hub data set.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use super::table::{align, infer_types};
 use crate::job::Digest;
 use crate::pretrained::FileDigests;
 
-/// The name under which task files ask for a generated data set.
+/// The name of a generated data set in task files.
 const GENERATED: &str = "loragrid/arithmetic";
 
-/// Folders and files of local data.
+/// Local data folders and files.
 #[derive(Debug, Clone, Default)]
 pub struct DataRoots {
     /// `LORAGRID_DATA`.
@@ -25,11 +25,11 @@ pub struct DataRoots {
     /// `[data_sets]` of the sweep file: a name with its file, relative to the sweep file's folder. A configuration of a
     /// hub data set is named `path:configuration`.
     pub named: BTreeMap<String, PathBuf>,
-    /// The cache of data sets that were brought from the hub.
+    /// The download cache for hub data sets.
     pub hub: Option<crate::hub::Cache>,
 }
 
-/// Rows that can be read now.
+/// Rows that are available locally.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DataSource {
@@ -37,7 +37,7 @@ pub enum DataSource {
     Generated {
         /// Which one.
         preset: Arithmetic,
-        /// Which of its rows.
+        /// Its split.
         split: Split,
     },
     /// A file.
@@ -45,7 +45,7 @@ pub enum DataSource {
         /// Its path.
         path: PathBuf,
     },
-    /// Files one after another, as large tables are cut.
+    /// Consecutive files of a sharded table.
     Files {
         /// Their paths, at least one.
         paths: Vec<PathBuf>,
@@ -53,7 +53,7 @@ pub enum DataSource {
 }
 
 impl DataRoots {
-    /// The first of these files that is in the folder of local data.
+    /// The first of these files that is in the local data folder.
     pub(super) fn copy(&self, files: &[&str]) -> Option<PathBuf> {
         let root = self.local.as_ref()?;
         files.iter().map(|file| root.join(file)).find(|path| path.is_file())
@@ -61,8 +61,8 @@ impl DataRoots {
 }
 
 impl DataSource {
-    /// The training data that a sweep file names: an entry of `[data_sets]`, a preset, or a path relative to `folder`.
-    /// Errors: unknown, or a preset without a file here.
+    /// The training data named in a sweep file: an entry of `[data_sets]`, a preset, or a path relative to `folder`.
+    /// Errors: unknown, or a preset without a local file.
     pub fn training(name: &str, folder: &Path, roots: &DataRoots) -> Result<Self, DataError> {
         let preset = find_preset(name);
         let hub = preset.and_then(|preset| match preset.origin {
@@ -97,8 +97,8 @@ impl DataSource {
         Err(DataError::Unknown { name: name.to_owned(), nearest })
     }
 
-    /// The documents that a task file names: a generated set, an entry of `[data_sets]`, a file of the folder of local data,
-    /// or what was brought from the hub. Error: none of these.
+    /// The documents named in a task file: a generated set, an entry of `[data_sets]`, a file of the local data folder,
+    /// or a hub download. Error: none of these.
     pub fn documents(
         place: DatasetLocation<'_>,
         folder: &Path,
@@ -147,7 +147,7 @@ impl DataSource {
         }
     }
 
-    /// All rows as a table whose columns have types, as `datasets` gives them to lm_eval. Errors: as [`DataSource::rows`].
+    /// All rows as a table with typed columns, as `datasets` passes them to lm_eval. Errors: as [`DataSource::rows`].
     pub fn table(&self) -> Result<Vec<Row>, DataError> {
         let mut rows = self.rows()?;
         let is_csv = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "csv");
@@ -163,7 +163,7 @@ impl DataSource {
         Ok(rows)
     }
 
-    /// What the rows are: the file's content, or the preset's parameters. Error: unreadable.
+    /// Identity of the rows: the file's content, or the preset's parameters. Error: unreadable.
     pub fn identity(&self, digests: &mut dyn FileDigests) -> Result<Digest, DataError> {
         let mut read = |path: &PathBuf| {
             digests.digest(path).map_err(|source| DataError::Io { path: path.clone(), source })

@@ -1,10 +1,10 @@
-//! Rows as one table, the way `datasets` reads files for lm_eval: each column has one type.
+//! Rows as one table, with one type per column, as `datasets` reads files for lm_eval.
 
 use serde_json::{Number, Value as Json};
 
 use super::rows::Row;
 
-/// What all values of a column are.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Column {
     Bool,
@@ -13,8 +13,8 @@ enum Column {
     Other,
 }
 
-/// Gives the text columns of a CSV file the type that all their fields have: whole numbers, numbers, `True` and `False`. A
-/// column of anything else stays as it is written, so that `N/A` and `None` are words.
+/// Types the string columns of a CSV file by their fields: integers, numbers, `True` and `False`. Any other column
+/// stays as written, so `N/A` and `None` are strings.
 pub(super) fn infer_types(rows: &mut [Row]) {
     for (name, column) in columns(rows, |value| value.as_str().map_or(Column::Other, of_text)) {
         if column == Column::Other {
@@ -26,7 +26,7 @@ pub(super) fn infer_types(rows: &mut [Row]) {
             *value = match column {
                 _ if text.is_empty() => Json::Null,
                 Column::Bool => text.eq_ignore_ascii_case("true").into(),
-                // A gap is NaN to pandas, and whole numbers beside it are floats.
+                // A missing value is NaN in pandas, which turns integers into floats.
                 Column::Integer if !with_gaps => text.parse::<i64>().map_or(Json::Null, Json::from),
                 _ => text.parse::<f64>().ok().and_then(Number::from_f64).map_or(Json::Null, Json::Number),
             };
@@ -34,7 +34,7 @@ pub(super) fn infer_types(rows: &mut [Row]) {
     }
 }
 
-/// Gives every row each column, as null where it lacks it, and makes floats of whole numbers in a column with floats.
+/// Gives every row each column, null if missing, and converts integers to floats in a column with floats.
 pub(super) fn align(rows: &mut [Row]) {
     let of = |value: &Json| match value {
         Json::Number(number) if number.is_f64() => Column::Float,
@@ -53,7 +53,7 @@ pub(super) fn align(rows: &mut [Row]) {
     }
 }
 
-/// The columns of all rows in their first order, each with the type that fits all of its values but null and nothing.
+/// All columns in order of first appearance, each with the type that fits all its values except null and empty ones.
 fn columns(rows: &[Row], of: impl Fn(&Json) -> Column) -> Vec<(String, Column)> {
     let mut columns: Vec<(String, Option<Column>)> = Vec::new();
     let mut places = std::collections::HashMap::new();

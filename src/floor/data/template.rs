@@ -1,4 +1,4 @@
-//! How a row becomes a prompt and a response: fixed forms, or a Jinja chat template.
+//! Rendering a row as prompt and response: fixed formats, or a Jinja chat template.
 
 use super::chat::{Chat, ChatTemplate, Message, chat_of};
 use super::rows::Row;
@@ -6,37 +6,37 @@ use crate::data::DataError;
 use crate::jinja::TemplateDate;
 use crate::pretrained::ModelTokenizer;
 
-/// A part of a rendered row.
+/// A segment of a rendered row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The text.
+    /// The string.
     pub text: String,
-    /// Whether the assistant says it.
+    /// Whether it is the assistant's.
     pub assistant: bool,
     /// Whether the row lets the loss score it.
     pub trained: bool,
-    /// Where the answer's own text ends, in bytes of `text`: the turn's end token is looked for behind it.
+    /// Where the answer's content ends, in bytes of `text`: the end-of-turn token is searched after it.
     pub content_end: usize,
 }
 
 impl Part {
-    /// A part that is not the assistant's.
+    /// A segment that is not the assistant's.
     pub(super) fn prompt(text: impl Into<String>) -> Self {
         Self { text: text.into(), assistant: false, trained: false, content_end: 0 }
     }
 
-    /// An answer that is all text.
+    /// An answer without a suffix.
     fn answer(text: String) -> Self {
         Self { content_end: text.len(), text, assistant: true, trained: true }
     }
 }
 
-/// A row as text, and what a reader should know of it.
+/// A rendered row, with notes for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rendered {
-    /// One after another the whole text.
+    /// Segments that concatenate to the whole string.
     pub parts: Vec<Part>,
-    /// What the row has and is not used, in words that are counted over rows.
+    /// Unused columns of the row, as messages counted over rows.
     pub notes: Vec<String>,
 }
 
@@ -57,13 +57,13 @@ pub enum Template {
 pub enum RenderError {
     /// This column is missing or is not a string.
     Column(&'static str),
-    /// The row is not what the template needs.
+    /// The row does not fit the template.
     Row(String),
     /// The template fails.
     Template(String),
 }
 
-/// Columns that say something about a row and nothing that a model is to read.
+/// Metadata columns, not meant for the model.
 const ABOUT_ROWS: [&str; 17] = [
     "id",
     "_id",
@@ -89,9 +89,9 @@ const PAIR_COLUMNS: [&str; 8] =
     ["history", "instruction", "question", "input", "context", "output", "response", "answer"];
 
 impl Template {
-    /// The template that a sweep file names: `auto` looks at the columns of a row, `chat` takes the tokenizer's own (`chat:NAME`
-    /// one of several), a text with Jinja in it or a `.jinja` file (relative to `folder`) is a chat template itself. Errors:
-    /// unknown, a template that does not compile, `chat` for a tokenizer without one.
+    /// The template named in a sweep file. `auto` depends on a row's columns; `chat` is the tokenizer's own
+    /// (`chat:NAME` one of several); a string with Jinja or a `.jinja` file (relative to `folder`) is a chat template
+    /// itself. Errors: unknown, a template that does not compile, `chat` for a tokenizer without one.
     pub fn resolve(
         name: &str,
         first: Option<&Row>,
@@ -138,7 +138,7 @@ impl Template {
         }
     }
 
-    /// The fixed form that fits a row's columns.
+    /// The fixed format that fits a row's columns.
     fn guess(row: &Row) -> Self {
         if row.contains_key("question") && row.contains_key("answer") {
             return Self::QuestionAnswer;
@@ -146,7 +146,7 @@ impl Template {
         Self::Alpaca
     }
 
-    /// What stands for the template in a training key: a name, or the chat template's text.
+    /// The template's entry in a training key: a name, or the chat template's source.
     pub fn identity(&self) -> String {
         match self {
             Self::Alpaca => "alpaca".to_owned(),
@@ -155,13 +155,13 @@ impl Template {
         }
     }
 
-    /// Whether the text brings its own special tokens, so that encoding must not add any.
+    /// Whether the rendering includes special tokens, so encoding must not add any.
     pub fn has_special_tokens(&self) -> bool {
         matches!(self, Self::Chat(_))
     }
 
-    /// The text before the next answer in a chat of (role, content) pairs. The fixed forms know no history: they ask the
-    /// last message of the user. Error: a template that fails.
+    /// The prompt for the next answer in a chat of (role, content) pairs. The fixed formats have no history: they use
+    /// the user's last message. Error: a template that fails.
     pub fn prompt(&self, messages: &[(String, String)]) -> Result<String, RenderError> {
         if let Self::Chat(chat) = self {
             let messages = messages.iter().map(|(role, content)| Message::new(role, content.as_str()));
@@ -176,7 +176,7 @@ impl Template {
         Ok(parts.into_iter().filter(|part| !part.assistant).map(|part| part.text).collect())
     }
 
-    /// A row's text. Error: a missing column, a template that fails.
+    /// Renders a row. Error: a missing column, a template that fails.
     pub fn render(&self, row: &Row) -> Result<Rendered, RenderError> {
         let pair = |prompt: String, response: String| vec![Part::prompt(prompt), Part::answer(response)];
         match self {
@@ -207,7 +207,7 @@ impl Template {
     }
 }
 
-/// Columns with something in them that a template does not read.
+/// Nonempty columns that a template does not read.
 fn unused(row: &Row, known: &[&str]) -> Vec<String> {
     let is_empty = |value: &serde_json::Value| match value {
         serde_json::Value::Null => true,
@@ -220,12 +220,12 @@ fn unused(row: &Row, known: &[&str]) -> Vec<String> {
     unused.map(|(name, _)| format!("the column '{name}' is not used")).collect()
 }
 
-/// The string of the first of these columns that is there. Error: the first name.
+/// The string in the first of these columns that exists. Error: the first name.
 pub(super) fn column<'a>(row: &'a Row, names: &[&'static str]) -> Result<&'a str, RenderError> {
     optional(row, names).ok_or(RenderError::Column(names[0]))
 }
 
-/// The string of the first of these columns that has one.
+/// The string in the first of these columns that has one.
 pub(super) fn optional<'a>(row: &'a Row, names: &[&str]) -> Option<&'a str> {
     names.iter().find_map(|name| row.get(*name)?.as_str())
 }

@@ -1,11 +1,11 @@
-//! The cache: `models--ORG--NAME/` and `datasets--ORG--NAME/` with `blobs/` by hash, `snapshots/COMMIT/` of links to them, `refs/` from revisions to
-//! commits.
+//! The cache: `models--ORG--NAME/` and `datasets--ORG--NAME/` with `blobs/` by hash, `snapshots/COMMIT/` of links to
+//! them, `refs/` from revisions to commits.
 
 use std::path::{Path, PathBuf};
 
 use super::repository_id::{RepositoryId, RepositoryKind};
 
-/// Marks a snapshot, or a folder of one, that is whole.
+/// Marks a complete snapshot, or a complete folder of one.
 pub const COMPLETE: &str = ".loragrid-complete";
 
 /// A cache of models and data sets.
@@ -15,13 +15,13 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in this folder, which need not be there yet.
+    /// The cache in this folder, which need not exist yet.
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// The folder of a model's snapshot, if it is whole: it was pulled to its end, or another client brought a
-    /// configuration and weights. Of a data set, the folder of what is here of it.
+    /// The folder of a model's snapshot, if complete: its download finished, or another client downloaded a
+    /// configuration and weights. For a data set, the folder of its downloaded files.
     pub fn find(&self, id: &RepositoryId) -> Option<PathBuf> {
         let folder = self.folder(id);
         let named = std::fs::read_to_string(folder.join("refs").join(id.revision()));
@@ -46,7 +46,7 @@ impl Cache {
         self.folder(id).join("blobs").join(hash)
     }
 
-    /// The file that whoever writes a blob locks, as huggingface_hub does: `.locks/models--ORG--NAME/HASH.lock`.
+    /// The lock file for writing a blob, as in huggingface_hub: `.locks/models--ORG--NAME/HASH.lock`.
     pub(super) fn lock(&self, id: &RepositoryId, hash: &str) -> PathBuf {
         self.root.join(".locks").join(id.folder()).join(format!("{hash}.lock"))
     }
@@ -55,7 +55,7 @@ impl Cache {
         self.folder(id).join("snapshots").join(commit)
     }
 
-    /// Links a snapshot's file to its blob. Error: the system's.
+    /// Links a snapshot's file to its blob. Error: I/O.
     pub(super) fn link(
         &self,
         id: &RepositoryId,
@@ -75,13 +75,13 @@ impl Cache {
         std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(hash), path)
     }
 
-    /// Says that a snapshot is whole, and that the id's revision means it. Error: the system's.
+    /// Marks a snapshot as complete and points the id's revision at it. Error: I/O.
     pub(super) fn complete(&self, id: &RepositoryId, commit: &str) -> std::io::Result<()> {
         std::fs::write(self.snapshot(id, commit).join(COMPLETE), "")?;
         self.refer(id, commit)
     }
 
-    /// Says that the id's revision means a commit. Error: the system's.
+    /// Points the id's revision at a commit. Error: I/O.
     pub(super) fn refer(&self, id: &RepositoryId, commit: &str) -> std::io::Result<()> {
         let named = self.folder(id).join("refs").join(id.revision());
         if let Some(folder) = named.parent() {

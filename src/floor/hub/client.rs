@@ -1,4 +1,4 @@
-//! Requests. Redirects are followed here and not by the library, so that the token stays with the endpoint's host.
+//! HTTP requests. Redirects are followed here, not by the library, to send the token only to the endpoint's host.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::environment::Hub;
 use super::error::HubError;
 use super::repository_id::RepositoryId;
 
-/// Redirects of one request.
+/// Maximum redirects per request.
 const MAX_REDIRECTS: usize = 5;
-/// Tries of one request that is not answered.
+/// Attempts per unanswered request.
 const MAX_TRIES: u32 = 4;
-/// Longest wait that a 429 may ask for.
+/// Maximum wait honored for a 429.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Sends requests for one model.
@@ -36,8 +36,8 @@ impl<'a> Client<'a> {
         Self { hub, id, agent: Agent::new_with_config(config) }
     }
 
-    /// A GET of a path below the endpoint, from byte `start`. Success is 200, 206 or 416. Errors: other statuses, no
-    /// answer.
+    /// GETs a path below the endpoint, from byte `start`. Success is 200, 206 or 416. Errors: other statuses, no
+    /// response.
     pub(super) fn get(&self, path: &str, start: u64) -> Result<Response<Body>, HubError> {
         let url = format!("{}/{path}", self.hub.endpoint);
         for attempt in 0.. {
@@ -53,7 +53,7 @@ impl<'a> Client<'a> {
                 Err(_) => std::thread::sleep(pause(attempt)),
             }
         }
-        // The loop has no end but a return: its last attempt returns whatever came.
+        // The loop only ends by return: its last attempt returns any result.
         unreachable!("the last attempt returns")
     }
 
@@ -65,7 +65,7 @@ impl<'a> Client<'a> {
             if let Some(token) = self.hub.token.as_ref().filter(|_| home.is_some() && host(&url) == home) {
                 request = request.header("Authorization", token.header());
             }
-            // A part of a file is a part of its own bytes, not of what they are packed into.
+            // Ranges count the file's own bytes, so the response must not be compressed.
             if path_is_file(&url) {
                 request = request.header("Accept-Encoding", "identity");
             }
@@ -120,23 +120,23 @@ fn pause(attempt: u32) -> Duration {
     Duration::from_millis(200 << attempt.min(5))
 }
 
-/// Scheme, host and port: what a token belongs to.
+/// Scheme, host and port: the scope of a token.
 fn host(url: &str) -> Option<(String, String)> {
     let uri: Uri = url.parse().ok()?;
     Some((uri.scheme_str()?.to_owned(), uri.authority()?.to_string()))
 }
 
-/// Links to storage carry signatures in their query, which belong in no message.
+/// Storage links carry signatures in their query, which must not appear in messages.
 fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
 
-/// Whether an address is that of a file's content.
+/// Whether a URL points to a file's content.
 fn path_is_file(url: &str) -> bool {
     without_query(url).contains("/resolve/")
 }
 
-/// A location, absolute or relative to the place that named it (RFC 3986, section 5.2, without `.` and `..`).
+/// Resolves a location, absolute or relative to its base (RFC 3986, section 5.2, without `.` and `..`).
 fn join(from: &str, location: &str) -> String {
     let is_scheme =
         |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
@@ -151,7 +151,7 @@ fn join(from: &str, location: &str) -> String {
         return format!("{scheme}://{authority}{location}");
     }
     let from = without_query(from);
-    // The scheme's own slashes are no path's.
+    // The slashes after the scheme are not part of the path.
     let start = from.find("://").map_or(0, |at| at + 3);
     match from[start..].rfind('/') {
         Some(at) => format!("{}/{location}", &from[..start + at]),

@@ -1,4 +1,4 @@
-//! The variables that Hugging Face's own clients obey.
+//! Environment variables of Hugging Face's own clients.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cache::Cache;
 
-/// What Hugging Face's own client waits for the next bytes.
+/// Read timeout of Hugging Face's own client.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// A token; it is never printed.
@@ -14,7 +14,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub struct Token(String);
 
 impl Token {
-    /// A token from its text; none if there is none in it, or what no header can carry.
+    /// A token from a string; none if it is empty or invalid in a header.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
@@ -36,21 +36,21 @@ impl fmt::Debug for Token {
 /// A hub with its local cache.
 #[derive(Debug, Clone)]
 pub struct Hub {
-    /// `https://huggingface.co`, without a slash at its end.
+    /// `https://huggingface.co`, without a trailing slash.
     pub endpoint: String,
-    /// Who asks.
+    /// The access token.
     pub token: Option<Token>,
     /// Whether only the cache may be used.
     pub offline: bool,
-    /// How long a transfer may bring nothing before it is asked for again.
+    /// Time without data after which a transfer is retried.
     pub idle: Duration,
     /// The cache.
     pub cache: Cache,
 }
 
 impl Hub {
-    /// What HF_ENDPOINT, HF_TOKEN (or HF_TOKEN_PATH, or `token` in HF_HOME), HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_CACHE
-    /// and HF_HOME say.
+    /// Reads HF_ENDPOINT, HF_TOKEN (or HF_TOKEN_PATH, or `token` in HF_HOME), HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT,
+    /// HF_HUB_CACHE and HF_HOME.
     pub fn from_environment() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }

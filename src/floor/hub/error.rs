@@ -1,13 +1,13 @@
-//! What can go wrong between here and a hub.
+//! Hub errors.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a model did not come.
+/// Why a download failed.
 #[derive(Debug, Error)]
 pub enum HubError {
-    /// HF_HUB_OFFLINE is set and the cache has no whole copy.
+    /// HF_HUB_OFFLINE is set and the cache has no complete copy.
     #[error("{id} is not in the cache, and HF_HUB_OFFLINE is set")]
     Offline {
         /// The model.
@@ -24,7 +24,7 @@ pub enum HubError {
     Gated {
         /// The model.
         id: String,
-        /// Where to ask.
+        /// Where to request access.
         page: String,
     },
     /// 404.
@@ -35,12 +35,12 @@ pub enum HubError {
         /// Model, revision or file.
         what: String,
     },
-    /// 429, also after waiting.
+    /// 429, even after waiting.
     #[error("{id}: rate limited by the hub (429)")]
     Busy {
         /// The model.
         id: String,
-        /// Seconds that it asks to wait.
+        /// Seconds to wait, as requested.
         wait: u64,
     },
     /// Any other status.
@@ -51,36 +51,36 @@ pub enum HubError {
         /// The status.
         status: u16,
     },
-    /// No answer, or one that was cut off, after several tries.
+    /// No response, or an incomplete one, after several attempts.
     #[error("{url} cannot be reached: {reason}")]
     Network {
         /// Without query.
         url: String,
-        /// The library's reason.
+        /// The library's error.
         reason: String,
     },
-    /// A list of files that is not understood.
+    /// A file list that cannot be parsed.
     #[error("unexpected response of the hub for {id}: {reason}")]
     Description {
         /// The model.
         id: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// No weights that are read.
+    /// No weights in a supported format.
     #[error("{id} has no safetensors")]
     NoWeights {
         /// The model.
         id: String,
     },
-    /// A file whose content is not what the hub says.
+    /// A file whose content does not match the hub's hash.
     #[error("{file} has the hash {found}, the hub says {expected}")]
     Hash {
         /// The file.
         file: String,
-        /// Its own.
+        /// Hash of the download.
         found: String,
-        /// The hub's.
+        /// The hub's hash.
         expected: String,
     },
     /// The cache cannot be written.
@@ -88,13 +88,13 @@ pub enum HubError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The OS error.
         source: std::io::Error,
     },
 }
 
 impl HubError {
-    /// What the user can do about it.
+    /// Suggested fix.
     pub fn help(&self) -> String {
         match self {
             Self::Offline { .. } => "unset HF_HUB_OFFLINE and pull it once".into(),

@@ -1,8 +1,8 @@
-//! Models and data sets from a Hugging Face hub: what is read, and where it is kept. The cache has the layout of Hugging Face's own
-//! clients, so that both find what the other brought.
+//! Models and data sets from a Hugging Face hub: downloading and caching. The cache has the layout of Hugging Face's
+//! own clients, so each finds the other's downloads.
 //!
-//! Only safetensors, JSON and tokenizer files of models and tables of data sets are brought, each checked against the hub's hash; a download that was cut
-//! off continues where it ended. The token goes to the endpoint's own host and nowhere else.
+//! Only safetensors, JSON and tokenizer files of models and tables of data sets are downloaded, each checked against
+//! the hub's hash. An interrupted download resumes. The token is sent only to the endpoint's own host.
 
 mod cache;
 mod client;

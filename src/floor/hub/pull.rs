@@ -1,4 +1,4 @@
-//! Bringing a model into the cache.
+//! Downloading a model into the cache.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,34 +15,34 @@ use super::error::HubError;
 use super::repository_id::{RepositoryId, RepositoryKind};
 use crate::job::Bytes;
 
-/// Files at the top of a repository that are brought beside weights.
+/// Top-level repository files downloaded besides weights.
 const ENDINGS: &[&str] = &[".json", ".jinja", "tokenizer.model", "merges.txt", "vocab.txt"];
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
-/// Tries of one file whose transfer was cut off.
+/// Attempts per file with an interrupted transfer.
 const MAX_CUTS: usize = 5;
 
-/// A model that is in the cache now.
+/// A model in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
     /// The snapshot's folder.
     pub folder: PathBuf,
-    /// The commit; of a snapshot found offline, its folder's name.
+    /// The commit; for a snapshot found offline, its folder name.
     pub commit: String,
     /// Files of the snapshot.
     pub files: usize,
-    /// Bytes that were transferred now.
+    /// Bytes transferred in this download.
     pub transferred: Bytes,
 }
 
-/// How far a file is.
+/// Progress of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Transfer<'a> {
     /// Its name.
     pub file: &'a str,
-    /// Bytes that are here.
+    /// Bytes downloaded.
     pub done: Bytes,
-    /// All its bytes.
+    /// Total bytes.
     pub size: Bytes,
 }
 
@@ -69,7 +69,7 @@ struct Lfs {
     size: u64,
 }
 
-/// A file to bring, with what its content must hash to.
+/// A file to download, with its expected hash.
 pub(super) struct RequestedFile {
     pub(super) name: String,
     size: u64,
@@ -77,9 +77,9 @@ pub(super) struct RequestedFile {
 }
 
 enum Hash {
-    /// Of large files: their SHA-256.
+    /// For large files: SHA-256.
     Sha256(String),
-    /// Of small ones: git's own, the SHA-1 of a header and the content.
+    /// For small files: git's blob hash, the SHA-1 of a header and the content.
     Git(String),
 }
 
@@ -92,8 +92,8 @@ impl Hash {
 }
 
 impl Hub {
-    /// Brings a model's weights, configuration and tokenizer into the cache; what is there already is left alone.
-    /// Errors: see [`HubError`].
+    /// Downloads a model's weights, configuration and tokenizer into the cache; existing files are kept. Errors: see
+    /// [`HubError`].
     pub fn pull(&self, id: &RepositoryId, mut watch: impl FnMut(Transfer<'_>)) -> Result<Pulled, HubError> {
         if self.offline {
             let folder = self.cache.find(id).ok_or_else(|| HubError::Offline { id: id.to_string() })?;
@@ -137,7 +137,7 @@ impl Hub {
         }
         let mut files = Vec::new();
         for sibling in description.siblings {
-            // Files in folders are other forms of a model; of a data set they are its tables. No name leads elsewhere.
+            // In models, subfolders hold other formats; in data sets, the tables. No name may lead out of the repository.
             let name = &sibling.rfilename;
             let nested = name.contains('/') && id.kind() == RepositoryKind::Model;
             if nested
@@ -160,7 +160,7 @@ impl Hub {
     }
 }
 
-/// Brings files of one repository.
+/// Downloads files of one repository.
 pub(super) struct Pull<'a> {
     pub(super) hub: &'a Hub,
     pub(super) id: &'a RepositoryId,
@@ -171,7 +171,7 @@ pub(super) struct Pull<'a> {
 }
 
 impl Pull<'_> {
-    /// The files that are wanted: of weights, those that the index names, or the single one.
+    /// The files to download: the weights named in the index, or the single weights file.
     fn choose(&mut self, files: Vec<RequestedFile>) -> Result<Vec<RequestedFile>, HubError> {
         let shards: Vec<String> = match files.iter().find(|file| file.name == INDEX) {
             Some(index) => {
@@ -194,13 +194,13 @@ impl Pull<'_> {
         Ok(files.into_iter().filter(chosen).collect())
     }
 
-    /// Brings one file, checks it, and links it into the snapshot.
+    /// Downloads one file, checks it, and links it into the snapshot.
     pub(super) fn file(&mut self, file: &RequestedFile) -> Result<(), HubError> {
         let blob = self.hub.cache.blob(self.id, file.hash.text());
         let io = |source| HubError::Io { path: blob.clone(), source };
         if !blob.is_file() {
             std::fs::create_dir_all(blob.parent().unwrap_or(Path::new("."))).map_err(io)?;
-            // One at a time, Hugging Face's own client among them.
+            // One writer at a time, including Hugging Face's own client.
             let _lock = self.lock(file.hash.text())?;
             if blob.is_file() {
                 return self.hub.cache.link(self.id, self.commit, &file.name, file.hash.text()).map_err(io);
@@ -218,7 +218,7 @@ impl Pull<'_> {
         self.hub.cache.link(self.id, self.commit, &file.name, file.hash.text()).map_err(io)
     }
 
-    /// Waits until nobody else writes a blob. The lock goes with the file that is returned.
+    /// Waits for the lock on a blob. The returned file holds the lock.
     fn lock(&self, hash: &str) -> Result<File, HubError> {
         let path = self.hub.cache.lock(self.id, hash);
         let locked = || {
@@ -230,7 +230,7 @@ impl Pull<'_> {
         locked().map_err(|source| HubError::Io { path: path.clone(), source })
     }
 
-    /// Transfers what a partial file lacks, and goes on where a transfer was cut off.
+    /// Downloads the rest of a partial file, resuming after interruptions.
     fn transfer(&mut self, file: &RequestedFile, partial: &Path) -> Result<(), HubError> {
         let kind = match self.id.kind() {
             RepositoryKind::Model => "",
@@ -250,7 +250,7 @@ impl Pull<'_> {
                 return Ok(());
             }
             let response = self.client.get(&path, done)?;
-            // Only 206 continues; anything else is the whole file, or nothing of use.
+            // Only 206 resumes; anything else is the whole file or unusable.
             if response.status() != 206 {
                 output.set_len(0).map_err(io)?;
                 done = 0;
@@ -268,7 +268,7 @@ impl Pull<'_> {
         Err(HubError::Network { url, reason: format!("the transfer was cut off {MAX_CUTS} times: {reason}") })
     }
 
-    /// Copies a body; the text of a read error is returned, as the transfer can go on. Error: of writing.
+    /// Copies a body; returns the message of a read error, as the transfer can resume. Error: of writing.
     fn copy(
         &mut self,
         body: impl Read + Send + 'static,
@@ -297,7 +297,7 @@ impl Pull<'_> {
     }
 }
 
-/// Reads a body on a thread of its own, so that one that brings nothing can be given up. The thread ends with its connection.
+/// Reads a body on a separate thread, so a stalled one can be abandoned. The thread ends with its connection.
 fn in_chunks(mut body: impl Read + Send + 'static) -> Receiver<std::io::Result<Vec<u8>>> {
     let (sender, receiver) = sync_channel(4);
     std::thread::spawn(move || {
@@ -317,7 +317,7 @@ fn in_chunks(mut body: impl Read + Send + 'static) -> Receiver<std::io::Result<V
     receiver
 }
 
-/// The hash of a file's content, in the form of the one expected.
+/// The hash of a file's content, of the expected kind.
 fn hash_of(path: &Path, expected: &Hash) -> std::io::Result<String> {
     fn all<D: Digest>(mut digest: D, mut file: File) -> std::io::Result<String> {
         let mut chunk = vec![0; 1 << 20];

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a repository holds.
+/// The kind of repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RepositoryKind {
     /// A model.
@@ -20,7 +20,7 @@ pub struct RepositoryId {
 }
 
 impl RepositoryId {
-    /// Parses a model's `ID` or `ID@REVISION`; `None` for what no hub would accept: it could be a path.
+    /// Parses a model's `ID` or `ID@REVISION`; `None` for ids that no hub accepts, which could be paths.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
         Self::new(name, revision)
@@ -47,12 +47,12 @@ impl RepositoryId {
         };
         let parts: Vec<&str> = name.split('/').collect();
         let known = parts.len() <= 2 && parts.iter().all(|part| word(part)) && !name.ends_with(".gguf");
-        // Revisions may have slashes, as `refs/pr/1` has.
+        // Revisions may contain slashes, such as `refs/pr/1`.
         let revised = !revision.is_empty() && revision.split('/').all(word);
         (known && revised).then(|| Self { kind, name: name.to_owned(), revision: revision.to_owned() })
     }
 
-    /// What it holds.
+    /// Its kind.
     pub fn kind(&self) -> RepositoryKind {
         self.kind
     }

@@ -1,4 +1,4 @@
-//! Bringing tables of a data set into the cache: a split as Parquet, or one file by its name.
+//! Downloading tables of a data set into the cache: a split as Parquet, or one named file.
 
 use super::cache::COMPLETE;
 use super::client::Client;
@@ -8,10 +8,10 @@ use super::pull::{Pull, RequestedFile, Transfer};
 use super::repository_id::RepositoryId;
 use crate::job::Bytes;
 
-/// What of a data set is wanted.
+/// The requested part of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tables<'a> {
-    /// A split of a configuration; without one that named `default`, or the only one.
+    /// A split of a configuration; if none is given, of `default` or the only one.
     Split {
         /// The configuration.
         config: Option<&'a str>,
@@ -23,8 +23,8 @@ pub enum Tables<'a> {
 }
 
 impl Hub {
-    /// Brings tables of a data set into the cache; those that are there already are left alone. Returns the bytes that were
-    /// transferred. Errors: see [`HubError`]; nothing of that name.
+    /// Downloads tables of a data set into the cache; existing ones are kept. Returns the bytes transferred. Errors:
+    /// see [`HubError`]; no match for the name.
     pub fn pull_tables(
         &self,
         id: &RepositoryId,
@@ -62,7 +62,7 @@ impl Hub {
     }
 }
 
-/// The files of what is wanted. A split's are in `CONFIGURATION/SPLIT/`.
+/// The requested files. A split's are in `CONFIGURATION/SPLIT/`.
 fn choose(files: Vec<RequestedFile>, tables: Tables<'_>) -> Vec<RequestedFile> {
     let (config, split) = match tables {
         Tables::File(name) => return files.into_iter().filter(|file| file.name == name).collect(),
@@ -82,7 +82,7 @@ fn choose(files: Vec<RequestedFile>, tables: Tables<'_>) -> Vec<RequestedFile> {
         .collect()
 }
 
-/// `default` where it is there, else the only configuration; nothing where there are several.
+/// `default` if it exists, else the only configuration; none if there are several.
 fn only_configuration(files: &[RequestedFile]) -> String {
     let mut names: Vec<&str> = files
         .iter()

@@ -1,4 +1,4 @@
-//! The lists and dicts that a template is given: where one becomes text, be it by `~`, it is spelled as Python does.
+//! Lists and dicts for templates, converted to strings as in Python, also by `~`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use serde_json::Value as Json;
 
 use super::spelling::spelled;
 
-/// A list, or a tuple.
+/// A list or a tuple.
 #[derive(Debug)]
 pub(super) struct Sequence<const IS_TUPLE: bool>(pub(super) Vec<Value>);
 
-/// A dict, in its order.
+/// A dict, in insertion order.
 #[derive(Debug)]
 struct Dict(Vec<(String, Value)>);
 

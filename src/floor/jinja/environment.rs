@@ -10,10 +10,10 @@ use super::spelling::spelled;
 use super::tuple::{TUPLE, tuple};
 use super::{filters, generation, json, methods};
 
-/// Steps after which a template is taken for endless.
+/// Step limit against endless templates.
 const FUEL: u64 = 20_000_000;
 
-/// The day that `strftime_now` of chat templates formats: part of what is trained on, so never the clock's.
+/// The date that `strftime_now` of chat templates formats: it is part of the training data, so it never depends on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TemplateDate(jiff::civil::Date);
@@ -22,7 +22,7 @@ impl TemplateDate {
     /// The default of the key `template_date`.
     pub const DEFAULT: &'static str = "2025-01-01";
 
-    /// A day as `YYYY-MM-DD`. None: not a day.
+    /// Parses a date as `YYYY-MM-DD`. None: not a date.
     pub fn parse(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
     }
@@ -64,10 +64,10 @@ pub fn chat_environment(date: TemplateDate) -> Environment<'static> {
     environment
 }
 
-/// What both have.
+/// Settings shared by both.
 fn common() -> Environment<'static> {
     let mut environment = Environment::new();
-    // A name of a template says nothing of its form: text is never escaped.
+    // A template's name implies no format: nothing is escaped.
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(methods::method);
@@ -93,7 +93,7 @@ fn format(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<
     }
 }
 
-/// Python's `strftime` of the start of a day. Error: an unknown directive.
+/// Python's `strftime` for midnight of a date. Error: an unknown directive.
 fn strftime(format: &str, date: TemplateDate) -> Result<String, Error> {
     let time = date.0.at(0, 0, 0, 0);
     jiff::fmt::strtime::format(format, time)

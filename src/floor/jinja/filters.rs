@@ -1,11 +1,11 @@
-//! Filters that differ from the library's in how values are spelled or converted.
+//! Filters that print or convert values differently from the library's.
 
 use minijinja::value::Value;
 use minijinja::{Error, ErrorKind, State, UndefinedBehavior};
 
 use super::spelling::spelled;
 
-/// `int(value, default)`; the default, or 0, for what is no number.
+/// `int(value, default)`; the default, or 0, if it is not a number.
 pub(super) fn int(value: Value, default: Option<i64>) -> i64 {
     let default = default.unwrap_or_default();
     if let Some(text) = value.as_str() {
@@ -19,7 +19,7 @@ pub(super) fn int(value: Value, default: Option<i64>) -> i64 {
     i64::try_from(value.clone()).ok().or_else(|| float(value)).unwrap_or(default)
 }
 
-/// `separator.join(str(item) for item in value)`, of attributes of the items where one is named.
+/// `separator.join(str(item) for item in value)`, or of an attribute of the items if one is given.
 pub(super) fn join(
     state: &State<'_, '_>,
     value: Value,
@@ -47,7 +47,7 @@ pub(super) fn replace(
     Ok(string(state, value)?.replace(&from, &to))
 }
 
-/// `str(value)`; in a chat template an undefined value is nothing.
+/// `str(value)`; in a chat template an undefined value is empty.
 pub(super) fn string(state: &State<'_, '_>, value: Value) -> Result<String, Error> {
     match state.undefined_behavior() {
         UndefinedBehavior::Strict => spelled(&value),
@@ -65,7 +65,7 @@ pub(super) fn regex_replace(
 ) -> Result<String, Error> {
     let wrong = |e: fancy_regex::Error| Error::new(ErrorKind::InvalidOperation, e.to_string());
     let regex = fancy_regex::Regex::new(&pattern).map_err(wrong)?;
-    // Python's `\1` is Rust's `${1}`, and its dollar is a dollar.
+    // Python's `\1` is Rust's `${1}`, and its dollar is literal.
     let mut rewritten = String::new();
     let mut chars = to.chars();
     while let Some(c) = chars.next() {

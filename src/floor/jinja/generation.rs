@@ -1,28 +1,28 @@
-//! `{% generation %}` … `{% endgeneration %}`: what the model is to say. transformers marks these tokens for the loss.
+//! `{% generation %}` … `{% endgeneration %}`: the model's output. transformers marks these tokens for the loss.
 
 use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Stands before and after what a generation block renders; noncharacters of Unicode, which no text has.
+/// Delimits the rendering of a generation block; Unicode noncharacters, which do not occur in text.
 const OPEN: char = '\u{FDD0}';
 const CLOSE: char = '\u{FDD1}';
 
-/// The filter that a generation block is rendered through.
+/// The filter that renders a generation block.
 pub(super) const FILTER: &str = "loragrid_generation";
 
-/// A rendered text and its generated spans.
+/// A rendered string and its generated spans.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
-    /// The text.
+    /// The string.
     pub text: String,
-    /// Bytes of the text that generation blocks made, in order.
+    /// Byte ranges of generation blocks, in order.
     pub spans: Vec<Range<usize>>,
 }
 
-/// The template with generation tags as tags that the library knows, with the same rules of white space; and whether it has
-/// any.
+/// The template with generation tags replaced by tags that the library supports, with the same whitespace rules; and
+/// whether it has any.
 pub fn without_generation_tags(source: &str) -> (String, bool) {
     // Valid: both are constant.
     #[allow(clippy::unwrap_used)]
@@ -44,7 +44,7 @@ pub(super) fn mark(text: String) -> String {
 }
 
 impl Generated {
-    /// Takes the marks out of a rendered text.
+    /// Removes the marks from a rendered string.
     pub fn of(marked: &str) -> Self {
         let mut text = String::with_capacity(marked.len());
         let (mut spans, mut starts) = (Vec::new(), Vec::new());

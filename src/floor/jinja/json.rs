@@ -1,4 +1,4 @@
-//! `tojson` as transformers defines it: Python's `json.dumps`.
+//! `tojson` as in transformers: Python's `json.dumps`.
 
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Error, ErrorKind};
@@ -6,18 +6,18 @@ use serde_json::Value as Json;
 
 use crate::python::python_float;
 
-/// How a value is written.
+/// Output format.
 struct Style {
     ascii: bool,
-    /// Text of one level of indentation; none: all in one line.
+    /// Indentation per level; none: on one line.
     indent: Option<String>,
     item: String,
     key: String,
     sorted: bool,
 }
 
-/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`. Errors: a value that is no data,
-/// an unknown argument.
+/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`. Errors: a value that cannot
+/// be serialized, an unknown argument.
 pub(super) fn tojson(value: Value, kwargs: Kwargs) -> Result<String, Error> {
     let indent: Option<Value> = kwargs.get("indent")?;
     let indent = indent.filter(|indent| !indent.is_none()).map(|indent| match indent.as_usize() {

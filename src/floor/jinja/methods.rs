@@ -1,4 +1,4 @@
-//! Python's methods of strings, lists and dicts, where the library lacks them or counts bytes.
+//! Python's string, list and dict methods, where the library lacks them or counts bytes.
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind, State};
 use super::spelling::spelled;
 use super::tuple::tuple;
 
-/// Calls a method of a value. Errors: unknown, wrong arguments, `index` of what is not in it.
+/// Calls a method of a value. Errors: unknown, wrong arguments, `index` of a missing item.
 pub(super) fn method(
     state: &State<'_, '_>,
     value: &Value,

@@ -1,5 +1,5 @@
-//! Jinja as Python has it: values are spelled as Python spells them, strings have Python's methods, tuples are not lists. Task
-//! files and chat templates are rendered in environments of this room.
+//! Jinja as in Python: values print as in Python, strings have Python's methods, tuples are not lists. Task files and
+//! chat templates are rendered in this module's environments.
 
 mod data;
 mod environment;

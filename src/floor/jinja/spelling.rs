@@ -1,4 +1,4 @@
-//! How Python prints the values of a template.
+//! Python's string forms of template values.
 
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
@@ -6,7 +6,7 @@ use minijinja::{Error, ErrorKind};
 use super::tuple::Tuple;
 use crate::python::{python_float, python_quoted};
 
-/// `str(value)` in Python. Error: a value that is no data, or an undefined one inside a list or a dict.
+/// `str(value)` in Python. Error: a value that is not data, or an undefined one inside a list or a dict.
 pub(super) fn spelled(value: &Value) -> Result<String, Error> {
     match value.as_str() {
         Some(text) => Ok(text.to_owned()),

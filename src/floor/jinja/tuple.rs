@@ -1,10 +1,10 @@
-//! Tuples. The library reads `(1, 'a')` as a list; Python prints and compares the two differently.
+//! Tuples. The library parses `(1, 'a')` as a list; Python prints and compares the two differently.
 
 use minijinja::value::{Rest, Value};
 
 use super::data::Sequence;
 
-/// The function that a tuple in a template becomes a call of.
+/// The function that replaces a tuple in a template.
 pub(super) const TUPLE: &str = "__tuple__";
 
 /// A tuple of values.
@@ -15,8 +15,8 @@ pub(super) fn tuple(items: Rest<Value>) -> Value {
     Value::from_object(Sequence::<true>(items.0))
 }
 
-/// The template with each parenthesized list of values as a call of `__tuple__`: `(1, 'a')` becomes `__tuple__(1, 'a')`.
-/// Parentheses that call, group, or name the targets of `for` and `set` stay as they are.
+/// The template with each tuple as a call of `__tuple__`: `(1, 'a')` becomes `__tuple__(1, 'a')`. Parentheses of calls,
+/// groups and the targets of `for` and `set` are unchanged.
 pub fn with_tuples(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -42,7 +42,7 @@ pub fn with_tuples(source: &str) -> String {
         if is_raw && let Some(end) = rest.find("endraw") {
             out.push_str(&rest[..end]);
             rest = &rest[end..];
-            // The rest of the closing tag holds no expression.
+            // The rest of the closing tag has no expression.
             let after = rest.find("%}").map_or(rest.len(), |at| at + 2);
             out.push_str(&rest[..after]);
             rest = &rest[after..];
@@ -52,7 +52,7 @@ pub fn with_tuples(source: &str) -> String {
     out
 }
 
-/// Bytes of a tag that `rest` starts with, strings inside it skipped. None: it does not end.
+/// Length in bytes of the tag at the start of `rest`, skipping strings. None: it does not end.
 fn tag_length(rest: &str, close: &str) -> Option<usize> {
     let bytes = rest.as_bytes();
     let mut at = 2;
@@ -69,7 +69,7 @@ fn tag_length(rest: &str, close: &str) -> Option<usize> {
     None
 }
 
-/// The place after the string that begins at `start`.
+/// The index after the string that begins at `start`.
 fn string_end(bytes: &[u8], start: usize, quote: u8) -> usize {
     let mut at = start + 1;
     while at < bytes.len() {
@@ -84,9 +84,9 @@ fn string_end(bytes: &[u8], start: usize, quote: u8) -> usize {
 
 /// An open bracket of a tag.
 struct Open {
-    /// Where it stands in the output.
+    /// Its index in the output.
     at: usize,
-    /// Whether a comma in it would make a tuple.
+    /// Whether a comma in it makes a tuple.
     groups: bool,
     has_comma: bool,
 }
@@ -135,7 +135,7 @@ fn rewrite(tag: &str, out: &mut String) {
     }
 }
 
-/// Whether a tag begins with names that are given values, or with a macro's parameters.
+/// Whether a tag begins with assignment targets or a macro's parameters.
 fn is_assignment(tag: &str) -> bool {
     let word: String = tag
         .trim_start_matches(['{', '%', '-', '+'])
@@ -146,7 +146,7 @@ fn is_assignment(tag: &str) -> bool {
     tag.starts_with("{%") && ["for", "set", "macro", "call", "with"].contains(&word.as_str())
 }
 
-/// Whether an opening parenthesis after this text calls what stands before it.
+/// Whether an opening parenthesis here is a call.
 fn follows_value(before: &str) -> bool {
     const WORDS: [&str; 11] =
         ["in", "and", "or", "not", "is", "if", "else", "elif", "set", "filter", "recursive"];

@@ -1,4 +1,4 @@
-//! Cells: the jobs of a sweep that differ in their seed only, and their order on a leaderboard.
+//! Cells: the jobs of a sweep that differ only in their seed, and their leaderboard order.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,37 +6,37 @@ use std::fmt;
 use super::real::for_ranking;
 use super::{JobId, Value};
 
-/// The axis that tells the jobs of a cell apart.
+/// The axis that distinguishes the jobs of a cell.
 pub const SEED: &str = "seed";
 
-/// What the jobs of a cell have in common: the values of its axes as a JSON object, or the id of a job that is a cell alone.
+/// The identity of a cell: the values of its axes as a JSON object, or the id of a single-job cell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CellKey(String);
 
 impl CellKey {
-    /// Of a job of the grid with these values; the seed is left out, and so is an axis that has no value in it.
+    /// The cell of a grid job with these values, without the seed and without axes that have no value.
     pub fn of<'a>(axes: impl IntoIterator<Item = (&'a str, Option<&'a Value>)>) -> Self {
         Self::by(axes.into_iter().filter(|(path, _)| *path != SEED))
     }
 
-    /// Of a job that is grouped by these keys, the seed too where it is one of them.
+    /// The cell of a job grouped by these keys, including the seed if it is one of them.
     pub fn by<'a>(keys: impl IntoIterator<Item = (&'a str, Option<&'a Value>)>) -> Self {
         let values =
             keys.into_iter().filter_map(|(path, value)| Some((path.to_owned(), serde_json::json!(value?))));
         Self(serde_json::Value::Object(values.collect()).to_string())
     }
 
-    /// Of a job that is a cell alone: an untrained model, or results of another program.
+    /// A single-job cell: an untrained model, or results of another program.
     pub fn alone(job: &JobId) -> Self {
         Self(job.to_string())
     }
 
-    /// Whether this is how the database spells a cell of the grid.
+    /// Whether this is a grid cell in database form.
     pub fn is_of_grid(stored: &str) -> bool {
         stored.starts_with('{')
     }
 
-    /// As the database holds it.
+    /// The database form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -48,15 +48,15 @@ impl fmt::Display for CellKey {
     }
 }
 
-/// Where a cell stands by one number of its jobs, such as the objective's score.
+/// The rank of a cell by one number of its jobs, such as the objective's score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CellRank {
     class: Class,
-    /// The mean, signed so that smaller is better; 0 without one.
+    /// The mean, signed so smaller is better; 0 without one.
     value: f64,
 }
 
-/// What comes before what, whatever the numbers are.
+/// Order of the groups, before the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Base,
@@ -66,9 +66,9 @@ enum Class {
 }
 
 impl CellRank {
-    /// Of a cell of `jobs` jobs, by those numbers that they have. Untrained models come first, then cells whose every job has one, then
-    /// those that lack some, then those without any or whose mean is not finite. Sums depend on the order of `values`: it has to be
-    /// the plan's wherever ranks are compared.
+    /// Ranks a cell of `jobs` jobs by the numbers they have. Untrained models come first, then cells in which every job
+    /// has one, then those with some missing, then those without any or whose mean is not finite. Sums depend on the
+    /// order of `values`: use the plan's order wherever ranks are compared.
     pub fn new(is_base: bool, jobs: usize, values: &[f64], higher_is_better: bool) -> Self {
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         let class = match values.len() {
@@ -82,13 +82,13 @@ impl CellRank {
         Self { class, value: if higher_is_better { -value } else { value } }
     }
 
-    /// Whether it can be the best: a cell of the grid whose every job has a number.
+    /// Whether it can be the best: a grid cell in which every job has a number.
     pub fn competes(&self) -> bool {
         self.class == Class::Whole
     }
 
-    /// The better one first. Numbers that are equal but for the rounding of their last digits are equal: those who sort keep the plan's
-    /// order among them.
+    /// Better first. Numbers that differ only by rounding of their last digits compare equal, so sorting keeps the
+    /// plan's order among them.
     pub fn compare(&self, other: &Self) -> Ordering {
         let by_value = || for_ranking(self.value).total_cmp(&for_ranking(other.value));
         self.class.cmp(&other.class).then_with(by_value)

@@ -1,4 +1,4 @@
-//! The choices that a configuration makes by name.
+//! Enumerated configuration values.
 
 use super::words::words;
 
@@ -26,7 +26,7 @@ impl DType {
 }
 
 words! {
-    /// Storage of the frozen block weights, in Lit-GPT's words for bitsandbytes.
+    /// Storage of the frozen block weights, in Lit-GPT's names for bitsandbytes.
     Quantize {
         /// In the compute dtype.
         None = "none",
@@ -42,9 +42,9 @@ words! {
 }
 
 words! {
-    /// When 4-bit matrices are dequantized. The numbers are the same.
+    /// When 4-bit matrices are dequantized. Results are identical.
     Dequantize {
-        /// Again in every forward and backward pass: the least memory.
+        /// In every forward and backward pass: least memory.
         EachPass = "each_pass",
         /// Once, and kept in the compute dtype: the speed of an unquantized model.
         Keep = "keep",
@@ -52,17 +52,17 @@ words! {
 }
 
 words! {
-    /// Rules in which the systems differ, set together.
+    /// Presets for rules that differ between training systems.
     Profile {
         /// PEFT with transformers' trainer.
         Peft = "peft",
-        /// Lit-GPT's `finetune/lora.py` of autumn 2023, the study's tool.
+        /// Lit-GPT's `finetune/lora.py` of autumn 2023, used by the study.
         LitGpt2023 = "litgpt-2023",
     }
 }
 
 words! {
-    /// A kind of layer that can carry an adapter, in the study's words.
+    /// A kind of layer that can have an adapter, in the study's names.
     LayerKind {
         /// The query projection.
         Query = "query",
@@ -72,15 +72,15 @@ words! {
         Value = "value",
         /// The attention's output projection.
         Projection = "projection",
-        /// Every matrix of the feed-forward part.
+        /// Every MLP matrix.
         Mlp = "mlp",
-        /// The matrix from hidden states to the vocabulary.
+        /// The language model head, from hidden states to the vocabulary.
         Head = "head",
     }
 }
 
 words! {
-    /// How the loss weighs tokens.
+    /// How the loss weights tokens.
     Loss {
         /// Sum over the window's scored tokens divided by their count (transformers' rule).
         Token = "token",
@@ -114,21 +114,21 @@ words! {
 words! {
     /// The learning rate after the warm-up.
     Schedule {
-        /// Stays at its peak.
+        /// Constant at its peak.
         Constant = "constant",
-        /// Falls on a line to 0.
+        /// Linear decay to 0.
         Linear = "linear",
-        /// Falls on half a cosine, to `min_lr_ratio` of the peak.
+        /// Cosine decay to `min_lr_ratio` of the peak.
         Cosine = "cosine",
     }
 }
 
 words! {
-    /// Whose form of the cosine schedule.
+    /// Variant of the cosine schedule.
     ScheduleForm {
-        /// transformers: it spans the steps after the warm-up.
+        /// transformers: over the steps after warm-up.
         Transformers = "transformers",
-        /// Lit-GPT of autumn 2023: its period is all steps and it moves only after the warm-up.
+        /// Lit-GPT of autumn 2023: its period is all steps and it decays only after warm-up.
         LitGpt2023 = "litgpt-2023",
     }
 }
@@ -138,37 +138,37 @@ words! {
     RowOrder {
         /// A new permutation each epoch.
         Shuffle = "shuffle",
-        /// The file's order.
+        /// File order.
         Sequential = "sequential",
-        /// Drawn with replacement, the longest row first (Lit-GPT).
+        /// Sampled with replacement, the longest row first (Lit-GPT).
         WithReplacement = "with_replacement",
     }
 }
 
 words! {
-    /// What happens to a last window with fewer micro-batches than the others.
+    /// How a last window with fewer micro-batches is handled.
     LastWindow {
-        /// It ends with a step too.
+        /// It ends with a step.
         Step = "step",
-        /// It is never stepped (Lit-GPT).
+        /// It is dropped (Lit-GPT).
         Drop = "drop",
     }
 }
 
 words! {
-    /// What happens to a row with more tokens than `max_seq_length`.
+    /// How a row with more tokens than `max_seq_length` is handled.
     Overlong {
-        /// It is cut at its end.
+        /// Truncated at its end.
         Truncate = "truncate",
-        /// It is left out.
+        /// Dropped.
         Drop = "drop",
-        /// It is an error.
+        /// An error.
         Refuse = "refuse",
     }
 }
 
 words! {
-    /// What the adapter's output is multiplied by.
+    /// Scale of the adapter's output.
     Scaling {
         /// alpha / r (Hu et al. 2021).
         Standard = "alpha/r",
@@ -178,7 +178,7 @@ words! {
 }
 
 words! {
-    /// The form of the adapter.
+    /// Adapter type.
     Variant {
         /// Two low-rank factors.
         Lora = "lora",
@@ -208,17 +208,17 @@ words! {
 }
 
 words! {
-    /// Dtype in which log-likelihoods are made of logits.
+    /// Dtype for log-likelihoods from logits.
     Softmax {
         /// Single precision.
         Fp32 = "fp32",
-        /// The model's compute dtype, each token's and their sum rounded to it, as lm_eval does where nothing is said.
+        /// The model's compute dtype, rounding each token's and their sum, as in lm_eval by default.
         Model = "model",
     }
 }
 
 words! {
-    /// Whose prompts tasks are scored with.
+    /// Prompt format for tasks.
     PromptProfile {
         /// lm_eval's.
         LmEval = "lm_eval",

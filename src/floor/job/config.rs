@@ -1,4 +1,4 @@
-//! One fully resolved configuration, typed. Built from [`Settings`].
+//! One fully resolved, typed configuration. Built from [`Settings`].
 
 use std::collections::BTreeSet;
 
@@ -13,17 +13,17 @@ use crate::jinja::TemplateDate;
 /// The resolved `[train]` section.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
-    /// How the base model is held.
+    /// Storage of the base model.
     #[serde(flatten)]
     pub base: BaseForm,
     /// Micro-batches to train on.
     pub iterations: u64,
-    /// Passes over the rows, where the length is given so.
+    /// Epochs, if the length is given that way.
     #[serde(default)]
     pub epochs: Option<f64>,
-    /// Rows of one optimizer step; a multiple of `micro_batch_size`.
+    /// Rows per optimizer step; a multiple of `micro_batch_size`.
     pub batch_size: u64,
-    /// Rows of one iteration.
+    /// Rows per micro-batch.
     pub micro_batch_size: u64,
     /// Peak learning rate.
     pub learning_rate: f64,
@@ -39,15 +39,15 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Learning rate after the warm-up.
     pub schedule: Schedule,
-    /// Whose form of the cosine schedule.
+    /// Variant of the cosine schedule.
     pub schedule_form: ScheduleForm,
     /// Optimizer steps of linear warm-up.
     pub warmup_steps: u64,
-    /// End of the cosine schedule as a part of the peak.
+    /// End of the cosine schedule as a fraction of the peak.
     pub min_lr_ratio: f64,
-    /// Largest norm of a step's gradient; 0: no clipping.
+    /// Maximum gradient norm per step; 0: no clipping.
     pub clip_norm: f64,
-    /// How the loss weighs tokens.
+    /// How the loss weights tokens.
     pub loss: Loss,
     /// Order of the rows.
     pub order: RowOrder,
@@ -59,19 +59,19 @@ pub struct TrainConfig {
     pub overlong: Overlong,
     /// Which tokens are scored.
     pub labels: Labels,
-    /// Part of the rows that is kept for validation.
+    /// Fraction of rows held out for validation.
     pub validation_split: f64,
     /// Optimizer steps between validation losses.
     pub validate_every: Option<u64>,
     /// Seconds between checkpoints.
     pub checkpoint_every: u64,
-    /// Whether a block is computed again in backward.
+    /// Whether blocks are recomputed in backward.
     pub gradient_checkpointing: bool,
     /// Deterministic kernels only.
     pub strict: bool,
 }
 
-/// How a base model is held.
+/// Storage of a base model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BaseForm {
     /// Compute dtype.
@@ -90,14 +90,14 @@ impl BaseForm {
         Self { dtype, quantize: Quantize::None, quantize_head: false, dequantize: Dequantize::EachPass }
     }
 
-    /// Whether block matrices are held in another form than the compute dtype.
+    /// Whether block matrices are stored in another format than the compute dtype.
     pub fn is_quantized(&self) -> bool {
         self.quantize != Quantize::None
     }
 }
 
 impl TrainConfig {
-    /// Numbers that the optimizer keeps for each parameter: two moments of AdamW, one of SGD with momentum, none without.
+    /// Numbers per parameter in the optimizer state: two moments for AdamW, one for SGD with momentum, none without.
     pub fn optimizer_moments(&self) -> u64 {
         match self.optimizer {
             Optimizer::Adamw => 2,
@@ -105,12 +105,12 @@ impl TrainConfig {
         }
     }
 
-    /// Rows of a data set that are kept for validation; at least one is left to train on.
+    /// Validation rows of a data set; at least one row is left for training.
     pub fn validation_rows(&self, rows: u64) -> u64 {
         ((self.validation_split * rows as f64).round() as u64).min(rows.saturating_sub(1))
     }
 
-    /// Micro-batches of one optimizer step.
+    /// Micro-batches per optimizer step.
     pub fn window(&self) -> u64 {
         self.batch_size / self.micro_batch_size
     }
@@ -123,8 +123,8 @@ impl TrainConfig {
         }
     }
 
-    /// Rows that a run goes through whose data set has so many to train on: whole epochs end with their last row, so that the
-    /// last micro-batch may be short; everything else is in whole micro-batches.
+    /// Rows processed by a run with this many training rows. Whole epochs end with their last row, so the last
+    /// micro-batch may be short; other lengths are in whole micro-batches.
     pub fn rows(&self, rows: u64) -> u64 {
         let whole = self.iterations.saturating_mul(self.micro_batch_size);
         match self.epochs {
@@ -141,15 +141,15 @@ pub struct LoraConfig {
     pub rank: u64,
     /// Numerator of the scale.
     pub alpha: f64,
-    /// Layers that carry an adapter.
+    /// Layers with an adapter.
     pub layers: BTreeSet<LayerKind>,
     /// Dropout on the adapter's input.
     pub dropout: f64,
-    /// What the adapter's output is multiplied by.
+    /// Scale of the adapter's output.
     pub scaling: Scaling,
-    /// Form of the adapter.
+    /// Adapter type.
     pub variant: Variant,
-    /// Learning rate of B over that of A.
+    /// Learning rate of B divided by that of A.
     pub plus_ratio: f64,
     /// Initial values of A.
     pub init: Init,
@@ -158,7 +158,7 @@ pub struct LoraConfig {
 }
 
 impl LoraConfig {
-    /// A plain adapter of this rank on these layers with alpha = 2 × rank and without dropout.
+    /// A plain adapter with this rank on these layers, alpha = 2 × rank, no dropout.
     pub fn plain(rank: u64, layers: impl IntoIterator<Item = LayerKind>) -> Self {
         Self {
             rank,
@@ -173,7 +173,7 @@ impl LoraConfig {
         }
     }
 
-    /// What the adapter's output is multiplied by.
+    /// Scale of the adapter's output.
     pub fn scale(&self) -> f64 {
         match self.scaling {
             Scaling::Standard => self.alpha / self.rank as f64,
@@ -182,28 +182,28 @@ impl LoraConfig {
     }
 }
 
-/// What to score, and on how many documents.
+/// Tasks to score, and on how many documents.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EvalConfig {
-    /// Task names, in the file's order.
+    /// Task names, in file order.
     pub tasks: Vec<String>,
     /// How they are scored.
     #[serde(flatten)]
     pub facts: ScoreFacts,
 }
 
-/// How long a job trains.
+/// Training length.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Length {
     /// This many micro-batches.
     Iterations(u64),
-    /// This many passes over the rows.
+    /// This many epochs.
     Epochs(f64),
 }
 
 impl Length {
-    /// Micro-batches of `micro_batch_size` rows over a data set of `rows` rows; a part of a micro-batch counts.
+    /// Micro-batches of `micro_batch_size` rows for a data set of `rows` rows, rounded up.
     pub fn iterations(self, rows: u64, micro_batch_size: u64) -> u64 {
         match self {
             Self::Iterations(iterations) => iterations,
@@ -215,19 +215,19 @@ impl Length {
 /// One fully resolved job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobConfig {
-    /// The model as the sweep file names it.
+    /// The model as named in the sweep file.
     pub model: String,
     /// Revision of a hub id.
     pub revision: Option<String>,
-    /// The data set as the sweep file names it.
+    /// The data set as named in the sweep file.
     pub data: String,
-    /// The template as the sweep file names it.
+    /// The template as named in the sweep file.
     pub template: String,
-    /// The day that chat templates are given.
+    /// The date passed to chat templates.
     pub template_date: TemplateDate,
     /// Seed of initialization, row order and dropout.
     pub seed: u64,
-    /// How long it trains; `train.iterations` is 0 until the number of rows is known.
+    /// Training length; `train.iterations` is 0 until the number of rows is known.
     pub length: Length,
     /// Training.
     pub train: TrainConfig,
@@ -238,8 +238,8 @@ pub struct JobConfig {
 }
 
 impl JobConfig {
-    /// The typed form of settings in which every key has its default and every value was checked by its key. `auto` is
-    /// what `train.dtype = "auto"` means on this machine. Error: the path of a key that is missing or of another type.
+    /// Converts complete, checked settings to their typed form. `auto` is what `train.dtype = "auto"` means on this
+    /// machine. Error: the path of a key that is missing or of another type.
     pub fn from_settings(settings: &Settings, auto: DType) -> Result<Self, &'static str> {
         let read = Reader(settings);
         let length = match settings.value("train.epochs").and_then(Value::as_f64) {
@@ -249,7 +249,7 @@ impl JobConfig {
         Ok(Self {
             model: read.text("model")?.to_owned(),
             revision: settings.value("revision").and_then(Value::as_text).map(str::to_owned),
-            // A sweep that only evaluates needs no data.
+            // An evaluation-only sweep needs no data.
             data: settings.value("data").and_then(Value::as_text).unwrap_or_default().to_owned(),
             template: read.text("template")?.to_owned(),
             template_date: read.word("template_date", TemplateDate::parse)?,
@@ -269,7 +269,7 @@ impl JobConfig {
         })
     }
 
-    /// A short name of the values in which jobs of one sweep differ: `r=8 lr=1e-3`. `axes` are key paths.
+    /// A short label of the values in which a sweep's jobs differ: `r=8 lr=1e-3`. `axes` are key paths.
     pub fn label(settings: &Settings, axes: &[&'static str]) -> String {
         let mut label = String::new();
         for path in axes {

@@ -1,4 +1,4 @@
-//! Names and numbers that identify things, each its own type.
+//! Names and numbers that identify things, each with its own type.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use thiserror::Error;
 
 use super::key::Digest;
 
-/// Why a text is not the id that it should be.
+/// Why a string is not a valid id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IdError {
-    /// A sweep name that could not be a folder name.
+    /// A sweep name that is not a valid folder name.
     #[error("'{name}' is not a sweep name")]
     SweepName {
-        /// The refused text.
+        /// The rejected string.
         name: String,
     },
 }
 
-/// The name of a sweep: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash, so that it is a safe
-/// folder name everywhere.
+/// The name of a sweep: 1 to 64 of `A-Z a-z 0-9 . _ -`, not starting with a dot or a dash, which is a safe folder name
+/// on all systems.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SweepName(String);
@@ -36,7 +36,7 @@ impl SweepName {
         }
     }
 
-    /// The name as text.
+    /// The name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -61,12 +61,12 @@ impl From<SweepName> for String {
     }
 }
 
-/// A place where one engine runs.
+/// A device slot for one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
 
-/// A job's identity in the store: the first 16 hexadecimal digits of its subject key. Equal configurations of
-/// different sweeps are one job.
+/// A job's identity in the store: the first 16 hexadecimal digits of its subject key. Equal configurations in different
+/// sweeps are one job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(String);
@@ -77,17 +77,17 @@ impl JobId {
         Self(digest.prefix(16))
     }
 
-    /// An id as the store wrote it.
+    /// An id as stored.
     pub fn from_store(text: String) -> Self {
         Self(text)
     }
 
-    /// The id as text.
+    /// The id as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The start of the id, as tables show it: eight digits.
+    /// The id's first eight digits, as in tables.
     pub fn short(&self) -> &str {
         self.0.get(..8).unwrap_or(&self.0)
     }
@@ -99,8 +99,8 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Which try at a job this is, counted from 1. It is also the fencing token: what an older attempt sends late is
-/// refused by the store.
+/// The number of an attempt at a job, counted from 1. It is also the fencing token: the store rejects late writes of an
+/// older attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AttemptNumber(pub u32);

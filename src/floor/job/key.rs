@@ -1,8 +1,7 @@
-//! Keys by which equal work is recognized: training key, score key, model identity.
+//! Keys that identify equal work: training key, score key, model identity.
 //!
-//! A key is the SHA-256 of a canonical JSON text: object members sorted by name, numbers in their shortest exact
-//! spelling. What is not in the text (names of sweeps, order of keys, device, threads, token budget) does not
-//! change the key.
+//! A key is the SHA-256 of canonical JSON: object members sorted by name, numbers in their shortest exact form.
+//! Anything not in the JSON (sweep names, order of keys, device, threads, token budget) does not change the key.
 
 use std::fmt;
 
@@ -12,17 +11,17 @@ use sha2::{Digest as _, Sha256};
 use super::choices::{DType, PromptProfile, Softmax};
 use super::settings::{Decides, Settings};
 
-/// Raised when a training gives other adapters than before, by more than rounding: old adapters are not taken for new ones.
+/// Bump when training gives different adapters, beyond rounding: old adapters are then not reused.
 pub const TRAINING_VERSION: u32 = 2;
-/// Raised when a subject gets other scores than before, by more than rounding.
+/// Bump when a subject gets different scores, beyond rounding.
 pub const SCORING_VERSION: u32 = 2;
 
-/// A SHA-256; spelled as 64 lower-case hexadecimal digits.
+/// A SHA-256; printed as 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// One digest of several; of one, that one.
+    /// One digest of several; of a single one, that one.
     pub fn all(digests: &[Self]) -> Self {
         if let [only] = digests {
             return *only;
@@ -36,7 +35,7 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The digest of all that a reader gives. Error: the reader's.
+    /// The digest of a reader's content. Error: the reader's.
     pub fn of_reader(reader: &mut impl std::io::Read) -> std::io::Result<Self> {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
@@ -48,12 +47,12 @@ impl Digest {
         }
     }
 
-    /// The digest that a finished hasher holds.
+    /// The digest of a finished hasher.
     pub fn from_hasher(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
 
-    /// A digest from its spelling. `None`: not 64 hexadecimal digits.
+    /// Parses a digest. `None`: not 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.as_bytes();
         if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -67,7 +66,7 @@ impl Digest {
         Some(Self(bytes))
     }
 
-    /// The first `digits` of its spelling.
+    /// The first `digits` hexadecimal digits.
     pub fn prefix(&self, digits: usize) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let nibbles = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
@@ -94,7 +93,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// What a model is: configuration, tensor names, shapes and types, and the content of its files.
+/// The identity of a model: configuration, tensor names, shapes and types, and its files' content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ModelIdentity(pub Digest);
@@ -104,26 +103,26 @@ pub struct ModelIdentity(pub Digest);
 #[serde(transparent)]
 pub struct TrainingKey(pub Digest);
 
-/// What a training key holds beside the settings: what names and words in them stand for.
+/// Inputs of a training key besides the settings: the contents that names refer to.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingFacts<'a> {
     /// The model's content.
     pub model: ModelIdentity,
     /// The data's content.
     pub data: Digest,
-    /// The template as it is applied: a name, or the text of a chat template.
+    /// The template as applied: a name, or a chat template's source.
     pub template: &'a str,
     /// Compute dtype, `auto` resolved.
     pub dtype: DType,
     /// Micro-batches, epochs resolved.
     pub iterations: u64,
-    /// Rows of all micro-batches: the last one of an epoch may be short.
+    /// Rows of all micro-batches: an epoch's last one may be short.
     pub rows: u64,
 }
 
 impl TrainingKey {
-    /// The key of a job with these settings, every default filled in. The hashed text has a line for each fact and each
-    /// key of the table that decides the training, with its value in one exact spelling.
+    /// The key of a job with these settings, all defaults filled in. The hashed string has a line per fact and per key
+    /// that affects training, with its value in one exact form.
     pub fn of(settings: &Settings, facts: &TrainingFacts<'_>) -> Self {
         let mut text = format!(
             "numerics={TRAINING_VERSION}\nmodel={}\ndata={}\ndtype={}\niterations={}\nrows={}\n",
@@ -144,7 +143,7 @@ impl TrainingKey {
     }
 }
 
-/// What is scored: an untrained model in a compute dtype, or an adapter.
+/// The subject of scoring: an untrained model in a compute dtype, or an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubjectKey {
@@ -160,7 +159,7 @@ impl SubjectKey {
         Self::Base(digest_json(&("base", 1, model, dtype)))
     }
 
-    /// The digest that stands for the subject.
+    /// The subject's digest.
     pub fn digest(self) -> Digest {
         match self {
             Self::Base(digest) => digest,
@@ -174,27 +173,26 @@ impl SubjectKey {
 #[serde(transparent)]
 pub struct ScoreKey(pub Digest);
 
-/// How a task is scored, beside its definition and documents.
+/// How a task is scored, besides its definition and documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScoreFacts {
     /// Only the first n documents of each task.
     pub limit: Option<u64>,
-    /// Examples before each document.
+    /// Few-shot examples per document.
     pub num_fewshot: Option<u64>,
-    /// Whose prompts.
+    /// Prompt format.
     pub prompt_profile: PromptProfile,
-    /// Dtype in which log-likelihoods are made.
+    /// Dtype of the log-likelihoods.
     pub softmax: Softmax,
 }
 
 impl ScoreKey {
-    /// The key of a subject's scores on a task of this version (the task's resolved definition and the content of its
-    /// documents).
+    /// The key of a subject's scores on this version of a task (its resolved definition and its documents' content).
     pub fn of(subject: SubjectKey, task_version: Digest, facts: ScoreFacts) -> Self {
         let mut hasher = Sha256::new_with_prefix(subject.digest().0);
         hasher.update(task_version.0);
         hasher.update(SCORING_VERSION.to_le_bytes());
-        // Absent and 0 are two things: a task may ask for examples itself.
+        // Absent and 0 differ: a task may set examples itself.
         for number in [facts.limit, facts.num_fewshot] {
             hasher.update(number.map_or(u64::MAX, |number| number.min(u64::MAX - 1)).to_le_bytes());
         }
@@ -208,7 +206,7 @@ fn digest_json<T: Serialize>(value: &T) -> Digest {
     Digest::of(canonical_json(value).as_bytes())
 }
 
-/// The canonical JSON text of a value: members sorted, no white space.
+/// The canonical JSON of a value: members sorted, no whitespace.
 pub fn canonical_json<T: Serialize>(value: &T) -> String {
     let mut json = serde_json::to_value(value).unwrap_or(serde_json::Value::Null);
     json.sort_all_objects();
@@ -240,7 +238,7 @@ mod tests {
         TrainingKey::of(settings, &facts)
     }
 
-    /// A value of each key that is not its default.
+    /// A non-default value for each key.
     fn other_value(path: &str) -> Value {
         let list = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
         match path {
@@ -337,7 +335,7 @@ mod tests {
         let base = SubjectKey::base(ModelIdentity(Digest::of(b"model")), DType::Bf16);
         lines.push(format!("base {}", base.digest()));
         lines.push(format!("score {}", ScoreKey::of(base, Digest::of(b"task"), score_facts()).0));
-        // A difference here makes every result of earlier releases unknown: see the comment at `KEYS`.
+        // A difference here invalidates all results of earlier releases: see the comment at `KEYS`.
         insta::assert_snapshot!(lines.join("\n"));
     }
 

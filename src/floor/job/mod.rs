@@ -1,4 +1,4 @@
-//! What a job is: its configuration, its keys, its states. No tensor, no file, no clock.
+//! Jobs: configuration, keys and states. No tensors, files or clocks.
 
 mod cell;
 mod choices;

@@ -1,21 +1,21 @@
-//! Real numbers that may be none: how they travel in JSON, and how they are ranked.
+//! Real numbers that may be missing or not finite: their JSON form and ranking.
 
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Significant digits by which values are ranked: means of the same scores in another order differ behind them.
+/// Significant digits used for ranking: means of the same scores in another order differ beyond them.
 const RANKED_DIGITS: i32 = 12;
 
-/// A value for ranking: two that are equal but for the rounding of their last bits become the same.
+/// A value for ranking: values that differ only by rounding of their last bits become equal.
 pub fn for_ranking(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
         return value;
     }
     let scale = 10f64.powi(RANKED_DIGITS - 1 - value.abs().log10().floor() as i32);
-    // Of values near the ends of what a double holds the scale is none.
+    // Near the limits of a double the scale overflows.
     if scale.is_normal() && (value * scale).is_finite() { (value * scale).round() / scale } else { value }
 }
 
-/// JSON has neither NaN nor infinity: NaN travels as `null`, infinity as `"inf"` and `"-inf"`.
+/// JSON has no NaN or infinity: NaN is `null`, infinity `"inf"` and `"-inf"`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Json {

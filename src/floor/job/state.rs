@@ -1,63 +1,63 @@
-//! The states of a job and the one function that moves between them. The store's SQL obeys this function.
+//! Job states and the one function for transitions. The store's SQL follows this function.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// Waits for a slot.
+    /// Waiting for a slot.
     Queued,
     /// An attempt holds it.
     Running,
-    /// The user holds it back.
+    /// Paused by the user.
     Paused,
-    /// Its adapter and every wanted score are in the store.
+    /// Its adapter and every requested score are in the store.
     Done,
-    /// Ended by an error that trying again will not mend.
+    /// Ended by an error that a retry will not fix.
     Failed,
     /// Ended because its loss or a log-likelihood was not finite.
     Diverged,
-    /// Ended by the user.
+    /// Canceled by the user.
     Cancelled,
 }
 
-/// What can happen to a job.
+/// State transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transition {
     /// A worker took it.
     Claim,
-    /// Its attempt ended well.
+    /// Its attempt succeeded.
     Finish,
-    /// Its attempt ended with an error that trying again will not mend.
+    /// Its attempt ended with an error that a retry will not fix.
     Fail,
     /// Its loss or a log-likelihood was not finite.
     Diverge,
-    /// Its attempt ended through no fault of the job: stopped, killed, or the machine went down.
+    /// Its attempt ended for external reasons: stopped, killed, or the machine went down.
     Requeue,
-    /// More is wanted of it than it has, or the user asks for another try.
+    /// More results are requested, or the user retries it.
     Reopen,
-    /// The user holds it back; an attempt that has it ends.
+    /// The user pauses it; a running attempt ends.
     Pause,
-    /// The user lets it go on.
+    /// The user resumes it.
     Resume,
-    /// The user wants nothing more of it; an attempt that has it ends.
+    /// The user cancels it; a running attempt ends.
     Cancel,
 }
 
-/// A transition that the state does not allow.
+/// An invalid transition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a job that is {from:?} cannot {transition:?}")]
 pub struct IllegalTransition {
     /// The state it was in.
     pub from: JobState,
-    /// What was tried.
+    /// The attempted transition.
     pub transition: Transition,
 }
 
 impl Transition {
-    /// Every transition, for tests that walk them all.
+    /// Every transition, for exhaustive tests.
     pub const ALL: [Self; 9] = [
         Self::Claim,
         Self::Finish,
@@ -106,7 +106,7 @@ impl JobState {
         }
     }
 
-    /// The word that the store and `--json` use.
+    /// The word in the store and in `--json`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -119,7 +119,7 @@ impl JobState {
         }
     }
 
-    /// The state with this word.
+    /// Parses a state's word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == word)
     }

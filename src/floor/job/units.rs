@@ -1,4 +1,4 @@
-//! Units that must not be mixed up.
+//! Unit types that must not be mixed.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Values of configuration keys: what TOML, expressions and axes have in common.
+//! Values of configuration keys, shared by TOML, expressions and axes.
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ use thiserror::Error;
 pub enum Value {
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number, exact to 64 bits.
+    /// An integer, exact to 64 bits.
     Integer(i64),
     /// Any other finite number.
     Float(f64),
-    /// A text.
+    /// A string.
     Text(String),
     /// A list.
     List(Vec<Value>),
 }
 
-/// Why a value does not have the type that is wanted.
+/// Why a value has the wrong type.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error("expected {wanted}, found {found}")]
 pub struct ValueError {
-    /// What would have been right, in words.
+    /// What was expected, in words.
     pub wanted: String,
-    /// What was there, in words.
+    /// What was found, in words.
     pub found: String,
 }
 
@@ -45,7 +45,7 @@ impl Value {
         }
     }
 
-    /// The number that this is, if it is one.
+    /// The value as a number, if it is one.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Integer(n) => Some(*n as f64),
@@ -54,7 +54,7 @@ impl Value {
         }
     }
 
-    /// The text that this is, if it is one.
+    /// The value as a string, if it is one.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -62,10 +62,10 @@ impl Value {
         }
     }
 
-    /// As TOML spells it: texts in quotes.
+    /// As TOML: strings quoted.
     pub fn to_toml(&self) -> String {
         match self {
-            // The common case, kept quick: a grid spells a hundred thousand settings.
+            // Fast path: a grid formats a hundred thousand settings.
             Self::Text(text)
                 if text.bytes().all(|b| matches!(b, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')) =>
             {
@@ -83,7 +83,7 @@ impl Value {
 }
 
 impl fmt::Display for Value {
-    /// For people: texts bare, small and large numbers with an exponent.
+    /// For display: strings unquoted, small and large numbers with an exponent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool(b) => b.fmt(f),
@@ -105,7 +105,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Reads what is there. A derived reader would copy each value once for every kind that it might be, and a large sweep has a million.
+/// Deserializes directly. A derived reader would copy each value once per candidate type, and a large sweep has a million.
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Reading)

@@ -1,6 +1,6 @@
-//! Enums whose values are words of the sweep file.
+//! Enums whose values are words in the sweep file.
 
-/// Defines an enum with one word for each value, used in sweep files, tables, JSON and keys alike.
+/// Defines an enum with one word per value, used in sweep files, tables, JSON and keys.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $word:literal,)+ }) => {
         $(#[$doc])*
@@ -20,7 +20,7 @@ macro_rules! words {
                 }
             }
 
-            /// The value of a word.
+            /// Parses a word.
             pub fn parse(word: &str) -> Option<Self> {
                 match word {
                     $($word => Some(Self::$value),)+

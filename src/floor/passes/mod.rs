@@ -1,5 +1,5 @@
-//! What a training run does, without a tensor: which rows make a window, which passes cover it, which random numbers
-//! and learning rates belong to a step. Everything is a function of its arguments, so a resumed job continues.
+//! The plan of a training run, without tensors: rows per window, passes per window, random numbers and learning rates
+//! per step. Everything is a function of its arguments, so a resumed job continues identically.
 
 mod order;
 mod pack;

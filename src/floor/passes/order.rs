@@ -1,9 +1,9 @@
-//! Which row of the data set each place of a run takes.
+//! The data set row at each position of a run.
 
 use crate::job::RowOrder;
 use crate::random::{Purpose, Stream};
 
-/// The endless sequence of rows of one run: row k is known without the rows before it.
+/// The infinite row sequence of one run: row k is computed without the rows before it.
 #[derive(Debug)]
 pub struct RowSequence {
     order: RowOrder,
@@ -11,12 +11,12 @@ pub struct RowSequence {
     rows: usize,
     /// The first of the longest rows.
     longest: usize,
-    /// The permutation of the epoch that was asked for last.
+    /// The permutation of the epoch used last.
     epoch: Option<(u64, Vec<usize>)>,
 }
 
 impl RowSequence {
-    /// The sequence of a seed over rows of these lengths (at least one row).
+    /// The sequence for a seed over rows of these lengths (at least one row).
     pub fn new(order: RowOrder, seed: u64, lengths: impl IntoIterator<Item = usize>) -> Self {
         let (mut rows, mut longest, mut most) = (0, 0, 0);
         for (row, length) in lengths.into_iter().enumerate() {
@@ -28,7 +28,7 @@ impl RowSequence {
         Self { order, seed, rows, longest, epoch: None }
     }
 
-    /// The row at place `place`, counted from 0.
+    /// The row at position `place`, counted from 0.
     pub fn row(&mut self, place: u64) -> usize {
         let (epoch, within) = (place / self.rows as u64, (place % self.rows as u64) as usize);
         match self.order {
@@ -48,8 +48,8 @@ impl RowSequence {
     }
 }
 
-/// Splits the rows of a data set into those to train on and `validation` of them to validate on, each ascending. The
-/// choice is one for every seed, so that cells are compared on the same rows.
+/// Splits a data set's rows into training rows and `validation` validation rows, each ascending. The split is the same
+/// for every seed, so cells are compared on the same rows.
 pub fn split_rows(rows: usize, validation: usize) -> (Vec<usize>, Vec<usize>) {
     let mut shuffled = Stream::new(0, Purpose::Validation, 0).permutation(rows);
     let mut train = shuffled.split_off(validation.min(rows));

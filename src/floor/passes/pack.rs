@@ -1,30 +1,30 @@
-//! From the windows of several jobs to passes under one token budget.
+//! Packs the windows of several jobs into passes under one token budget.
 
 use super::window::{Pass, PlannedRow};
 
-/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Each pass takes the longest rows
-/// that are left and still fit, ties in the order of their index, so equal windows make equal passes.
+/// Covers rows with passes of at most `budget` tokens; a longer row is a pass of its own. Each pass takes the longest
+/// remaining rows that fit, ties by index, so equal windows make equal passes.
 pub fn plan_passes(lengths: &[usize], budget: usize) -> Vec<Pass> {
     let mut pack = PackWindows::new(1);
     pack.open(0, lengths);
     std::iter::from_fn(|| pack.next_pass(&[0], budget)?.pop()).map(|(_, pass)| pass).collect()
 }
 
-/// The open windows of a pack's members. A pass is filled from one member's own window first, then from the others', so
-/// that a member whose window fills passes by itself makes the passes that it would make alone.
+/// The open windows of a pack's members. A pass is filled from one member's window first, then from the others', so a
+/// member whose window fills whole passes gets the same passes as alone.
 #[derive(Debug, Clone, Default)]
 pub struct PackWindows {
-    /// The rows of each member's window that no pass has yet, longest first; none where the member has no window.
+    /// Each member's rows not yet in a pass, longest first; none if the member has no window.
     members: Vec<Option<Vec<PlannedRow>>>,
 }
 
 impl PackWindows {
-    /// As many members, none of which has a window.
+    /// A pack of this many members, without windows.
     pub fn new(members: usize) -> Self {
         Self { members: vec![None; members] }
     }
 
-    /// A member's next window, by the lengths of its rows in tokens. A member joins with its first.
+    /// Opens a member's next window, given its row lengths in tokens. A member joins with its first window.
     pub fn open(&mut self, member: usize, lengths: &[usize]) {
         let mut rows: Vec<PlannedRow> =
             lengths.iter().enumerate().map(|(index, &tokens)| PlannedRow { index, tokens }).collect();
@@ -34,7 +34,7 @@ impl PackWindows {
         }
     }
 
-    /// Takes a member out with whatever is left of its window.
+    /// Removes a member and the rest of its window.
     pub fn leave(&mut self, member: usize) {
         if let Some(window) = self.members.get_mut(member) {
             *window = None;
@@ -46,8 +46,8 @@ impl PackWindows {
         self.members.get(member).is_some_and(|window| window.as_ref().is_none_or(Vec::is_empty))
     }
 
-    /// The next pass, the shares of its members one after another: the first of `order` that has rows left fills it, the
-    /// others take what room is left. A row that is longer than the budget is a pass of its own. None: no rows are left.
+    /// The next pass, grouped by member: the first of `order` with rows left fills it, the others use the remaining
+    /// room. A row longer than the budget is a pass of its own. None: no rows are left.
     pub fn next_pass(&mut self, order: &[usize], budget: usize) -> Option<Vec<(usize, Pass)>> {
         let mut shares = Vec::new();
         let mut room = None;
@@ -64,7 +64,7 @@ impl PackWindows {
     }
 }
 
-/// Takes the longest rows that fit; the first of all whatever its length, if `first`.
+/// Takes the longest rows that fit; the very first of any length, if `first`.
 fn take(rows: &mut Vec<PlannedRow>, mut room: usize, first: bool) -> Vec<PlannedRow> {
     let mut taken = Vec::new();
     rows.retain(|row| {
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Runs members through their windows; those that come to an end leave. Returns every pass.
+    /// Runs members through their windows; finished ones leave. Returns every pass.
     fn run(windows: &[Vec<Vec<usize>>], budget: usize) -> Vec<Vec<(usize, Pass)>> {
         let mut pack = PackWindows::new(windows.len());
         let mut next = vec![1; windows.len()];

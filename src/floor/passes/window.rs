@@ -1,17 +1,17 @@
-//! From the rows of one optimizer step to passes under a token budget.
+//! Splits the rows of one optimizer step into passes under a token budget.
 
 use crate::job::Loss;
 
-/// A row as a planner sees it.
+/// A row for the planner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedRow {
-    /// Its index in whatever list the caller keeps.
+    /// Its index in the caller's list.
     pub index: usize,
     /// Its length in tokens.
     pub tokens: usize,
 }
 
-/// Rows that go through the model together, laid end to end without padding. Rows of equal length are neighbors.
+/// Rows concatenated in one pass without padding. Rows of equal length are adjacent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pass {
     /// The rows, longest first.
@@ -19,18 +19,18 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// All tokens of the pass.
+    /// Total tokens of the pass.
     pub fn tokens(&self) -> usize {
         self.rows.iter().map(|row| row.tokens).sum()
     }
 }
 
-/// The weight of each scored token of a row in its window's loss, for every row: `scored[i]` tokens are scored in row
-/// i, rows are in micro-batches of `micro_batch`.
+/// The loss weight of each scored token, per row of a window: row i has `scored[i]` scored tokens, and rows are grouped
+/// in micro-batches of `micro_batch`.
 ///
 /// `Loss::Token`: one over all scored tokens of the window (transformers since 4.46). `Loss::MicroBatch`: one over the
-/// micro-batch's scored tokens, over the number of micro-batches (Lit-GPT). Either way the window's loss is the sum of
-/// weight × cross-entropy, however the window is cut into passes.
+/// micro-batch's scored tokens, over the number of micro-batches (Lit-GPT). In both cases the window's loss is the sum
+/// of weight × cross-entropy for any split into passes.
 pub fn token_weights(loss: Loss, scored: &[usize], micro_batch: usize) -> Vec<f64> {
     match loss {
         Loss::Token => {

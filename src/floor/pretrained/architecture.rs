@@ -1,11 +1,11 @@
-//! The shape of a model and the rules of its block: one record for every family, from `config.json` or from GGUF
-//! metadata. The forward pass follows this record and knows no family.
+//! Model shape and block parameters: one record for every family, from `config.json` or GGUF metadata. The forward pass
+//! depends on this record only, not on the family.
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{NormPlace, Projection};
 
-/// A family of models: whose tensor names a checkpoint has.
+/// A model family, which defines a checkpoint's tensor names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -25,7 +25,7 @@ pub enum Family {
     Smollm3,
 }
 
-/// The arithmetic of a norm.
+/// Type of norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
@@ -39,31 +39,31 @@ pub enum Norm {
     Layer,
 }
 
-/// The nonlinearity of the feed-forward part.
+/// Activation function of the MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x · sigmoid(x)
     Silu,
-    /// The Gaussian error linear unit by the error function.
+    /// GELU with the error function.
     Gelu,
-    /// The same by its tanh approximation.
+    /// GELU with the tanh approximation.
     GeluTanh,
 }
 
-/// Where a block has its norms and its two additions to the hidden states.
+/// Placement of a block's norms and its two residual additions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockForm {
-    /// A norm before attention and one before the feed-forward part (Llama).
+    /// Norms before attention and before the MLP (Llama).
     PreNorm,
-    /// A norm after each part, before its addition (OLMo 2).
+    /// Norms after attention and MLP, before the residual addition (OLMo 2).
     PostNorm,
-    /// Norms before and after each part (Gemma 2 and 3).
+    /// Norms before and after attention and MLP (Gemma 2 and 3).
     Sandwich,
-    /// Attention and feed-forward part read the same normed states (phi, Falcon 7B).
+    /// Attention and MLP read the same normed states (phi, Falcon 7B).
     Parallel,
-    /// Attention and feed-forward part read the same states, each by its own norm (GPT-NeoX, Falcon 40B).
+    /// Attention and MLP read the same states, each through its own norm (GPT-NeoX, Falcon 40B).
     ParallelTwoNorms,
 }
 
@@ -89,7 +89,7 @@ pub struct Biases {
     pub head: bool,
 }
 
-/// How a checkpoint stores queries, keys and values.
+/// Storage of queries, keys and values in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QkvRows {
@@ -97,20 +97,20 @@ pub enum QkvRows {
     Apart,
     /// As one matrix: all query rows, all key rows, all value rows (Phi-3).
     Stacked,
-    /// As one matrix: for each key head its query heads, then the key, then the value (Falcon, GPT-NeoX).
+    /// As one matrix: per key head its query heads, then the key, then the value (Falcon, GPT-NeoX).
     ByKeyHead,
 }
 
-/// Frequencies of rotary positions (Su et al. 2021).
+/// Frequencies of rotary position embeddings (Su et al. 2021).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// What is done to the frequencies for longer contexts.
+    /// Frequency scaling for longer contexts.
     pub scaling: RopeScaling,
 }
 
-/// What is done to rotary frequencies for longer contexts.
+/// Scaling of rotary frequencies for longer contexts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RopeScaling {
@@ -121,43 +121,43 @@ pub enum RopeScaling {
         /// The factor.
         factor: f64,
     },
-    /// Low frequencies are divided, high ones kept, those between interpolated (Llama 3.1).
+    /// Low frequencies are divided, high ones kept, those in between interpolated (Llama 3.1).
     Llama3 {
         /// Divisor of low frequencies.
         factor: f64,
-        /// Wave lengths above original_positions / low_factor are low frequencies.
+        /// Wavelengths above original_positions / low_factor are low frequencies.
         low_factor: f64,
-        /// Wave lengths below original_positions / high_factor are high frequencies.
+        /// Wavelengths below original_positions / high_factor are high frequencies.
         high_factor: f64,
-        /// Positions before the extension.
+        /// Positions before the context extension.
         original_positions: f64,
     },
-    /// Each frequency has its own divisor (`rope_freqs` of GGUF files).
+    /// Each frequency has its own divisor (`rope_freqs` in GGUF files).
     Divisors {
-        /// One for each pair of features.
+        /// One per pair of features.
         divisors: Vec<f32>,
     },
 }
 
-/// What one layer's attention sees.
+/// Attention settings of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerForm {
-    /// Positions that a query sees, itself included; none: all before it.
+    /// Positions visible to a query, itself included; none: all before it.
     pub window: Option<u64>,
-    /// Which of [`ModelConfig::ropes`] turns queries and keys; none: no positions.
+    /// Which of [`ModelConfig::ropes`] is applied to queries and keys; none: no positions.
     pub rope: Option<usize>,
 }
 
-/// What the forward pass and the parameter count need to know.
+/// Inputs of the forward pass and the parameter count.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelConfig {
-    /// Whose tensor names the checkpoint has.
+    /// Family of the checkpoint's tensor names.
     pub family: Family,
-    /// Size of the vocabulary, rows of the embedding.
+    /// Vocabulary size, rows of the embedding.
     pub vocab_size: u64,
     /// Width of the hidden states.
     pub hidden_size: u64,
-    /// Width of the feed-forward part.
+    /// Width of the MLP.
     pub intermediate_size: u64,
     /// Number of blocks.
     pub layers: u64,
@@ -167,31 +167,31 @@ pub struct ModelConfig {
     pub kv_heads: u64,
     /// Width of one head.
     pub head_dim: u64,
-    /// Denominator of the rotary exponents; so many features of a head, rounded up to pairs, are turned.
+    /// Denominator of the rotary exponents; this many features of a head, rounded up to pairs, are rotated.
     pub rotary_dim: u64,
-    /// Arithmetic of the norms.
+    /// Type of the norms.
     pub norm: Norm,
     /// Epsilon of the norms.
     pub norm_eps: f64,
-    /// Nonlinearity of the feed-forward part.
+    /// Activation function of the MLP.
     pub activation: Activation,
-    /// Whether the feed-forward part is down(act(gate(x)) · up(x)); otherwise it is down(act(up(x))).
+    /// Whether the MLP is down(act(gate(x)) · up(x)); otherwise it is down(act(up(x))).
     pub gated: bool,
     /// Whether gate and up are stored as one matrix, gate first (Phi-3).
     pub gate_up_stacked: bool,
-    /// Norms and additions of a block.
+    /// Placement of a block's norms and residual additions.
     pub block: BlockForm,
     /// Norms of queries and keys.
     pub query_key_norm: QueryKeyNorm,
     /// Linear layers with a bias.
     pub biases: Biases,
-    /// How queries, keys and values are stored.
+    /// Storage of queries, keys and values.
     pub qkv: QkvRows,
-    /// Rotary frequencies that layers choose from.
+    /// Rotary tables that layers select from.
     pub ropes: Vec<Rope>,
-    /// One for each layer.
+    /// One per layer.
     pub layer_forms: Vec<LayerForm>,
-    /// What attention scores are multiplied by.
+    /// Attention score scale.
     pub attention_scale: f64,
     /// Attention scores are capped as c · tanh(s / c).
     pub attention_cap: Option<f64>,
@@ -199,14 +199,14 @@ pub struct ModelConfig {
     pub logit_cap: Option<f64>,
     /// Whether embeddings are multiplied by √hidden_size, rounded to the compute dtype (Gemma).
     pub scaled_embedding: bool,
-    /// Longest sequence that the model was made for, in tokens.
+    /// Maximum sequence length of the model, in tokens.
     pub max_positions: u64,
-    /// Whether the head is the embedding.
+    /// Whether the head is tied to the embedding.
     pub tied_head: bool,
 }
 
 impl ModelConfig {
-    /// A model of Llama's form: RMS norms before each part, gated SiLU, rotary positions on whole heads, no biases.
+    /// A Llama-style model: RMS norms before attention and MLP, gated SiLU, rotary positions on whole heads, no biases.
     pub fn llama(sizes: LlamaSizes) -> Self {
         let LlamaSizes { vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, head_dim } =
             sizes;
@@ -240,22 +240,22 @@ impl ModelConfig {
         }
     }
 
-    /// Width of all query heads together.
+    /// Total width of the query heads.
     pub fn query_width(&self) -> u64 {
         self.heads * self.head_dim
     }
 
-    /// Width of all key heads together.
+    /// Total width of the key heads.
     pub fn kv_width(&self) -> u64 {
         self.kv_heads * self.head_dim
     }
 
-    /// Features of a head that rotary positions turn, the first ones.
+    /// Number of rotated features per head, the first ones.
     pub fn turned(&self) -> u64 {
         self.rotary_dim.next_multiple_of(2)
     }
 
-    /// The matrices of a block, in the order in which the forward pass meets them.
+    /// A block's matrices, in forward order.
     pub fn projections(&self) -> &'static [Projection] {
         use Projection::*;
         if self.gated {
@@ -280,7 +280,7 @@ impl ModelConfig {
         norms
     }
 
-    /// Why the numbers cannot be a model's, if they cannot.
+    /// Why the numbers are not a valid model, if so.
     pub(super) fn contradiction(&self) -> Option<String> {
         let sizes = [
             ("vocab_size", self.vocab_size),
@@ -340,7 +340,7 @@ impl ModelConfig {
     }
 }
 
-/// The sizes of a model of Llama's form.
+/// The sizes of a Llama-style model.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct LlamaSizes {

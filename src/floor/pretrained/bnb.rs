@@ -1,6 +1,6 @@
-//! Matrices that bitsandbytes stored in 4 bits: `NAME.weight` as bytes, beside it `NAME.weight.absmax`,
-//! `.quant_map` and, with double quantization, `.nested_absmax` and `.nested_quant_map`; `.quant_state.…` is a JSON
-//! text that says shape, block and offset.
+//! Matrices stored in 4 bits by bitsandbytes: `NAME.weight` as bytes, beside it `NAME.weight.absmax`, `.quant_map` and,
+//! with double quantization, `.nested_absmax` and `.nested_quant_map`; `.quant_state.…` is a JSON string with shape,
+//! block size and offset.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::safetensors_file::SafetensorsFile;
 use super::tensor::Elements;
 use crate::quant::{BLOCK, Code, FourBit, NESTED_BLOCK, NestedAbsmax};
 
-/// A matrix in 4 bits, its magnitudes read back where they were quantized too.
+/// A 4-bit matrix, with its magnitudes dequantized if they were quantized too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredFourBit {
     /// Shape, slowest dimension first.
@@ -21,13 +21,13 @@ pub struct StoredFourBit {
     pub code: Code,
     /// Codes and magnitudes.
     pub data: FourBit,
-    /// The magnitudes as they are stored, where they are codes.
+    /// The magnitudes as stored, if they are codes.
     pub nested: Option<NestedAbsmax>,
-    /// What the values are rounded to.
+    /// Dtype that values are rounded to.
     pub dtype: StoredDType,
 }
 
-/// The dtype of a matrix before it was quantized: bitsandbytes rounds its values to that.
+/// The dtype of a matrix before quantization: bitsandbytes rounds its values to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum StoredDType {
@@ -50,7 +50,7 @@ struct QuantState {
 
 impl QuantState {
     fn dtype(&self) -> Option<StoredDType> {
-        // The nested magnitudes are in single precision in every file that bitsandbytes writes.
+        // bitsandbytes always writes nested magnitudes in single precision.
         let nested = self.nested_dtype.as_deref().is_none_or(|dtype| dtype == "float32");
         match self.dtype.as_str() {
             "float32" if nested => Some(StoredDType::F32),
@@ -61,16 +61,16 @@ impl QuantState {
     }
 }
 
-/// Endings of the tensors beside a weight.
+/// Suffixes of the tensors beside a weight.
 const COMPANIONS: [&str; 4] = [".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
 
-/// The weight that a tensor is a companion of.
+/// The weight that a companion tensor belongs to.
 pub(super) fn weight_of(tensor: &str) -> Option<&str> {
     let state = || tensor.split_once(".quant_state.bitsandbytes__").map(|(weight, _)| weight);
     COMPANIONS.iter().find_map(|ending| tensor.strip_suffix(ending)).or_else(state)
 }
 
-/// Checks what a header shows of a weight: every tensor beside it is there. Errors: one is missing, a form that is not read.
+/// Checks from the header that a weight has all its companion tensors. Errors: one is missing, an unsupported format.
 pub(super) fn check(file: &SafetensorsFile, weight: &str) -> Result<(), CheckpointError> {
     let (state, _) = state(file, weight)?;
     let wanted = if state.nested_offset.is_some() { &COMPANIONS[..] } else { &COMPANIONS[..2] };
@@ -87,7 +87,7 @@ fn state_name(weight: &str, kind: &str) -> String {
     format!("{weight}.quant_state.bitsandbytes__{kind}")
 }
 
-/// Whether a weight is stored so: any tensor beside it says it, so that one that lacks another is not taken for numbers.
+/// Whether a weight is stored in this format. Any one companion tensor counts, so an incomplete set is not read as plain numbers.
 pub(super) fn is_four_bit(file: &SafetensorsFile, weight: &str) -> bool {
     KINDS.iter().any(|(kind, _)| file.contains(&state_name(weight, kind)))
         || COMPANIONS.iter().any(|ending| file.contains(&format!("{weight}{ending}")))
@@ -115,14 +115,14 @@ fn state(file: &SafetensorsFile, weight: &str) -> Result<(QuantState, Code), Che
     Ok((state, *code))
 }
 
-/// Shape and form of a weight.
+/// Shape and format of a weight.
 pub(super) fn describe(file: &SafetensorsFile, weight: &str) -> Result<(Vec<u64>, String), CheckpointError> {
     let (state, _) = state(file, weight)?;
     let double = if state.nested_offset.is_some() { "-dq" } else { "" };
     Ok((state.shape, format!("bnb.{}{double}", state.quant_type)))
 }
 
-/// Reads a weight of the given shape. Errors: parts that are absent or do not fit together.
+/// Reads a weight of the given shape. Errors: tensors that are missing or do not match.
 pub(super) fn read(
     file: &SafetensorsFile,
     weight: &str,
@@ -134,7 +134,7 @@ pub(super) fn read(
     };
     let (state, code) = state(file, weight)?;
     let elements = shape.iter().product::<u64>() as usize;
-    // The bytes are codes whatever type they are stored as: FSDP needs that of the other tensors.
+    // The bytes are codes in any dtype: FSDP requires the dtype of the other tensors.
     let packed = file.raw(weight)?;
     check(file, weight)?;
     let dtype = state.dtype().unwrap_or(StoredDType::F32);
@@ -174,10 +174,10 @@ pub(super) fn read(
 }
 
 impl StoredFourBit {
-    /// Some of the rows. Error: rows that do not end with a block.
+    /// Some of the rows. Error: rows that do not end at a block boundary.
     pub(super) fn rows(self, rows: &[Range<u64>], path: &Path) -> Result<Self, CheckpointError> {
         let width = self.shape[1];
-        // Magnitudes that were codes are what they stand for from here on.
+        // From here on, quantized magnitudes are replaced by their values.
         if !(width as usize).is_multiple_of(BLOCK) {
             let name = format!("shared by layers, with rows of {width}");
             return Err(CheckpointError::Unsupported { path: path.to_owned(), what: "4-bit matrix", name });

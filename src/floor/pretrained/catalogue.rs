@@ -2,7 +2,7 @@
 
 use super::architecture::*;
 
-/// A published model of which the shape is known.
+/// A published model with a known shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownModel {
     /// Its hub id.
@@ -11,7 +11,7 @@ pub struct KnownModel {
     pub config: ModelConfig,
 }
 
-/// Id, then vocabulary, hidden, feed-forward, layers, heads, key heads, width of a head, positions.
+/// Id, then vocabulary, hidden, feed-forward, layers, heads, key heads, head width, positions.
 const MODELS: &[(&str, [u64; 8])] = &[
     ("meta-llama/Llama-2-7b-hf", [32_000, 4096, 11_008, 32, 32, 32, 128, 4096]),
     ("meta-llama/Llama-2-7b-chat-hf", [32_000, 4096, 11_008, 32, 32, 32, 128, 4096]),
@@ -21,7 +21,7 @@ const MODELS: &[(&str, [u64; 8])] = &[
     ("tiiuae/falcon-40b", [65_024, 8192, 32_768, 60, 128, 8, 64, 2048]),
 ];
 
-/// The model of this hub id.
+/// The model with this hub id.
 pub fn find_known(id: &str) -> Option<KnownModel> {
     let (id, sizes) = MODELS.iter().find(|(known, _)| *known == id)?;
     let [vocab_size, hidden_size, intermediate_size, layers, heads, kv_heads, head_dim, max_positions] =

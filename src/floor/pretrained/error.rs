@@ -1,13 +1,13 @@
-//! What can be wrong with a checkpoint.
+//! Checkpoint errors.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// A checkpoint that cannot be used, and why.
+/// Why a checkpoint cannot be used.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
-    /// Nothing at that path.
+    /// The path does not exist.
     #[error("model {} not found", path.display())]
     Missing {
         /// The path.
@@ -18,30 +18,30 @@ pub enum CheckpointError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The OS error.
         source: std::io::Error,
     },
-    /// The file ends before the thing that should be there.
+    /// The file ends too early.
     #[error("{} is truncated: {what} needs {needed} bytes and the file has {size}", path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
         /// What was being read.
         what: String,
-        /// Bytes that the file would need.
+        /// Expected size in bytes.
         needed: u64,
-        /// Bytes that it has.
+        /// Actual size in bytes.
         size: u64,
     },
-    /// The file is not what its name says, or contradicts itself.
+    /// The file does not match its format, or contradicts itself.
     #[error("{} is not a valid checkpoint: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// A format, architecture or rule that loragrid does not read.
+    /// An unsupported format, architecture or setting.
     #[error("{}: {what} '{name}' is not supported", path.display())]
     Unsupported {
         /// The file.
@@ -51,7 +51,7 @@ pub enum CheckpointError {
         /// Its name.
         name: String,
     },
-    /// A tensor that the architecture needs is not there.
+    /// A missing tensor that the architecture needs.
     #[error("{} has no tensor '{name}'", path.display())]
     NoTensor {
         /// The file or folder.
@@ -59,7 +59,7 @@ pub enum CheckpointError {
         /// The tensor's name.
         name: String,
     },
-    /// A tensor that nothing would be computed with.
+    /// A tensor that is not used.
     #[error("{} has the tensor '{name}', which its architecture has no place for", path.display())]
     UnusedTensor {
         /// The file.
@@ -72,24 +72,24 @@ pub enum CheckpointError {
     Split {
         /// The file.
         path: PathBuf,
-        /// Its place, counted from 1.
+        /// Its number, counted from 1.
         part: u64,
-        /// How many there are.
+        /// Number of files.
         parts: u64,
-        /// Files of other parts that are not beside it.
+        /// Missing files of the same model.
         missing: Vec<String>,
     },
-    /// A tensor in a type that is not read.
+    /// A tensor of an unsupported type.
     #[error("{}: tensor '{name}' is stored as {stored_as}", path.display())]
     TensorType {
         /// The file.
         path: PathBuf,
         /// The tensor's name.
         name: String,
-        /// The file's word for its type.
+        /// The type's name in the file.
         stored_as: String,
     },
-    /// A tensor has another shape than the configuration says.
+    /// A tensor whose shape differs from the configuration.
     #[error("{}: tensor '{name}' has shape {found:?}, expected {expected:?}", path.display())]
     Shape {
         /// The file or folder.
@@ -124,7 +124,7 @@ impl CheckpointError {
         }
     }
 
-    /// What the user can do about it.
+    /// Suggested fix.
     pub fn help(&self) -> &'static str {
         match self {
             Self::Missing { .. } => {

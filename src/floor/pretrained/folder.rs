@@ -1,4 +1,4 @@
-//! The safetensors files of a Hugging Face folder: one, or several with an index. Other files are not looked at.
+//! The safetensors files of a Hugging Face folder: one, or several with an index. Other files are ignored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// The safetensors files of a folder: those of the index, or `model.safetensors`. Errors: none there, a shard
-/// missing (named), an unreadable header.
+/// The safetensors files of a folder: those in the index, or `model.safetensors`. Errors: none found, a shard missing
+/// (named), an unreadable header.
 pub(super) fn open_files(folder: &Path) -> Result<Vec<SafetensorsFile>, CheckpointError> {
     let index = folder.join("model.safetensors.index.json");
     let names: BTreeSet<String> = if index.is_file() {
@@ -27,7 +27,7 @@ pub(super) fn open_files(folder: &Path) -> Result<Vec<SafetensorsFile>, Checkpoi
         BTreeSet::from(["model.safetensors".to_owned()])
     };
     let open = |name: &String| {
-        // A shard's name is a file name of this folder, never a path that leads out of it.
+        // A shard must be a file name in this folder, never a path out of it.
         let plain = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
         let path: PathBuf = folder.join(name);
         if !plain {

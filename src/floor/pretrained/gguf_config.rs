@@ -1,4 +1,4 @@
-//! The shape and the tensor names of a model in a GGUF file.
+//! Model shape and tensor names of a GGUF file.
 
 use std::path::Path;
 
@@ -7,11 +7,10 @@ use super::error::CheckpointError;
 use super::gguf::{Gguf, MetaValue};
 use super::names::{LayerName, NormPlace, Part, Projection};
 
-/// The tensor of divisors of rotary frequencies.
+/// The tensor of rotary frequency divisors.
 pub(super) const ROPE_FREQUENCIES: &str = "rope_freqs.weight";
 
-/// The configuration that a GGUF file's metadata states. Errors: another architecture, a missing key, numbers that
-/// contradict each other.
+/// The configuration in a GGUF file's metadata. Errors: another architecture, a missing key, contradictory numbers.
 pub(super) fn gguf_config(gguf: &Gguf) -> Result<ModelConfig, CheckpointError> {
     let path = gguf.path();
     let architecture = match gguf.meta("general.architecture") {
@@ -32,7 +31,7 @@ pub(super) fn gguf_config(gguf: &Gguf) -> Result<ModelConfig, CheckpointError> {
         Family::Qwen3 => config.query_key_norm = QueryKeyNorm::EachHead,
         Family::Gemma3Text => keys.gemma3(&mut config),
         Family::Llama => {}
-        // No name of an architecture above leads here.
+        // None of the architecture names above maps to these.
         Family::Mistral
         | Family::Phi
         | Family::Phi3
@@ -118,7 +117,7 @@ impl Keys<'_> {
         Ok(config)
     }
 
-    /// Divisors of the frequencies as a tensor, or a factor in the metadata.
+    /// Frequency divisors as a tensor, or a factor in the metadata.
     fn scaling(&self) -> Result<RopeScaling, CheckpointError> {
         if self.gguf.tensors().contains_key(ROPE_FREQUENCIES) {
             let (_, divisors) = self.gguf.dequantize(ROPE_FREQUENCIES)?;
@@ -137,7 +136,7 @@ impl Keys<'_> {
         }
     }
 
-    /// What files of Gemma 3 leave unsaid: every sixth layer sees everything, the others have their own frequencies.
+    /// Defaults missing from Gemma 3 files: every sixth layer has full attention, the others have their own frequencies.
     fn gemma3(&self, config: &mut ModelConfig) {
         config.norm = Norm::RmsPlusOne;
         config.block = BlockForm::Sandwich;
@@ -155,7 +154,7 @@ impl Keys<'_> {
             let slides = !(n + 1).is_multiple_of(every);
             *form = LayerForm { window: slides.then_some(window), rope: Some(usize::from(slides)) };
         }
-        // The 27B alone divides by the width of a hidden state's share instead of the head's.
+        // Only the 27B divides by hidden size / heads instead of the head width.
         if config.layers == 62 {
             config.attention_scale = 1.0 / (config.hidden_size as f64 / config.heads as f64).sqrt();
         }
@@ -195,8 +194,8 @@ pub(super) fn gguf_name(name: LayerName, part: Part) -> String {
     format!("{layer}.{}", part.suffix())
 }
 
-/// Elements as transformers has them. Rows of Llama's queries and keys are stored so that rotary pairs are neighbors
-/// (0, d/2, 1, d/2+1, …); Gemma's norms are stored with their 1 added.
+/// Elements as in transformers. Llama's query and key rows are stored with rotary pairs adjacent (0, d/2, 1, d/2+1, …);
+/// Gemma's norms are stored with their 1 added.
 pub(super) fn as_hugging_face(config: &ModelConfig, name: LayerName, mut values: Vec<f32>) -> Vec<f32> {
     let heads = match name {
         LayerName::Block(_, Projection::Query) => config.heads,

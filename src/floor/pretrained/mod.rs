@@ -1,5 +1,5 @@
-//! Checkpoints on disk: what a model is (configuration, shapes, identity) and the bytes of its tensors. Every file
-//! is hostile until parsed: sizes are checked against the file before anything is allocated.
+//! Checkpoints on disk: a model's configuration, shapes and identity, and its tensors' bytes. No file is trusted: sizes
+//! are checked against the file before anything is allocated.
 
 mod architecture;
 mod bnb;

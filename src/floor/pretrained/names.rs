@@ -1,8 +1,8 @@
-//! The parts of a model by name, whatever their checkpoint calls them.
+//! Names of a model's layers, independent of the checkpoint's spelling.
 
 use crate::job::LayerKind;
 
-/// A matrix of a block that can carry an adapter.
+/// A matrix of a block that can have an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Projection {
     /// Hidden states to queries.
@@ -15,14 +15,14 @@ pub enum Projection {
     Output,
     /// Hidden states to the gate.
     Gate,
-    /// Hidden states to the feed-forward width.
+    /// Hidden states to the MLP width.
     Up,
-    /// Feed-forward width to hidden states.
+    /// MLP width to hidden states.
     Down,
 }
 
 impl Projection {
-    /// The kind of layer, in the study's words.
+    /// The kind of layer, in the study's names.
     pub fn kind(self) -> LayerKind {
         match self {
             Self::Query => LayerKind::Query,
@@ -33,7 +33,7 @@ impl Projection {
         }
     }
 
-    /// Whether it makes queries, keys or values.
+    /// Whether it is the query, key or value projection.
     pub fn is_qkv(self) -> bool {
         matches!(self, Self::Query | Self::Key | Self::Value)
     }
@@ -42,13 +42,13 @@ impl Projection {
 /// A norm of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NormPlace {
-    /// Of the states that attention reads.
+    /// Before attention.
     BeforeAttention,
-    /// Of what attention adds.
+    /// After attention.
     AfterAttention,
-    /// Of the states that the feed-forward part reads.
+    /// Before the MLP.
     BeforeMlp,
-    /// Of what the feed-forward part adds.
+    /// After the MLP.
     AfterMlp,
     /// Of queries.
     Query,
@@ -56,7 +56,7 @@ pub enum NormPlace {
     Key,
 }
 
-/// The place of a layer in the model.
+/// A layer's location in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LayerName {
     /// The token embedding `[vocab, hidden]`.
@@ -81,7 +81,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Its ending in checkpoints.
+    /// Its suffix in checkpoints.
     pub fn suffix(self) -> &'static str {
         match self {
             Self::Weight => "weight",

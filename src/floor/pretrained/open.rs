@@ -1,4 +1,4 @@
-//! One door to both kinds of checkpoint.
+//! One entry point for both kinds of checkpoint.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use super::tensor::{Elements, TensorData, TensorInfo};
 use super::tokenizer::{ModelTokenizer, TOKENIZER_FILES};
 use crate::job::{Digest, ModelIdentity, canonical_json};
 
-/// An open checkpoint with a configuration that its tensors obey.
+/// An open checkpoint whose tensors match its configuration.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
@@ -32,25 +32,25 @@ enum Source {
     Folder(Vec<SafetensorsFile>),
 }
 
-/// A tensor as a checkpoint has it.
+/// A tensor as stored in a checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stored {
     /// Numbers.
     Dense(TensorData),
-    /// 4-bit codes that bitsandbytes made.
+    /// 4-bit codes made by bitsandbytes.
     FourBit(StoredFourBit),
 }
 
-/// Gives the SHA-256 of a file, from memory where it is known. Error: the system's.
+/// Returns a file's SHA-256, cached if known. Error: I/O.
 pub trait FileDigests {
     /// The digest of the file's content.
     fn digest(&mut self, path: &Path) -> std::io::Result<Digest>;
 }
 
 impl Checkpoint {
-    /// Opens a `.gguf` file or a Hugging Face folder and checks that every tensor is there in its shape and in a type that is
-    /// read, and that every other tensor is known to be of no use. Nothing of the weights is read, but for a head and an
-    /// embedding that are said to be one and are stored twice. Errors: see [`CheckpointError`].
+    /// Opens a `.gguf` file or a Hugging Face folder. Checks that every tensor exists with its shape and a supported
+    /// type, and that every other tensor is known to be unused. No weights are read, except a head and embedding stored
+    /// twice although tied. Errors: see [`CheckpointError`].
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let (config, mut notes, source) = if path.is_dir() {
             let (config, notes) = read_config(path)?;
@@ -74,7 +74,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// What a user should know of the files: keys and tensors that are not used, a flag that is wrong.
+    /// Warnings about the files: unused keys and tensors, a wrong flag.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -97,8 +97,8 @@ impl Checkpoint {
         }
     }
 
-    /// Every stored tensor that the model uses, in Hugging Face's names and forward order; a matrix that several
-    /// layers share is named once.
+    /// Every stored tensor that the model uses, with Hugging Face's names, in forward order; a matrix shared by several
+    /// layers is listed once.
     pub fn tensors(&self) -> Result<Vec<TensorInfo>, CheckpointError> {
         let mut infos: Vec<TensorInfo> = Vec::new();
         for (name, part) in self.config.tensors() {
@@ -110,13 +110,13 @@ impl Checkpoint {
         Ok(infos)
     }
 
-    /// Bytes of the files.
+    /// Total size of the files in bytes.
     pub fn size(&self) -> u64 {
         self.files().iter().filter_map(|file| std::fs::metadata(file).ok()).map(|meta| meta.len()).sum()
     }
 
-    /// A tensor of the model as it is stored; a layer that shares its matrix with others has its own rows. Elements of
-    /// a GGUF file are dequantized in f32 and not rounded. Errors: absent, of a type that is not read.
+    /// A stored tensor of the model; a layer that shares its matrix gets its own rows. GGUF elements are dequantized in
+    /// f32 and not rounded. Errors: absent, of an unsupported type.
     pub fn read(&self, name: LayerName, part: Part) -> Result<Stored, CheckpointError> {
         match &self.source {
             Source::Gguf(gguf) => {
@@ -141,8 +141,8 @@ impl Checkpoint {
         }
     }
 
-    /// The whole matrix of the module that holds a layer, where it holds others too: what bitsandbytes quantizes. None: the
-    /// layer has a matrix of its own. Errors: as [`Self::read`].
+    /// The whole matrix of a module shared by several layers, which is what bitsandbytes quantizes. None: the layer has
+    /// its own matrix. Errors: as [`Self::read`].
     pub fn read_shared(&self, name: LayerName) -> Result<Option<Stored>, CheckpointError> {
         if self.gguf().is_some() || self.config.place(name).rows.is_none() {
             return Ok(None);
@@ -166,8 +166,8 @@ impl Checkpoint {
         Ok(Stored::Dense(whole))
     }
 
-    /// What the model is, to the bit: its configuration, its tensors' names, shapes and types, its files' content, and what
-    /// its tokenizer is made of beside its own file. Error: a file that cannot be read.
+    /// The model's exact identity: configuration, tensor names, shapes and types, file contents, and the tokenizer's
+    /// other files. Error: a file that cannot be read.
     pub fn identity(
         &self,
         tokenizer: &ModelTokenizer,
@@ -185,7 +185,7 @@ impl Checkpoint {
         Ok(ModelIdentity(Digest::of(text.as_bytes())))
     }
 
-    /// The files that the model is read from, with what tells later that they are unchanged. Error: the system's.
+    /// The model's files, with stamps to detect changes. Error: I/O.
     pub fn stamps(&self) -> std::io::Result<Vec<(PathBuf, FileStamp)>> {
         let mut files = self.files();
         if let Source::Folder(_) = &self.source {
@@ -195,7 +195,7 @@ impl Checkpoint {
         files.into_iter().map(|path| Ok((path.clone(), FileStamp::of(&path)?))).collect()
     }
 
-    /// The files that hold weights or the tokenizer.
+    /// The files with weights or the tokenizer.
     fn files(&self) -> Vec<PathBuf> {
         match &self.source {
             Source::Gguf(gguf) => vec![gguf.path().to_owned()],
@@ -207,7 +207,7 @@ impl Checkpoint {
         }
     }
 
-    /// The file of a folder that has a tensor, and the tensor's name.
+    /// The folder's file with a tensor, and the tensor's name in it.
     fn find(&self, name: LayerName, part: Part) -> Result<(&SafetensorsFile, String), CheckpointError> {
         let tensor = format!("{}.{}", self.config.place(name).module, part.suffix());
         let files = match &self.source {
@@ -220,7 +220,7 @@ impl Checkpoint {
         }
     }
 
-    /// Shape of the matrix that a layer's module stores.
+    /// Shape of the matrix stored for a layer's module.
     fn module_shape(&self, name: LayerName) -> Vec<u64> {
         let mut shape = self.config.shape(name);
         if self.config.place(name).rows.is_some() {
@@ -253,7 +253,7 @@ impl Checkpoint {
         }
     }
 
-    /// Whether the head is the embedding: what the configuration says, unless a head is stored that is another matrix.
+    /// Whether the head is tied to the embedding: as configured, unless a different head is stored.
     fn settle_head(&mut self) -> Result<(), CheckpointError> {
         let Source::Folder(files) = &self.source else { return Ok(()) };
         let stored = |name| {
@@ -304,8 +304,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Every tensor is used, known to be of no use, or named. In a GGUF file one that is not used is an error: such files have
-    /// nothing that their model does not compute with.
+    /// Every tensor is used, known to be unused, or reported. In a GGUF file an unused tensor is an error: these files
+    /// store only what their model computes with.
     fn account_for_tensors(&mut self) -> Result<(), CheckpointError> {
         let used: BTreeSet<String> = self
             .config
@@ -342,7 +342,7 @@ impl Checkpoint {
     }
 }
 
-/// Tensors that follow from the configuration.
+/// Tensors derived from the configuration.
 fn is_idle(name: &str) -> bool {
     const BUFFERS: [&str; 6] = [
         "rotary_emb.inv_freq",

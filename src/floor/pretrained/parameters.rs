@@ -1,4 +1,4 @@
-//! Tensors, shapes and parameter counts from the configuration alone.
+//! Tensors, shapes and parameter counts derived from the configuration.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl ModelConfig {
         norms.chain(self.projections().iter().map(|p| LayerName::Block(n, *p))).collect()
     }
 
-    /// Every layer with tensors of its own: a tied head is left out.
+    /// Every layer with its own tensors: a tied head is excluded.
     pub fn layer_names(&self) -> Vec<LayerName> {
         let mut names = vec![LayerName::Embedding];
         names.extend((0..self.layers as usize).flat_map(|n| self.block_layers(n)));
@@ -76,14 +76,14 @@ impl ModelConfig {
         shape.iter().product::<u64>() + if self.has_bias(name) { shape[0] } else { 0 }
     }
 
-    /// Parameters of the model; a tied head counts once.
+    /// Parameters of the model; a tied head is counted once.
     pub fn parameters(&self) -> u64 {
         let block: u64 = self.block_layers(0).into_iter().map(|name| self.size(name)).sum();
         let head = if self.tied_head { 0 } else { self.size(LayerName::Head) };
         self.layers * block + self.size(LayerName::Embedding) + self.size(LayerName::FinalNorm) + head
     }
 
-    /// The matrices that carry an adapter when these kinds do, in forward order.
+    /// The matrices with an adapter for these layer kinds, in forward order.
     pub fn adapted(&self, kinds: &BTreeSet<LayerKind>) -> Vec<LayerName> {
         let mut names = Vec::new();
         for n in 0..self.layers as usize {
@@ -97,7 +97,7 @@ impl ModelConfig {
     }
 }
 
-/// Parameters of an adapter: rank × (in + out) for each adapted matrix, and out more for DoRA's magnitudes.
+/// Parameters of an adapter: rank × (in + out) per adapted matrix, plus out for DoRA's magnitudes.
 pub fn trainable_parameters(config: &ModelConfig, lora: &LoraConfig) -> u64 {
     let size = |[out, width]: [u64; 2]| {
         lora.rank * (out + width) + if lora.variant == Variant::Dora { out } else { 0 }

@@ -1,4 +1,4 @@
-//! safetensors files, read through a memory map and written beside and renamed.
+//! safetensors files, read through a memory map and written atomically.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -68,7 +68,7 @@ impl SafetensorsFile {
         Ok(self.bytes(name)? == other.bytes(other_name)?)
     }
 
-    /// Error: absent, or of a type that is not read as numbers.
+    /// Checks the type. Error: absent, or not read as numbers.
     pub(super) fn check_readable(&self, name: &str) -> Result<(), CheckpointError> {
         match self.bytes(name)? {
             (_, Dtype::F32 | Dtype::F16 | Dtype::BF16, _) => Ok(()),
@@ -96,8 +96,8 @@ impl SafetensorsFile {
         }
     }
 
-    /// Gives a tensor's pages back to the system, so that a file that is read to its end does not stand in memory beside
-    /// what was made of it. Read again, they come from the file again.
+    /// Releases a tensor's pages, so a file being read does not stay in memory beside its converted tensors. Later
+    /// reads load them from the file again.
     pub(super) fn release(&self, name: &str) {
         if let Some(info) = self.metadata.info(name) {
             let (start, end) = info.data_offsets;
@@ -136,7 +136,7 @@ impl SafetensorsFile {
         Ok((shape, info.dtype, &self.map[self.data + start..self.data + end]))
     }
 
-    /// A tensor's bytes, whatever their type. Error: absent.
+    /// A tensor's bytes, of any type. Error: absent.
     pub(super) fn raw(&self, name: &str) -> Result<&[u8], CheckpointError> {
         Ok(self.bytes(name)?.2)
     }
@@ -150,9 +150,9 @@ impl SafetensorsFile {
     }
 }
 
-/// Gives pages of a file's map back; a failure costs nothing but memory.
+/// Releases pages of a file's map; failing only costs memory.
 pub(super) fn release(map: &Mmap, start: usize, len: usize) {
-    // SAFETY: the map is read only and backed by its file, so dropped pages come back with the same bytes.
+    // SAFETY: the map is read only and file-backed, so dropped pages are reloaded with the same bytes.
     let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, len) };
 }
 
@@ -165,8 +165,7 @@ fn elements<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec
     bytes.chunks_exact(N).map(convert).collect()
 }
 
-/// Writes f32 tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole or
-/// not at all. Error: the system's.
+/// Writes f32 tensors as a safetensors file, ordered by name, with string metadata, atomically. Error: I/O.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],
@@ -179,8 +178,7 @@ pub fn write_safetensors(
     write_tensors(path, &tensors.iter().map(data).collect::<Vec<_>>(), metadata)
 }
 
-/// Writes tensors as a safetensors file, in the order of their names, with text metadata; the file appears whole or not
-/// at all. Error: the system's.
+/// Writes tensors as a safetensors file, ordered by name, with string metadata, atomically. Error: I/O.
 pub(super) fn write_tensors(
     path: &Path,
     tensors: &[(String, TensorData)],
@@ -205,7 +203,7 @@ pub(super) fn write_tensors(
         .map_err(std::io::Error::other)?;
     let beside = path.with_extension("partial");
     safetensors::serialize_to_file(views, Some(metadata), &beside).map_err(|error| match error {
-        // A full disk must be told from a broken tensor.
+        // A full disk must be distinguished from a malformed tensor.
         safetensors::SafeTensorError::IoError(error) => error,
         other => std::io::Error::other(other),
     })?;

@@ -1,29 +1,29 @@
-//! What tells that a file is unchanged without reading it.
+//! Detects unchanged files without reading them.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What tells that a file is unchanged: device, inode, size in bytes, modification time in nanoseconds.
+/// A file's stamp: device, inode, size in bytes, modification time in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileStamp {
-    /// The file system.
+    /// The file system's device number.
     pub device: u64,
-    /// The file in it.
+    /// The inode.
     pub inode: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Nanoseconds since 1970.
     pub modified_ns: i64,
 }
 
 impl FileStamp {
-    /// The stamp that a file has now. Error: the system's.
+    /// A file's current stamp. Error: I/O.
     pub fn of(path: &Path) -> std::io::Result<Self> {
         Ok(Self::from(&std::fs::metadata(path)?))
     }
 
-    /// Whether two stamps are of the same file, whatever was written into it meanwhile.
+    /// Whether two stamps are of the same file, even if it was written to in between.
     pub fn is_same_file(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
     }

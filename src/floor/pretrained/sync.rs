@@ -1,14 +1,14 @@
-//! Files that must survive a power cut: a name is only safe once its folder has reached the disk too.
+//! Files that must survive a power failure: a name is only durable once its folder is synced too.
 
 use std::fs::File;
 use std::path::Path;
 
-/// Waits until a folder's names have reached the disk. Error: the system's.
+/// Syncs a folder's names to disk. Error: I/O.
 pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Waits until the name of a file or folder has reached the disk. Error: the system's.
+/// Syncs the name of a file or folder to disk. Error: I/O.
 pub fn sync_parent(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => sync_folder(Path::new(".")),

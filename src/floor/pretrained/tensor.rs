@@ -1,17 +1,17 @@
-//! Tensors as a file stores them, before any device sees them.
+//! Tensors as stored in a file, before any device.
 
 use std::ops::Range;
 
 use half::{bf16, f16};
 
-/// Name, shape and type of a stored tensor. `stored_as` is the file's own word (`Q4_1`, `BF16`).
+/// Name, shape and type of a stored tensor. `stored_as` is the file's type name (`Q4_1`, `BF16`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// Name as Hugging Face checkpoints of the architecture spell it.
+    /// Name in Hugging Face checkpoints of the architecture.
     pub name: String,
     /// Shape, slowest dimension first.
     pub shape: Vec<u64>,
-    /// The file's word for the element or block type.
+    /// The file's name for the element or block type.
     pub stored_as: String,
 }
 
@@ -26,7 +26,7 @@ pub enum Elements {
     Bf16(Vec<bf16>),
 }
 
-/// A tensor in memory: `shape` multiplies to the number of elements.
+/// A tensor in memory: the product of `shape` is the number of elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorData {
     /// Shape, slowest dimension first.
@@ -45,7 +45,7 @@ impl TensorData {
         }
     }
 
-    /// Some of its rows, in the order given. The ranges must lie inside.
+    /// Some of its rows, in the given order. The ranges must be in bounds.
     pub fn rows(self, rows: &[Range<u64>]) -> Self {
         let width = self.shape[1..].iter().product::<u64>();
         fn pick<T: Copy>(values: &[T], width: u64, rows: &[Range<u64>]) -> Vec<T> {

@@ -1,21 +1,21 @@
-//! Where a layer is in a checkpoint: the module's name in its family's spelling, and its rows where several layers are
-//! stored as one matrix.
+//! A layer's location in a checkpoint: the module's name in its family, and its rows if several layers are stored as
+//! one matrix.
 
 use std::ops::Range;
 
 use super::architecture::{BlockForm, Family, ModelConfig, QkvRows};
 use super::names::{LayerName, NormPlace, Projection};
 
-/// Where a layer is stored.
+/// A layer's storage location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorLocation {
-    /// The module in Hugging Face's spelling: `model.layers.0.self_attn.q_proj`.
+    /// The module's Hugging Face name: `model.layers.0.self_attn.q_proj`.
     pub module: String,
-    /// Rows of the module's matrix that are the layer's, in order; none: all of them.
+    /// The layer's rows in the module's matrix, in order; none: all of them.
     pub rows: Option<Vec<Range<u64>>>,
 }
 
-/// How a family spells the names of its modules.
+/// A family's module names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Spelling {
     Llama,
@@ -26,7 +26,7 @@ enum Spelling {
 }
 
 impl Family {
-    /// Every family is named here: one that is added has to say how it spells.
+    /// Exhaustive: a new family must define its names.
     fn spelling(self) -> Spelling {
         match self {
             Self::Llama
@@ -47,7 +47,7 @@ impl Family {
 }
 
 impl ModelConfig {
-    /// Where a layer is stored in a Hugging Face checkpoint.
+    /// A layer's location in a Hugging Face checkpoint.
     pub fn place(&self, name: LayerName) -> TensorLocation {
         let final_norm = if self.family.spelling() == Spelling::Phi { "final_layernorm" } else { "norm" };
         let module = match name {
@@ -70,12 +70,12 @@ impl ModelConfig {
         TensorLocation { module, rows }
     }
 
-    /// The last part of the module's name: what PEFT calls a target. `q_proj`, `query_key_value`.
+    /// The last component of the module's name, PEFT's target name. `q_proj`, `query_key_value`.
     pub fn target_name(&self, projection: Projection) -> &'static str {
         self.target(projection).1
     }
 
-    /// The layers that one module holds, in the order of their first rows.
+    /// The layers in one module, ordered by first row.
     pub fn layers_of_module(&self, name: LayerName) -> Vec<LayerName> {
         let LayerName::Block(n, projection) = name else { return vec![name] };
         let target = self.target_name(projection);
@@ -83,7 +83,7 @@ impl ModelConfig {
         all.map(|p| LayerName::Block(n, *p)).collect()
     }
 
-    /// A name in the spelling of Llama and its kin, of Falcon and of GPT-NeoX, inside block `n` if one is given.
+    /// The names in Llama-style, Falcon and GPT-NeoX checkpoints, inside block `n` if one is given.
     fn spell(&self, [llama, falcon, neox]: [&str; 3], n: Option<usize>) -> String {
         let (root, blocks, name) = match self.family.spelling() {
             Spelling::Falcon => ("transformer", "h", falcon),
@@ -112,7 +112,7 @@ impl ModelConfig {
         self.spell([name; 3], Some(n))
     }
 
-    /// The part of the block and the module's name in it.
+    /// The block's submodule and the module's name in it.
     fn target(&self, projection: Projection) -> (&'static str, &'static str) {
         use Projection::*;
         match (self.family.spelling(), projection) {
@@ -137,7 +137,7 @@ impl ModelConfig {
         }
     }
 
-    /// The rows of a matrix in the module that holds it, where it holds others too.
+    /// A matrix's rows in its module, if the module holds others too.
     fn rows(&self, projection: Projection) -> Option<Vec<Range<u64>>> {
         let (query, kv, wide) = (self.query_width(), self.kv_width(), self.intermediate_size);
         let ranges = |rows: Range<u64>| Some(Vec::from([rows]));

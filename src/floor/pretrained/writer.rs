@@ -1,4 +1,4 @@
-//! Hugging Face folders that loragrid writes.
+//! Writing Hugging Face folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use super::safetensors_file::write_tensors;
 use super::tensor::TensorData;
 use super::tokenizer::ModelTokenizer;
 
-/// Bytes after which a new file is begun, so that few weights stand in memory.
+/// Bytes per weights file, which limits memory use.
 const SHARD: u64 = 1 << 30;
-/// What is copied from a folder beside its weights.
+/// Files copied from a folder besides its weights.
 const COPIED: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
@@ -27,19 +27,19 @@ const COPIED: &[&str] = &[
     "generation_config.json",
 ];
 
-/// Writes weights tensor by tensor, into one file or several with an index.
+/// Writes weights one tensor at a time, into one file or several with an index.
 #[derive(Debug)]
 pub struct FolderWriter {
     folder: PathBuf,
     waiting: Vec<(String, TensorData)>,
     waiting_size: u64,
-    /// Names of the tensors of each file that is written.
+    /// Tensor names of each written file.
     written: Vec<Vec<String>>,
     size: u64,
 }
 
 impl FolderWriter {
-    /// Makes the folder, which is emptied if it is there. Error: the system's.
+    /// Creates the folder, or empties it if it exists. Error: I/O.
     pub fn create(folder: &Path) -> std::io::Result<Self> {
         match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -55,7 +55,7 @@ impl FolderWriter {
         })
     }
 
-    /// Adds a tensor. Error: the system's.
+    /// Adds a tensor. Error: I/O.
     pub fn add(&mut self, name: String, tensor: TensorData) -> std::io::Result<()> {
         self.waiting_size += tensor.size();
         self.waiting.push((name, tensor));
@@ -80,8 +80,8 @@ impl FolderWriter {
         Ok(())
     }
 
-    /// Ends the last file, gives all their final names and writes the index. Returns the bytes of all tensors. Error:
-    /// the system's.
+    /// Finishes the last file, renames all files to their final names and writes the index. Returns the total bytes of
+    /// all tensors. Error: I/O.
     pub fn finish(mut self) -> std::io::Result<u64> {
         self.flush()?;
         let count = self.written.len();
@@ -101,8 +101,8 @@ impl FolderWriter {
     }
 }
 
-/// Writes the configuration and the tokenizer of a checkpoint into a folder of its weights in full precision, whose head
-/// is the embedding if `tied`. Error: the system's, a configuration that cannot be read.
+/// Writes a checkpoint's configuration and tokenizer into a folder with its unquantized weights, with a tied head if
+/// `tied`. Error: I/O, a configuration that cannot be read.
 pub fn write_model_files(checkpoint: &Checkpoint, folder: &Path, tied: bool) -> Result<(), CheckpointError> {
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -119,7 +119,7 @@ pub fn write_model_files(checkpoint: &Checkpoint, folder: &Path, tied: bool) -> 
     };
     config["tie_word_embeddings"] = json!(tied);
     if config.as_object_mut().and_then(|map| map.remove("quantization_config")).is_some() {
-        // Both spellings of the dtype speak of the weights that are written.
+        // Both dtype keys must match the written weights.
         for key in ["torch_dtype", "dtype"] {
             if key == "torch_dtype" || config.get(key).is_some() {
                 config[key] = json!("bfloat16");
@@ -140,7 +140,7 @@ pub fn write_model_files(checkpoint: &Checkpoint, folder: &Path, tied: bool) -> 
     Ok(())
 }
 
-/// The tokenizer of a GGUF file in Hugging Face's form; none where the file has none that is built.
+/// A GGUF file's tokenizer in Hugging Face's format; none if it has no supported one.
 fn write_tokenizer(checkpoint: &Checkpoint, folder: &Path) -> Result<(), CheckpointError> {
     let Ok(tokenizer) = ModelTokenizer::open(checkpoint) else { return Ok(()) };
     let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).map_or(Json::Null, Json::String);

@@ -1,11 +1,11 @@
-//! Events from the engine.
+//! Events from the engine to the orchestrator.
 
 use serde::{Deserialize, Serialize};
 
 use crate::job::{Bytes, Digest, Seconds, Tokens};
 use crate::task::{DocumentValue, RequestScore};
 
-/// Something that happened in the engine.
+/// An event in the engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -15,26 +15,26 @@ pub enum Event {
         protocol: u32,
         /// The engine's own version.
         engine: String,
-        /// Where it computes.
+        /// Its device.
         device: Device,
     },
     /// The base model is ready.
     Loaded {
         /// Parameters of the base model.
         parameters: u64,
-        /// How long it took.
+        /// Load time.
         seconds: Seconds,
     },
-    /// A pass was made: the engine lives and gets on. At most one a second is told.
+    /// A pass completed: a heartbeat, sent at most once per second.
     Pass,
-    /// The training of a member goes on from a checkpoint.
+    /// A member's training resumes from a checkpoint.
     Resumed {
         /// The member.
         member: usize,
-        /// Steps that were made before.
+        /// Steps completed before.
         step: u64,
     },
-    /// The order was stopped by SIGTERM; what was done is on disk, and the engine exits.
+    /// The order was stopped by SIGTERM; progress is on disk, and the engine exits.
     Stopped,
     /// A member made an optimizer step.
     Step {
@@ -43,18 +43,18 @@ pub enum Event {
         /// The step.
         report: StepReport,
     },
-    /// The training of a member ended and its adapter is on disk.
+    /// A member's training finished and its adapter is on disk.
     Trained {
         /// The member.
         member: usize,
-        /// What is told of it.
+        /// Training summary.
         trained: Trained,
     },
-    /// A member cannot go on; the others do.
+    /// A member failed; the others continue.
     MemberFailed {
         /// The member.
         member: usize,
-        /// Why.
+        /// The cause.
         failure: EngineFailure,
     },
     /// A member scored a document.
@@ -64,34 +64,34 @@ pub enum Event {
         /// The scores.
         score: DocumentScore,
     },
-    /// Every document of the order was scored by every member that has not failed.
+    /// Every member that has not failed scored every document of the order.
     Scored {
-        /// How long it took.
+        /// Scoring time.
         seconds: Seconds,
-        /// Tokens that went through the model.
+        /// Tokens processed.
         tokens: Tokens,
     },
     /// A member answered a prompt.
     Sample {
         /// The member.
         member: usize,
-        /// The prompt's place in the order.
+        /// The prompt's index in the order.
         prompt: usize,
-        /// The answer, without a token that ends it.
+        /// The answer, without a stop token.
         tokens: Vec<u32>,
     },
-    /// Every prompt of the order was answered by every member that has not failed.
+    /// Every member that has not failed answered every prompt of the order.
     Sampled,
     /// A token was generated.
     Token {
-        /// Its number.
+        /// Its id.
         token: u32,
     },
-    /// The text ended.
+    /// Generation finished.
     Generated {
-        /// Tokens that were added.
+        /// Number of generated tokens.
         tokens: Tokens,
-        /// How long it took, the prompt included.
+        /// Total time, including the prompt.
         seconds: Seconds,
     },
     /// The merged model is on disk.
@@ -103,10 +103,10 @@ pub enum Event {
     },
     /// The log-probabilities are on disk, or compared.
     Probed {
-        /// What the comparison found.
+        /// Comparison results.
         difference: Option<Difference>,
     },
-    /// The order failed; the engine goes on with the next.
+    /// The order failed; the engine continues with the next.
     Failed(EngineFailure),
 }
 
@@ -114,51 +114,51 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// A graphics card.
+    /// A GPU.
     Cuda,
 }
 
 /// An optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Steps made so far, so the first report says 1.
+    /// Steps completed, counted from 1 in the first report.
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Loss of the step's window before the step. NaN travels as `null`.
+    /// Loss of the step's window before the step. NaN is sent as `null`.
     #[serde(with = "crate::job::real")]
     pub loss: f64,
-    /// Mean loss of the rows that are kept for validation, after the step; none where it was not asked for.
+    /// Mean validation loss after the step; none if it was not requested.
     pub validation_loss: Option<f64>,
     /// Learning rate of the step.
     pub learning_rate: f64,
-    /// Tokens that went through the model so far.
+    /// Tokens processed so far.
     pub tokens: Tokens,
     /// Time since training began.
     pub seconds: Seconds,
 }
 
-/// The end of a training run.
+/// Summary of a finished training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
-    /// Steps made.
+    /// Steps completed.
     pub steps: u64,
-    /// Tokens that went through the model.
+    /// Tokens processed.
     pub tokens: Tokens,
-    /// How long training took, without loading.
+    /// Training time, without loading.
     pub seconds: Seconds,
     /// Mean loss of the last tenth of the steps, at least one.
     #[serde(with = "crate::job::real")]
     pub last_losses: f64,
-    /// Loss of the rows that are kept for validation, after the last step.
+    /// Validation loss after the last step.
     pub validation_loss: Option<f64>,
     /// Parameters of the adapter.
     pub trainable: u64,
-    /// Largest resident memory of the process so far.
+    /// Peak resident memory of the process so far.
     pub peak_memory: Bytes,
-    /// SHA-256 of the adapter's weights, once they are on disk.
+    /// SHA-256 of the adapter's weights, once on disk.
     #[serde(default)]
     pub adapter: Option<Digest>,
 }
@@ -166,26 +166,26 @@ pub struct Trained {
 /// The scores of one document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DocumentScore {
-    /// The task's place in the order.
+    /// The task's index in the order.
     pub task: usize,
     /// The document's number.
     pub document: usize,
-    /// What the model says of each request; a log-likelihood that is not finite fails the order instead.
+    /// The model's results for each request; a log-likelihood that is not finite fails the order instead.
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics, in their order.
     pub metrics: Vec<DocumentValue>,
 }
 
-/// How far two models are apart on the same texts.
+/// Difference between two models on the same texts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Largest difference of two logits, each less the mean over its vocabulary.
+    /// Largest difference of two logits, each minus the mean over its vocabulary.
     #[serde(with = "crate::job::real")]
     pub largest_logit: f64,
     /// Mean over positions of the Kullback-Leibler divergence of the second model from the first, in nats.
     #[serde(with = "crate::job::real")]
     pub kl: f64,
-    /// Part of the positions where both have the same likeliest token.
+    /// Fraction of positions where both have the same most likely token.
     pub top1: f64,
     /// Positions.
     pub positions: u64,
@@ -194,26 +194,26 @@ pub struct Difference {
 /// Why an order failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineFailure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// For the user.
+    /// Message for the user.
     pub message: String,
 }
 
-/// Kinds of failure, by what follows from them.
+/// Kinds of failure, by how they are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The order cannot be carried out: bad model, data or task.
+    /// The order is invalid: bad model, data or task.
     BadInput,
     /// The loss or a log-likelihood is not finite.
     Diverged,
-    /// A pass needs more memory than there is; the engine exits, and a smaller budget may do.
+    /// Out of memory in a pass; the engine exits, and a smaller budget may work.
     OutOfMemory,
     /// The disk is full.
     DiskFull,
-    /// A file cannot be reached at this moment: no fault of the order.
+    /// A file is temporarily unreachable; the order is not at fault.
     Environment,
-    /// Anything else, a bug or the system.
+    /// Anything else: a bug or an OS error.
     Internal,
 }

@@ -6,22 +6,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Longest body of a frame in bytes; a longer length means that the stream is broken.
+/// Maximum frame body in bytes; a longer length means a broken stream.
 pub const MAX_FRAME: u32 = 64 << 20;
 
-/// A stream that is no sequence of frames.
+/// Why a stream is not a valid sequence of frames.
 #[derive(Debug, Error)]
 pub enum FrameError {
     /// Reading or writing failed.
     #[error("the stream failed: {0}")]
     Io(#[from] std::io::Error),
-    /// A length that no frame has.
+    /// A length above the limit.
     #[error("a frame of {0} bytes is announced")]
     TooLong(u64),
     /// The stream ended inside a frame.
     #[error("the stream ended inside a frame")]
     Cut,
-    /// A body that is not what it should be.
+    /// A body that cannot be parsed.
     #[error("a frame's body is not understood: {0}")]
     Body(#[from] serde_json::Error),
 }
@@ -43,7 +43,7 @@ pub fn write_frame<T: Serialize>(stream: &mut impl Write, value: &T) -> Result<(
     Ok(())
 }
 
-/// Reads a frame; `None` at the stream's end. Errors: cut, too long, not understood.
+/// Reads a frame; `None` at the end of the stream. Errors: truncated, too long, not parsable.
 pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<T>, FrameError> {
     let mut length = [0; 4];
     match stream.read(&mut length)? {
@@ -59,7 +59,7 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
-/// Takes a whole frame off the front of a buffer; `None` while it is not whole. Errors: too long, not understood.
+/// Takes a complete frame off the front of a buffer; `None` if it is incomplete. Errors: too long, not parsable.
 pub fn split_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, FrameError> {
     let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*head);

@@ -1,4 +1,4 @@
-//! What orchestrator and engine say to each other: orders on the engine's descriptor 0, events on its descriptor 3.
+//! The protocol between orchestrator and engine: orders on the engine's descriptor 0, events on its descriptor 3.
 
 mod event;
 mod frame;
@@ -11,8 +11,8 @@ pub use order::{
     SamplePrompt, Sampling, ScoreOrder, TaskOrder, TrainOrder,
 };
 
-/// Version of orders and events together; both sides refuse another one. Raise it when a field changes its meaning.
+/// Version of orders and events; both sides reject any other. Bump it when the meaning of a field changes.
 pub const PROTOCOL_VERSION: u32 = 8;
 
-/// The descriptor on which the engine writes events.
+/// The descriptor for the engine's events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

@@ -1,4 +1,4 @@
-//! Orders to the engine.
+//! Orders from the orchestrator to the engine.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptNumber, BaseForm, Digest, LoraConfig, Quantize, Seconds, Softmax, TrainConfig};
 
-/// Something that the engine is to do. It does one after another.
+/// An order; the engine runs one at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
-    /// Load a base model; the first order, and again when the model changes.
+    /// Load a base model; the first order, and again to change the model.
     Load(LoadOrder),
     /// Train the adapters of a pack.
     Train(PackOrder),
@@ -19,11 +19,11 @@ pub enum Order {
     Score(ScoreOrder),
     /// Answer prompts greedily.
     Sample(SampleOrder),
-    /// Continue a text.
+    /// Continue a prompt.
     Generate(GenerateOrder),
     /// Write a model with an adapter added to its weights.
     Merge(MergeOrder),
-    /// Compute the log-probabilities of texts, and compare them with those that are kept.
+    /// Compute log-probabilities of texts; save them or compare them with saved ones.
     Compare(CompareOrder),
     /// Exit.
     Shutdown,
@@ -36,16 +36,16 @@ pub struct LoadOrder {
     pub model: PathBuf,
     /// Compute dtype and storage.
     pub form: BaseForm,
-    /// Threads of one operation.
+    /// Threads per operation.
     pub threads: usize,
 }
 
-/// Training runs that share passes; events name them by their places.
+/// Training runs that share passes; events refer to them by index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackOrder {
-    /// File that the engine's descriptors 1 and 2 are pointed at.
+    /// Log file for the engine's descriptors 1 and 2.
     pub log: PathBuf,
-    /// Most tokens of one pass.
+    /// Maximum tokens per pass.
     pub token_budget: usize,
     /// The runs.
     pub members: Vec<TrainOrder>,
@@ -54,7 +54,7 @@ pub struct PackOrder {
 /// A training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainOrder {
-    /// The encoded rows, as [`crate::data::write_encoded`] wrote them.
+    /// The encoded rows, as written by [`crate::data::write_encoded`].
     pub tokens: PathBuf,
     /// Training.
     pub train: TrainConfig,
@@ -62,16 +62,16 @@ pub struct TrainOrder {
     pub lora: LoraConfig,
     /// Seed.
     pub seed: u64,
-    /// Folder for the adapter; it appears whole or not at all.
+    /// Folder for the adapter, created atomically.
     pub adapter: PathBuf,
     /// The model's name, for the adapter's own configuration.
     pub base_name: String,
-    /// The training key: a checkpoint of another is no checkpoint of this run.
+    /// The training key: a checkpoint with another key is ignored.
     pub key: Digest,
     /// Folder for checkpoints.
     pub checkpoints: PathBuf,
-    /// The attempt, which is in the names of its checkpoints: an engine that goes on although its job is another attempt's touches
-    /// nothing of that one.
+    /// The attempt, part of its checkpoints' names: an engine that keeps running after its job was taken over does not
+    /// touch the new attempt's files.
     pub attempt: AttemptNumber,
     /// Time between checkpoints.
     pub checkpoint_every: Seconds,
@@ -80,39 +80,39 @@ pub struct TrainOrder {
 /// Tasks to score.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreOrder {
-    /// File that the engine's descriptors 1 and 2 are pointed at.
+    /// Log file for the engine's descriptors 1 and 2.
     pub log: PathBuf,
-    /// The adapters' folders; none for the base model. Events name them by their places.
+    /// The adapters' folders; none for the base model. Events refer to them by index.
     pub adapters: Vec<Option<PathBuf>>,
     /// The tasks.
     pub tasks: Vec<TaskOrder>,
-    /// Most tokens of one pass.
+    /// Maximum tokens per pass.
     pub token_budget: usize,
-    /// One request at a time, no prefix shared.
+    /// One request at a time, without shared prefixes.
     pub exact: bool,
-    /// Dtype in which log-likelihoods are made.
+    /// Dtype of the log-likelihoods.
     pub softmax: Softmax,
 }
 
 /// A task to score.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskOrder {
-    /// The task with its documents, as [`crate::task::TaskDocuments`] wrote them.
+    /// The task with its documents, as written by [`crate::task::TaskDocuments`].
     pub documents: PathBuf,
-    /// Documents whose scores are known already, by number.
+    /// Numbers of the documents already scored.
     pub done: BTreeSet<usize>,
 }
 
-/// Prompts to answer, each by every subject, always with the likeliest token.
+/// Prompts to answer greedily, each by every subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleOrder {
-    /// File that the engine's descriptors 1 and 2 are pointed at.
+    /// Log file for the engine's descriptors 1 and 2.
     pub log: PathBuf,
-    /// The adapters' folders; none for the base model. Events name them by their places.
+    /// The adapters' folders; none for the base model. Events refer to them by index.
     pub adapters: Vec<Option<PathBuf>>,
     /// The prompts.
     pub prompts: Vec<SamplePrompt>,
-    /// Tokens that end an answer.
+    /// Stop tokens.
     pub stop: Vec<u32>,
 }
 
@@ -121,45 +121,45 @@ pub struct SampleOrder {
 pub struct SamplePrompt {
     /// Its tokens, at least one.
     pub tokens: Vec<u32>,
-    /// Most tokens of the answer.
+    /// Maximum tokens of the answer.
     pub max_new_tokens: u64,
 }
 
-/// A text to continue.
+/// A prompt to continue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GenerateOrder {
     /// The adapter's folder; none for the base model.
     pub adapter: Option<PathBuf>,
     /// The prompt's tokens, at least one.
     pub prompt: Vec<u32>,
-    /// Tokens that end the text.
+    /// Stop tokens.
     pub stop: Vec<u32>,
-    /// Most tokens to add.
+    /// Maximum tokens to add.
     pub max_new_tokens: u64,
-    /// How the next token is chosen.
+    /// Sampling settings.
     pub sampling: Sampling,
 }
 
-/// How the next token is chosen.
+/// Sampling settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// Divisor of logits; 0: always the likeliest token.
+    /// Temperature; 0: greedy.
     pub temperature: f64,
-    /// Only the k likeliest tokens; 0: all.
+    /// Only the k most likely tokens; 0: all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together have this probability.
+    /// Only the most likely tokens with this total probability.
     pub top_p: f64,
     /// Seed.
     pub seed: u64,
 }
 
-/// What an adapter is added to.
+/// The base for a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MergeBase {
-    /// The weights as they are stored.
+    /// The weights as stored.
     Stored,
-    /// The weights after they went through this 4-bit form and back.
+    /// The weights after quantizing to this 4-bit form and back.
     Dequantized(Quantize),
 }
 
@@ -168,21 +168,21 @@ pub enum MergeBase {
 pub struct MergeOrder {
     /// The adapter's folder.
     pub adapter: PathBuf,
-    /// What it is added to.
+    /// The base to merge into.
     pub base: MergeBase,
-    /// Folder for the result, which appears whole or not at all.
+    /// Folder for the result, created atomically.
     pub out: PathBuf,
 }
 
-/// Texts whose log-probabilities are wanted.
+/// Texts to compute log-probabilities of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompareOrder {
     /// The adapter's folder; none for the base model.
     pub adapter: Option<PathBuf>,
     /// The texts' tokens.
     pub sequences: Vec<Vec<u32>>,
-    /// File for the log-probabilities, or with them.
+    /// File to write the log-probabilities to, or to compare with.
     pub file: PathBuf,
-    /// Whether the file is compared with instead of written.
+    /// Whether to compare with the file instead of writing it.
     pub compare: bool,
 }

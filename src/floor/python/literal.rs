@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Number, Value};
 
-/// Deepest nesting that is read.
+/// Maximum nesting depth.
 const MAX_DEPTH: usize = 64;
 
-/// The value of a literal; tuples become lists. `None`: it is none.
+/// Parses a literal; tuples become lists. `None`: not a literal.
 pub fn parse_literal(text: &str) -> Option<Value> {
     let mut parser = Parser { chars: text.chars().collect(), at: 0 };
     parser.space();
@@ -52,7 +52,7 @@ impl Parser {
             '[' => self.items('[', ']', depth).map(|(items, _)| Value::Array(items)),
             '(' => {
                 let (mut items, comma) = self.items('(', ')', depth)?;
-                // A value in parentheses is itself; with a comma it is a tuple.
+                // A value in parentheses is just the value; with a comma it is a tuple.
                 if items.len() == 1 && !comma { items.pop() } else { Some(Value::Array(items)) }
             }
             '{' => self.dict(depth),
@@ -65,7 +65,7 @@ impl Parser {
         }
     }
 
-    /// Values up to the closing mark, and whether there was a comma.
+    /// Values up to the closing bracket, and whether there was a comma.
     fn items(&mut self, open: char, close: char, depth: usize) -> Option<(Vec<Value>, bool)> {
         self.take(open);
         let (mut items, mut comma) = (Vec::new(), false);
@@ -113,7 +113,7 @@ impl Parser {
         }
     }
 
-    /// Strings that follow each other are one.
+    /// Adjacent strings are concatenated.
     fn strings(&mut self) -> Option<String> {
         let mut whole = self.string()?;
         loop {

@@ -1,5 +1,5 @@
-//! What task files and chat templates rely on of Python: its literals, its spelling of values, its random numbers, its white
-//! space.
+//! Python behavior that task files and chat templates rely on: literals, printing of values, random numbers,
+//! whitespace.
 
 mod literal;
 mod random;

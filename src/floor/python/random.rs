@@ -1,9 +1,9 @@
-//! CPython's `random.Random`: Mersenne Twister (Matsumoto and Nishimura 1998), seeded and drawn from as its library does.
+//! CPython's `random.Random`: Mersenne Twister (Matsumoto and Nishimura 1998) with its library's seeding and sampling.
 
 const N: usize = 624;
 const M: usize = 397;
 
-/// A generator in CPython's state.
+/// A generator with CPython's state.
 #[derive(Debug, Clone)]
 pub struct PythonRandom {
     state: [u32; N],
@@ -11,7 +11,7 @@ pub struct PythonRandom {
 }
 
 impl PythonRandom {
-    /// `Random(seed)` for a whole number.
+    /// `Random(seed)` for an integer.
     pub fn new(seed: u64) -> Self {
         let low = seed as u32;
         let high = (seed >> 32) as u32;
@@ -84,7 +84,7 @@ impl PythonRandom {
         (high * 67_108_864.0 + low) / 9_007_199_254_740_992.0
     }
 
-    /// `_randbelow(n)`: the top bits of a draw, drawn again until they are below n (0 < n ≤ 2³²).
+    /// `_randbelow(n)`: the top bits of a draw, redrawn until they are below n (0 < n ≤ 2³²).
     pub fn below(&mut self, n: usize) -> usize {
         let bits = usize::BITS - n.leading_zeros();
         loop {
@@ -95,7 +95,7 @@ impl PythonRandom {
         }
     }
 
-    /// `sample(range(n), k)`: k distinct numbers below n, in the order of drawing. `None` if k > n.
+    /// `sample(range(n), k)`: k distinct numbers below n, in draw order. `None` if k > n.
     pub fn sample(&mut self, n: usize, k: usize) -> Option<Vec<usize>> {
         if k > n {
             return None;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// `str(value)`: texts as they are, everything else as [`python_repr`].
+/// `str(value)`: strings unchanged, everything else as [`python_repr`].
 pub fn python_str(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -35,7 +35,7 @@ pub fn python_repr(value: &Value) -> String {
     }
 }
 
-/// The shortest digits that read back, with an exponent outside 1e-4 … 1e16 as Python has it.
+/// The shortest round-trip digits, with an exponent outside 1e-4 … 1e16 as in Python.
 pub fn python_float(float: f64) -> String {
     if !float.is_finite() {
         let sign = if float < 0.0 { "-" } else { "" };
@@ -54,7 +54,7 @@ pub fn python_float(float: f64) -> String {
     if float == float.trunc() { format!("{float:.1}") } else { float.to_string() }
 }
 
-/// `repr` of a string: single quotes, unless the text has some and no double ones.
+/// `repr` of a string: single quotes, unless it contains some and no double ones.
 pub fn python_quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut out = String::from(quote);

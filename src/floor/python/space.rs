@@ -1,11 +1,11 @@
-//! White space as `str.isspace` and the `\s` of `re` have it.
+//! Whitespace as in `str.isspace` and `\s` of `re`.
 
-/// Whether a character is white space: Unicode's, and the four separators U+001C to U+001F.
+/// Whether a character is whitespace: Unicode's, and the four separators U+001C to U+001F.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// How many pieces `re.split(r"\s+", text)` gives: one more than there are runs of white space, those at the edges too.
+/// Number of pieces of `re.split(r"\s+", text)`: one more than the runs of whitespace, including those at the ends.
 pub fn pieces(text: &str) -> usize {
     let mut runs = 0;
     let mut inside = false;

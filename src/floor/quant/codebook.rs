@@ -1,4 +1,4 @@
-//! The values that codes stand for.
+//! The values of 4-bit and 8-bit codes.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ pub const NF4: [f32; 16] = [
     1.0,
 ];
 
-/// Values of fp4's codes in the order of their bits: multiples of 1/12, the sign in the highest bit.
+/// Values of fp4's codes in bit order: multiples of 1/12, the sign in the highest bit.
 pub const FP4: [f32; 16] = {
     let magnitudes = [0.0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0];
     let mut values = [0.0; 16];
@@ -65,15 +65,15 @@ impl Code {
         }
     }
 
-    /// The middles between neighboring values.
+    /// The midpoints between adjacent values.
     pub(super) fn bounds(self) -> [f32; 15] {
         let value = |n: usize| self.values()[usize::from(self.nth(n))];
         std::array::from_fn(|n| (value(n) + value(n + 1)) / 2.0)
     }
 }
 
-/// The 256 values of the signed 8-bit dynamic code (Dettmers et al. 2022): seven decades, each cut finer than the one
-/// below it, with 0 and 1. Computed in single precision step by step as bitsandbytes does.
+/// The 256 values of the signed 8-bit dynamic code (Dettmers et al. 2022): seven decades, each divided more finely than
+/// the one below, with 0 and 1. Computed step by step in single precision as in bitsandbytes.
 pub fn dynamic_code() -> [f32; 256] {
     let mut values = vec![0.0f32, 1.0];
     for decade in 0..7i32 {
@@ -89,8 +89,7 @@ pub fn dynamic_code() -> [f32; 256] {
     std::array::from_fn(|n| values[n])
 }
 
-/// Element n of `torch.linspace(0.1, 1, steps + 1)`: counted from the nearer end, each product and sum
-/// rounded once.
+/// Element n of `torch.linspace(0.1, 1, steps + 1)`: counted from the nearer end, each product and sum rounded once.
 fn linspace(n: usize, steps: usize) -> f32 {
     let (start, end) = (0.1f32, 1.0f32);
     let step = (end - start) / steps as f32;

@@ -3,13 +3,13 @@
 use super::NESTED_BLOCK;
 use super::codebook::dynamic_code;
 
-/// Points in −1 … 1 for which the nearest code is looked up.
+/// Grid points in −1 … 1 with a precomputed nearest code.
 const POINTS: usize = 65_536;
 
-/// The magnitudes of a tensor's blocks, quantized themselves.
+/// The quantized magnitudes of a tensor's blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NestedAbsmax {
-    /// A code for each block.
+    /// One code per block.
     pub codes: Vec<u8>,
     /// Largest distance from the mean in each block of 256 codes.
     pub absmax: Vec<f32>,
@@ -20,7 +20,7 @@ pub struct NestedAbsmax {
 }
 
 impl NestedAbsmax {
-    /// Quantizes magnitudes. `mean` is theirs, as libtorch adds them up: its order of additions is its own.
+    /// Quantizes magnitudes. `mean` is their mean from libtorch, whose summation order differs.
     pub fn quantize(magnitudes: &[f32], mean: f32) -> Self {
         let code = dynamic_code();
         let nearest = nearest_codes(&code);
@@ -35,13 +35,13 @@ impl NestedAbsmax {
                 let value = (x * reciprocal).clamp(-1.0, 1.0);
                 nearest[((value + 1.0) * 0.5).mul_add((POINTS - 1) as f32, 0.5) as usize]
             };
-            // A block without any distance is all zeros in bitsandbytes: the first code, times nothing.
+            // A constant block is all zeros in bitsandbytes: the first code, times zero.
             codes.extend(distances.iter().map(|x| if largest == 0.0 { 0 } else { index(x) }));
         }
         Self { codes, absmax, offset: mean, code: code.to_vec() }
     }
 
-    /// The magnitudes: a product and a sum, each rounded to single precision.
+    /// Dequantizes the magnitudes: a product and a sum, each rounded to single precision.
     pub fn dequantize(&self) -> Vec<f32> {
         let blocks = self.codes.chunks(NESTED_BLOCK).zip(&self.absmax);
         let value = |code: &u8, scale: &f32| self.code[usize::from(*code)] * scale + self.offset;
@@ -49,7 +49,7 @@ impl NestedAbsmax {
     }
 }
 
-/// The nearest code of each of the points, lower ones at a tie.
+/// The nearest code of each grid point, the lower one in a tie.
 fn nearest_codes(code: &[f32; 256]) -> Vec<u8> {
     let mut at = 0;
     let point = |n: usize| -1.0 + (2.0 * n as f32) / (POINTS - 1) as f32;

@@ -1,4 +1,4 @@
-//! Values to codes and back.
+//! 4-bit quantization and dequantization.
 
 use super::BLOCK;
 use super::codebook::Code;
@@ -6,19 +6,19 @@ use super::codebook::Code;
 /// A quantized tensor of any shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FourBit {
-    /// Two codes a byte, the even element in the high nibble; an odd last element is followed by the code of zero.
+    /// Two codes per byte, the even element in the high nibble; an odd last element is padded with the code of zero.
     pub packed: Vec<u8>,
     /// Largest magnitude of each block of 64 elements.
     pub absmax: Vec<f32>,
 }
 
 /// Quantizes a flat tensor as bitsandbytes 0.50 does on every shape: whole blocks are multiplied by the reciprocal of
-/// their magnitude, a part of a block at the end is divided by it.
+/// their magnitude, a partial block at the end is divided by it.
 pub fn quantize(values: &[f32], code: Code) -> FourBit {
     let mut packed = vec![0u8; values.len().div_ceil(2)];
     let mut absmax = vec![0.0f32; values.len().div_ceil(BLOCK)];
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // Blocks have nothing to do with each other; a thread is worth it from a few milliseconds on.
+    // Blocks are independent; a thread pays off from a few milliseconds on.
     let part = (values.len().div_ceil(threads).div_ceil(BLOCK) * BLOCK).max(LEAST_PART);
     std::thread::scope(|scope| {
         let parts = values.chunks(part).zip(packed.chunks_mut(part / 2)).zip(absmax.chunks_mut(part / BLOCK));
@@ -26,7 +26,7 @@ pub fn quantize(values: &[f32], code: Code) -> FourBit {
             if values.len() == part {
                 scope.spawn(move || quantize_blocks(values, code, packed, absmax));
             } else {
-                // The rest, here.
+                // The rest, on this thread.
                 quantize_blocks(values, code, packed, absmax);
             }
         }
@@ -34,10 +34,10 @@ pub fn quantize(values: &[f32], code: Code) -> FourBit {
     FourBit { packed, absmax }
 }
 
-/// Elements of the smallest part that a thread quantizes.
+/// Minimum elements per thread.
 const LEAST_PART: usize = 1 << 16;
 
-/// Quantizes blocks into their places.
+/// Quantizes blocks into the output.
 fn quantize_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [f32]) {
     let bounds = code.bounds();
     let codes: [u8; 16] = std::array::from_fn(|n| code.nth(n));
@@ -53,8 +53,8 @@ fn quantize_blocks(values: &[f32], code: Code, packed: &mut [u8], absmax: &mut [
             *magnitude = floor;
             scaled.iter_mut().zip(block).for_each(|(to, x)| *to = (x / floor).clamp(-1.0, 1.0));
         }
-        // A value's place among the codes is the number of bounds below it. Bound by bound over the whole block, so that
-        // the comparisons are vector instructions.
+        // A value's code rank is the number of bounds below it. Loop over bounds outside and the block inside, so the
+        // comparisons vectorize.
         let mut places = [0u32; BLOCK];
         for bound in bounds {
             places.iter_mut().zip(&scaled).for_each(|(place, x)| *place += u32::from(bound < *x));
@@ -92,7 +92,7 @@ mod tests {
             scale in 1e-3f32..1e3,
         ) {
             for code in [Code::Nf4, Code::Fp4] {
-                // Each block's first element is the largest magnitude, so that its scale comes out.
+                // Each block starts with its largest magnitude, so its scale is recovered.
                 let mut values: Vec<f32> = codes.iter().map(|c| code.values()[usize::from(*c)] * scale).collect();
                 values.iter_mut().step_by(BLOCK).for_each(|x| *x = scale);
                 let quantized = quantize(&values, code);

@@ -1,7 +1,6 @@
-//! Counter-based random numbers: a value is a function of (seed, purpose, step, element), never of what was drawn
-//! before.
+//! Counter-based random numbers: a value is a function of (seed, purpose, step, element), independent of earlier draws.
 
-/// What a stream is for; streams of different purposes are independent.
+/// A stream's purpose; streams with different purposes are independent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -9,13 +8,13 @@ pub enum Purpose {
     Init = 1,
     /// Permutation of an epoch; the step is the epoch.
     Order = 2,
-    /// Dropout; the step is the row's place in the run.
+    /// Dropout; the step is the row's index in the run.
     Dropout = 3,
     /// Rows of a generated data set.
     Data = 4,
-    /// Rows that are kept for validation.
+    /// Choice of validation rows.
     Validation = 5,
-    /// Sampled tokens; the step is the token's place.
+    /// Token sampling; the step is the token's position.
     Sample = 6,
     /// Draws of a statistical test.
     Test = 7,
@@ -37,18 +36,18 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Stream {
-    /// The stream of a seed, a purpose and a step.
+    /// The stream for a seed, a purpose and a step.
     pub fn new(seed: u64, purpose: Purpose, step: u64) -> Self {
         let fold = |state: u64, word: u64| mix(state.wrapping_add(GOLDEN) ^ mix(word.wrapping_add(GOLDEN)));
         Self { key: fold(fold(fold(0, seed), purpose as u64), step) }
     }
 
-    /// The stream of a part of this one.
+    /// A substream of this one.
     pub fn part(self, number: u64) -> Self {
         Self { key: mix(self.key ^ mix(number.wrapping_add(GOLDEN))) }
     }
 
-    /// What it is told apart by: where its counter starts.
+    /// Its identity: where its counter starts.
     pub fn key(self) -> u64 {
         self.key
     }
@@ -65,12 +64,12 @@ impl Stream {
 
     /// A standard normal number (Box and Muller 1958).
     pub fn normal(self, element: u64) -> f64 {
-        // 1 − u is in (0, 1], so that its logarithm is finite.
+        // 1 − u is in (0, 1], so its logarithm is finite.
         let (radius, angle) = (1.0 - self.uniform(2 * element), self.uniform(2 * element + 1));
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
 
-    /// A whole number below `n` (n > 0). The bias is below n / 2⁶⁴.
+    /// An integer below `n` (n > 0). The bias is below n / 2⁶⁴.
     pub fn below(self, element: u64, n: u64) -> u64 {
         ((u128::from(self.bits(element)) * u128::from(n)) >> 64) as u64
     }

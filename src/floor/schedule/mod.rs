@@ -1,22 +1,22 @@
-//! Learning rates: the factor by which the peak is multiplied before each optimizer step.
+//! Learning rate schedules: the factor on the peak before each optimizer step.
 
 use crate::job::{Schedule, ScheduleForm, TrainConfig};
 
 /// The shape of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
-    /// What follows the warm-up.
+    /// The schedule after warm-up.
     pub schedule: Schedule,
-    /// Whose cosine.
+    /// Variant of the cosine schedule.
     pub form: ScheduleForm,
-    /// Steps that rise from 0 on a line.
+    /// Steps of linear warm-up from 0.
     pub warmup: u64,
-    /// End of the cosine as a part of the peak.
+    /// End of the cosine as a fraction of the peak.
     pub minimum: f64,
 }
 
 impl Shape {
-    /// The shape that a configuration names.
+    /// The schedule of a configuration.
     pub fn of(train: &TrainConfig) -> Self {
         Self {
             schedule: train.schedule,
@@ -26,9 +26,9 @@ impl Shape {
         }
     }
 
-    /// The factor before step `step` (from 0) of `steps`. Agrees with transformers' `get_scheduler` for constant with
-    /// warm-up, linear, cosine and cosine with minimum, and with Lit-GPT of autumn 2023 for its form of the cosine,
-    /// whose period is all steps though it moves only after the warm-up.
+    /// The factor before step `step` (from 0) of `steps`. Matches transformers' `get_scheduler` for constant with
+    /// warm-up, linear, cosine and cosine with minimum, and Lit-GPT of autumn 2023 for its cosine variant, whose period
+    /// is all steps though it decays only after warm-up.
     pub fn factor(self, step: u64, steps: u64) -> f64 {
         if step < self.warmup {
             return step as f64 / self.warmup.max(1) as f64;

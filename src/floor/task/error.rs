@@ -1,14 +1,14 @@
-//! What can be wrong with a task.
+//! Task errors.
 
 use thiserror::Error;
 
 use crate::data::DataError;
 use crate::pretrained::TokenizerError;
 
-/// A task that cannot be used, and why.
+/// Why a task cannot be used.
 #[derive(Debug, Error)]
 pub enum TaskError {
-    /// No task of this name.
+    /// No task has this name.
     #[error("task '{name}' not found")]
     Unknown {
         /// The name as written.
@@ -16,7 +16,7 @@ pub enum TaskError {
         /// The nearest known name, if one is near.
         nearest: Option<String>,
     },
-    /// A name that stands for several tasks where one is wanted.
+    /// A name of several tasks where one is expected.
     #[error("'{name}' is a group of {tasks} tasks, expected one task")]
     Several {
         /// The name.
@@ -24,7 +24,7 @@ pub enum TaskError {
         /// How many.
         tasks: usize,
     },
-    /// A task that two of the names stand for.
+    /// A task matched by two of the names.
     #[error("task '{task}' is listed twice")]
     Twice {
         /// The task.
@@ -35,7 +35,7 @@ pub enum TaskError {
     Io {
         /// The task file.
         file: String,
-        /// The system's reason.
+        /// The OS error.
         source: std::io::Error,
     },
     /// The file is not a task.
@@ -43,10 +43,10 @@ pub enum TaskError {
     Malformed {
         /// The task file.
         file: String,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// Something that lm_eval knows and loragrid does not do.
+    /// An lm_eval feature that loragrid does not support.
     #[error("{file}: task '{task}': {what} '{value}' is not supported")]
     Unsupported {
         /// The task file.
@@ -58,20 +58,20 @@ pub enum TaskError {
         /// Its value.
         value: String,
     },
-    /// A field cannot be made from a document.
+    /// A field that cannot be computed from a document.
     #[error("{file}: task '{task}', document {document} of {rows}, {field}: {reason}")]
     Field {
         /// The task file.
         file: String,
         /// The task.
         task: String,
-        /// Where its documents are.
+        /// The documents' location.
         rows: String,
         /// The document, counted from 0 as lm_eval does.
         document: usize,
         /// The field.
         field: &'static str,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
     /// The documents cannot be read.
@@ -79,16 +79,16 @@ pub enum TaskError {
     Documents {
         /// The task.
         task: String,
-        /// Why.
+        /// The reason.
         source: DataError,
     },
-    /// The tokenizer refused.
+    /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
 impl TaskError {
-    /// What the user can do about it.
+    /// Suggested fix.
     pub fn help(&self) -> String {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),

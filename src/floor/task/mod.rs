@@ -1,4 +1,4 @@
-//! Tasks in lm_eval's YAML: from a file to checked definitions, requests, scores of documents and their aggregate.
+//! Tasks in lm_eval's YAML: parsing, checked definitions, requests, document scores and aggregates.
 
 mod catalogue;
 mod definition;

@@ -1,39 +1,39 @@
-//! Token sequences as one trie, so that a prefix that several of them have is computed once.
+//! Token sequences as a trie, so shared prefixes are computed once.
 
 use std::collections::BTreeMap;
 
-/// A sequence with what is asked of it: its last `targets.len()` positions predict `targets`.
+/// A sequence to score: its last `targets.len()` positions predict `targets`.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
     /// The tokens that the model reads.
     pub input: &'a [u32],
-    /// The tokens that are scored; no more than there are in `input`.
+    /// The scored tokens; no more than there are in `input`.
     pub targets: &'a [u32],
 }
 
-/// A token that is asked for at a position.
+/// A scored token at a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Want {
-    /// The position, counted from the node's first token.
+    /// The position, relative to the node's first token.
     pub offset: usize,
-    /// The token whose probability is wanted.
+    /// The scored token.
     pub token: u32,
-    /// The query that wants it.
+    /// The query it belongs to.
     pub query: usize,
 }
 
-/// A run of tokens that every sequence through it has.
+/// A run of tokens shared by every sequence through it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Node {
-    /// The run before it.
+    /// The parent run.
     pub parent: Option<usize>,
-    /// The runs after it.
+    /// The child runs.
     pub children: Vec<usize>,
-    /// Tokens before it in its sequences.
+    /// Number of tokens before it in its sequences.
     pub depth: usize,
-    /// Its tokens; of the root alone there may be none.
+    /// Its tokens; only the root may have none.
     pub tokens: Vec<u32>,
-    /// What is asked at its positions, by offset.
+    /// The scored tokens at its positions, by offset.
     pub wants: Vec<Want>,
 }
 
@@ -45,8 +45,8 @@ pub struct Trie {
 }
 
 impl Trie {
-    /// The trie of all queries; a run of more than `longest` tokens is several nodes, one after another, so that no pass has
-    /// to take more.
+    /// The trie of all queries. A run of more than `longest` tokens is split into consecutive nodes, which limits the
+    /// size of a pass.
     pub fn new(queries: &[Query<'_>], longest: usize) -> Self {
         let mut by_input: BTreeMap<&[u32], Vec<usize>> = BTreeMap::new();
         for (at, query) in queries.iter().enumerate() {
@@ -64,15 +64,15 @@ impl Trie {
         trie
     }
 
-    /// Tokens of all nodes: what a walk computes.
+    /// Total tokens of all nodes, which is the cost of a walk.
     pub fn tokens(&self) -> usize {
         self.nodes.iter().map(|node| node.tokens.len()).sum()
     }
 
-    /// Makes the nodes of ascending, distinct sequences; the node in which each of them ends.
+    /// Creates the nodes of ascending, distinct sequences; returns each sequence's last node.
     fn grow(&mut self, sorted: &[&[u32]], longest: usize) -> Vec<usize> {
         let mut ends = vec![0; sorted.len()];
-        // Sequences that share `depth` tokens, and the node that those tokens end in.
+        // Sequences that share `depth` tokens, and the node where those tokens end.
         let mut work = vec![(0..sorted.len(), 0, None)];
         while let Some((range, depth, parent)) = work.pop() {
             let (Some(first), Some(last)) = (sorted[range.clone()].first(), sorted[range.clone()].last())
@@ -80,7 +80,7 @@ impl Trie {
                 self.nodes.push(Node::default());
                 continue;
             };
-            // In ascending order what the first and the last share, all share.
+            // In ascending order a prefix of both first and last is shared by all.
             let shared =
                 depth + first[depth..].iter().zip(&last[depth..]).take_while(|(a, b)| a == b).count();
             let number = self.push(&first[depth..shared], depth, parent, longest);
@@ -100,7 +100,7 @@ impl Trie {
         ends
     }
 
-    /// Adds a run after a node, in pieces; the last of them.
+    /// Adds a run after a node, in pieces; returns the last one.
     fn push(&mut self, tokens: &[u32], mut depth: usize, mut parent: Option<usize>, longest: usize) -> usize {
         let mut rest = tokens;
         loop {
@@ -117,13 +117,13 @@ impl Trie {
         }
     }
 
-    /// Notes what a query wants on the way from its end to the root.
+    /// Records a query's scored tokens from its end to the root.
     fn ask(&mut self, end: usize, query: usize, request: &Query<'_>) {
         let first = request.input.len() - request.targets.len();
         let mut at = Some(end);
         while let Some(number) = at {
             let node = &mut self.nodes[number];
-            // Positions of this node that are scored.
+            // Scored positions of this node.
             for position in node.depth.max(first)..(node.depth + node.tokens.len()).min(request.input.len()) {
                 let token = request.targets[position - first];
                 node.wants.push(Want { offset: position - node.depth, token, query });
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    /// The tokens from the root to a node's end.
+    /// The tokens from the root to the end of a node.
     fn path(trie: &Trie, mut number: usize) -> Vec<u32> {
         let mut tokens = trie.nodes[number].tokens.clone();
         while let Some(parent) = trie.nodes[number].parent {

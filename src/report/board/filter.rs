@@ -10,15 +10,15 @@ use crate::store::{BoardJob, Leaderboard};
 use crate::sweep_file::{Expression, ExpressionError, Scope};
 use crate::task::MetricName;
 
-/// A condition that cannot be asked.
+/// An invalid condition.
 #[derive(Debug, Error)]
 pub enum FilterError {
-    /// It is not understood.
+    /// It does not parse.
     #[error("{error}")]
     Text {
-        /// What is wrong.
+        /// The error.
         error: ExpressionError,
-        /// The bytes of the text that it is about.
+        /// Its byte range in the condition.
         span: Range<usize>,
     },
     /// Its value is not true or false.
@@ -26,7 +26,7 @@ pub enum FilterError {
     NotBool,
 }
 
-/// A condition over a board's jobs: on keys of the sweep file and on scores, by `task` or `task:metric`.
+/// A condition on a board's jobs: on keys of the sweep file and on scores, by `task` or `task:metric`.
 #[derive(Debug, Clone)]
 pub struct Condition {
     expression: Expression,
@@ -34,7 +34,7 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Understands a condition on the jobs of a board. Errors: see [`FilterError`].
+    /// Parses a condition on the jobs of a board. Errors: see [`FilterError`].
     pub fn parse(text: &str, board: &Leaderboard) -> Result<Self, FilterError> {
         let is_score = |name: &str| board.metric_named(name).is_ok();
         let expression = Expression::parse_with(text, &is_score)
@@ -57,8 +57,8 @@ impl Condition {
         self.scores.values()
     }
 
-    /// Keeps the jobs of the grid in which it holds; one that lacks a key or a finite number of it does not count, nor does a score of
-    /// a training that diverged. Base models and imported results stay. The jobs' settings and scores must have been read.
+    /// Keeps the grid jobs that meet the condition. A missing key, a number that is not finite, or a score of a diverged training fails
+    /// it. Base models and imported results stay. The jobs' settings and scores must have been read.
     pub fn keep(&self, board: &mut Leaderboard) {
         let holds =
             |job: &BoardJob| self.expression.holds(&OfJob { job, scores: &self.scores }).unwrap_or(false);
@@ -66,7 +66,7 @@ impl Condition {
     }
 }
 
-/// What a condition's names stand for in a job.
+/// The values of a condition's names in a job.
 struct OfJob<'a> {
     job: &'a BoardJob,
     scores: &'a HashMap<String, MetricName>,

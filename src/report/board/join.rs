@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::job::{Decides, JobId, KEYS, Key, short_name};
 use crate::store::{BoardJob, BoardScore, Leaderboard};
 
-/// One board of several, whose jobs' settings and scores have been read: each job once, with the scores of all, named by every axis of
-/// any of them and by whatever else decides a training and is not the same in all. The first one's objective ranks it. None of none.
+/// One board from several whose jobs' settings and scores have been read: each job once, with the scores of all boards, labeled by all
+/// their axes and by any other key that decides a training and differs. The first board's objective ranks it. None without boards.
 pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
     let mut boards = boards.into_iter();
     let mut all = boards.next()?;
@@ -51,7 +51,7 @@ pub fn join_boards(boards: Vec<Leaderboard>) -> Option<Leaderboard> {
     Some(all)
 }
 
-/// Each job in its first place, with the scores that any of its places has.
+/// Each job at its first position, with the scores from all its positions.
 fn each_once(jobs: Vec<BoardJob>) -> Vec<BoardJob> {
     let mut places: HashMap<JobId, usize> = HashMap::new();
     let mut found: Vec<BoardJob> = Vec::new();
@@ -76,7 +76,7 @@ fn differing(jobs: &[BoardJob]) -> Vec<String> {
     let one_model = others.iter().all(|job| job.model == first.model);
     let decides = |key: &Key| match key.decides {
         Decides::Training => true,
-        // A name of the same file may be another one.
+        // The same file may have another name.
         Decides::Indirect => key.path != "model" || !one_model,
         Decides::Scoring | Decides::Nothing => false,
     };
@@ -85,7 +85,7 @@ fn differing(jobs: &[BoardJob]) -> Vec<String> {
     KEYS.iter().filter(|key| decides(key)).filter(differs).map(|key| key.path.to_owned()).collect()
 }
 
-/// Several untrained models are told apart by their names.
+/// Several untrained models are labeled by their names.
 fn name_bases(jobs: &mut [BoardJob]) {
     let bases = jobs.iter().filter(|job| job.is_base);
     let labels: Vec<String> = bases.map(|job| job.label.clone()).collect();

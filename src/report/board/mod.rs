@@ -1,4 +1,4 @@
-//! The leaderboard: jobs gathered into rows, rows ranked, ties with the best found, and the whole as a table.
+//! The leaderboard: jobs grouped into rows, rows ranked, ties with the best found, and the result as a table.
 
 mod filter;
 mod join;
@@ -24,8 +24,8 @@ pub use view::{BoardColumn, BoardView, Sort, UnknownMetric};
 
 use crate::store::Leaderboard;
 
-/// The rows of a leaderboard as it is shown where nothing else is asked for: base models first, then cells, best first by the
-/// objective; cells without its score last, in the plan's order.
+/// The rows of a leaderboard in its default view: base models first, then cells, best first by the objective; cells without a score of it
+/// last, in the plan's order.
 pub fn board_rows(board: &Leaderboard) -> Vec<BoardRow> {
     let view = BoardView::of(board);
     let cells = rank_cells(board, &view, cells_of(board, &view.keys));

@@ -1,4 +1,4 @@
-//! Two keys against each other, as the study's tables of rank and alpha.
+//! A metric by two keys, like the study's tables of rank and alpha.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,15 +25,15 @@ pub struct Pivot {
     pub rows: Vec<Value>,
     /// Values of the columns' key.
     pub columns: Vec<Value>,
-    /// What the jobs with both values come to, by row and column; none where no job has a score.
+    /// The aggregate of the jobs with both values, by row and column; none if no job has a score.
     pub cells: Vec<Vec<Option<PivotCell>>>,
     /// The other axes in which the jobs of a cell differ: the mean is over them.
     pub over: Vec<String>,
-    /// The base model's value, where there is one base model.
+    /// The base model's value, if there is exactly one base model.
     pub base: Option<f64>,
 }
 
-/// The table of a pivot as a heat map: each value shaded by where it is between the worst and the best.
+/// A pivot as a heat map: each value shaded by its position between the worst and the best.
 pub(in crate::report) fn shaded_pivot(found: &Pivot) -> Table {
     let mut table = pivot_table(found);
     let values = || found.cells.iter().flatten().flatten().map(|cell| cell.value);
@@ -43,7 +43,7 @@ pub(in crate::report) fn shaded_pivot(found: &Pivot) -> Table {
         return table;
     }
     for (row, cells) in table.rows.iter_mut().zip(&found.cells) {
-        // The first column names the row.
+        // The first column is the row's label.
         for (shown, cell) in row.iter_mut().skip(1).zip(cells) {
             if let Some(cell) = cell {
                 let part = (cell.value - low) / (high - low);
@@ -56,22 +56,22 @@ pub(in crate::report) fn shaded_pivot(found: &Pivot) -> Table {
     table
 }
 
-/// Jobs that have the same two values.
+/// Jobs with the same two values.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PivotCell {
     /// Mean of the metric.
     pub value: f64,
     /// Standard deviation over jobs (n − 1).
     pub deviation: Option<f64>,
-    /// Jobs that have it.
+    /// Jobs that have the metric.
     pub runs: usize,
     /// Jobs of the cell, done or not.
     pub jobs: usize,
-    /// The best cell of those whose every job has it.
+    /// The best cell among those in which every job has the metric.
     pub best: bool,
 }
 
-/// Jobs of the grid by two keys, whose settings and scores have been read; one without a finite score counts as missing.
+/// Grid jobs by two keys; settings and scores must have been read. A job without a finite score counts as missing.
 pub fn pivot(board: &Leaderboard, row_key: &str, column_key: &str, metric: &MetricName) -> Pivot {
     let mut found: Vec<(&Value, &Value, Option<f64>)> = Vec::new();
     for job in board.jobs.iter().filter(|job| job.is_cell()) {
@@ -137,7 +137,7 @@ fn averaged(board: &Leaderboard, row_key: &str, column_key: &str) -> Vec<String>
     over
 }
 
-/// What the signs of a pivot mean.
+/// Explanations of a pivot's signs.
 pub fn pivot_notes(pivot: &Pivot) -> Vec<String> {
     let cells = || pivot.cells.iter().flatten().flatten();
     let mut notes = Vec::new();
@@ -155,7 +155,7 @@ pub fn pivot_notes(pivot: &Pivot) -> Vec<String> {
     notes
 }
 
-/// A pivot as a table for so many columns of text, and what was left out for want of room: deviations first.
+/// A pivot as a table of at most this width in characters, and what was left out to fit: deviations first.
 pub fn fitting_pivot(pivot: &Pivot, width: Option<u16>) -> (Table, Vec<String>) {
     let whole = table(pivot, true);
     let has_room = width.is_none_or(|width| fitting(&whole, width.into()).len() == whole.columns.len());
@@ -165,7 +165,7 @@ pub fn fitting_pivot(pivot: &Pivot, width: Option<u16>) -> (Table, Vec<String>) 
     (table(pivot, false), vec!["not shown the deviations: --json has them".to_owned()])
 }
 
-/// A pivot as a table; the best cell has a star.
+/// A pivot as a table; the best cell is starred.
 pub fn pivot_table(pivot: &Pivot) -> Table {
     table(pivot, true)
 }
@@ -173,7 +173,7 @@ pub fn pivot_table(pivot: &Pivot) -> Table {
 fn table(pivot: &Pivot, with_deviations: bool) -> Table {
     let corner = format!("{} \\ {}", short_name(&pivot.row_key), short_name(&pivot.column_key));
     let mut columns = vec![Column::text(corner)];
-    // Where there is not shown all, the last ones go first.
+    // If not all columns fit, the last ones are dropped first.
     let weight = |at: usize| 200u8.saturating_sub(u8::try_from(at).unwrap_or(u8::MAX)).max(1);
     columns.extend(
         pivot

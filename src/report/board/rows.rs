@@ -1,4 +1,4 @@
-//! Rows: the jobs of a cell together, and their order.
+//! Rows: the jobs of a cell, and the order of cells.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +12,7 @@ use crate::store::{BoardJob, BoardScore, Leaderboard};
 use crate::task::Metric;
 use crate::task::MetricName;
 
-/// A row: the base model, or a cell of the grid with its seeds together.
+/// A row: the base model, or a grid cell with its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct BoardRow {
     /// `base`, or the values of the axes other than the seed.
@@ -23,13 +23,13 @@ pub struct BoardRow {
     pub imported: bool,
     /// The jobs of the row.
     pub jobs: Vec<String>,
-    /// `done` if every job is, else the gravest state.
+    /// `done` if every job is, else the most severe state.
     pub state: JobState,
-    /// Value of each key in which its jobs agree, of those that were read.
+    /// Value of each key in which its jobs agree, among those that were read.
     pub settings: BTreeMap<String, Value>,
-    /// Parameters of the adapter; none where its jobs differ.
+    /// Parameters of the adapter; none if its jobs differ.
     pub trainable: Option<u64>,
-    /// A score for each column.
+    /// One score per column.
     pub scores: Vec<BoardScoreCell>,
     /// Mean seconds of training.
     pub seconds: Option<f64>,
@@ -37,21 +37,20 @@ pub struct BoardRow {
     pub peak_memory: Option<f64>,
     /// Mean loss of the last window.
     pub last_loss: Option<f64>,
-    /// Whether the loss of every job of the row fell by more than a tenth; none for the base.
+    /// Whether the loss of every job in the row fell by more than a tenth; none for the base.
     pub converged: Option<bool>,
     /// Why jobs of the row failed, diverged or count as not converged.
     pub reasons: Vec<String>,
-    /// The best finished row by the ranking metric, the base model and imported results aside.
+    /// The best finished row by the ranking metric, except the base model and imported results.
     pub best: bool,
-    /// A row that the data cannot tell from the best.
+    /// A row that is statistically tied with the best.
     pub tied: bool,
-    /// Probability of its distance from the best by chance, after Holm's correction over all rows that compete; none where it is not
-    /// tested.
+    /// Probability of its distance from the best by chance, after Holm's correction over all competing rows; none if it is not tested.
     pub p_holm: Option<f64>,
 }
 
 impl BoardRow {
-    /// What kind of row it is.
+    /// Its kind.
     pub fn kind(&self) -> RowKind {
         match (self.base, self.imported) {
             (true, _) => RowKind::Base,
@@ -60,7 +59,7 @@ impl BoardRow {
         }
     }
 
-    /// Its score of a metric, if the row has that column.
+    /// Its score of a metric, if there is a column for it.
     pub fn score(&self, name: &MetricName) -> Option<&BoardScoreCell> {
         self.scores.iter().find(|score| score.metric == name.metric && score.task == name.task)
     }
@@ -86,28 +85,28 @@ pub struct BoardScoreCell {
     pub metric: Metric,
     /// Mean over the seeds that have it.
     pub value: Option<f64>,
-    /// What `error` is.
+    /// The kind of `error`.
     pub error_kind: ErrorKind,
-    /// Standard deviation over seeds (n − 1) where there are several, else the task's standard error.
+    /// Standard deviation over seeds (n − 1) if there are several, else the task's standard error.
     pub error: Option<f64>,
-    /// The value less the base model's on as many documents, the mean over its jobs; none of a base model.
+    /// The value less the base model's on the same number of documents, the mean over its jobs; none for a base model.
     pub difference: Option<f64>,
     /// Seeds.
     pub seeds: usize,
-    /// Seeds that have it.
+    /// Seeds with a score.
     pub scored: usize,
-    /// Documents of each.
+    /// Documents per seed.
     pub documents: Option<u64>,
 }
 
 impl BoardScoreCell {
-    /// Its value, if every seed has it and it is a finite number.
+    /// Its value, if every seed has it and it is finite.
     pub fn whole(&self) -> Option<f64> {
         self.value.filter(|value| value.is_finite() && self.scored == self.seeds)
     }
 }
 
-/// What an uncertainty is.
+/// Kinds of uncertainty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -119,7 +118,7 @@ pub enum ErrorKind {
     Runs,
 }
 
-/// Jobs that are equal in these keys, together, as places in the board; base models and imported results each alone.
+/// Jobs with equal values of these keys grouped together, as positions in the board; base models and imported results are not grouped.
 pub fn cells_of(board: &Leaderboard, keys: &[String]) -> Vec<Vec<usize>> {
     let mut places: HashMap<CellKey, usize> = HashMap::new();
     let mut cells: Vec<Vec<usize>> = Vec::new();
@@ -146,7 +145,7 @@ pub fn rank_cells(board: &Leaderboard, view: &BoardView, cells: Vec<Vec<usize>>)
     keyed.into_iter().map(|(_, cell)| cell).collect()
 }
 
-/// Where a cell comes.
+/// The sort key of a cell.
 enum SortKey {
     Number(CellRank),
     /// By a key in which its jobs may differ.
@@ -166,13 +165,13 @@ impl SortKey {
                     (x, y) => x.is_none().cmp(&y.is_none()),
                 })
             }
-            // One view sorts by one thing.
+            // A view has only one sort key.
             (Self::Number(_), Self::Value { .. }) | (Self::Value { .. }, Self::Number(_)) => Ordering::Equal,
         }
     }
 }
 
-/// Numbers in their order, then texts.
+/// Numbers in numeric order, then strings.
 pub(in crate::report) fn value_order(a: &Value, b: &Value) -> Ordering {
     match (a.as_f64(), b.as_f64()) {
         (Some(a), Some(b)) => a.total_cmp(&b),
@@ -195,7 +194,7 @@ fn sort_key(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> SortKey {
         Sort::Memory => number(&|job| job.peak_memory.map(|bytes| bytes as f64)),
         Sort::Trainable => number(&|job| Some(job.trainable as f64)),
         Sort::Key(key) => {
-            // Of a row whose jobs differ there is no value.
+            // A row whose jobs differ has no value.
             let value = board.jobs[cell[0]].settings.get(key);
             let agree = cell.iter().all(|&at| board.jobs[at].settings.get(key) == value);
             SortKey::Value { is_base, value: value.filter(|_| agree).cloned() }
@@ -203,7 +202,7 @@ fn sort_key(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> SortKey {
     }
 }
 
-/// Where a cell stands by the ranking metric.
+/// The rank of a cell by the ranking metric.
 fn rank_of(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> CellRank {
     let is_base = board.jobs[cell[0]].is_base;
     let Some(MetricName { task, metric }) = &view.rank else {
@@ -213,7 +212,7 @@ fn rank_of(board: &Leaderboard, view: &BoardView, cell: &[usize]) -> CellRank {
     CellRank::new(is_base, cell.len(), &scores.collect::<Vec<f64>>(), metric.higher_is_better())
 }
 
-/// The cells that compete for the best by the ranking metric, with their rank: those of the grid whose every seed has it.
+/// The cells that compete for the best by the ranking metric, with their rank: grid cells in which every seed has a score.
 fn competing<'a>(
     board: &'a Leaderboard,
     view: &'a BoardView,
@@ -223,18 +222,18 @@ fn competing<'a>(
     of_grid.map(move |cell| (rank_of(board, view, cell), cell)).filter(|(rank, _)| rank.competes())
 }
 
-/// How many cells compete for the best by the ranking metric.
+/// Number of cells that compete for the best by the ranking metric.
 pub fn count_competing(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> usize {
     competing(board, view, cells).count()
 }
 
-/// The best cell by the ranking metric among all: a cell of the grid whose every seed has it.
+/// The best cell by the ranking metric: a grid cell in which every seed has a score.
 pub fn best_cell<'a>(
     board: &'a Leaderboard,
     view: &'a BoardView,
     cells: &'a [Vec<usize>],
 ) -> Option<&'a Vec<usize>> {
-    // The first of equal ones.
+    // The first among equals.
     competing(board, view, cells).min_by(|(a, _), (b, _)| a.compare(b)).map(|(_, cell)| cell)
 }
 
@@ -323,7 +322,7 @@ fn gravity(state: JobState) -> u8 {
     }
 }
 
-/// The untrained model of a job of the grid: that of its dtype, where there are several.
+/// The untrained model of a grid job: the one of its dtype, if there are several.
 pub(in crate::report) fn base_of<'a>(job: &BoardJob, bases: &[&'a BoardJob]) -> Option<&'a BoardJob> {
     let candidates = || bases.iter().filter(|base| base.model == job.model && job.is_cell());
     candidates().find(|base| base.dtype == job.dtype).or_else(|| candidates().next()).copied()
@@ -334,7 +333,7 @@ fn score_cell(jobs: &[&BoardJob], name: &MetricName, grouped: bool, bases: &[&Bo
     let mut scores: Vec<&BoardScore> =
         jobs.iter().filter_map(|job| job.ranked_score(task, *metric)).collect();
     let scored = scores.len();
-    // What cannot be ranked is shown where there is nothing else.
+    // Unranked scores are shown if there are no others.
     if scores.is_empty() {
         scores = jobs.iter().filter_map(|job| job.score(task, *metric)).collect();
     }

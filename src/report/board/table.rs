@@ -1,4 +1,4 @@
-//! The leaderboard as a table, with the notes that explain its signs.
+//! The leaderboard as a table, with notes that explain its signs.
 
 use std::collections::BTreeSet;
 
@@ -9,15 +9,15 @@ use crate::report::table::{Cell, Column, Mark, Table};
 use crate::task::Metric;
 use crate::task::MetricName;
 
-/// Weight of what a user asked for by name.
+/// Weight of columns that the user requested by name.
 const NAMED: u8 = 200;
-/// Weight of the first metric beside the ranking one; the next ones are lighter.
+/// Weight of the first metric after the ranking one; later ones weigh less.
 const METRICS: u8 = 100;
 
-/// Weight of what a row is named by.
+/// Weight of the columns that identify a row.
 const HANDLES: u8 = 6;
 
-/// A metric as a heading: the bare task where it is the accuracy.
+/// A metric as a heading: the task alone if the metric is accuracy.
 pub fn metric_title(name: &MetricName) -> String {
     if name.metric == Metric::Acc { name.task.clone() } else { name.to_string() }
 }
@@ -54,7 +54,7 @@ pub fn board_table(view: &BoardView, rows: &[BoardRow]) -> Table {
     Table { columns, rows: rows.iter().map(cells).collect() }
 }
 
-/// A leaderboard's table with what its rows are named by: their number, and the start of a job's id.
+/// A leaderboard's table with row identifiers: the number, and the start of a job's id.
 pub fn numbered(table: Table, rows: &[BoardRow]) -> Table {
     let Table { mut columns, rows: cells } = table;
     columns.insert(0, Column::number("#", None).weighing(HANDLES));
@@ -82,7 +82,7 @@ fn usual_columns(rows: &[BoardRow]) -> Vec<BoardColumn> {
     columns
 }
 
-/// What is set comes before what is measured.
+/// Settings come before measurements.
 fn comes_first(column: &BoardColumn) -> bool {
     matches!(column, BoardColumn::Trainable | BoardColumn::Key(_))
 }
@@ -98,7 +98,7 @@ fn heading(column: &BoardColumn, rows: &[BoardRow], view: &BoardView) -> Column 
         BoardColumn::Time => named(Column::number("time", Some("s")), 2),
         BoardColumn::Memory => named(Column::number("memory", Some("GB")), 2),
         BoardColumn::Seeds => named(Column::number("n", None), 5),
-        // Where every row is done the state says nothing.
+        // If every row is done, the state is redundant.
         BoardColumn::State => {
             let is_notable =
                 rows.iter().any(|row| row.state != JobState::Done || row.converged == Some(false));
@@ -154,7 +154,7 @@ fn marked(cell: Cell, row: &BoardRow) -> Cell {
     }
 }
 
-/// What the signs of a leaderboard mean.
+/// Explanations of a leaderboard's signs.
 pub fn board_notes(view: &BoardView, rows: &[BoardRow]) -> Vec<String> {
     let mut notes = Vec::new();
     if rows.iter().any(|row| row.best) {

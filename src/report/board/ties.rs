@@ -1,4 +1,4 @@
-//! Rows that the data cannot tell from the best.
+//! Rows that are statistically tied with the best.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::task::MetricName;
 /// Probability below which a row counts as worse than the best, after Holm's correction.
 const LEVEL: f64 = 0.05;
 
-/// Tests every row against the best one, which was chosen among all: by Welch's test over seeds where both have several, else by the
-/// paired test over documents. The p-values are Holm's over the family of all `ranked` cells less the best, whether their rows are
-/// here or not; marks the rows that cannot be told from the best. A row of which neither test can be made keeps no mark. `values` are
-/// by job, for the ranking metric.
+/// Tests every row against the best one, which was selected among all: by Welch's test over seeds if both have several, else by the
+/// paired test over documents. The p-values are Holm-corrected over the family of all `ranked` cells less the best, whether or not their
+/// rows are given. Marks statistically tied rows. A row that neither test applies to gets no mark. `values` are by job, for the ranking
+/// metric.
 pub fn mark_ties(
     board: &Leaderboard,
     rows: &mut [BoardRow],
@@ -51,7 +51,7 @@ pub fn mark_ties(
         .filter_map(|(at, row)| Some((at, p_of(row)?)))
         .collect();
     let p: Vec<f64> = tested.iter().map(|(_, p)| *p).collect();
-    // What is not tested here counts as if its p were larger: its part of the correction stays.
+    // Cells not tested here count as having a larger p, so the family size stays the same.
     let adjusted = holm_of(&p, ranked.saturating_sub(1).max(p.len()));
     for ((at, _), p) in tested.into_iter().zip(adjusted) {
         rows[at].p_holm = Some(p);
@@ -59,7 +59,7 @@ pub fn mark_ties(
     }
 }
 
-/// The mean over a row's jobs of each document's value, of the documents that all of them have.
+/// The mean over a row's jobs of each document's value, for the documents that all of them have.
 fn documents_of(row: &BoardRow, values: &HashMap<JobId, ByDocument>) -> ByDocument {
     let jobs: Vec<&ByDocument> =
         row.jobs.iter().filter_map(|id| values.get(&JobId::from_store(id.clone()))).collect();

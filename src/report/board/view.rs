@@ -1,4 +1,4 @@
-//! What of a leaderboard is shown, and in which order.
+//! Which parts of a leaderboard are shown, and in which order.
 
 use thiserror::Error;
 
@@ -9,13 +9,13 @@ use crate::task::{Metric, MetricName};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the sweep has no scores of '{wanted}'")]
 pub struct UnknownMetric {
-    /// As asked for.
+    /// The requested metric.
     pub wanted: String,
-    /// What it scores.
+    /// The metrics that it scores.
     pub known: Vec<String>,
 }
 
-/// By what rows are ordered; base models come first in any case.
+/// The sort order of rows; base models always come first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sort {
     /// The view's metric, best first.
@@ -28,14 +28,14 @@ pub enum Sort {
     Memory,
     /// Parameters of the adapter.
     Trainable,
-    /// A key's value, numbers in their order.
+    /// A key's value, in numeric order for numbers.
     Key(String),
 }
 
-/// A column beside the metrics.
+/// A column other than the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BoardColumn {
-    /// Difference of the ranking metric to the base model's.
+    /// Difference in the ranking metric from the base model.
     Difference,
     /// Parameters of the adapter.
     Trainable,
@@ -47,7 +47,7 @@ pub enum BoardColumn {
     Memory,
     /// Jobs of the row.
     Seeds,
-    /// Where its jobs stand.
+    /// The state of its jobs.
     State,
     /// Why they failed or diverged.
     Reason,
@@ -58,7 +58,7 @@ pub enum BoardColumn {
 }
 
 impl BoardColumn {
-    /// The column of this name: one of the board's own, else a key.
+    /// The column of this name: a built-in one, else a key.
     pub fn named(name: &str) -> Self {
         match name {
             "difference" => Self::Difference,
@@ -76,7 +76,7 @@ impl BoardColumn {
 }
 
 impl Sort {
-    /// The order of this name that is no metric: one of the board's own, else a key.
+    /// The sort order of this name if it is not a metric: a built-in one, else a key.
     pub fn named(name: &str) -> Self {
         match name {
             "loss" => Self::Loss,
@@ -88,27 +88,27 @@ impl Sort {
     }
 }
 
-/// What of a leaderboard is shown.
+/// Which parts of a leaderboard are shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BoardView {
-    /// Jobs that are equal in these keys are one row.
+    /// Jobs with equal values of these keys are one row.
     pub keys: Vec<String>,
-    /// Whether that is coarser than cells of the grid.
+    /// Whether these rows are coarser than grid cells.
     pub grouped: bool,
     /// The metrics that have a column.
     pub metrics: Vec<MetricName>,
-    /// Whether these were asked for by name.
+    /// Whether these were requested by name.
     pub metrics_named: bool,
-    /// The metric that says which row is best.
+    /// The metric that decides which row is best.
     pub rank: Option<MetricName>,
     /// The order of the rows.
     pub sort: Sort,
-    /// The other columns; none: the usual ones.
+    /// The other columns; none: the default ones.
     pub columns: Option<Vec<BoardColumn>>,
 }
 
 impl BoardView {
-    /// The view where nothing is asked for: cells, the first metric of each task, ranked by the objective.
+    /// The default view: cells, the first metric of each task, ranked by the objective.
     pub fn of(board: &Leaderboard) -> Self {
         let rank = board.objective.as_ref().map(|(task, metric)| MetricName::new(task, *metric));
         let mut metrics: Vec<MetricName> = Vec::new();
@@ -118,7 +118,7 @@ impl BoardView {
             Some(MetricName::new(task, wanted.or(metrics.first().copied())?))
         };
         metrics.extend(board.tasks.iter().filter_map(shown));
-        // A task within a group that is shown as a whole may be the objective.
+        // A task within a group may be the objective although only the group is shown.
         if let Some(rank) = rank.as_ref().filter(|rank| !metrics.contains(rank)) {
             metrics.insert(0, rank.clone());
         }

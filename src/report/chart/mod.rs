@@ -1,4 +1,4 @@
-//! Charts before any syntax: lines or points over one horizontal axis.
+//! Charts independent of the output format: lines or points over one horizontal axis.
 
 mod pgf;
 mod svg;
@@ -11,21 +11,21 @@ pub(super) use svg::{CHART_STYLE, chart_svg};
 /// A chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
-    /// What it shows.
+    /// Its title.
     pub title: String,
-    /// What is on the horizontal axis.
+    /// Label of the horizontal axis.
     pub x_label: String,
-    /// What is on the vertical axis.
+    /// Label of the vertical axis.
     pub y_label: String,
-    /// Whether the horizontal axis doubles at equal steps, as ranks do.
+    /// Whether the horizontal axis is logarithmic, as for ranks.
     pub doubling: bool,
     /// Its series.
     pub series: Vec<Series>,
-    /// A level to compare with, and its name.
+    /// A reference level, and its name.
     pub level: Option<(String, f64)>,
 }
 
-/// Points that belong together.
+/// A series of points.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Their name.
@@ -39,16 +39,16 @@ pub struct Series {
 /// A point; both numbers are finite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
-    /// Its place.
+    /// Its horizontal position.
     pub x: f64,
     /// Its value.
     pub y: f64,
-    /// How far its value may be off.
+    /// The error of its value.
     pub error: Option<f64>,
 }
 
 impl Chart {
-    /// The chart in words, for who cannot see it.
+    /// A description of the chart, for readers who cannot see it.
     pub fn words(&self) -> String {
         let of = |series: &Series| {
             let (first, last) = (series.points.first(), series.points.last());
@@ -73,12 +73,12 @@ impl Chart {
         self.series.iter().all(|series| series.points.is_empty())
     }
 
-    /// The smallest and the largest place.
+    /// The smallest and the largest horizontal position.
     fn x_range(&self) -> (f64, f64) {
         range(self.points().map(|point| point.x))
     }
 
-    /// The smallest and the largest value, with what they may be off.
+    /// The smallest and the largest value, including errors.
     fn y_range(&self) -> (f64, f64) {
         let ends = self.points().flat_map(|point| {
             let error = point.error.unwrap_or_default();

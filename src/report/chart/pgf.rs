@@ -1,11 +1,11 @@
-//! Charts for LaTeX, as pgfplots draws them.
+//! Charts for LaTeX with pgfplots.
 
 use std::fmt::Write;
 
 use super::Chart;
 use crate::report::render::escape_latex;
 
-/// Series differ in more than their color.
+/// Series differ in more than color.
 const LINES: [&str; 7] =
     ["solid", "dashed", "dotted", "dashdotted", "densely dashed", "densely dotted", "loosely dashed"];
 const MARKS: [&str; 4] = ["*", "square*", "triangle*", "diamond*"];
@@ -19,7 +19,7 @@ pub(in crate::report) fn chart_pgf(chart: &Chart) -> String {
     } else {
         ""
     };
-    // A string takes every write.
+    // Writing to a string cannot fail.
     let _ = writeln!(
         out,
         "{log}xlabel={{{}}}, ylabel={{{}}}, legend style={{font=\\tiny, at={{(1.02,1)}}, anchor=north west}}, cycle list name=color list]",

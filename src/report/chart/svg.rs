@@ -1,4 +1,4 @@
-//! Charts as SVG. Colors are classes, so that a page's light and dark colors hold; series differ in dash and mark too.
+//! Charts as SVG. Colors are classes, so that a page's light and dark colors apply; series also differ in dash and mark.
 
 use std::fmt::Write;
 
@@ -6,35 +6,35 @@ use super::{Chart, Series, ticks};
 use crate::report::render::escape_html;
 
 const WIDTH: f64 = 720.0;
-/// Without the key below.
+/// Without the legend below.
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 64.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 48.0;
 const RIGHT: f64 = 20.0;
-/// Series that have a color and a dash of their own.
+/// Series with a distinct color and dash.
 const COLOURS: usize = 8;
 const DASHES: [&str; COLOURS] = ["", "7 3", "2 3", "9 3 2 3", "14 4", "1 4", "6 2 2 2 2 2", "12 3 4 3"];
-/// A line of the key.
+/// Height of a legend line.
 const LINE: f64 = 18.0;
-/// Characters of a name that fit into half the width and into all of it.
+/// Characters of a name that fit into half the width and into the full width.
 const HALF: usize = 46;
 const WHOLE: usize = 104;
 
-/// The colors of charts, light and dark: Okabe and Ito's, which people of all kinds of color vision tell apart.
+/// Chart colors, light and dark: Okabe and Ito's, which are distinguishable with all kinds of color vision.
 pub(in crate::report) const CHART_STYLE: &str = include_str!("chart.css");
 
-/// A chart as an element of a page whose style has [`CHART_STYLE`].
+/// A chart as an element of a page whose style includes [`CHART_STYLE`].
 pub(in crate::report) fn chart_svg(chart: &Chart, id: &str) -> String {
     draw(chart, id, "")
 }
 
-/// A chart as a file of its own.
+/// A chart as a standalone file.
 pub fn chart_svg_file(chart: &Chart) -> String {
     draw(chart, "chart", &format!("<style>{CHART_STYLE}</style>"))
 }
 
-/// Where numbers are on the paper.
+/// Maps values to coordinates.
 struct Plane {
     x: (f64, f64),
     y: (f64, f64),
@@ -66,7 +66,7 @@ fn draw(chart: &Chart, id: &str, style: &str) -> String {
     let key = Key::of(chart);
     let height = HEIGHT + key.height();
     let mut out = String::new();
-    // A string takes every write.
+    // Writing to a string cannot fail.
     let _ = write!(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
@@ -131,7 +131,7 @@ fn axes(out: &mut String, chart: &Chart, plane: &Plane, x_marks: &[f64], y_marks
     );
 }
 
-/// Where the names of the series are: below the chart, in two columns where all are short.
+/// The layout of the legend: below the chart, in two columns if all names are short.
 struct Key {
     columns: usize,
     lines: usize,
@@ -148,7 +148,7 @@ impl Key {
         8.0 + LINE * self.lines as f64
     }
 
-    /// The place of a name's line.
+    /// The position of a name's line.
     fn place(&self, at: usize) -> (f64, f64) {
         let width = (WIDTH - LEFT) / self.columns as f64;
         (LEFT + width * (at % self.columns) as f64, HEIGHT + 8.0 + LINE * (at / self.columns) as f64)
@@ -198,7 +198,7 @@ fn mark(x: f64, y: f64, at: usize) -> String {
     }
 }
 
-/// As much of a name as there is room for.
+/// A name, shortened to fit.
 fn shortened(name: &str) -> String {
     if name.chars().count() <= WHOLE {
         name.to_owned()

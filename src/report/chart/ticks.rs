@@ -1,6 +1,6 @@
-//! Where an axis has its marks.
+//! The ticks of an axis.
 
-/// At most so many marks.
+/// Most ticks.
 const MOST: f64 = 6.0;
 
 /// Round numbers that cover a range: 1, 2 or 5 times a power of ten apart. The first is at or below `low`, the last at or above `high`.
@@ -16,18 +16,18 @@ pub(super) fn covering(low: f64, high: f64) -> Vec<f64> {
         .unwrap_or(rough);
     let first = (low / step).floor();
     let last = (high / step).ceil();
-    // Whole multiples, so that 0.3 is not 0.30000000000000004 more often than it must be.
+    // Integer multiples of the step, so that 0.3 is rarely 0.30000000000000004.
     (0..=(last - first) as usize).map(|n| (first + n as f64) * step).collect()
 }
 
-/// Marks for an axis on which equal steps multiply: powers of two, or of four where there are many, for ranks and their like; for
-/// numbers below one 1, 2 and 5 times powers of ten. The first is at or below `low`, the last at or above `high`.
+/// Ticks of a logarithmic axis: powers of two, or of four if there are many, for ranks and the like; for numbers below one, 1, 2 and 5
+/// times powers of ten. The first is at or below `low`, the last at or above `high`.
 pub(super) fn multiplying(low: f64, high: f64) -> Vec<f64> {
     if low < 1.0 {
         let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
         let all: Vec<f64> =
             decades.flat_map(|n| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(n))).collect();
-        // A little more room, for numbers that are marks themselves.
+        // With tolerance, for numbers that are ticks themselves.
         let first = all.iter().rposition(|tick| *tick <= low * (1.0 + 1e-9)).unwrap_or_default();
         let last = all.iter().position(|tick| *tick >= high * (1.0 - 1e-9)).unwrap_or(all.len() - 1);
         return all[first..=last.max(first + 1).min(all.len() - 1)].to_vec();
@@ -41,7 +41,7 @@ pub(super) fn multiplying(low: f64, high: f64) -> Vec<f64> {
     marks
 }
 
-/// A mark's number, without digits that say nothing.
+/// A tick's number, without insignificant digits.
 pub(super) fn show(value: f64) -> String {
     let text =
         if value != 0.0 && value.abs() < 0.001 { format!("{value:.1e}") } else { format!("{value:.4}") };

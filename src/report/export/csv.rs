@@ -1,11 +1,11 @@
-//! Comma-separated values as RFC 4180 has them.
+//! Comma-separated values as in RFC 4180.
 
 use crate::store::Frame;
 
-/// A frame with a line of names first; nothing is an empty field, and numbers are in their shortest exact spelling.
+/// A frame with a header line; null is an empty field, and numbers are in their shortest exact spelling.
 pub fn frame_csv(frame: &Frame) -> Vec<u8> {
     let mut out = csv::Writer::from_writer(Vec::new());
-    // A vector takes every write, and rows are as long as the names.
+    // Writing to a vector cannot fail, and rows are as long as the header.
     let _ = out.write_record(&frame.columns);
     let mut field = String::new();
     for row in &frame.rows {

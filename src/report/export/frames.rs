@@ -1,4 +1,4 @@
-//! What is exported: a row for each run, or for each score.
+//! Export frames: one row per run, or per score.
 
 use std::collections::BTreeSet;
 
@@ -7,9 +7,9 @@ use rustc_hash::FxHashSet;
 use crate::job::Value;
 use crate::store::{BoardJob, Datum, Frame, Leaderboard};
 
-/// A row for each job: what it is, every key, what training took, and for each metric its value and standard error.
+/// One row per job: its identity, all keys, training measurements, and each metric's value and standard error.
 pub fn run_frame(board: &Leaderboard) -> Frame {
-    // Told apart before they are sorted: nearly every job has the same.
+    // Deduplicated before sorting: nearly all jobs have the same keys.
     let keys: FxHashSet<&String> = board.jobs.iter().flat_map(|job| job.settings.keys()).collect();
     let keys: BTreeSet<&String> = keys.into_iter().collect();
     let metrics = board.metric_names();
@@ -47,7 +47,7 @@ pub fn run_frame(board: &Leaderboard) -> Frame {
         row.extend([first, last, job.work.validation_loss].map(|loss| Datum::maybe(loss, Datum::Real)));
         row.push(Datum::maybe(job.converged, Datum::Bool));
         for (at, name) in metrics.iter().enumerate() {
-            // Mostly scores are in the metrics' order.
+            // Scores are mostly in the order of the metrics.
             let is_own =
                 |score: &&crate::store::BoardScore| score.metric == name.metric && score.task == name.task;
             let score = job.scores.get(at).filter(is_own).or_else(|| job.score(&name.task, name.metric));
@@ -59,7 +59,7 @@ pub fn run_frame(board: &Leaderboard) -> Frame {
     Frame { rows: board.jobs.iter().map(row).collect(), columns }
 }
 
-/// A row for each score of each job.
+/// One row per score of each job.
 pub fn score_frame(board: &Leaderboard) -> Frame {
     let columns = [
         "sweep",

@@ -1,4 +1,4 @@
-//! JSON: a list of objects, or one object a line.
+//! JSON: a list of objects, or one object per line.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +31,13 @@ impl Serialize for List<'_> {
     }
 }
 
-/// One list with an object for each row. What is no finite number is `null`. A name that comes twice gets a number.
+/// A list with one object per row. Non-finite numbers are `null`. A repeated name gets a number.
 pub fn frame_json(frame: &Frame) -> String {
     let frame = distinct(frame);
     serde_json::to_string_pretty(&List(&frame)).unwrap_or_default() + "\n"
 }
 
-/// An object a line.
+/// One object per line.
 pub fn frame_jsonl(frame: &Frame) -> String {
     let frame = distinct(frame);
     let line =
@@ -45,7 +45,7 @@ pub fn frame_jsonl(frame: &Frame) -> String {
     frame.rows.iter().map(line).collect()
 }
 
-/// The same rows under names of which none comes twice: an object has each once.
+/// The same rows with unique names: a JSON object has each name once.
 fn distinct(frame: &Frame) -> std::borrow::Cow<'_, Frame> {
     let mut seen: BTreeMap<&String, usize> = BTreeMap::new();
     let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Results for other programs: rows of named columns, in one syntax each.
+//! Exports for other programs: rows of named columns in several formats.
 
 mod csv;
 mod frames;
@@ -22,7 +22,7 @@ pub fn frame_table(frame: &Frame) -> Table {
     };
     let column = |(at, name): (usize, &String)| {
         let align = if numeric(at) { Align::Right } else { Align::Left };
-        // Where there is not shown all, the last ones go first.
+        // If not all columns fit, the last ones are dropped first.
         let weight = 200u8.saturating_sub(u8::try_from(at).unwrap_or(u8::MAX)).max(1);
         Column { align, ..Column::text(name.clone()).weighing(if at == 0 { u8::MAX } else { weight }) }
     };

@@ -19,7 +19,7 @@ use crate::store::{Datum, Frame};
 #[error("the Parquet file cannot be written: {0}")]
 pub struct ParquetError(#[from] Broken);
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bool,
@@ -29,7 +29,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a column without a value holds, so that files of several sweeps fit together: a key's own kind, else numbers.
+    /// The type of an empty column, so that files of several sweeps are compatible: a key's type, else numbers.
     fn of_name(name: &str) -> Self {
         match find_key(name).map(|key| key.kind) {
             Some(KeyKind::Bool) => Self::Bool,
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// The narrowest kind that holds every value of a column.
+    /// The narrowest type that holds every value of a column.
     fn of(frame: &Frame, at: usize) -> Self {
         let empty = Self::of_name(&frame.columns[at]);
         let kind = |value: &Datum| match value {
@@ -71,8 +71,8 @@ impl Kind {
     }
 }
 
-/// A frame as a file of one row group, compressed with Zstandard; every column may lack values. Error: a name or value that the
-/// format has not.
+/// A frame as a file of one row group, compressed with Zstandard; every column is nullable. Error: a name or value that the format does
+/// not support.
 pub fn frame_parquet(frame: &Frame) -> Result<Vec<u8>, ParquetError> {
     let kinds: Vec<Kind> = (0..frame.columns.len()).map(|at| Kind::of(frame, at)).collect();
     let fields = frame.columns.iter().zip(&kinds).map(|(name, kind)| kind.column(name));

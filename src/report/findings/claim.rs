@@ -1,15 +1,15 @@
-//! A file of claims: what is said of which jobs of which sweep.
+//! Claims files: expected relations between jobs of a sweep.
 
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::sweep_file::Expression;
 
-/// A file of claims.
+/// A claims file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
-    /// What they are about.
+    /// Its description.
     #[serde(default)]
     pub title: Option<String>,
     /// The claims.
@@ -17,33 +17,33 @@ pub struct Claims {
     pub claims: Vec<Claim>,
 }
 
-/// A claim: how the second jobs stand to the first.
+/// A claim: how the second jobs compare with the first.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// In words.
+    /// The statement in words.
     pub text: String,
     /// The sweep.
     pub sweep: String,
-    /// The jobs that are compared with.
+    /// The baseline jobs.
     pub first: Side,
-    /// The jobs that something is said of.
+    /// The jobs that the claim is about.
     pub second: Side,
-    /// Tasks, `task:metric`, or one of time, memory, loss and converged; every task of the sweep where none is named.
+    /// Tasks, `task:metric`, or one of time, memory, loss and converged; all tasks of the sweep if none is listed.
     #[serde(default)]
     pub metrics: Vec<String>,
-    /// What is said.
+    /// The expected relation.
     pub expect: Expect,
-    /// Of how many pairs it is said.
+    /// The pairs that it must hold for.
     #[serde(default)]
     pub pairs: OfPairs,
-    /// Whether a direction is said of every metric, not of one at least.
+    /// Whether a direction must hold for every metric, not for at least one.
     #[serde(default)]
     pub everywhere: bool,
-    /// How far a score may be off and still count as equal.
+    /// The largest difference at which scores still count as equal.
     #[serde(default = "default_within")]
     pub within: f64,
-    /// By which factor a time, memory or loss must differ at least.
+    /// The factor by which a time, memory or loss must differ at least.
     #[serde(default = "default_factor")]
     pub factor: f64,
 }
@@ -62,7 +62,7 @@ fn default_factor() -> f64 {
 pub enum Side {
     /// The base model.
     Base,
-    /// The jobs of the grid in which a condition holds.
+    /// The grid jobs that meet a condition.
     Where(Expression),
 }
 
@@ -80,7 +80,7 @@ impl TryFrom<String> for Side {
 }
 
 impl Side {
-    /// The keys that it names.
+    /// The keys that it reads.
     pub(super) fn keys(&self) -> Vec<&'static str> {
         match self {
             Self::Base => Vec::new(),
@@ -89,18 +89,18 @@ impl Side {
     }
 }
 
-/// Of how many pairs of jobs something is said.
+/// For which pairs of jobs a claim must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OfPairs {
-    /// Of each.
+    /// For each pair.
     #[default]
     Every,
-    /// Of one at least.
+    /// For at least one pair.
     Any,
 }
 
-/// How the second jobs are said to stand to the first.
+/// The expected relation of the second jobs to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expect {
@@ -114,11 +114,11 @@ pub enum Expect {
     Worse,
     /// Not better by more than `within`.
     NotBetter,
-    /// Not apart by more than `within`.
+    /// Not differing by more than `within`.
     Equal,
 }
 
-/// A file that is no list of claims.
+/// An invalid claims file.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct ClaimsError(String);
@@ -137,7 +137,7 @@ impl Claim {
 }
 
 impl Claims {
-    /// Reads a file's text. Error: what is wrong, with its line or its claim.
+    /// Parses a claims file. Error: what is wrong, with its line or its claim.
     pub fn parse(text: &str) -> Result<Self, ClaimsError> {
         let parsed: Self =
             toml::from_str(text).map_err(|error| ClaimsError(error.to_string().trim_end().to_owned()))?;

@@ -1,18 +1,18 @@
-//! What became of a claim.
+//! The outcome of a claim.
 
 use serde::Serialize;
 
 use super::claim::Claim;
 
-/// What became of a claim.
+/// The outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The results bear it out.
+    /// The results confirm it.
     Confirmed,
-    /// They say otherwise.
+    /// The results contradict it.
     Refuted,
-    /// They do not tell.
+    /// The results do not decide it.
     Undecided,
 }
 
@@ -27,18 +27,18 @@ impl Outcome {
     }
 }
 
-/// A claim with what became of it.
+/// A claim with its outcome.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
     /// The claim.
     pub text: String,
     /// The sweep.
     pub sweep: String,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Why.
     pub why: String,
-    /// Pairs of jobs that are equal in everything that the claim does not name.
+    /// Pairs of jobs that are equal in all keys that the claim does not name.
     pub pairs: usize,
     /// Each metric.
     pub rows: Vec<FindingRow>,
@@ -47,22 +47,22 @@ pub struct Finding {
 /// A metric of a claim.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FindingRow {
-    /// `task:metric`, or what was measured.
+    /// `task:metric`, or a measure.
     pub metric: String,
-    /// Mean of the first jobs; none where no pair has it.
+    /// Mean of the first jobs; none if no pair has it.
     pub first: Option<f64>,
-    /// Of the second.
+    /// Mean of the second jobs.
     pub second: Option<f64>,
     /// The second less the first.
     pub difference: Option<f64>,
-    /// Where that lies with 95 % confidence over documents; of a claim that scores are equal or not better, where that of every single
-    /// pair lies.
+    /// 95 % confidence interval of the difference over documents; for a claim of equal or not better scores, the hull of all pairs'
+    /// intervals.
     pub interval: Option<(f64, f64)>,
     /// Probability by chance, after Holm's correction over the claim's metrics.
     pub p: Option<f64>,
     /// Pairs that lack it.
     pub missing: usize,
-    /// What this metric alone says.
+    /// The outcome for this metric alone.
     pub outcome: Outcome,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn finding(
 }
 
 impl FindingRow {
-    /// A metric that none of so many pairs has.
+    /// A metric that no pair has.
     pub(super) fn empty(metric: &str, pairs: usize) -> Self {
         Self {
             metric: metric.to_owned(),

@@ -1,4 +1,4 @@
-//! A claim against the results.
+//! Judging a claim by the results.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::report::board::{BoardView, UnknownMetric};
 use crate::stats::holm;
 use crate::store::{DocumentValues, Leaderboard};
 
-/// Judges a claim by a board whose settings and scores were read, and the values by document of the jobs that it compares. Error: a
-/// metric that the sweep does not score.
+/// Judges a claim by a board whose settings and scores have been read, and the values by document of the compared jobs. Error: a metric
+/// that the sweep does not score.
 pub fn judge(
     board: &Leaderboard,
     claim: &Claim,
@@ -45,8 +45,8 @@ pub fn judge(
     Ok(finding(claim, outcome, why, pairs.len(), rows))
 }
 
-/// What all metrics of a claim say: equality must hold in each, and so must a direction that is said of all; else a direction must hold
-/// in one of them, and in none the other way.
+/// The outcome over all metrics of a claim. Equality must hold in each, and so must a direction claimed for all; otherwise a direction
+/// must hold in one of them, and be reversed in none.
 fn together(claim: &Claim, rows: &[FindingRow], pairs: usize) -> (Outcome, String) {
     let names = |of: &dyn Fn(&&FindingRow) -> bool| -> Vec<&str> {
         rows.iter().filter(of).map(|row| row.metric.split(':').next().unwrap_or_default()).collect()
@@ -94,7 +94,7 @@ mod tests {
     use crate::store::{BoardJob, BoardScore, ByDocument, Documents};
     use crate::task::Metric;
 
-    /// A base and jobs of two ranks with two seeds, whose documents are right in these parts.
+    /// A base and jobs of two ranks with two seeds, with these fractions of documents right.
     fn world(parts: [f64; 5]) -> (Leaderboard, HashMap<JobId, Vec<DocumentValues>>) {
         let places = [("base", 0, 0), ("a", 8, 1), ("b", 8, 2), ("c", 16, 1), ("d", 16, 2)];
         let mut values = HashMap::new();
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(outcome([0.1, 0.5, 0.5, 0.5, 0.5], &equal), Outcome::Confirmed);
         assert_eq!(outcome([0.1, 0.3, 0.3, 0.6, 0.6], &equal), Outcome::Refuted);
         assert_eq!(outcome([0.1, 0.5, 0.5, 0.54, 0.54], &equal), Outcome::Undecided);
-        // One seed gains what the other loses: the mean is equal, no pair is.
+        // One seed gains what the other loses: the means are equal, but no pair is.
         assert_eq!(outcome([0.1, 0.5, 0.5, 0.7, 0.3], &equal), Outcome::Refuted);
         let not_better = format!("{RANKS}expect = 'not_better'");
         assert_eq!(outcome([0.1, 0.6, 0.6, 0.3, 0.3], &not_better), Outcome::Confirmed);
@@ -217,7 +217,7 @@ mod tests {
         assert!(judge(&board, &claims.claims[0], &values).is_err());
     }
 
-    /// The outcome where jobs are changed before it is judged.
+    /// The outcome after a change to the jobs.
     fn changed(
         claim: &str,
         change: impl Fn(&mut Leaderboard, &mut HashMap<JobId, Vec<DocumentValues>>),
@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(changed(&some, |_, _| ()).outcome, Outcome::Refuted);
         let every = format!("{RANKS}metrics = ['converged']\nexpect = 'lower'");
         assert_eq!(changed(&every, |board, _| diverge(board)).outcome, Outcome::Undecided);
-        // What is still to be run may say otherwise.
+        // Jobs still to be run may contradict it.
         let waiting = changed(&some, |board, _| board.jobs[4].converged = None);
         assert_eq!(waiting.outcome, Outcome::Undecided);
         assert!(waiting.why.contains("1 of 2 pairs lack a value"), "{}", waiting.why);
@@ -255,7 +255,7 @@ mod tests {
         let none = changed(&equal, |_, values| values.clear());
         assert_eq!((none.outcome, none.rows[0].first), (Outcome::Undecided, None));
         assert!(none.why.contains("no two runs have a value of t"), "{}", none.why);
-        // A direction is told by the pairs that are there.
+        // The existing pairs decide a direction.
         let better = changed(&format!("{RANKS}expect = 'better'"), |_, values| {
             values.remove(&JobId::from_store("d".to_owned()));
         });

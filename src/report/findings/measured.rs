@@ -1,4 +1,4 @@
-//! Claims about what a run takes and whether it converges: every pair of runs says something.
+//! Claims about measurements of runs and about convergence: every pair of runs is evidence.
 
 use super::claim::{Claim, Expect, OfPairs};
 use super::finding::{FindingRow, Outcome};
@@ -6,7 +6,7 @@ use crate::job::JobState;
 use crate::stats::mean;
 use crate::store::{BoardJob, Leaderboard};
 
-/// What a run measures.
+/// A measurement of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Measure {
     /// Seconds of training.
@@ -46,12 +46,12 @@ impl Measure {
     }
 }
 
-/// How the second of a pair stands to the first.
+/// How the second run of a pair compares with the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     /// Larger by the claim's factor.
     Larger,
-    /// Smaller by it.
+    /// Smaller by the claim's factor.
     Smaller,
     /// Neither.
     Near,
@@ -93,7 +93,7 @@ fn judged(claim: &Claim, measure: Measure, directions: &[Direction], missing: us
         true => (Direction::Larger, Direction::Smaller),
         false => (Direction::Smaller, Direction::Larger),
     };
-    // Whether a pair is as it is said, and whether it is the other way; neither: it does not tell.
+    // Whether a pair supports the claim, and whether it contradicts it; if neither, it does not decide.
     let is_said = |direction: &Direction| match claim.expect {
         Expect::Higher => *direction == Direction::Larger,
         Expect::Lower => *direction == Direction::Smaller,
@@ -104,7 +104,7 @@ fn judged(claim: &Claim, measure: Measure, directions: &[Direction], missing: us
     };
     let is_denied = |direction: &Direction| match claim.expect {
         Expect::NotBetter | Expect::Equal => !is_said(direction),
-        // Two that did or did not converge are alike, two times are never.
+        // Two runs that both converged, or both did not, are equal; two times never are.
         _ => !is_said(direction) && (*direction != Direction::Near || measure == Measure::Converged),
     };
     let (confirmed, denied) = (

@@ -1,4 +1,4 @@
-//! Claims about sweeps, and whether the results bear them out.
+//! Claims about sweeps, judged by the results.
 
 mod claim;
 mod finding;

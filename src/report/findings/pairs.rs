@@ -1,12 +1,12 @@
-//! Which jobs a claim compares.
+//! The pairs of jobs that a claim compares.
 
 use super::claim::{Claim, Side};
 use crate::job::{Origin, Settings, find_key};
 use crate::report::board::base_of;
 use crate::store::{BoardJob, Leaderboard};
 
-/// The pairs of jobs that a claim compares, by their places in the board: equal in every axis that the claim does not name; an untrained
-/// model is paired with the jobs that train it. Where both sides hold the same jobs, each two are one pair.
+/// The pairs of jobs that a claim compares, by their positions in the board: equal in every axis that the claim does not name; an
+/// untrained model is paired with the jobs that train it. If both sides select the same jobs, every two form one pair.
 pub fn jobs_of(board: &Leaderboard, claim: &Claim) -> Vec<(usize, usize)> {
     let named: Vec<&str> = [claim.first.keys(), claim.second.keys()].concat();
     let axes: Vec<&String> = board.axes.iter().filter(|axis| !named.contains(&axis.as_str())).collect();

@@ -1,4 +1,4 @@
-//! Claims about scores: over documents by the paired test, over pairs of runs by what they have in common.
+//! Claims about scores: the paired test over documents, combined over pairs of runs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,13 +11,13 @@ use crate::store::{DocumentValues, Documents, Leaderboard};
 use crate::task::Metric;
 use crate::task::MetricName;
 
-/// Probability below which a difference is believed, after the correction for several tasks.
+/// Significance level, after the correction for several tasks.
 pub(super) const LEVEL: f64 = 0.05;
 
 /// A metric of all pairs that have it.
 #[derive(Debug)]
 pub(super) struct Scored {
-    /// What is shown of it; its outcome is still open.
+    /// Its row; the outcome is still open.
     pub(super) row: FindingRow,
     metric: Metric,
     pairs: Vec<ScoredPair>,
@@ -26,15 +26,15 @@ pub(super) struct Scored {
 /// A pair of runs.
 #[derive(Debug, Clone, Copy)]
 struct ScoredPair {
-    /// Its difference in the direction of better.
+    /// Its difference, positive for better.
     better: f64,
-    /// Where that lies.
+    /// The confidence interval.
     interval: (f64, f64),
     /// Probability by chance.
     p: f64,
 }
 
-/// A metric over the pairs, each by itself, and over the documents that all of them have, each document's value the mean over the pairs.
+/// A metric for each pair separately, and over the documents that all pairs have, with each document's value the mean over the pairs.
 pub(super) fn scored(
     pairs: &[(usize, usize)],
     board: &Leaderboard,
@@ -69,21 +69,21 @@ pub(super) fn scored(
         (row.interval, row.p) = (whole.interval, Some(whole.p));
         row.difference = Some(whole.difference);
     } else if !found.is_empty() {
-        // Values that are no means have no mean over pairs: the least certain pair speaks for them.
+        // Values that are not means have no mean over pairs: the least certain pair represents them.
         row.p = found.iter().map(|(.., pair)| pair.p).reduce(f64::max);
     }
     Scored { row, metric: name.metric, pairs: of_pairs }
 }
 
-/// A difference's interval; of right and wrong answers at least as wide as what nothing among so many documents leaves open, three of
-/// their number (Hanley and Lippman-Hand 1983): without a flip the documents' deviation is 0, however few they are.
+/// A difference's interval. For right and wrong answers it is at least ± 3 / documents, the rule of three (Hanley and Lippman-Hand 1983):
+/// without a flip the documents' deviation is 0, however few they are.
 fn at_least_of_three(pair: &TaskDifference) -> Option<(f64, f64)> {
     let (low, high) = pair.interval?;
     let rest = if pair.flips.is_some() { 3.0 / pair.documents as f64 } else { 0.0 };
     Some((low.min(pair.difference - rest), high.max(pair.difference + rest)))
 }
 
-/// The paired test on each document's mean over the pairs, of the documents that all pairs have.
+/// The paired test on each document's mean over the pairs, for the documents that all pairs have.
 fn over_all(found: &[(&DocumentValues, &DocumentValues, TaskDifference)]) -> Option<Paired> {
     let mut sums: BTreeMap<usize, (f64, f64, usize)> = BTreeMap::new();
     for (first, second, _) in found {
@@ -106,7 +106,7 @@ fn over_all(found: &[(&DocumentValues, &DocumentValues, TaskDifference)]) -> Opt
 }
 
 impl Scored {
-    /// Judges the metric, with p as it is after the correction.
+    /// Judges the metric; p is already corrected.
     pub(super) fn judge(mut self, claim: &Claim) -> FindingRow {
         self.row.outcome = match (self.pairs.is_empty(), claim.expect) {
             (true, _) => Outcome::Undecided,
@@ -119,8 +119,8 @@ impl Scored {
         self.row
     }
 
-    /// A difference that the documents make certain, and that every pair of runs has in the same direction: documents tell two models
-    /// apart, only other runs tell two settings apart. Where one pair is enough, one that the documents make certain among all pairs.
+    /// A difference that is significant over documents and has the same direction in every pair of runs: documents distinguish two
+    /// models, only further runs distinguish two settings. If one pair suffices, one that is significant after correction over all pairs.
     fn directed(&self, claim: &Claim) -> Outcome {
         let sign = if self.metric.higher_is_better() { 1.0 } else { -1.0 };
         let is_expected = |better: f64| match claim.expect {
@@ -128,7 +128,7 @@ impl Scored {
             Expect::Lower => sign * better < 0.0,
             Expect::Better => better > 0.0,
             Expect::Worse => better < 0.0,
-            // What is judged by an interval, in `bounded`.
+            // Judged by an interval, in `bounded`.
             Expect::NotBetter | Expect::Equal => false,
         };
         if claim.pairs == OfPairs::Any {
@@ -161,7 +161,7 @@ impl Scored {
         }
     }
 
-    /// Whether each pair's interval lies within the bound. One that lies wholly beyond it says otherwise.
+    /// Whether each pair's interval lies within the bound. One that lies wholly beyond it contradicts the claim.
     fn bounded(&self, claim: &Claim) -> Outcome {
         let within = claim.within;
         let is_not_better_only = claim.expect == Expect::NotBetter;
@@ -181,7 +181,7 @@ impl Scored {
         }
     }
 
-    /// From the lowest end of a pair's interval to the highest, in the metric's own direction.
+    /// From the lowest end of the pairs' intervals to the highest, in the metric's own direction.
     fn hull(&self) -> Option<(f64, f64)> {
         let low = self.pairs.iter().map(|pair| pair.interval.0).reduce(f64::min)?;
         let high = self.pairs.iter().map(|pair| pair.interval.1).reduce(f64::max)?;

@@ -3,7 +3,7 @@
 use super::finding::{Finding, FindingRow};
 use crate::report::table::{Cell, Column, Table};
 
-/// A row for each claim.
+/// One row per claim.
 pub fn findings_table(findings: &[Finding]) -> Table {
     let columns = vec![
         Column::text("claim"),
@@ -24,7 +24,7 @@ pub fn findings_table(findings: &[Finding]) -> Table {
     Table { columns, rows: findings.iter().map(row).collect() }
 }
 
-/// A time and a memory with their units, anything else as a score.
+/// A time or memory with its unit, anything else as a score.
 fn shown(metric: &str, value: f64) -> Cell {
     match metric {
         "time" => Cell::Text(format!("{} s", Cell::Number(value, 1).show())),
@@ -33,7 +33,7 @@ fn shown(metric: &str, value: f64) -> Cell {
     }
 }
 
-/// A row for each metric of each claim.
+/// One row per metric of each claim.
 pub fn finding_rows_table(findings: &[Finding]) -> Table {
     let columns = vec![
         Column::text("claim"),

@@ -1,4 +1,4 @@
-//! JSON as Python's `json.dumps` spells it.
+//! JSON as Python's `json.dumps` formats it.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub fn single_line(value: &Value) -> String {
 fn spelled(value: &Value, formatter: impl Formatter) -> String {
     let mut bytes = Vec::new();
     let written = value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter));
-    // JSON is UTF-8, and writing into memory does not fail.
+    // JSON is UTF-8, and writing to memory cannot fail.
     written.ok().and_then(|()| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 

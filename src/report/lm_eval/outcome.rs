@@ -1,4 +1,4 @@
-//! What an evaluation came to.
+//! The results of an evaluation.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::task::{Document, Group, GroupValue, Leaf, Member, Task, aggregate};
 pub struct TaskResult {
     /// The task.
     pub task: Task,
-    /// Documents that the task has, scored or not.
+    /// Number of documents of the task, scored or not.
     pub original: u64,
     /// Its documents, by number.
     pub documents: Vec<Document>,
@@ -25,7 +25,7 @@ pub struct TaskResult {
 }
 
 impl TaskResult {
-    /// Results of documents and their scores, both by number. `documents` is not empty.
+    /// Results from documents and their scores, both by number. `documents` is not empty.
     pub fn new(task: Task, original: u64, documents: Vec<Document>, scores: Vec<DocumentScore>) -> Self {
         let of = |index: usize| -> Vec<DocumentValue> {
             scores.iter().filter_map(|score| score.metrics.get(index).cloned()).collect()
@@ -36,7 +36,7 @@ impl TaskResult {
     }
 }
 
-/// What was evaluated, how, and what came out.
+/// The model, settings and results of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Evaluation {
     /// The model's name.
@@ -45,37 +45,37 @@ pub struct Evaluation {
     pub adapter: Option<String>,
     /// Compute dtype.
     pub dtype: String,
-    /// Storage of the block matrices, where it is another.
+    /// Storage of the block matrices, if it differs.
     pub quantize: Option<String>,
-    /// Dtype in which log-likelihoods are made.
+    /// Dtype in which log-likelihoods are computed.
     pub softmax: String,
-    /// Whose prompts.
+    /// The prompt profile.
     pub profile: String,
     /// Parameters of the base model.
     pub parameters: u64,
-    /// As it was given.
+    /// As given.
     pub limit: Option<f64>,
-    /// As it was given.
+    /// As given.
     pub num_fewshot: Option<u64>,
-    /// Seed of the examples.
+    /// Seed of the few-shot examples.
     pub fewshot_seed: u64,
-    /// Instruction, template and its form, where prompts went through one.
+    /// The system instruction, if prompts use a chat template.
     pub system: Option<String>,
     /// The chat template.
     pub chat_template: Option<String>,
-    /// Whether examples are turns of the chat, where there is one.
+    /// Whether examples are turns of the chat, if there is one.
     pub multiturn: Option<bool>,
     /// Longest sequence in tokens.
     pub max_length: u64,
-    /// Special tokens with their text, where the tokenizer has them: BOS, EOS.
+    /// Special tokens with their strings, if the tokenizer has them: BOS, EOS.
     pub special: [Option<(String, u32)>; 2],
     /// Seconds since 1970.
     pub date: f64,
-    /// Seconds that it took.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Seconds of that in which the engine scored, without its start and loading; 0 where all scores were there.
+    /// Seconds of it in which the engine scored, without start and loading; 0 if all scores existed.
     pub scoring: f64,
-    /// What was asked for; tasks by their place in `results`.
+    /// The requested tasks and groups; tasks by their index in `results`.
     pub roots: Vec<Member>,
     /// The results of each task.
     pub results: Vec<TaskResult>,
@@ -98,7 +98,7 @@ impl<'a> Row<'a> {
 }
 
 impl Evaluation {
-    /// `pretrained`, `peft` and `dtype`, as lm_eval's own models are asked for.
+    /// `pretrained`, `peft` and `dtype`, as lm_eval's own model arguments.
     pub fn model_args(&self) -> Map<String, Value> {
         let mut arguments = Map::new();
         let mut put = |name: &str, value: &str| arguments.insert(name.to_owned(), value.into());
@@ -125,12 +125,12 @@ impl Evaluation {
         )
     }
 
-    /// What results are filed under: the adapter, or the model.
+    /// The name that results are filed under: the adapter, or the model.
     pub fn name(&self) -> &str {
         self.adapter.as_ref().unwrap_or(&self.model)
     }
 
-    /// All groups, each before those in it.
+    /// All groups, each before its members.
     pub(super) fn groups(&self) -> Vec<&Group> {
         let groups = self.roots.iter().filter_map(|root| match root {
             Member::Group(group) => Some(group.groups()),
@@ -142,7 +142,7 @@ impl Evaluation {
         all
     }
 
-    /// What a group's metrics come to.
+    /// The aggregated metrics of a group.
     pub(super) fn values(&self, group: &Group) -> Vec<GroupValue> {
         group.values(|number| {
             let result = &self.results[number];
@@ -150,7 +150,7 @@ impl Evaluation {
         })
     }
 
-    /// Names of a group's own members.
+    /// Names of a group's direct members.
     pub(super) fn children<'a>(&'a self, group: &'a Group) -> Vec<&'a str> {
         let name = |member: &'a Member| match member {
             Member::Task(number) => self.results[*number].task.name.as_str(),
@@ -159,7 +159,7 @@ impl Evaluation {
         group.members.iter().map(name).collect()
     }
 
-    /// The examples that all of a group's own tasks have; none where they differ, or where the group has only groups.
+    /// The number of examples shared by all of a group's direct tasks; none if they differ, or if the group has only groups.
     pub(super) fn shots(&self, group: &Group) -> Option<u64> {
         let mut counts = group.members.iter().filter_map(|member| match member {
             Member::Task(number) => Some(self.results[*number].task.shots.count),
@@ -169,7 +169,7 @@ impl Evaluation {
         counts.all(|count| count == first).then_some(first)
     }
 
-    /// Whether one of a group's own tasks says which direction of a metric is better.
+    /// Whether one of a group's direct tasks defines which direction of a metric is better.
     pub(super) fn direction_known(&self, group: &Group, metric: Metric) -> bool {
         group.members.iter().any(|member| match member {
             Member::Task(number) => {
@@ -179,7 +179,7 @@ impl Evaluation {
         })
     }
 
-    /// Every task and group once with its depth: groups by name with their members by name, then the other tasks by name.
+    /// All tasks and groups once, with their depth: groups by name with their members by name, then the other tasks by name.
     pub(super) fn rows(&self) -> Vec<(usize, Row<'_>)> {
         let mut depths: HashMap<&str, usize> = HashMap::new();
         let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! Reading the files that lm_eval wrote.
+//! Reading lm_eval's result files.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,10 +11,10 @@ use crate::job::Digest;
 use crate::store::{ImportedDocument, ImportedResults, ImportedScore};
 use crate::task::{DocumentValue, Metric, RequestScore};
 
-/// Files of an lm_eval that cannot be read.
+/// lm_eval files that cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The system's.
+    /// An I/O error.
     #[error("{} cannot be read: {source}", path.display())]
     Io {
         /// The file.
@@ -22,12 +22,12 @@ pub enum ReadError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file that is none of lm_eval's.
+    /// A file that lm_eval did not write.
     #[error("{}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
     /// No results.
@@ -38,7 +38,7 @@ pub enum ReadError {
     },
 }
 
-/// The results in a folder and below it, or in one file, the oldest first. Errors: see [`ReadError`].
+/// The results in a folder, recursively, or in one file, the oldest first. Errors: see [`ReadError`].
 pub fn read_results(path: &Path) -> Result<Vec<ImportedResults>, ReadError> {
     let mut files = Vec::new();
     if path.is_file() {
@@ -70,7 +70,7 @@ fn result_files(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> 
 fn read_file(path: &Path) -> Result<ImportedResults, ReadError> {
     let malformed = |reason: &str| ReadError::Malformed { path: path.to_owned(), reason: reason.to_owned() };
     let text = std::fs::read(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
-    // Python writes NaN and Infinity, which are no JSON.
+    // Python writes NaN and Infinity, which are not JSON.
     let spelled = String::from_utf8(text.clone()).map_err(|_| malformed("it is not UTF-8"))?;
     let json: Value = serde_json::from_str(&without_nan(&spelled))
         .map_err(|error| malformed(&format!("broken JSON: {error}")))?;
@@ -93,7 +93,7 @@ fn read_file(path: &Path) -> Result<ImportedResults, ReadError> {
     Ok(imported)
 }
 
-/// A JSON text in which Python's NaN, Infinity and -Infinity outside of strings are strings.
+/// JSON in which Python's NaN, Infinity and -Infinity outside of strings are turned into strings.
 fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut rest, mut quoted) = (text, false);
@@ -114,7 +114,7 @@ fn without_nan(text: &str) -> String {
     out
 }
 
-/// A number, also one that JSON has no sign for.
+/// A number, including those that JSON cannot represent.
 fn number(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some("NaN") => Some(f64::NAN),
@@ -124,7 +124,7 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// The last part of the model's name, and that of an adapter.
+/// The last components of the model's name and the adapter's.
 fn label(json: &Value) -> Option<String> {
     let arguments = &json["config"]["model_args"];
     let named = |key: &str| match arguments {
@@ -144,8 +144,8 @@ fn label(json: &Value) -> Option<String> {
     Some(format!("{}{adapter}", last(model)))
 }
 
-/// Adds a task's scores; of a metric with several filters the one named `none`, else the first; what is left out is named. Returns the filter
-/// of each metric.
+/// Adds a task's scores. If a metric has several filters, the one named `none` is used, else the first; the others are listed as left
+/// out. Returns the filter of each metric.
 fn read_scores(
     task: &str,
     scores: &Value,
@@ -186,7 +186,7 @@ fn read_scores(
     filters
 }
 
-/// The samples that were written with a file of results.
+/// The samples file written with a results file.
 fn samples_of(results: &Path, task: &str) -> Option<PathBuf> {
     let name = results.file_name()?.to_str()?;
     let stamp = name.strip_suffix(".json")?.rsplit_once('_')?.1;
@@ -226,7 +226,7 @@ fn read_samples(
     Ok(documents)
 }
 
-/// `["-1.5", "False"]`, or `"-1.5"` of a whole text; none for a generated text.
+/// `["-1.5", "False"]`, or `"-1.5"` for a whole string; none for generated output.
 fn answer(answer: &Value) -> Option<RequestScore> {
     let (likelihood, greedy) = match answer {
         Value::Array(pair) => (pair.first()?.as_str()?, pair.get(1).and_then(Value::as_str) == Some("True")),

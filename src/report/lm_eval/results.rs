@@ -6,10 +6,10 @@ use super::outcome::{Evaluation, TaskResult};
 use super::samples::task_hash;
 use crate::task::{Aggregate, Group, Metric};
 
-/// The version of lm_eval whose rules and files these are.
+/// The lm_eval version whose rules and files are reproduced.
 const LM_EVAL: &str = "0.4.13";
 
-/// lm_eval's place of a metric among those of a document.
+/// lm_eval's position of a metric among those of a document.
 pub(super) fn place(metric: Metric) -> usize {
     use Metric::*;
     let order = [
@@ -29,7 +29,7 @@ pub(super) fn place(metric: Metric) -> usize {
     order.iter().position(|known| *known == metric).unwrap_or(order.len())
 }
 
-/// The content of `results_*.json`; `samples` says that lines of samples are written beside it.
+/// The content of `results_*.json`; `samples`: sample files are written beside it.
 pub fn results_json(evaluation: &Evaluation, samples: bool) -> Value {
     let results = &evaluation.results;
     let mut all = Map::new();
@@ -137,7 +137,7 @@ fn add_groups(
     all.insert(group.name.clone(), Value::Object(entries));
 }
 
-/// Examples and directions of tasks, and of groups whose own members agree; a group is asked before the groups in it.
+/// Examples and directions of tasks, and of groups whose direct members agree; a group is evaluated before the groups in it.
 fn inherited(evaluation: &Evaluation) -> (Map<String, Value>, Map<String, Value>) {
     let (mut shots, mut better) = (Map::new(), Map::new());
     for result in &evaluation.results {
@@ -175,7 +175,7 @@ fn version(result: &TaskResult) -> Value {
     if stated.is_null() { json!(result.task.version) } else { stated }
 }
 
-/// The file as lm_eval shows it, with what was decided beside it.
+/// The task file as lm_eval shows it, with resolved settings.
 fn config(result: &TaskResult) -> Value {
     let mut config = result.task.config.clone();
     config["num_fewshot"] = json!(result.task.shots.count);
@@ -252,7 +252,7 @@ fn names(evaluation: &Evaluation) -> Map<String, Value> {
     fields.as_object().cloned().unwrap_or_default()
 }
 
-/// A name as lm_eval makes a folder of it: each run of `<>:/|\?*[]` and quotes is `__`.
+/// A name as lm_eval turns it into a folder name: each run of `<>:/|\?*[]` and quotes becomes `__`.
 pub fn sanitised(name: &str) -> String {
     let mut out = String::new();
     let mut inside = false;

@@ -14,7 +14,7 @@ fn hash(text: &str) -> String {
     Digest::of(text.as_bytes()).to_string()
 }
 
-/// The three hashes of a document: of its row, its first prompt and its target.
+/// The three hashes of a document: row, first prompt and target.
 fn hashes(document: &Document) -> [String; 3] {
     let prompt = match document.requests.first() {
         Some(Request::Rolling { text }) => text,
@@ -24,7 +24,7 @@ fn hashes(document: &Document) -> [String; 3] {
     [hash(&pretty(&Value::Object(document.row.clone()))), hash(prompt), hash(&document.target)]
 }
 
-/// lm_eval's hash of a task: of the hashes of all its lines.
+/// lm_eval's hash of a task: over the hashes of all its lines.
 pub fn task_hash(result: &TaskResult) -> String {
     let joined: String = result.documents.iter().flat_map(hashes).collect();
     hash(&joined.repeat(result.task.filters.len()))
@@ -83,7 +83,7 @@ fn line(result: &TaskResult, filter: &str, document: &Document, score: &Document
     line
 }
 
-/// A value as lm_eval prints it: whole numbers where it counts, pairs as lists.
+/// A value as lm_eval prints it: integers for counts, pairs as lists.
 fn value_json(metric: Metric, value: &DocumentValue) -> Value {
     let whole = |number: f64| json!(number as i64);
     match (metric, value) {

@@ -6,8 +6,8 @@ use crate::task::Metric;
 /// Headings of the columns.
 const HEADINGS: [&str; 9] = ["Tasks", "Version", "Filter", "n-shot", "Metric", "", "Value", "", "Stderr"];
 
-/// The tables of an evaluation: tasks and groups, and where a group takes something over its tasks, groups alone. A task
-/// stands below its group, indented by its depth; metrics are sorted by name.
+/// The tables of an evaluation: tasks and groups, and, if a group aggregates over its tasks, groups alone. A task is listed below its
+/// group, indented by its depth; metrics are sorted by name.
 pub fn markdown(evaluation: &Evaluation) -> String {
     let rows = evaluation.rows();
     let tasks =
@@ -21,7 +21,7 @@ pub fn markdown(evaluation: &Evaluation) -> String {
     format!("{tasks}\n\n{groups}")
 }
 
-/// A value of a line: metric, filter, value, standard error.
+/// One value: metric, filter, value, standard error.
 type Value = (Metric, String, f64, Option<f64>);
 
 fn lines(evaluation: &Evaluation, depth: usize, row: Row<'_>) -> Vec<[String; 9]> {
@@ -99,8 +99,8 @@ impl ColumnText {
         let numeric = !raw.is_empty()
             && raw.iter().all(|text| number(text) || text.trim().is_empty())
             && raw.iter().any(number);
-        // Numbers have as many decimals as the longest needs. In a column with other texts whole ones have none; where it
-        // begins with another text they stay as they are.
+        // Numbers have as many decimals as the longest needs. In a column that also has strings, integers have none; if the first cell is
+        // a string, numbers are not changed.
         let decimals = raw
             .iter()
             .filter(|text| number(text))
@@ -121,7 +121,7 @@ impl ColumnText {
             .chain([heading.chars().count(), 3])
             .max()
             .unwrap_or(3);
-        // Numbers stand at the right, also in a column with other texts.
+        // Numbers are right-aligned, also in a column with strings.
         let pad = |text: &String| {
             let fill = " ".repeat(width - text.chars().count());
             if number(&text.as_str()) { format!("{fill}{text}") } else { format!("{text}{fill}") }
@@ -131,7 +131,7 @@ impl ColumnText {
     }
 }
 
-/// A number without zeros at its end.
+/// A number without trailing zeros.
 fn bare(text: &str) -> String {
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),

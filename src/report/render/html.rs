@@ -1,4 +1,4 @@
-//! One page of HTML that needs nothing else: no network, no other file.
+//! A self-contained HTML page: no network, no other file.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -9,9 +9,9 @@ use crate::report::document::{Block, Document};
 use crate::report::table::{Align, Cell, Mark, Table};
 
 const STYLE: &str = include_str!("page.css");
-/// Sorting. It reads what the cells show, so a page without it shows everything.
+/// Sorting. It reads the cells' content, so a page without it still shows everything.
 const SCRIPT: &str = include_str!("sort.js");
-/// Nothing is loaded, and nothing runs but the one script that the page itself holds, by the hash of its text.
+/// Content security policy: nothing is loaded, and only the page's own script runs, identified by its hash.
 fn policy(script: &str) -> String {
     let hash = BASE64_STANDARD.encode(Sha256::digest(script));
     format!(
@@ -19,7 +19,7 @@ fn policy(script: &str) -> String {
     )
 }
 
-/// A text as it is: nothing in it is markup.
+/// Escapes a string for HTML.
 pub(in crate::report) fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_escaped(&mut out, text);
@@ -35,9 +35,9 @@ fn push_escaped(out: &mut String, text: &str) {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' | '\t' => out.push(c),
-            // Half of the line ends of other systems.
+            // Part of CRLF line ends.
             '\r' => {}
-            // Also the signs that turn the direction of what follows.
+            // Also the characters that change the writing direction.
             c if c.is_control()
                 || ('\u{202a}'..='\u{202e}').contains(&c)
                 || ('\u{2066}'..='\u{2069}').contains(&c) =>
@@ -49,7 +49,7 @@ fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// A table whose columns sort when their headings are pressed.
+/// A table that is sorted by clicking its headings.
 pub fn table_html(caption: &str, table: &Table) -> String {
     let caption = escape_html(caption);
     let mut out = format!(
@@ -127,7 +127,7 @@ pub fn document_html(document: &Document) -> String {
         let level = if section.part.is_some() { "h3" } else { "h2" };
         let title = escape_html(&section.title);
         out.push_str(&format!("<section id=\"s{at}\"><{level}>{title}</{level}>\n"));
-        // Charts that follow each other share the page's width.
+        // Adjacent charts share the page's width.
         for blocks in section.blocks.chunk_by(|a, b| is_chart(a) && is_chart(b)) {
             let is_grid = blocks.len() > 1;
             out.push_str(if is_grid { "<div class=\"charts\">\n" } else { "" });
@@ -140,7 +140,7 @@ pub fn document_html(document: &Document) -> String {
     out
 }
 
-/// Links to the sections, or, of a report in parts, to each part.
+/// Links to the sections, or, in a report with parts, to each part.
 fn push_navigation(out: &mut String, document: &Document, beginnings: &[Option<&str>]) {
     out.push_str("<nav aria-label=\"Sections\"><ul>");
     for (at, (section, beginning)) in document.sections.iter().zip(beginnings).enumerate() {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::report::table::{Cell, Table};
 
-/// One JSON object a row, with the columns' headings as names.
+/// One JSON object per row, with the columns' headings as names.
 pub fn render_json_rows(table: &Table) -> Json {
     let row = |cells: &Vec<Cell>| {
         let members =

@@ -5,20 +5,20 @@ use crate::report::chart::chart_pgf;
 use crate::report::document::{Block, Document};
 use crate::report::table::{Align, Cell, Mark, Table};
 
-/// Characters of small print on a line of a page that lies on its side.
+/// Characters of small print per line of a landscape page.
 const WIDTH: usize = 150;
-/// More rows than this go over several pages.
+/// Tables with more rows are split over several pages.
 const LONG: usize = 32;
-/// More rows than this are not printed.
+/// Further rows are not printed.
 const MOST: usize = 200;
 
-/// A text as it is: nothing in it is a command.
+/// Escapes a string for LaTeX.
 pub(in crate::report) fn escape_latex(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut before = ' ';
     for c in text.chars() {
         match c {
-            // Two of them would be a dash.
+            // Two hyphens would become a dash.
             '-' if before == '-' => out.push_str("{}-"),
             '`' => out.push_str("\\textasciigrave{}"),
             '\'' => out.push_str("\\textquotesingle{}"),
@@ -38,7 +38,7 @@ pub(in crate::report) fn escape_latex(text: &str) -> String {
             'α' => out.push_str("$\\alpha$"),
             '·' => out.push_str("$\\cdot$"),
             c if c.is_control() => out.push(' '),
-            // What Latin type 1 fonts have; other signs stop pdflatex.
+            // Characters of Latin type 1 fonts; others stop pdflatex.
             c if c.is_ascii() || ('\u{a1}'..='\u{ff}').contains(&c) => out.push(c),
             c => out.push_str(&format!("\\texttt{{[U+{:04X}]}}", c as u32)),
         }
@@ -58,7 +58,7 @@ pub fn table_latex(table: &Table) -> String {
     )
 }
 
-/// Texts longer than this are broken into lines.
+/// Longer strings are broken into lines.
 const BROKEN: usize = 48;
 
 fn alignment(table: &Table, kept: &[usize]) -> String {
@@ -75,7 +75,7 @@ fn alignment(table: &Table, kept: &[usize]) -> String {
 fn lines(table: &Table, kept: &[usize]) -> (String, Vec<String>) {
     let line = |cells: Vec<String>| format!("{} \\\\\n", cells.join(" & "));
     let head = line(kept.iter().map(|&at| escape_latex(&table.columns[at].heading())).collect());
-    // After the end of a row a bracket would be its distance, and a star a rule of its own.
+    // After the end of a row, LaTeX reads a bracket as a distance and a star as a modifier.
     let first = |text: String| if text.starts_with(['[', '*']) { format!("{{}}{text}") } else { text };
     let cells = |row: &Vec<Cell>| {
         kept.iter()
@@ -97,7 +97,7 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-/// A document that pdflatex takes, on pages that lie on their side.
+/// A document for pdflatex, with landscape pages.
 pub fn document_latex(document: &Document) -> String {
     let mut out = format!(
         "\\documentclass[a4paper,landscape,10pt]{{article}}\n\\usepackage[T1]{{fontenc}}\n\\usepackage[utf8]{{inputenc}}\n\
@@ -121,7 +121,7 @@ pub fn document_latex(document: &Document) -> String {
                     format!("\\begin{{itemize}}\n{items}\\end{{itemize}}\n")
                 }
                 Block::Table(caption, table) => page_table(caption, table),
-                // In one box, so that no page ends between a title and its chart.
+                // In one box, so that no page break separates a title from its chart.
                 Block::Chart(chart) => format!(
                     "\n\\begin{{minipage}}{{0.62\\linewidth}}\n\\textit{{{}}}\\par\n{}\\end{{minipage}}\n\n",
                     escape_latex(&chart.title),
@@ -139,7 +139,7 @@ pub fn document_latex(document: &Document) -> String {
     out
 }
 
-/// A table of a document: the columns and rows that fit, and what was left out.
+/// A table of a document: the columns and rows that fit, and a note on what was left out.
 fn page_table(caption: &str, table: &Table) -> String {
     let kept = fitting(table, WIDTH);
     let (head, mut rows) = lines(table, &kept);
@@ -172,7 +172,7 @@ fn page_table(caption: &str, table: &Table) -> String {
     format!("{{\\footnotesize\n\\textit{{{}}}\\par\\nopagebreak\n{body}\n{notes}}}\n", escape_latex(caption))
 }
 
-/// A text that ends no `Verbatim` and stops no font.
+/// A string that is safe inside `Verbatim` and in the font.
 fn verbatim(text: &str) -> String {
     let plain = |c: char| match c {
         '\n' => c,

@@ -1,10 +1,10 @@
-//! Markdown as GitHub reads it.
+//! GitHub-flavored Markdown.
 
 use crate::report::chart::chart_svg_file;
 use crate::report::document::{Block, Document};
 use crate::report::table::{Align, Cell, Mark, Table};
 
-/// A chart that a Markdown file shows.
+/// A chart referenced by a Markdown file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChartFile {
     /// Its name in the folder of charts.
@@ -13,7 +13,7 @@ pub struct ChartFile {
     pub svg: String,
 }
 
-/// A text as it is: nothing in it is markup, and it is one line.
+/// Escapes a string for Markdown, as one line.
 pub fn escape_markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -29,7 +29,7 @@ pub fn escape_markdown(text: &str) -> String {
     out
 }
 
-/// A table with pipes.
+/// A table in pipe syntax.
 pub fn table_markdown(table: &Table) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = line(table.columns.iter().map(|column| escape_markdown(&column.heading())).collect());
@@ -48,8 +48,8 @@ pub fn table_markdown(table: &Table) -> String {
     out
 }
 
-/// A document, with its charts as files of their own in the folder `charts`, which is relative to the document; without a folder
-/// charts are told in words.
+/// A document, with its charts as separate files in the folder `charts`, which is relative to the document; without a folder, charts are
+/// described in words.
 pub fn document_markdown(document: &Document, charts: Option<&str>) -> (String, Vec<ChartFile>) {
     let mut out = format!("# {}\n\n{}\n", escape_markdown(&document.title), escape_markdown(&document.lead));
     let mut files = Vec::new();
@@ -87,7 +87,7 @@ pub fn document_markdown(document: &Document, charts: Option<&str>) -> (String, 
     (out, files)
 }
 
-/// A text between fences that are longer than any in it.
+/// A string in a code fence longer than any fence in it.
 fn fenced(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);

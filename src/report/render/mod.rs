@@ -1,4 +1,4 @@
-//! Renderers know syntax only: a table or a document as text of one kind.
+//! Renderers know only syntax: a table or a document in one output format.
 
 mod html;
 mod json;

@@ -4,8 +4,7 @@ use crate::report::table::{Align, Table};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ContentArrangement, Table as TextTable, TableComponent};
 
-/// For a terminal of `width` columns; no bound where it is not known. Columns that find no room are left out and named
-/// below the table.
+/// For a terminal of `width` columns; unbounded if the width is unknown. Columns that do not fit are left out and listed below the table.
 pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     let kept = width.map_or_else(|| (0..table.columns.len()).collect(), |width| fitting(table, width.into()));
     let mut text = TextTable::new();
@@ -42,17 +41,17 @@ pub fn render_terminal(table: &Table, width: Option<u16>) -> String {
     }
 }
 
-/// A text that is not in the first column needs no more than this.
+/// Longest line of a string outside of the first column.
 const BROKEN: usize = 28;
 
-/// The columns that fit into `width`, the lightest left out first.
+/// The columns that fit into `width`; the lightest are left out first.
 pub(in crate::report) fn fitting(table: &Table, width: usize) -> Vec<usize> {
-    // Each column has a space at both sides and one between it and the next.
+    // Each column has a space on both sides and one character between it and the next.
     let first_text = table.columns.iter().position(|column| column.align == Align::Left);
     let natural = |at: usize| {
         let cells = table.rows.iter().map(|row| row[at].show().chars().count());
         let longest = cells.max().unwrap_or_default();
-        // A text that is not the first is broken into lines.
+        // A string outside of the first text column is broken into lines.
         let broken = Some(at) != first_text && table.columns[at].align == Align::Left;
         let longest = if broken { longest.min(BROKEN) } else { longest };
         longest.max(table.columns[at].heading().chars().count()) + 3
@@ -69,7 +68,7 @@ pub(in crate::report) fn fitting(table: &Table, width: usize) -> Vec<usize> {
     kept
 }
 
-/// What was left out: as many names as there is room for.
+/// The columns left out: as many names as fit.
 fn left_out(names: &[&str], width: usize) -> String {
     let mut text = format!("not shown: {}", names[0]);
     for (at, name) in names.iter().enumerate().skip(1) {
@@ -83,12 +82,12 @@ fn left_out(names: &[&str], width: usize) -> String {
     text
 }
 
-/// A text without signs that would move the cursor or change colors.
+/// A string without characters that move the cursor or change colors.
 pub fn plain(text: String) -> String {
     if text.chars().any(moves) { text.replace(moves, "\u{fffd}") } else { text }
 }
 
-/// Whether a terminal does something at this character instead of showing it: controls, and changes of the direction of writing.
+/// Whether a terminal acts on this character instead of showing it: controls, and changes of the writing direction.
 fn moves(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -9,12 +9,12 @@ use crate::stats::{mean, sample_deviation};
 use crate::store::{BoardJob, Leaderboard};
 use crate::task::MetricName;
 
-/// Most series of a chart.
+/// Most series per chart.
 const SERIES: usize = 8;
-/// Most points of a curve; longer ones are thinned.
+/// Most points per curve; longer ones are thinned.
 const POINTS: usize = 150;
 
-/// The values of a key in the jobs of the grid, numbers in their order.
+/// The values of a key in the grid's jobs, numbers in numeric order.
 pub(super) fn values_of(board: &Leaderboard, key: &str) -> Vec<Value> {
     let mut values: Vec<Value> = board
         .jobs
@@ -28,7 +28,7 @@ pub(super) fn values_of(board: &Leaderboard, key: &str) -> Vec<Value> {
     values
 }
 
-/// For each axis of numbers: the ranking metric, apart for the values of a second axis where there are few, and every metric.
+/// For each numeric axis: the ranking metric, split by a second axis with few values, and all metrics.
 pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
     let Some(rank) = &view.rank else { return Vec::new() };
     let mut blocks = Vec::new();
@@ -71,7 +71,7 @@ pub(super) fn by_axis(board: &Leaderboard, view: &BoardView) -> Vec<Block> {
     blocks
 }
 
-/// Whether an axis has one value for each value of another, as in a zip.
+/// Whether another axis determines this one, as in a zip.
 fn follows(board: &Leaderboard, axis: &str, other: &str) -> bool {
     let mut known: Vec<(&Value, &Value)> = Vec::new();
     let pairs = board.jobs.iter().filter_map(|job| job.settings.get(other).zip(job.settings.get(axis)));
@@ -87,7 +87,7 @@ fn follows(board: &Leaderboard, axis: &str, other: &str) -> bool {
 
 fn series_of_all(board: &Leaderboard, axis: &str, name: &MetricName) -> Series {
     let mut series = series(board, axis, name, metric_title(name), &|_| true);
-    // Eight bars at each value would hide each other.
+    // Eight error bars at each value would overlap.
     series.points.iter_mut().for_each(|point| point.error = None);
     series
 }
@@ -105,12 +105,12 @@ fn chart(
     (!chart.is_empty()).then_some(Block::Chart(chart))
 }
 
-/// Axes whose values are chosen by factors.
+/// Axes whose values usually differ by factors.
 fn is_logarithmic(axis: &str) -> bool {
     ["lora.rank", "lora.alpha", "train.learning_rate", "train.weight_decay"].contains(&axis)
 }
 
-/// Whether values grow so that equal steps would press the small ones together.
+/// Whether the values grow so fast that a linear axis would crowd the small ones.
 fn doubles(values: &[Value]) -> bool {
     let ends = values.first().and_then(Value::as_f64).zip(values.last().and_then(Value::as_f64));
     values.len() > 2 && ends.is_some_and(|(low, high)| low > 0.0 && high / low >= 8.0)
@@ -146,7 +146,7 @@ fn series(
     Series { name: title, points: values_of(board, axis).iter().filter_map(point).collect(), marked: true }
 }
 
-/// The losses of the best rows' first jobs, and on the validation rows where there are any.
+/// The losses of the best rows' first jobs, with validation losses if there are any.
 pub(super) fn losses(input: &ReportInput, cells: &[Vec<usize>]) -> Vec<Block> {
     let jobs: Vec<&BoardJob> = cells.iter().map(|cell| &input.board.jobs[cell[0]]).collect();
     let of = |job: &&BoardJob, validation: bool| {
@@ -172,7 +172,7 @@ pub(super) fn losses(input: &ReportInput, cells: &[Vec<usize>]) -> Vec<Block> {
     blocks
 }
 
-/// Names without the seed, and without what all have in common.
+/// Labels without the seed and without the settings that all have in common.
 fn name_by_difference(series: &mut [Series]) {
     let parts: Vec<Vec<String>> = series
         .iter()

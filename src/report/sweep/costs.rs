@@ -1,4 +1,4 @@
-//! What a sweep took.
+//! The costs of a sweep.
 
 use super::charts::values_of;
 use crate::job::Seconds;

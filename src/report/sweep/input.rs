@@ -1,11 +1,11 @@
-//! What a report is made of.
+//! The input of a report.
 
 use std::collections::HashMap;
 
 use crate::job::JobId;
 use crate::store::{ByDocument, CurvePoint, Leaderboard, StoredSweep};
 
-/// What is stored of a sweep.
+/// The stored data of a sweep.
 #[derive(Debug, Clone)]
 pub struct ReportInput {
     /// Its jobs with every setting and score.
@@ -14,9 +14,9 @@ pub struct ReportInput {
     pub sweep: StoredSweep,
     /// The loss curves of some of its jobs.
     pub curves: HashMap<JobId, Vec<CurvePoint>>,
-    /// Values by document of the ranking metric, of jobs near the best.
+    /// Values by document of the ranking metric, for jobs near the best.
     pub values: HashMap<JobId, ByDocument>,
-    /// What its jobs answered to the sweep's prompts, by prompt.
+    /// The answers of its jobs to the sweep's prompts, by prompt.
     pub samples: Vec<SampleText>,
 }
 
@@ -25,8 +25,8 @@ pub struct ReportInput {
 pub struct SampleText {
     /// The run.
     pub label: String,
-    /// What was asked.
+    /// The prompt.
     pub prompt: String,
-    /// What it answered.
+    /// The answer.
     pub answer: String,
 }

@@ -1,4 +1,4 @@
-//! What a sweep is, in words and numbers.
+//! The description of a sweep, in words and numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::report::document::Block;
 use crate::report::table::{Cell, Column, Table};
 use crate::store::{BoardJob, Leaderboard};
 
-/// Values of an axis that are listed.
+/// Most values of an axis that are listed.
 const VALUES: usize = 24;
 
 /// The first sentence of a report.
@@ -47,7 +47,7 @@ pub(super) fn swept(input: &ReportInput) -> Vec<Block> {
     }
     for axis in &board.axes {
         let values = values_of(board, axis);
-        // An evaluation alone has no job of the grid.
+        // An evaluation has no grid jobs.
         if values.is_empty() {
             continue;
         }
@@ -66,7 +66,7 @@ pub(super) fn swept(input: &ReportInput) -> Vec<Block> {
     vec![Block::List(items)]
 }
 
-/// The text of a sweep file without its section `[notify]`, whose command may hold a token or an address.
+/// The content of a sweep file without its section `[notify]`, whose command may contain a token or a URL.
 fn without_notify(text: &str) -> String {
     let mut inside = false;
     let mut kept: Vec<&str> = Vec::new();
@@ -87,7 +87,7 @@ fn without_notify(text: &str) -> String {
     kept.into_iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// The sweep's file, what all its jobs have in common, its models and tasks.
+/// The sweep's file, the settings that all its jobs share, its models and tasks.
 pub(super) fn versions(input: &ReportInput) -> Vec<Block> {
     let board = &input.board;
     let mut blocks = Vec::new();

@@ -1,4 +1,4 @@
-//! The report of a sweep: what was swept, what came out, what it cost, what failed, and with which versions.
+//! The report of a sweep: setup, results, costs, failures and versions.
 
 mod charts;
 mod costs;
@@ -24,10 +24,10 @@ use crate::store::Leaderboard;
 const PIVOTS: usize = 3;
 /// Most values of an axis in such a table.
 const PIVOT_VALUES: usize = 24;
-/// Most answers of samples that are printed.
+/// Most sample answers that are printed.
 const SAMPLES: usize = 60;
 
-/// The report of one sweep or of several, one after the other; findings come first.
+/// The report of one or several sweeps, one after the other; findings come first.
 pub fn sweep_report(title: &str, inputs: &[ReportInput], findings: &[Finding]) -> Document {
     let mut sections: Vec<Section> = Section::of("Findings", finding_blocks(findings)).into_iter().collect();
     let several = inputs.len() > 1;

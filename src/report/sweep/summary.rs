@@ -1,4 +1,4 @@
-//! The first sentences of a sweep's report: the best run, what is tied with it, and which axes matter.
+//! The first sentences of a sweep's report: the best run, the runs tied with it, and the axes that matter.
 
 use crate::report::board::{BoardRow, BoardView, RowKind, metric_title};
 use crate::report::document::Block;
@@ -6,12 +6,12 @@ use crate::report::effects::{AxisRow, Effects, axis_effects};
 use crate::report::table::{Cell, Column, Table};
 use crate::store::Leaderboard;
 
-/// Runs that a sentence names.
+/// Most runs that a sentence names.
 const NAMED: usize = 5;
-/// Values of a setting that are listed.
+/// Most values of a setting that are listed.
 const VALUES: usize = 12;
 
-/// What was found, in sentences; then every setting in which runs differ.
+/// The findings in sentences; then every setting in which runs differ.
 pub(super) fn found(board: &Leaderboard, view: &BoardView, rows: &[BoardRow]) -> Vec<Block> {
     let mut sentences = vec![best(view, rows)];
     sentences.extend(axis_effects(board, None).ok().and_then(|effects| matters(&effects)));
@@ -24,7 +24,7 @@ pub(super) fn found(board: &Leaderboard, view: &BoardView, rows: &[BoardRow]) ->
     blocks
 }
 
-/// The best run with its score, and what is statistically tied with it.
+/// The best run with its score, and the runs statistically tied with it.
 fn best(view: &BoardView, rows: &[BoardRow]) -> String {
     let Some(rank) = &view.rank else { return "The sweep has no objective.".to_owned() };
     let title = metric_title(rank);
@@ -58,7 +58,7 @@ fn best(view: &BoardView, rows: &[BoardRow]) -> String {
     text
 }
 
-/// Which axes explain more than noise does. None: nothing is known of the noise.
+/// Which axes explain more than noise. None: the noise is unknown.
 fn matters(effects: &Effects) -> Option<String> {
     let tested: Vec<&AxisRow> = effects.axes.iter().filter(|axis| axis.test.is_some()).collect();
     if tested.is_empty() {

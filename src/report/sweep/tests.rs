@@ -1,4 +1,4 @@
-//! Every format of one small report, whose texts are as hostile as texts can be.
+//! All formats of one small report with hostile strings.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! What a leaderboard is made of. Jobs and scores are read apart, so that a large sweep reads only what is shown.
+//! The contents of a leaderboard. Jobs and scores are read separately, so that a large sweep reads only what is shown.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -22,15 +22,15 @@ pub struct Leaderboard {
     pub sweep: String,
     /// The version.
     pub version: i64,
-    /// Paths of its axes.
+    /// Key paths of its axes.
     pub axes: Vec<String>,
     /// Its tasks and groups of tasks, in the file's order.
     pub tasks: Vec<String>,
-    /// What can be asked of it: tasks and groups with their metrics, the first metric first.
+    /// Metrics that can be shown: tasks and groups with their metrics, the first metric first.
     pub metrics: Vec<(String, Vec<Metric>)>,
     /// The task and metric that rank it.
     pub objective: Option<(String, Metric)>,
-    /// Those of the tasks that are groups.
+    /// The tasks that are groups.
     pub groups: Vec<PlannedGroup>,
     /// Its jobs, in the plan's order.
     pub jobs: Vec<BoardJob>,
@@ -51,46 +51,46 @@ pub struct BoardJob {
     pub model: String,
     /// Compute dtype.
     pub dtype: String,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
     /// Why it failed or diverged.
     pub reason: Option<String>,
-    /// Values by key path: those of the axes, or every one where they were asked for.
+    /// Values by key path: those of the axes, or all if they were read.
     pub settings: BTreeMap<String, Value>,
     /// Parameters of its adapter.
     pub trainable: u64,
     /// Seconds of training.
     pub seconds: Option<f64>,
-    /// What else is known of it.
+    /// Further measurements of its training.
     pub work: TrainingWork,
     /// Largest resident memory of the engine in bytes.
     pub peak_memory: Option<i64>,
     /// Loss of the first and of the last window.
     pub losses: Option<(f64, f64)>,
-    /// Whether its loss fell by more than a tenth; none where it was not trained.
+    /// Whether its loss fell by more than a tenth; none if it was not trained.
     pub converged: Option<bool>,
     /// The scores that were read.
     pub scores: Vec<BoardScore>,
 }
 
-/// What a training took and left.
+/// Measurements of a training.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TrainingWork {
     /// Optimizer steps.
     pub steps: Option<i64>,
-    /// Tokens that went through the model.
+    /// Tokens processed by the model.
     pub tokens: Option<i64>,
-    /// Loss on the rows that are kept for validation, after the last step.
+    /// Validation loss after the last step.
     pub validation_loss: Option<f64>,
 }
 
 impl BoardJob {
-    /// Whether it is of the grid.
+    /// Whether it belongs to the grid.
     pub fn is_cell(&self) -> bool {
         !self.is_base && !self.imported
     }
 
-    /// Its score of a metric, if that is one to rank by: a training that diverged may have scored well by luck.
+    /// Its score of a metric, if it may be ranked: a training that diverged may have scored well by luck.
     pub fn ranked_score(&self, task: &str, metric: Metric) -> Option<&BoardScore> {
         self.score(task, metric).filter(|score| score.value.is_finite() && self.state != JobState::Diverged)
     }
@@ -108,7 +108,7 @@ pub struct BoardScore {
     pub task: String,
     /// The metric.
     pub metric: Metric,
-    /// Its value; NaN where it is none.
+    /// Its value; NaN if there is none.
     pub value: f64,
     /// Its standard error over documents.
     pub stderr: Option<f64>,
@@ -117,8 +117,8 @@ pub struct BoardScore {
 }
 
 impl Store {
-    /// A sweep, or the last submitted one, with its jobs: their settings are the values of its axes, and their scores are still to
-    /// be read. Errors: no such sweep.
+    /// A sweep, or the last submitted one, with its jobs: settings hold the values of its axes; scores are not read yet. Errors: no such
+    /// sweep.
     pub async fn board(&self, name: Option<&str>) -> Result<Leaderboard, StoreError> {
         self.board_of(name, None).await
     }
@@ -147,7 +147,7 @@ impl Store {
         Ok(Leaderboard {
             sweep: name,
             version,
-            // Databases of earlier releases have earlier spellings.
+            // Databases of earlier releases use earlier spellings.
             axes: read_json::<Vec<String>>(&row, 0)?
                 .iter()
                 .map(|path| canonical_path(path).to_owned())
@@ -188,7 +188,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Tasks with their metrics: the shown ones first, then those within groups, then what only imported results have.
+    /// Tasks with their metrics: the shown ones first, then those within groups, then those that only imported results have.
     async fn board_metrics(
         &self,
         (sweep, version): (i64, i64),
@@ -222,7 +222,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Reads every setting of the jobs, or those of some keys beside the axes.
+    /// Reads all settings of the jobs, or those of some keys in addition to the axes.
     pub async fn read_settings(
         &self,
         board: &mut Leaderboard,
@@ -248,8 +248,8 @@ impl Store {
     }
 }
 
-/// The values of settings as they are stored, each with where it came from, which is passed over; of all keys or of some: what is not
-/// asked for is skipped without being made.
+/// The values of stored settings, without their origin; of all keys or of some. Keys that are not requested are skipped without being
+/// deserialized.
 fn settings_of(text: &str, keys: Option<&[&str]>) -> Result<BTreeMap<String, Value>, serde_json::Error> {
     struct Wanted<'a>(Option<&'a [&'a str]>);
     impl<'de> Visitor<'de> for Wanted<'_> {
@@ -276,7 +276,7 @@ fn settings_of(text: &str, keys: Option<&[&str]>) -> Result<BTreeMap<String, Val
     serde_json::Deserializer::from_str(text).deserialize_map(Wanted(keys))
 }
 
-/// Where each job is in a board.
+/// The position of each job in a board.
 pub(in crate::store) fn places(jobs: &[BoardJob]) -> HashMap<String, usize> {
     jobs.iter().enumerate().map(|(at, job)| (job.id.to_string(), at)).collect()
 }

@@ -8,7 +8,7 @@ use crate::store::error::StoreError;
 use crate::store::open::Store;
 
 impl Store {
-    /// The loss curves of a sweep's jobs, a row for each point.
+    /// The loss curves of a sweep's jobs, one row per point.
     pub async fn curve_rows(&self, sweep: &str) -> Result<Frame, StoreError> {
         self.rows_of(
             sweep,
@@ -19,7 +19,7 @@ impl Store {
         .await
     }
 
-    /// What was said of each document that a sweep wants, a row for each.
+    /// The scores of each document that a sweep wants, one row per document.
     pub async fn document_rows(&self, sweep: &str) -> Result<Frame, StoreError> {
         self.rows_of(
             sweep,

@@ -1,4 +1,4 @@
-//! What the read commands need.
+//! Data for the read commands.
 
 use std::collections::BTreeMap;
 
@@ -12,32 +12,32 @@ use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::task::Metric;
 
-/// Everything that is stored of a job.
+/// All stored data of a job.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredJob {
     /// Its identity.
     pub id: JobId,
     /// Whether it is an untrained model.
     pub is_base: bool,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
     /// Why it failed or diverged.
     pub reason: Option<String>,
-    /// Each resolved key with its value and where that came from.
+    /// Each resolved key with its value and the origin of that value.
     pub settings: BTreeMap<String, (Value, StoredOrigin)>,
     /// Parameters of its adapter.
     pub trainable: u64,
-    /// Tries so far.
+    /// Attempts so far.
     pub attempts: u64,
     /// Compute dtype.
     pub dtype: String,
     /// Folder of its adapter.
     pub adapter: Option<String>,
-    /// Why that is no longer on disk, if the program has removed it.
+    /// Why the adapter is no longer on disk, if loragrid removed it.
     pub adapter_removed: Option<String>,
     /// Optimizer steps.
     pub steps: Option<i64>,
-    /// Tokens that went through the model.
+    /// Tokens processed by the model.
     pub tokens: Option<i64>,
     /// Seconds of training.
     pub seconds: Option<f64>,
@@ -47,18 +47,18 @@ pub struct StoredJob {
     pub first_loss: Option<f64>,
     /// Loss of the last window.
     pub last_loss: Option<f64>,
-    /// Whether its loss fell by more than a tenth; none where it was not trained.
+    /// Whether its loss fell by more than a tenth; none if it was not trained.
     pub converged: Option<bool>,
-    /// Loss on the rows that are kept for validation, after the last step.
+    /// Validation loss after the last step.
     pub validation_loss: Option<f64>,
     /// Its scores.
     pub scores: Vec<BoardScore>,
 }
 
-/// How many jobs are in each state.
+/// Number of jobs in each state.
 pub type StatusCounts = BTreeMap<JobState, u64>;
 
-/// Where a sweep stands.
+/// The status of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepStatus {
     /// The sweep.
@@ -69,7 +69,7 @@ pub struct SweepStatus {
     pub counts: StatusCounts,
 }
 
-/// A job of a sweep, by what `top` calls it.
+/// A job of a sweep, as `top` labels it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabeledJob {
     /// The sweep.
@@ -81,8 +81,7 @@ pub struct LabeledJob {
 }
 
 impl Store {
-    /// The sweep of this name, or the last one that was submitted. Errors: [`StoreError::NoSweep`],
-    /// [`StoreError::Empty`].
+    /// The sweep of this name, or the last submitted one. Errors: [`StoreError::NoSweep`], [`StoreError::Empty`].
     pub(in crate::store) async fn find_sweep(
         &self,
         name: Option<&str>,
@@ -107,7 +106,7 @@ impl Store {
         })
     }
 
-    /// Every job of the newest version of every sweep, by sweep and place.
+    /// All jobs of the newest version of every sweep, by sweep and position.
     pub async fn labeled_jobs(&self) -> Result<Vec<LabeledJob>, StoreError> {
         let mut jobs = Vec::new();
         self.scan("SELECT sweep, label, job_id FROM runs ORDER BY sweep, position", &[], |line| {
@@ -119,7 +118,7 @@ impl Store {
         Ok(jobs)
     }
 
-    /// What the plans of the newest versions that have a job warned of.
+    /// Warnings from the plans of the newest versions that contain a job.
     pub async fn warnings(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query(
             "SELECT v.warnings FROM sweep_versions v
@@ -138,7 +137,7 @@ impl Store {
         Ok(warnings)
     }
 
-    /// How many of some jobs the newest version of each sweep has, of those that have any.
+    /// How many of these jobs the newest version of each sweep has; sweeps without any are left out.
     pub async fn shared_with(&self, jobs: &[JobId]) -> Result<Vec<(String, usize)>, StoreError> {
         let wanted: std::collections::HashSet<&JobId> = jobs.iter().collect();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -150,7 +149,7 @@ impl Store {
         Ok(counts.into_iter().collect())
     }
 
-    /// `SWEEP/LABEL` of a job in the newest version of each sweep that has it.
+    /// `SWEEP/LABEL` of a job in the newest version of each sweep that contains it.
     pub async fn labels(&self, job: &JobId) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(
             "SELECT sweep || '/' || label FROM runs WHERE job_id = $1 ORDER BY sweep, position",
@@ -158,7 +157,7 @@ impl Store {
         Ok(query.bind(job.as_str()).fetch_all(&self.pool).await?)
     }
 
-    /// The job whose id starts with this text. Error: [`StoreError::NoJob`].
+    /// The job whose id starts with this prefix. Error: [`StoreError::NoJob`].
     pub async fn job(&self, prefix: &str) -> Result<StoredJob, StoreError> {
         let query = sqlx::query(
             "SELECT j.id, j.kind, j.state, j.reason, j.settings, j.trainable, j.attempt, j.dtype,
@@ -204,7 +203,7 @@ impl Store {
         })
     }
 
-    /// Where every sweep stands, the last submitted first.
+    /// The status of every sweep, the last submitted first.
     pub async fn status(&self) -> Result<Vec<SweepStatus>, StoreError> {
         let query = sqlx::query(
             "SELECT s.name, v.version, j.state, COUNT(*), v.created_ms FROM sweeps s

@@ -1,4 +1,4 @@
-//! What is read of results: leaderboards, jobs, queries, exports.
+//! Reading results: leaderboards, jobs, queries, exports.
 
 pub(in crate::store) mod board;
 pub(in crate::store) mod exports;

@@ -1,4 +1,4 @@
-//! SQL of a user: one statement that changes nothing, over the views that docs/schema.md describes.
+//! User SQL: one read-only statement over the views that docs/schema.md describes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use crate::store::boards::scan::limit_values;
 use crate::store::error::StoreError;
 use crate::store::open::{Store, reading};
 
-/// How many steps of SQLite's machine go by between two looks at the clock.
+/// Steps of SQLite's virtual machine between two checks of the time limit.
 const STEPS: i32 = 10_000;
-/// Most bytes of an answer, which is held in memory.
+/// Largest result in bytes; it is held in memory.
 const MOST: usize = 1_000_000_000;
-/// Largest text or blob of an answer, in bytes.
+/// Largest string or blob of a result, in bytes.
 const MOST_OF_ONE: i32 = 64_000_000;
 
-/// Why a statement is not carried out, or fails.
+/// Why a statement is rejected or fails.
 #[derive(Debug, Error)]
 pub enum QueryError {
     /// It is not a SELECT.
@@ -31,22 +31,22 @@ pub enum QueryError {
         /// Its first word.
         word: String,
     },
-    /// There are several.
+    /// There are several statements.
     #[error("expected one statement, found several")]
     Several,
-    /// It is not understood, or names what is not there.
+    /// It does not parse, or names a table or column that does not exist.
     #[error("the query failed: {0}")]
     Failed(String),
-    /// Its answer is too large.
+    /// The result is too large.
     #[error("the result exceeds {} MB", most / 1_000_000)]
     TooLarge {
-        /// Most bytes of an answer.
+        /// Largest result in bytes.
         most: usize,
     },
     /// It took too long.
     #[error("the query exceeded its limit of {} s", after.as_secs())]
     TimeOut {
-        /// The time it had.
+        /// The time limit.
         after: Duration,
     },
     /// The database cannot be opened.
@@ -54,14 +54,14 @@ pub enum QueryError {
     Store(#[from] StoreError),
 }
 
-/// Answers one SELECT. The connection cannot write. Errors: see [`QueryError`].
+/// Runs one SELECT. The connection is read-only. Errors: see [`QueryError`].
 pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, QueryError> {
     check(sql)?;
-    // Says what is wrong with the file, in its own words.
+    // Reports a faulty file with its own error message.
     Store::open_to_read(path).await?.close().await;
     let failed = |error: sqlx::Error| StoreError::Open { path: path.to_owned(), source: error };
     let mut connection = reading(path).read_only(true).connect().await.map_err(failed)?;
-    // A time that no clock reaches is none.
+    // A deadline beyond the clock's range is no deadline.
     let deadline =
         Instant::now().checked_add(limit).unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
     let mut handle = connection.lock_handle().await.map_err(failed)?;
@@ -69,7 +69,7 @@ pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, Que
     limit_values(&mut handle, MOST_OF_ONE);
     drop(handle);
     let answer = answer(&mut connection, sql, MOST).await;
-    // Whatever it says, the answer is there.
+    // Errors on closing do not matter: the result is complete.
     let _ = connection.close().await;
     let frame = answer.map_err(|error| match error {
         _ if Instant::now() >= deadline => QueryError::TimeOut { after: limit },
@@ -79,7 +79,7 @@ pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, Que
     frame.ok_or(QueryError::TooLarge { most: MOST })
 }
 
-/// The answer; none of one that is larger than `most` bytes.
+/// The result; none if it is larger than `most` bytes.
 async fn answer(
     connection: &mut SqliteConnection,
     sql: &str,
@@ -87,7 +87,7 @@ async fn answer(
 ) -> Result<Option<Frame>, sqlx::Error> {
     use futures_util::TryStreamExt;
     use sqlx::Executor;
-    // Prepared, not described: that would run the statement once more.
+    // Prepared, not described: describing would run the statement once more.
     let sql = AssertSqlSafe(sql).into_sql_str();
     let prepared = (&mut *connection).prepare(sql.clone()).await;
     let names = |columns: &[sqlx::sqlite::SqliteColumn]| {
@@ -135,7 +135,7 @@ pub(in crate::store) fn read_datum(row: &SqliteRow, at: usize) -> Result<Datum, 
     })
 }
 
-/// Refuses what is no single question, before SQLite sees it. What a SELECT could still do, the connection cannot.
+/// Rejects everything but one SELECT before SQLite sees it. The read-only connection prevents anything else that a SELECT could do.
 fn check(sql: &str) -> Result<(), QueryError> {
     let bare = without_comments_and_texts(sql);
     let mut statements = bare.split(';').map(str::trim).filter(|part| !part.is_empty());
@@ -148,7 +148,7 @@ fn check(sql: &str) -> Result<(), QueryError> {
     if statements.next().is_some() { Err(QueryError::Several) } else { Ok(()) }
 }
 
-/// The statement with blanks for comments, texts and quoted names, so that signs within them count for nothing.
+/// The statement with blanks for comments, strings and quoted names, so that their characters are ignored.
 fn without_comments_and_texts(sql: &str) -> String {
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql;

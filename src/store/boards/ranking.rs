@@ -16,16 +16,16 @@ use crate::task::Metric;
 pub struct FirstRows {
     /// The board with only their jobs.
     pub board: Leaderboard,
-    /// How many rows there are.
+    /// Number of rows in total.
     pub all: usize,
-    /// How many of them compete for the best: cells of the grid whose every seed has a score that is ranked.
+    /// Number of rows that compete for the best: grid cells in which every seed has a ranked score.
     pub competing: usize,
 }
 
 impl Store {
-    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and how
-    /// many rows there are and compete, in the order of [`CellRank`]. None where one task's scores do not say it: without an objective, or with one of a group, or with imported results beside it; or where these are more jobs than
-    /// one statement names.
+    /// A sweep's leaderboard with only the jobs of its first `rows` rows by the objective, their scores of these metrics, and the numbers
+    /// of all and of competing rows, in the order of [`CellRank`]. None if the scores of one task do not determine it (no objective, a
+    /// group as the objective, or imported results), or if there are more jobs than one statement can name.
     pub async fn first_rows(
         &self,
         name: Option<&str>,
@@ -50,17 +50,17 @@ impl Store {
         Ok(Some(FirstRows { board, all, competing }))
     }
 
-    /// The rows of a version, the first one first.
+    /// The rows of a version, best first.
     async fn ranked_cells(
         &self,
         version: (i64, i64),
         objective: ScoreColumn,
     ) -> Result<Vec<(CellRank, RankedCell)>, StoreError> {
-        // In the order of the cells, so that those of one follow each other.
+        // In the order of the cells, so that the jobs of a cell are adjacent.
         let jobs = "SELECT cell, job_id, position FROM sweep_jobs WHERE sweep_id = ?1 AND version = ?2 ORDER BY cell";
         let (mut cells, mut last): (Vec<RankedCell>, String) = (Vec::new(), String::new());
         let mut places: FxHashMap<String, usize> = FxHashMap::default();
-        // Of each job its cell and its place in the plan.
+        // The cell of each job and its position in the plan.
         let mut owners: Vec<(usize, i64)> = Vec::new();
         self.scan(jobs, &[version.0, version.1].map(Bound::Integer), |line| {
             let (cell, job, position) = (line.text(0)?, line.text(1)?, line.integer(2)?);
@@ -81,7 +81,7 @@ impl Store {
         })
         .await?;
         let higher_is_better = objective.metric.higher_is_better();
-        // As `BoardJob::ranked_score` has it.
+        // Same rule as `BoardJob::ranked_score`.
         let diverged = "SELECT s.job_id, s.position FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
              WHERE s.sweep_id = ?1 AND s.version = ?2 AND j.state = 'diverged'";
         let mut unranked = FxHashSet::default();
@@ -98,7 +98,7 @@ impl Store {
             }
         })
         .await?;
-        // In the plan's order, in which the leaderboard sums them: sums in two orders differ in their last digits.
+        // Summed in the plan's order, as the leaderboard does: another order changes the last digits.
         cells.iter_mut().for_each(|cell| cell.values.sort_by_key(|(position, _)| *position));
         let mut ranked: Vec<(CellRank, RankedCell)> =
             cells.into_iter().map(|cell| (cell.rank(higher_is_better), cell)).collect();
@@ -106,7 +106,7 @@ impl Store {
         Ok(ranked)
     }
 
-    /// The one place of the objective's task among a version's tasks.
+    /// The position of the objective's task among a version's tasks, if there is exactly one.
     async fn objective_column(&self, sweep: i64, version: i64) -> Result<Option<ScoreColumn>, StoreError> {
         let query = sqlx::query(
             "SELECT t.position, t.task, v.objective_metric, COUNT(*) OVER () FROM sweep_versions v
@@ -127,11 +127,11 @@ impl Store {
 #[derive(Debug, Default)]
 struct RankedCell {
     jobs: Vec<JobId>,
-    /// An untrained model, which is a row alone.
+    /// An untrained model, which has its own row.
     is_base: bool,
-    /// The finite scores of its jobs, with the jobs' places in the plan.
+    /// The finite scores of its jobs, with the jobs' positions in the plan.
     values: Vec<(i64, f64)>,
-    /// Place of its first job in the plan.
+    /// Position of its first job in the plan.
     position: i64,
 }
 

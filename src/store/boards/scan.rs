@@ -1,6 +1,6 @@
-//! Reading many rows at once. Between SQLite's thread and ours a row costs about two microseconds, more than ten times what it takes to
-//! find it: a leaderboard of ten thousand runs is read by SQLite's own cursor, on the thread that asks. The one place with `unsafe` in
-//! this room.
+//! Bulk reads. Passing a row from SQLite's thread to ours costs about two microseconds, more than ten times the cost of finding it. A
+//! leaderboard of ten thousand runs is therefore read by SQLite's own cursor on the calling thread. This is the only `unsafe` code in
+//! this module.
 
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
@@ -13,13 +13,13 @@ use sqlx::sqlite::LockedSqliteHandle;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
-/// Refuses texts and blobs of more than so many bytes on a connection: a single step that makes one cannot be interrupted.
+/// Limits strings and blobs on a connection to this many bytes: a single step that creates one cannot be interrupted.
 pub(in crate::store) fn limit_values(locked: &mut LockedSqliteHandle<'_>, bytes: i32) {
     // SAFETY: the connection is open while it is locked; the call only sets a number.
     unsafe { sqlite::sqlite3_limit(locked.as_raw_handle().as_ptr(), sqlite::SQLITE_LIMIT_LENGTH, bytes) };
 }
 
-/// A value for one of a statement's places, `?1` first.
+/// A value for one of a statement's parameters, `?1` first.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store) enum Bound<'a> {
     Integer(i64),
@@ -27,7 +27,7 @@ pub(in crate::store) enum Bound<'a> {
 }
 
 impl Store {
-    /// Calls `take` with each row of a SELECT, in its order. Errors: those of SQLite, and what `take` says, which ends the reading.
+    /// Calls `take` with each row of a SELECT, in order. Errors: those of SQLite, and those of `take`, which end the scan.
     pub(in crate::store) async fn scan(
         &self,
         sql: &str,
@@ -44,7 +44,7 @@ impl Store {
     }
 }
 
-/// A statement that is being read. It lives no longer than the lock on its connection and the values that are bound.
+/// A statement that is being read. It must not outlive the lock on its connection or the bound values.
 struct Cursor<'c> {
     connection: NonNull<sqlite::sqlite3>,
     statement: NonNull<sqlite::sqlite3_stmt>,
@@ -57,13 +57,13 @@ impl<'c> Cursor<'c> {
         sql: &str,
         bound: &'c [Bound<'c>],
     ) -> Result<Self, StoreError> {
-        // To SQLite `$1` is a name, whose place is where it stands first.
+        // To SQLite `$1` is a name, numbered by its first occurrence.
         if sql.contains('$') {
             return Err(sqlx::Error::Protocol(format!("a place is written ?1: {sql}")).into());
         }
         let connection = locked.as_raw_handle();
         let mut statement = std::ptr::null_mut();
-        // SAFETY: the connection is open and locked for this thread, and the text is as long as it is said to be.
+        // SAFETY: the connection is open and locked for this thread, and the string has the length that is passed.
         let code = unsafe {
             sqlite::sqlite3_prepare_v3(
                 connection.as_ptr(),
@@ -85,7 +85,7 @@ impl<'c> Cursor<'c> {
             return Err(sqlx::Error::Protocol(message).into());
         }
         for (value, place) in bound.iter().zip(1..) {
-            // SAFETY: a text is borrowed for longer than the cursor lives, so SQLite need not copy it.
+            // SAFETY: the string is borrowed for longer than the cursor lives, so SQLite need not copy it.
             let code = unsafe {
                 match value {
                     Bound::Integer(number) => sqlite::sqlite3_bind_int64(statement.as_ptr(), place, *number),
@@ -105,9 +105,9 @@ impl<'c> Cursor<'c> {
         Ok(cursor)
     }
 
-    /// The next row, until there is none.
+    /// The next row, until the end.
     fn next(&mut self) -> Result<Option<Line<'_>>, StoreError> {
-        // SAFETY: the statement is prepared, and no line of before is alive: it would borrow the cursor.
+        // SAFETY: the statement is prepared, and no earlier line is alive: it would borrow the cursor.
         match unsafe { sqlite::sqlite3_step(self.statement.as_ptr()) } {
             sqlite::SQLITE_ROW => Ok(Some(Line { statement: self.statement, row: PhantomData })),
             sqlite::SQLITE_DONE => Ok(None),
@@ -118,12 +118,12 @@ impl<'c> Cursor<'c> {
 
 impl Drop for Cursor<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was prepared, and is used no more.
+        // SAFETY: it was prepared, and is not used any more.
         unsafe { sqlite::sqlite3_finalize(self.statement.as_ptr()) };
     }
 }
 
-/// A row. A value is read as what it is: no column is ever converted, which would move the texts that were handed out.
+/// A row. Values are read in their stored type: a conversion could move the strings that were already returned.
 pub(in crate::store) struct Line<'c> {
     statement: NonNull<sqlite::sqlite3_stmt>,
     row: PhantomData<&'c ()>,
@@ -131,11 +131,11 @@ pub(in crate::store) struct Line<'c> {
 
 impl Line<'_> {
     fn kind(&self, column: c_int) -> c_int {
-        // SAFETY: the statement stands on a row; of a column that it has not SQLite says that it is null.
+        // SAFETY: the statement is at a row; for a column out of range SQLite returns null.
         unsafe { sqlite::sqlite3_column_type(self.statement.as_ptr(), column) }
     }
 
-    /// A whole number, or null.
+    /// An integer, or null.
     pub(in crate::store) fn maybe_integer(&self, column: c_int) -> Result<Option<i64>, StoreError> {
         match self.kind(column) {
             sqlite::SQLITE_NULL => Ok(None),
@@ -147,7 +147,7 @@ impl Line<'_> {
         }
     }
 
-    /// A whole number.
+    /// An integer.
     pub(in crate::store) fn integer(&self, column: c_int) -> Result<i64, StoreError> {
         self.maybe_integer(column)?.ok_or_else(|| other("no whole number", column))
     }
@@ -156,7 +156,7 @@ impl Line<'_> {
     pub(in crate::store) fn maybe_real(&self, column: c_int) -> Result<Option<f64>, StoreError> {
         match self.kind(column) {
             sqlite::SQLITE_NULL => Ok(None),
-            // SAFETY: as in `kind`; a whole number is read as the same number.
+            // SAFETY: as in `kind`; an integer is read as the same number.
             sqlite::SQLITE_FLOAT | sqlite::SQLITE_INTEGER => {
                 Ok(Some(unsafe { sqlite::sqlite3_column_double(self.statement.as_ptr(), column) }))
             }
@@ -164,12 +164,12 @@ impl Line<'_> {
         }
     }
 
-    /// A text, or null.
+    /// A string, or null.
     pub(in crate::store) fn maybe_text(&self, column: c_int) -> Result<Option<&str>, StoreError> {
         match self.kind(column) {
             sqlite::SQLITE_NULL => Ok(None),
             sqlite::SQLITE_TEXT => {
-                // SAFETY: as in `kind`; the text stays until the next step, for which this line must be gone.
+                // SAFETY: as in `kind`; the string is valid until the next step, before which this line must be dropped.
                 let bytes = unsafe {
                     let start = sqlite::sqlite3_column_text(self.statement.as_ptr(), column);
                     let bytes = sqlite::sqlite3_column_bytes(self.statement.as_ptr(), column);
@@ -184,12 +184,12 @@ impl Line<'_> {
         }
     }
 
-    /// A text.
+    /// A string.
     pub(in crate::store) fn text(&self, column: c_int) -> Result<&str, StoreError> {
         self.maybe_text(column)?.ok_or_else(|| other("no text", column))
     }
 
-    /// A text that is JSON.
+    /// A string that holds JSON.
     pub(in crate::store) fn json<T: DeserializeOwned>(&self, column: c_int) -> Result<T, StoreError> {
         let text = self.text(column)?;
         serde_json::from_str(text).map_err(|_| StoreError::Value { what: "JSON", value: text.to_owned() })
@@ -204,7 +204,7 @@ fn length(text: &str) -> Result<c_int, StoreError> {
     c_int::try_from(text.len()).map_err(|_| sqlx::Error::Protocol("a text is too long".to_owned()).into())
 }
 
-/// What SQLite says of its last call.
+/// SQLite's error of its last call.
 fn failed(connection: NonNull<sqlite::sqlite3>) -> StoreError {
     // SAFETY: the connection is open; its message is a C string until the next call, and is copied before.
     let message = unsafe { CStr::from_ptr(sqlite::sqlite3_errmsg(connection.as_ptr())) };

@@ -1,4 +1,4 @@
-//! The scores of a leaderboard: of every job or of some, of every metric or of one.
+//! The scores of a leaderboard: of all jobs or some, of all metrics or one.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -18,7 +18,7 @@ use crate::task::{Aggregate, GroupValue, Metric, combine};
 pub struct Wanted {
     /// The job.
     pub job: JobId,
-    /// What it trains.
+    /// The subject it trains.
     pub subject: Digest,
     /// The task.
     pub task: String,
@@ -26,7 +26,7 @@ pub struct Wanted {
     pub key: ScoreKey,
 }
 
-/// Which scores are read: every one, or those of some tasks or groups and metrics, of all jobs or of some, by their places in the board.
+/// Which scores are read: all, or those of some tasks or groups and metrics, of all jobs or of those at some positions in the board.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ScoresOf<'a> {
     /// The metrics; none: all.
@@ -44,7 +44,7 @@ impl Store {
         Ok(board)
     }
 
-    /// Reads scores into the jobs; what was read before stays as it is.
+    /// Reads scores into the jobs; scores read before are kept.
     pub async fn read_scores(&self, board: &mut Leaderboard, of: ScoresOf<'_>) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let version = (sweep, board.version);
@@ -76,7 +76,7 @@ impl Store {
         Ok(())
     }
 
-    /// The places of a version's tasks, with each metric that is asked for.
+    /// The positions of a version's tasks, with each requested metric.
     async fn score_columns(
         &self,
         (sweep, version): (i64, i64),
@@ -86,7 +86,7 @@ impl Store {
         let query = sqlx::query(
             "SELECT position, task, metrics FROM sweep_tasks WHERE sweep_id = $1 AND version = $2 ORDER BY position",
         );
-        // A group's metric is that of its tasks.
+        // A group's metric is computed from that of its tasks.
         let stands_for = |wanted: &str, task: &str| {
             let group = board.groups.iter().find(|group| group.name == wanted);
             wanted == task || group.is_some_and(|group| group.tasks.iter().any(|member| member == task))
@@ -107,7 +107,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The scores that a board wants, there or not.
+    /// The scores that a board wants, computed or not.
     pub async fn wanted(&self, board: &Leaderboard) -> Result<Vec<Wanted>, StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let query = sqlx::query(
@@ -130,9 +130,9 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Calls `take` with each score that a version wants of some columns, one column after the other: with the number by which `place`
-    /// knows its job, and the score. A sweep that holds a good part of the database reads all scores of a task in the order in which
-    /// they lie on disk and picks its own out of them; a small one looks its own up.
+    /// Calls `take` with each score that a version wants in some columns, one column after the other, with the number that `place`
+    /// returns for its job. A sweep that holds a large fraction of the database reads all scores of a task in their order on disk and
+    /// picks its own; a small sweep looks its scores up.
     pub(in crate::store) async fn scan_columns(
         &self,
         version: (i64, i64),
@@ -157,7 +157,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a version holds a good part of all jobs.
+    /// Whether a version holds a large fraction of all jobs.
     async fn is_large(&self, (sweep, version): (i64, i64)) -> Result<bool, StoreError> {
         let query = sqlx::query(
             "SELECT (SELECT COUNT(*) FROM sweep_jobs WHERE sweep_id = $1 AND version = $2),
@@ -167,7 +167,7 @@ impl Store {
         Ok(row.try_get::<i64, _>(0)? * PART >= row.try_get::<i64, _>(1)?)
     }
 
-    /// The keys of the scores that a version wants of the task at a place, in their order, with the numbers of their jobs.
+    /// The keys of the scores that a version wants of the task at a position, sorted, with the numbers of their jobs.
     async fn wanted_keys(
         &self,
         (sweep, version): (i64, i64),
@@ -188,7 +188,7 @@ impl Store {
         Ok(wanted)
     }
 
-    /// All scores of a task and metric, in the order of their keys, beside the wanted ones.
+    /// Scans all scores of a task and metric in key order, merged with the wanted keys.
     async fn pick(
         &self,
         column: &ScoreColumn,
@@ -213,7 +213,7 @@ impl Store {
         .await
     }
 
-    /// The scores of a column that a version wants of all its jobs or of some, each looked up by its key.
+    /// The scores of a column that a version wants, of all its jobs or of some, each looked up by key.
     async fn look_up(
         &self,
         (sweep, version): (i64, i64),
@@ -253,15 +253,15 @@ impl Store {
     }
 }
 
-/// Jobs that one statement names: SQLite takes 32,766 values.
+/// Most jobs that one statement names: SQLite takes 32,766 parameters.
 pub(in crate::store) const BOUND: usize = 10_000;
-/// From one job of so many on, a sweep is a good part of the database: reading a score in its place costs about a tenth of looking it up.
+/// A sweep with at least 1/`PART` of all jobs is read sequentially: that costs about a tenth of a lookup per score.
 const PART: i64 = 8;
 
-/// A score's key as it is spelled, and the number of the job that wants it.
+/// A score's key as a string, and the number of the job that wants it.
 type WantedKey = (String, usize);
 
-/// A metric of the task at a place of a version.
+/// A metric of the task at a position of a version.
 #[derive(Debug)]
 pub(in crate::store) struct ScoreColumn {
     pub(in crate::store) position: i64,
@@ -270,7 +270,7 @@ pub(in crate::store) struct ScoreColumn {
 }
 
 impl ScoreColumn {
-    /// The score whose value, standard error and documents are a row's first columns.
+    /// The score whose value, standard error and documents are the first columns of a row.
     fn score(&self, line: &Line<'_>) -> Result<BoardScore, StoreError> {
         Ok(BoardScore {
             task: self.task.clone(),
@@ -282,7 +282,7 @@ impl ScoreColumn {
     }
 }
 
-/// Adds what groups of tasks come to, where every task of a group has a score.
+/// Adds the scores of groups in which every task has a score.
 fn group_scores(groups: &[PlannedGroup], scores: &mut Vec<BoardScore>) {
     for group in groups {
         for (metric, weighted) in &group.metrics {

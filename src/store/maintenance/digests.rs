@@ -1,4 +1,4 @@
-//! SHA-256 of files, remembered while device, inode, size and modification time stay the same.
+//! SHA-256 of files, cached while device, inode, size and modification time stay the same.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::queue::read_digest;
 
-/// The digests that the database remembers, and new ones.
+/// Cached digests, and new ones.
 #[derive(Debug, Default)]
 pub struct RememberedDigests {
     known: HashMap<FileStamp, Digest>,
@@ -33,7 +33,7 @@ impl FileDigests for RememberedDigests {
 }
 
 impl Store {
-    /// The digests that are remembered.
+    /// The cached digests.
     pub async fn digests(&self) -> Result<RememberedDigests, StoreError> {
         let rows = sqlx::query("SELECT device, inode, size, modified_ns, digest FROM file_digests");
         let mut known = HashMap::new();
@@ -47,7 +47,7 @@ impl Store {
         Ok(RememberedDigests { known, fresh: Vec::new() })
     }
 
-    /// Remembers the digests that were computed anew.
+    /// Stores the newly computed digests.
     pub async fn remember(&self, digests: &RememberedDigests) -> Result<(), StoreError> {
         if digests.fresh.is_empty() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! The file that says whose results a folder holds. Adapters and checkpoints of two databases in one folder could not be told
-//! apart, and one would remove the other's.
+//! The marker file that records which database owns a results folder. Two databases in one folder could remove each other's adapters and
+//! checkpoints.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,7 @@ use crate::store::error::StoreError;
 /// The file's name.
 const NAME: &str = ".loragrid-database";
 
-/// Notes that a folder's results belong to a database, unless they belong to another. Errors: they do; the file cannot be read
-/// or written.
+/// Records that a folder's results belong to a database. Errors: they belong to another one; the file cannot be read or written.
 pub(in crate::store) fn claim(folder: &Path, database: &Path, id: String) -> Result<(), StoreError> {
     let file = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match owner_of(folder)? {
@@ -23,7 +22,7 @@ pub(in crate::store) fn claim(folder: &Path, database: &Path, id: String) -> Res
     }
 }
 
-/// Checks that a folder's results belong to nobody, before a database is made in it. Errors: as [`claim`].
+/// Checks that a folder's results have no owner before a database is created in it. Errors: as [`claim`].
 pub(in crate::store) fn require_unclaimed(folder: &Path, database: &Path) -> Result<(), StoreError> {
     match owner_of(folder)? {
         Some((_, other)) => Err(foreign(folder, database, other)),
@@ -31,7 +30,7 @@ pub(in crate::store) fn require_unclaimed(folder: &Path, database: &Path) -> Res
     }
 }
 
-/// The id and the file name of the database whose results a folder holds.
+/// The id and the file name of the database that owns the results of a folder.
 fn owner_of(folder: &Path) -> Result<Option<(String, PathBuf)>, StoreError> {
     let path = folder.join(NAME);
     match std::fs::read_to_string(&path) {

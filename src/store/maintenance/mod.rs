@@ -1,4 +1,4 @@
-//! The file itself: its schema, whose folder it is, who writes into it, and what it remembers of other files.
+//! The database file itself: its schema, the owner of its folder, write locking, and cached digests of other files.
 
 pub(in crate::store) mod digests;
 pub(in crate::store) mod marker;

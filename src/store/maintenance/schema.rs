@@ -1,4 +1,4 @@
-//! The schema's version: reading never changes it, planning and running upgrade it after a copy was made.
+//! The schema's version: reading never changes it; planning and running upgrade it after a backup.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,21 +10,21 @@ use sqlx::{AssertSqlSafe, Row, SqlitePool};
 use crate::queue::Owner;
 use crate::store::error::StoreError;
 
-/// How often a migration is tried again, beside other processes that migrate.
+/// How often a migration is retried while other processes migrate.
 const MIGRATION_TRIES: u64 = 5;
 
-/// A database's schema against this program's.
+/// A database's schema compared with this program's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Age {
     /// The file is new.
     Empty,
     /// It was written by an earlier release.
     Old,
-    /// It is this program's.
+    /// It matches this program.
     Current,
 }
 
-/// How old the schema is: a look, where a migration would lock the file. Errors: it is a newer release's, the file is no
+/// The age of the schema, read without the lock that a migration would take. Errors: it is from a newer release, or the file is not a
 /// database.
 pub(in crate::store) async fn age(pool: &SqlitePool, path: &Path) -> Result<Age, StoreError> {
     let named = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
@@ -51,7 +51,7 @@ pub(in crate::store) async fn age(pool: &SqlitePool, path: &Path) -> Result<Age,
     Ok(if current { Age::Current } else { Age::Old })
 }
 
-/// Error: the schema is another release's.
+/// Error: the schema is from another release.
 pub(in crate::store) async fn require_current(pool: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     match age(pool, path).await? {
         Age::Current => Ok(()),
@@ -60,14 +60,14 @@ pub(in crate::store) async fn require_current(pool: &SqlitePool, path: &Path) ->
     }
 }
 
-/// Brings the schema up to date. Returns the copy that was made of an earlier release's file. Errors: a process works with the
-/// database, the copy or the migration fails.
+/// Upgrades the schema. Returns the backup of an earlier release's file. Errors: a process uses the database; the backup or the migration
+/// fails.
 pub(in crate::store) async fn upgrade(
     path: &Path,
     options: &SqliteConnectOptions,
 ) -> Result<Option<PathBuf>, StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    // A table that others refer to is replaced only while nobody looks at the references.
+    // A table with references to it can be replaced only while foreign keys are not enforced.
     let pool_options = SqlitePoolOptions::new().max_connections(1).test_before_acquire(false);
     let pool = pool_options.connect_with(options.clone().foreign_keys(false)).await.map_err(failed)?;
     let upgraded = async {
@@ -87,11 +87,11 @@ pub(in crate::store) async fn upgrade(
     upgraded
 }
 
-/// Error: an attempt of a living process is open.
+/// Error: a live process has an open attempt.
 async fn refuse_beside_others(pool: &SqlitePool, path: &Path) -> Result<(), StoreError> {
     for table in ["job_attempts", "attempts"] {
         let open = format!("SELECT owner FROM {table} WHERE ended_ms IS NULL");
-        // Only one of the two is there.
+        // Only one of the two exists.
         let Ok(rows) = sqlx::query(AssertSqlSafe(open)).fetch_all(pool).await else { continue };
         let owners = rows.iter().filter_map(|row| row.try_get(0).ok()).map(Owner::from_store);
         let here = Owner::this_process();
@@ -102,7 +102,7 @@ async fn refuse_beside_others(pool: &SqlitePool, path: &Path) -> Result<(), Stor
     Ok(())
 }
 
-/// Copies the whole database beside itself. A copy that is there already stays.
+/// Copies the whole database beside itself. An existing copy is kept.
 async fn copy(pool: &SqlitePool, path: &Path) -> Result<PathBuf, StoreError> {
     let row = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(pool).await?;
     let version: i64 = row.try_get(0)?;
@@ -116,7 +116,7 @@ async fn copy(pool: &SqlitePool, path: &Path) -> Result<PathBuf, StoreError> {
     Ok(copy)
 }
 
-/// Brings the schema up to date. Another process may do the same at this moment: what it has done is seen at the next try.
+/// Upgrades the schema. If another process does the same concurrently, the next try sees its result.
 async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
     let mut tries = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Beginning to write: waits for other programs, and for a database that was moved away.
+//! Starting a write transaction: waits while another program holds the lock or the database is missing.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,15 +11,14 @@ use crate::pretrained::FileStamp;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
-/// How long SQLite itself waits for another program's transaction, before this program looks whether it still should.
+/// How long SQLite itself waits for another program's transaction before this program checks whether to go on.
 pub(in crate::store) const BUSY: Duration = Duration::from_secs(3);
-/// How long those wait who have no patience.
+/// How long writes wait by default.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often a database that is away is looked for.
+/// How often a missing database is checked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long changes wait for a database that is locked or away: half a minute, or where it is endless, until it is lost.
-/// Clones are the same patience.
+/// How long writes wait for a database that is locked or missing: half a minute, or, if endless, until `lose`. Clones share the state.
 #[derive(Debug, Clone, Default)]
 pub struct Patience {
     endless: bool,
@@ -27,7 +26,7 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Patience that lasts until it is lost.
+    /// Waits without limit until `lose`.
     pub fn endless() -> Self {
         Self { endless: true, lost: Arc::default() }
     }
@@ -37,21 +36,21 @@ impl Patience {
         self.lost.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to go on after having waited for so long.
+    /// Whether to go on after waiting this long.
     fn lasts(&self, waited: Duration) -> bool {
         !self.lost.load(Ordering::Relaxed) && (self.endless || waited < LIMIT)
     }
 }
 
-/// Why it cannot be begun at this moment.
+/// Why a transaction cannot start now.
 enum Hindrance {
     Locked(sqlx::Error),
     Away,
 }
 
 impl Store {
-    /// Begins a transaction that writes. While another program holds the database, or it was moved away, this waits: half a
-    /// minute, or as long as the store's patience lasts. Errors: [`StoreError::NoDatabase`], [`StoreError::Replaced`].
+    /// Starts a write transaction. While another program holds the database, or its file is missing, this waits: half a minute, or as
+    /// long as the store's patience lasts. Errors: [`StoreError::NoDatabase`], [`StoreError::Replaced`].
     pub(in crate::store) async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
         let started = Instant::now();
         let mut is_told = false;
@@ -82,14 +81,14 @@ impl Store {
         }
     }
 
-    /// Waits for the database as every change does, to know that it is at its place. Errors: as there.
+    /// Waits, as every write does, until the database file is in place. Errors: as there.
     pub async fn reach(&self) -> Result<(), StoreError> {
         Ok(self.begin().await?.rollback().await?)
     }
 
     async fn try_begin(&self) -> Result<Result<Transaction<'_, Sqlite>, Hindrance>, StoreError> {
         match FileStamp::of(self.path()) {
-            // What is written now would be lost with the old file.
+            // Whatever is written now would be lost with the old file.
             Ok(stamp) if !stamp.is_same_file(&self.opened) => {
                 return Err(StoreError::Replaced { path: self.path().to_owned() });
             }
@@ -108,24 +107,24 @@ fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error()?.code()?.parse().ok()
 }
 
-/// SQLITE_BUSY and SQLITE_LOCKED, in all their kinds.
+/// SQLITE_BUSY and SQLITE_LOCKED, in all variants.
 fn is_locked(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
-/// Whether nothing can be written because the disk is full: SQLITE_FULL.
+/// Whether the write failed because the disk is full: SQLITE_FULL.
 pub(in crate::store) fn is_full(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code & 0xff == 13)
 }
 
-/// The kind of a file system that several machines share, by its number: the log of a database there is not seen by the
-/// other machines, and its locks are not kept.
+/// The kind of a network file system, by its magic number: other machines do not see the log of a database there, and locks are
+/// unreliable.
 pub(in crate::store) fn shared_by_machines(path: &Path) -> Option<&'static str> {
     let statistics = nix::sys::statfs::statfs(path).ok()?;
     kind_of_network(statistics.filesystem_type().0 as u64)
 }
 
-/// Numbers from Linux's `magic.h` and the file systems' own sources.
+/// Numbers from Linux's `magic.h` and the file systems' sources.
 fn kind_of_network(number: u64) -> Option<&'static str> {
     Some(match number & 0xffff_ffff {
         0x6969 => "NFS",
@@ -143,7 +142,7 @@ fn kind_of_network(number: u64) -> Option<&'static str> {
     })
 }
 
-/// Whether a file system is one in user space (sshfs, JuiceFS, virtiofs), of which nobody knows how it keeps locks.
+/// Whether a file system is a FUSE one (sshfs, JuiceFS, virtiofs), for which locking is unknown.
 pub(in crate::store) fn is_fuse(path: &Path) -> bool {
     let number = |statistics: nix::sys::statfs::Statfs| statistics.filesystem_type().0 as u64 & 0xffff_ffff;
     nix::sys::statfs::statfs(path).is_ok_and(|statistics| number(statistics) == 0x6573_5546)
@@ -157,7 +156,7 @@ mod tests {
     fn file_systems_of_several_machines_are_known() {
         assert_eq!(kind_of_network(0x6969), Some("NFS"));
         assert_eq!(kind_of_network(0x0102_1997), Some("9p"));
-        // Some systems give the number with its sign stretched.
+        // Some systems return the number sign-extended.
         assert_eq!(kind_of_network(0xffff_ffff_ff53_4d42), Some("SMB"));
         for local in [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x794c_7630] {
             assert_eq!(kind_of_network(local), None);

@@ -55,7 +55,7 @@ pub(super) async fn claim(
     Ok(claimed)
 }
 
-/// Closes an attempt. `false`: its job is no longer its own; it is closed as lost then.
+/// Closes an attempt. `false`: its job was taken over; the attempt is closed as lost.
 pub(super) async fn close(
     tx: &mut Transaction<'_, Sqlite>,
     attempt: &Attempt,
@@ -81,7 +81,7 @@ pub(super) async fn close(
     }
 }
 
-/// Moves the job of an attempt to where its end leads. `false`: the job is no longer the attempt's.
+/// Moves the job of an attempt to the state that its end leads to. `false`: the job was taken over.
 async fn end_job(
     tx: &mut Transaction<'_, Sqlite>,
     attempt: &Attempt,
@@ -89,15 +89,15 @@ async fn end_job(
 ) -> Result<bool, StoreError> {
     let transition = end.transition();
     if *end == AttemptEnd::Finished {
-        // Where more is wanted by now than the attempt did, the job waits for another.
+        // If more is wanted than the attempt was claimed for, the job is requeued.
         return Ok(move_from_attempt(tx, attempt, (transition, None), Some("=")).await?
             || move_from_attempt(tx, attempt, (Transition::Requeue, None), Some("<>")).await?);
     }
     move_from_attempt(tx, attempt, (transition, end.outcome().1), None).await
 }
 
-/// Moves the job of an attempt by a transition, if it is still the attempt's and the revision of its order compares so with that of the
-/// claim. Whether it moved.
+/// Moves the job of an attempt by a transition, if the attempt still holds it and the revision of its order compares in this way with
+/// that at the claim. Returns whether it moved.
 async fn move_from_attempt(
     tx: &mut Transaction<'_, Sqlite>,
     attempt: &Attempt,
@@ -118,7 +118,7 @@ async fn move_from_attempt(
     Ok(update.execute(&mut **tx).await?.rows_affected() > 0)
 }
 
-/// Closes an attempt that is open; one that is closed stays.
+/// Closes an open attempt; a closed one is not changed.
 async fn close_attempt(
     tx: &mut Transaction<'_, Sqlite>,
     attempt: &Attempt,

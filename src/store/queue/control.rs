@@ -1,4 +1,4 @@
-//! What users do to jobs: holding back, letting go on, cancelling, another try; and what they ask about them.
+//! Queue commands: pause, resume, cancel, retry; and queries about jobs.
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -9,39 +9,39 @@ use crate::store::boards::job_details::read_state;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
-/// Why a job stands where it does.
+/// A job's state, explained.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum JobExplanation {
-    /// It waits.
+    /// It is queued.
     Queued {
-        /// Why it waits, where a worker has noted that.
+        /// Why it waits, if a worker has noted a reason.
         reason: Option<String>,
-        /// Jobs before it.
+        /// Jobs ahead of it.
         before: u64,
-        /// Attempts that it had.
+        /// Attempts so far.
         attempts: u64,
-        /// Jobs that living processes work at now.
+        /// Jobs that live processes run now.
         running: u64,
     },
-    /// A process works at it.
+    /// A process runs it.
     Running {
         /// Host, process and start of the process.
         owner: String,
         /// The device.
         device: String,
     },
-    /// The process that worked at it is gone.
+    /// The process that ran it is gone.
     Orphaned {
         /// Host, process and start of the process.
         owner: String,
     },
-    /// The user holds it back.
+    /// The user paused it.
     Paused {
         /// Why.
         reason: Option<String>,
     },
-    /// The user gave it up.
+    /// The user cancelled it.
     Cancelled {
         /// Why.
         reason: Option<String>,
@@ -58,15 +58,15 @@ pub enum JobExplanation {
     },
     /// It is done.
     Done {
-        /// Scores that are there.
+        /// Number of scores.
         scores: u64,
     },
 }
 
-/// How long a process may be silent while a command waits for it.
+/// How long a process may send no heartbeat while a command waits for it.
 const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// An attempt as it is told to people.
+/// An attempt as shown to users.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct AttemptRecord {
     /// Its number.
@@ -75,17 +75,17 @@ pub struct AttemptRecord {
     pub owner: String,
     /// The device.
     pub device: String,
-    /// Threads of one operation.
+    /// Threads per operation.
     pub threads: i64,
-    /// Most tokens of one pass.
+    /// Most tokens per pass.
     pub token_budget: i64,
-    /// Its log, from the folder of results.
+    /// Its log, relative to the folder of results.
     pub log: String,
     /// Milliseconds since 1970.
     pub started_ms: i64,
     /// Milliseconds since 1970; none while it runs.
     pub ended_ms: Option<i64>,
-    /// How long it took, by a clock that nobody sets; none where its process did not end it.
+    /// Its duration by a monotonic clock; none if its process did not end it.
     pub seconds: Option<f64>,
     /// How it ended.
     pub outcome: Option<String>,
@@ -98,7 +98,7 @@ pub struct AttemptRecord {
 pub struct WorkerRecord {
     /// Host and process id.
     pub process: String,
-    /// Whether the process exists; none where this machine cannot know.
+    /// Whether the process exists; none if this machine cannot know.
     pub is_alive: Option<bool>,
     /// The device.
     pub device: String,
@@ -115,8 +115,7 @@ pub struct WorkerRecord {
 }
 
 impl Store {
-    /// Moves jobs by a transition, those of them that are in a state that allows it. `reason` is kept with the job. Returns
-    /// the jobs that moved.
+    /// Moves those of the jobs by a transition whose state allows it. `reason` is stored with the job. Returns the jobs that moved.
     pub async fn move_jobs(
         &self,
         jobs: &[JobId],
@@ -127,7 +126,7 @@ impl Store {
         let mut moved = Vec::new();
         let mut seen = std::collections::HashSet::new();
         for from in transition.sources() {
-            // What the transition function says of the state.
+            // The transition function decides.
             let Ok(to) = from.after(transition) else { continue };
             for job in jobs {
                 let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = $4";
@@ -142,8 +141,8 @@ impl Store {
         Ok(moved)
     }
 
-    /// Jobs of the newest version of a sweep, or of the last submitted one, that are in one of these states, in the plan's
-    /// order. Error: no such sweep.
+    /// Jobs of the newest version of a sweep, or of the last submitted one, that are in one of these states, in the plan's order. Error:
+    /// no such sweep.
     pub async fn jobs_in(&self, sweep: Option<&str>, states: &[JobState]) -> Result<Vec<JobId>, StoreError> {
         let (sweep, version, _) = self.find_sweep(sweep).await?;
         let query = sqlx::query(
@@ -173,8 +172,7 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Closes open attempts at jobs whose process is gone or has stopped saying that it lives, where the job is no longer
-    /// running.
+    /// Closes open attempts at jobs that are no longer running, if their process is gone or sends no heartbeat.
     pub async fn close_dead(&self, jobs: &[JobId], observer: &mut Observer) -> Result<(), StoreError> {
         for job in jobs {
             let query = sqlx::query(
@@ -192,7 +190,7 @@ impl Store {
         Ok(())
     }
 
-    /// The states of jobs, in one reading.
+    /// The states of jobs, in one read.
     pub async fn states(&self, jobs: &[JobId]) -> Result<Vec<JobState>, StoreError> {
         let rows = sqlx::query("SELECT id, state FROM jobs").fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| Ok((row.try_get::<String, _>(0)?, read_state(row, 1)?));
@@ -213,7 +211,7 @@ impl Store {
         Ok(false)
     }
 
-    /// Every attempt at a job, the first one first.
+    /// All attempts at a job, the first one first.
     pub async fn attempts(&self, job: &JobId) -> Result<Vec<AttemptRecord>, StoreError> {
         let query = sqlx::query(
             "SELECT attempt, owner, device, threads, token_budget, log, started_ms, ended_ms, outcome, reason, seconds
@@ -237,7 +235,7 @@ impl Store {
         query.bind(job.as_str()).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
-    /// How many jobs stand before a queued job in the order in which they are claimed, all sweeps together.
+    /// Number of jobs ahead of a queued job in claim order, across all sweeps.
     pub async fn queued_before(&self, job: &JobId) -> Result<u64, StoreError> {
         let query = sqlx::query(
             "SELECT COUNT(*) FROM jobs WHERE state = 'queued'
@@ -247,7 +245,7 @@ impl Store {
         Ok(count as u64)
     }
 
-    /// Every open attempt, by process and start.
+    /// All open attempts, by process and start.
     pub async fn workers(&self) -> Result<Vec<WorkerRecord>, StoreError> {
         let query = sqlx::query(
             "SELECT a.owner, a.device, a.job_id, a.attempt, a.started_ms, a.beat,
@@ -270,7 +268,7 @@ impl Store {
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
-    /// How many jobs living processes work at.
+    /// Number of jobs that live processes run.
     async fn alive(&self) -> Result<u64, StoreError> {
         let rows = sqlx::query("SELECT owner FROM job_attempts WHERE ended_ms IS NULL")
             .fetch_all(&self.pool)
@@ -282,7 +280,7 @@ impl Store {
         Ok(alive)
     }
 
-    /// Why a job stands where it does.
+    /// Explains a job's state.
     pub async fn standing(&self, job: &crate::store::StoredJob) -> Result<JobExplanation, StoreError> {
         let reason = job.reason.clone();
         Ok(match job.state {
@@ -307,7 +305,7 @@ impl Store {
         })
     }
 
-    /// Subjects that this database knows and no job is to run for, each with whether its adapter is not to stay.
+    /// Subjects in this database that no job is to run for, each with whether its adapter is to be removed.
     pub async fn unneeded_subjects(&self) -> Result<std::collections::HashMap<String, bool>, StoreError> {
         let query = sqlx::query(
             "SELECT j.subject, t.subject IS NULL OR t.adapter_removed IS NOT NULL
@@ -318,7 +316,7 @@ impl Store {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// What SQLite says of the file: `ok`, or what is wrong with it.
+    /// SQLite's integrity check of the file: `ok`, or the errors.
     pub async fn integrity(&self) -> Result<String, StoreError> {
         Ok(sqlx::query("PRAGMA integrity_check").fetch_one(&self.pool).await?.try_get(0)?)
     }

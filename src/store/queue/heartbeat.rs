@@ -1,4 +1,4 @@
-//! The heartbeat of a process's attempts: a thread with a connection of its own, so that nothing that the loop does holds it up.
+//! The heartbeat of a process's attempts: a thread with its own connection, so that the main loop cannot delay it.
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -9,10 +9,10 @@ use crate::pretrained::FileStamp;
 use crate::queue::Owner;
 use crate::store::open::Store;
 
-/// How often it beats.
+/// Interval of heartbeats.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Beats until it is dropped.
+/// Sends heartbeats until it is dropped.
 pub struct Heartbeat {
     /// Dropped to end the thread.
     ends: Option<Sender<()>>,
@@ -20,7 +20,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats for every open attempt of an owner. A database that cannot be opened at this moment is tried again at each beat.
+    /// Sends heartbeats for every open attempt of an owner. A database that cannot be opened is tried again at each heartbeat.
     pub(in crate::store) fn start(database: &Store, owner: Owner) -> Self {
         let (ends, ended) = channel();
         let (path, opened) = (database.path().to_owned(), *database.stamp());
@@ -40,7 +40,7 @@ impl Drop for Heartbeat {
     fn drop(&mut self) {
         drop(self.ends.take());
         if let Some(thread) = self.thread.take() {
-            // A beat that waits for a locked database ends with its patience.
+            // A heartbeat that waits for a locked database ends with its patience.
             let _ = thread.join();
         }
     }

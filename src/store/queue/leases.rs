@@ -1,4 +1,4 @@
-//! Leases: an attempt is its process's as long as the process lives and sends heartbeats.
+//! Leases: a process holds an attempt as long as it lives and sends heartbeats.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::queue::{Attempt, AttemptResults, Closing, Observer, Owner, Queue, Que
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
-/// Attempts of a job that are looked at.
+/// Attempts of a job that are examined.
 const LOOKED_AT: i64 = 16;
 
 impl Store {
-    /// Counts up the beat of every open attempt of an owner.
+    /// Increments the heartbeat of every open attempt of an owner.
     pub async fn beat(&self, owner: &Owner) -> Result<(), StoreError> {
         let beat =
             sqlx::query("UPDATE job_attempts SET beat = beat + 1 WHERE owner = $1 AND ended_ms IS NULL");
@@ -53,19 +53,19 @@ impl Store {
             let closing = Closing::End(end, Box::<AttemptResults>::default());
             let closings = [(read_attempt(job, number), Digest::of(b""), closing)];
             let advanced = self.advance(&closings, None).await.map_err(store_error)?;
-            // Another process may have been quicker.
+            // Another process may have been faster.
             recovered += advanced.closed.iter().filter(|closed| **closed).count();
         }
         Ok(recovered)
     }
 
-    /// Closes an attempt whose job was taken from it.
+    /// Closes an attempt whose job was taken over.
     pub(in crate::store) async fn close_lost(&self, attempt: &Attempt) -> Result<(), StoreError> {
         let closings = [(attempt.clone(), Digest::of(b""), Closing::LetGo(Taken::Lost))];
         self.advance(&closings, None).await.map(drop).map_err(store_error)
     }
 
-    /// How far a job has come: optimizer steps and scored documents.
+    /// A job's progress: optimizer steps and scored documents.
     async fn reach_of(&self, job: &str) -> Result<i64, StoreError> {
         let reach = sqlx::query(
             "SELECT (SELECT COALESCE(MAX(c.step), 0) FROM curve_points c JOIN jobs j ON j.subject = c.subject
@@ -76,7 +76,7 @@ impl Store {
         Ok(reach.bind(job).fetch_one(&self.pool).await?.try_get(0)?)
     }
 
-    /// The attempts at a job before the one of this number, the newest first.
+    /// The attempts at a job before this number, the newest first.
     async fn earlier_attempts(&self, job: &str, number: i64) -> Result<Vec<PastAttempt>, StoreError> {
         let query = sqlx::query(
             "SELECT reason, COALESCE(reach, 0) FROM job_attempts WHERE job_id = $1 AND attempt < $2
@@ -90,7 +90,7 @@ impl Store {
     }
 }
 
-/// The store's own error, which it is.
+/// Extracts the store's own error.
 fn store_error(error: QueueError) -> StoreError {
     match error.0.downcast::<StoreError>() {
         Ok(error) => *error,

@@ -1,5 +1,5 @@
-//! The queue in SQLite. Every change of a job's state is one that [`JobState::after`] allows: the states from which a statement may
-//! start are written into it.
+//! The queue in SQLite. Every change of a job's state is one that [`JobState::after`] allows: each statement lists the states it may
+//! start from.
 
 mod attempts;
 mod control;

@@ -1,4 +1,4 @@
-//! Orders in the rows of jobs, and what of them is done.
+//! Orders in the rows of jobs, and their progress.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,10 +15,10 @@ use crate::store::now_ms;
 use crate::store::open::Store;
 use crate::store::queue::read_digest;
 
-/// Jobs of one statement.
+/// Jobs per statement.
 const CHUNK: usize = 400;
 
-/// The row of a job of which nothing but its order is known.
+/// The row of a job of which only the order is known.
 pub(super) async fn insert_bare(
     tx: &mut Transaction<'_, Sqlite>,
     Submission { order, is_done }: &Submission,
@@ -44,8 +44,7 @@ pub(super) async fn insert_bare(
     Ok(())
 }
 
-/// Puts an order into the row of its job, with what other sweeps want by the order so far, and queues a job that ended and lacks
-/// something.
+/// Stores an order in the row of its job, merged with what other sweeps already want. Queues a job that ended but lacks something.
 pub(in crate::store) async fn put_order(
     tx: &mut Transaction<'_, Sqlite>,
     Submission { order, is_done }: &Submission,
@@ -71,7 +70,7 @@ pub(in crate::store) async fn put_order(
     Ok(())
 }
 
-/// Takes a sweep's wants out of the orders of jobs that it has no longer.
+/// Removes a sweep's wants from the orders of jobs that it no longer has.
 pub(in crate::store) async fn drop_wants(
     tx: &mut Transaction<'_, Sqlite>,
     sweep: &str,
@@ -89,11 +88,11 @@ pub(in crate::store) async fn drop_wants(
     Ok(())
 }
 
-/// An order as it is stored.
+/// The stored form of an order.
 pub(in crate::store) fn text_of(order: &JobOrder) -> Result<String, StoreError> {
     let text = serde_json::to_string(order)
         .map_err(|error| StoreError::Value { what: "an order", value: error.to_string() })?;
-    // Read back before it is written: an order that cannot be read would never run.
+    // Parsed before it is written: an order that cannot be read would never run.
     assert!(
         serde_json::from_str::<JobOrder>(&text).is_ok_and(|read| read == *order),
         "an order reads back as itself"
@@ -133,7 +132,7 @@ impl Store {
         Ok(active)
     }
 
-    /// Queued jobs of an earlier release, which have no order, in the newest version of a sweep: their sweeps' names.
+    /// Names of sweeps whose newest version has queued jobs from an earlier release, which have no order.
     pub async fn sweeps_without_orders(&self) -> Result<Vec<String>, StoreError> {
         let query = sqlx::query_scalar(
             "SELECT s.name FROM sweeps s
@@ -148,7 +147,7 @@ impl Store {
         Ok(query.fetch_all(&self.pool).await?)
     }
 
-    /// Those of the jobs whose order says nothing of a sweep, or that have none.
+    /// Jobs whose order does not include a sweep, or that have none.
     pub async fn without_orders(&self, sweep: &str, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let bare = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE job_order IS NULL OR json_type(job_order, '$.sweeps.\"' || $1 || '\"') IS NULL",
@@ -179,12 +178,12 @@ impl Store {
         Ok(read)
     }
 
-    /// What is done of some jobs, by their subjects; documents are left out.
+    /// Finished work of some jobs, by subject; documents are left out.
     async fn done_of(&self, orders: &[JobOrder]) -> Result<HashMap<String, JobProgress>, StoreError> {
         let subjects: Vec<String> = orders.iter().map(|order| order.key().to_string()).collect();
         let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
         let mut done: HashMap<String, JobProgress> = HashMap::new();
-        // One statement: between two threads each costs more than its rows.
+        // One statement: the switch between threads costs more than the rows.
         let statement = "SELECT subject, kind, removed, key FROM (
                  SELECT subject, 0 AS kind, adapter_removed IS NOT NULL AS removed, NULL AS key FROM trainings
                  UNION ALL SELECT DISTINCT subject, 1, 0, score_key FROM task_scores
@@ -217,7 +216,7 @@ impl Store {
         Ok(progress)
     }
 
-    /// The rows of a statement that ends with a column whose value is one of these.
+    /// The rows of a statement whose last column has one of these values.
     async fn select_in(
         &self,
         statement: &str,

@@ -1,4 +1,4 @@
-//! Removing a sweep: its versions, its jobs' places in them, and what it wants of jobs.
+//! Removing a sweep: its versions, its jobs' positions in them, and its wants.
 
 use sqlx::Row;
 
@@ -7,7 +7,7 @@ use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::queue::drop_wants;
 
-/// What the removal of a sweep means.
+/// The effect of removing a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SweepRemoval {
     /// The sweep.
@@ -16,7 +16,7 @@ pub struct SweepRemoval {
     pub versions: u64,
     /// Its jobs.
     pub jobs: u64,
-    /// Those of them that other sweeps have too.
+    /// Those that other sweeps also have.
     pub shared: u64,
     /// Those that only this sweep has and that are queued, paused or running.
     pub active: Vec<JobId>,
@@ -24,7 +24,7 @@ pub struct SweepRemoval {
     pub running: u64,
 }
 
-/// The tables with rows of a sweep, those that refer to others first.
+/// The tables with rows of a sweep, referring tables first.
 const OF_SWEEP: &[&str] = &[
     "DELETE FROM import_documents WHERE import_id IN (SELECT id FROM imports WHERE sweep_id = $1)",
     "DELETE FROM import_scores WHERE import_id IN (SELECT id FROM imports WHERE sweep_id = $1)",
@@ -38,7 +38,7 @@ const OF_SWEEP: &[&str] = &[
 ];
 
 impl Store {
-    /// What the removal of a sweep means. Error: no such sweep.
+    /// The effect of removing a sweep. Error: no such sweep.
     pub async fn sweep_removal(&self, name: &str) -> Result<SweepRemoval, StoreError> {
         let (sweep, ..) = self.find_sweep(Some(name)).await?;
         let versions = sqlx::query("SELECT COUNT(*) FROM sweep_versions WHERE sweep_id = $1");
@@ -72,7 +72,7 @@ impl Store {
         Ok(removal)
     }
 
-    /// Removes a sweep. Jobs and results stay, so that a sweep that wants them again finds them. Error: no such sweep.
+    /// Removes a sweep. Jobs and results are kept, so that a later sweep can reuse them. Error: no such sweep.
     pub async fn remove_sweep(&self, name: &str) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(name)).await?;
         let mut tx = self.begin().await?;

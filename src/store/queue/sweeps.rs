@@ -1,4 +1,4 @@
-//! Sweeps: what is done already, and putting a plan into the queue.
+//! Sweeps: finished work, and submitting a plan to the queue.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -17,21 +17,21 @@ use crate::store::open::Store;
 use crate::store::queue::{drop_wants, put_order, text_of};
 use crate::sweep_file::{Problem, SourceText, SpecError, SweepSpec};
 
-/// Where a version of a sweep came from, so that it can be planned again.
+/// The origin of a version of a sweep, so that it can be planned again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SweepOrigin {
-    /// The sweep file; relative paths in it start from its folder.
+    /// The sweep file; relative paths in it are resolved against its folder.
     pub file: PathBuf,
     /// A folder of task files.
     pub include_path: Option<PathBuf>,
-    /// What `--set` said.
+    /// The `--set` overrides.
     pub overrides: Vec<(String, String)>,
-    /// What was resolved at submission, for whoever plans the sweep again: `train.dtype = "auto"`.
+    /// Values resolved at submission, reused when the sweep is planned again: `train.dtype = "auto"`.
     pub pinned: Vec<(String, String)>,
 }
 
 impl SweepOrigin {
-    /// The same for a sweep made of this one: what it says itself is not pinned.
+    /// The same for a sweep derived from this one: keys that it sets itself are not pinned.
     pub fn pinned_for(mut self, spec: &SweepSpec) -> Self {
         self.pinned.retain(|(key, _)| spec.settings.value(key).is_none());
         self
@@ -41,27 +41,27 @@ impl SweepOrigin {
 /// The newest version of a sweep as it was submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredSweep {
-    /// The file's text.
+    /// The file's content.
     pub text: String,
-    /// Where it came from.
+    /// Its origin.
     pub origin: SweepOrigin,
-    /// The user who submitted it; none where an earlier release did not note that.
+    /// The user who submitted it; none if an earlier release did not record it.
     pub submitter: Option<u32>,
 }
 
-/// Why a stored file is not understood any more.
+/// Why a stored file can no longer be parsed.
 #[derive(Debug, Error)]
 pub enum StoredSpecError {
     /// The file.
     #[error(transparent)]
     File(#[from] SpecError),
-    /// What was overridden.
+    /// An override.
     #[error(transparent)]
     Override(#[from] Problem),
 }
 
 impl StoredSweep {
-    /// Its file, checked again, with what was overridden and what was resolved at submission. Errors: the file's.
+    /// Its file, checked again with the overrides and the values resolved at submission. Errors: the file's.
     pub fn spec(&self) -> Result<SweepSpec, StoredSpecError> {
         let mut spec = SweepSpec::parse(SourceText::new(&self.origin.file, &self.text))?;
         for (key, value) in self.origin.overrides.iter().chain(&self.origin.pinned) {
@@ -80,9 +80,9 @@ pub struct SweepVersion {
     pub created_ms: i64,
     /// Its jobs.
     pub jobs: i64,
-    /// Jobs that the version before it had not.
+    /// Jobs that the previous version did not have.
     pub added: i64,
-    /// Jobs that the version before it had and it has not.
+    /// Jobs of the previous version that it does not have.
     pub dropped: i64,
 }
 
@@ -107,7 +107,7 @@ impl Store {
         Ok(StoredSweep { text: row.try_get(0)?, origin, submitter })
     }
 
-    /// The sweep that wanted a job last. Error: no sweep has it.
+    /// The sweep that requested a job last. Error: no sweep has it.
     pub async fn sweep_of(&self, job: &JobId) -> Result<String, StoreError> {
         let query = sqlx::query(
             "SELECT s.name FROM sweep_jobs sj
@@ -119,7 +119,7 @@ impl Store {
         Ok(row.try_get(0)?)
     }
 
-    /// Every version of a sweep, the first one first. Error: no such sweep.
+    /// All versions of a sweep, the first one first. Error: no such sweep.
     pub async fn history(&self, name: &str) -> Result<Vec<SweepVersion>, StoreError> {
         let (sweep, _, _) = self.find_sweep(Some(name)).await?;
         let lacks = |of: &str, in_: &str| {
@@ -144,7 +144,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// What is done already, of any sweep.
+    /// Finished work of all sweeps.
     pub async fn known(&self) -> Result<CompletedWork, StoreError> {
         let mut known = CompletedWork::default();
         let trainings = sqlx::query("SELECT subject, adapter_removed IS NOT NULL FROM trainings");
@@ -184,7 +184,7 @@ impl Store {
         Ok(known)
     }
 
-    /// Gives jobs of an earlier release their orders, from their sweep planned again; what is not queued stays as it is.
+    /// Gives jobs of an earlier release their orders from a new plan of their sweep; jobs that are not queued are not changed.
     pub async fn adopt(&self, name: &str, plan: &Plan) -> Result<(), StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(name)).await?;
         let created =
@@ -201,9 +201,9 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Stores the plan as the newest version of its sweep and queues what is missing: new jobs, and jobs that are done,
-    /// failed or diverged but lack something that this version wants. A version that equals the last one is not stored
-    /// again. Without a priority the sweep keeps that which it has. Returns the version's number.
+    /// Stores the plan as the newest version of its sweep and queues missing work: new jobs, and jobs that are done, failed or diverged
+    /// but lack something that this version wants. A version equal to the last one is not stored again. Without a priority the sweep
+    /// keeps its current one. Returns the version's number.
     pub async fn submit(
         &self,
         plan: &Plan,
@@ -238,7 +238,7 @@ impl Store {
     }
 }
 
-/// The priority of a sweep's last version; 0 of a new sweep.
+/// The priority of a sweep's last version; 0 for a new sweep.
 async fn last_priority(tx: &mut Transaction<'_, Sqlite>, sweep: i64, name: &str) -> Result<i64, StoreError> {
     let query = sqlx::query(
         "SELECT j.job_order FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
@@ -253,7 +253,7 @@ async fn last_priority(tx: &mut Transaction<'_, Sqlite>, sweep: i64, name: &str)
     Ok(0)
 }
 
-/// The last version, if it has the plan's text, jobs and wanted scores.
+/// The last version, if it has the plan's file content, jobs and wanted scores.
 async fn same_as_last(
     tx: &mut Transaction<'_, Sqlite>,
     sweep: i64,
@@ -353,7 +353,7 @@ async fn insert_version(
     Ok(version)
 }
 
-/// The tasks of a version with their metrics, by the places that its wanted scores name.
+/// The tasks of a version with their metrics, by the positions that its wanted scores use.
 async fn insert_tasks(
     tx: &mut Transaction<'_, Sqlite>,
     (sweep, version): (i64, i64),
@@ -377,7 +377,7 @@ async fn insert_tasks(
     Ok(())
 }
 
-/// What a version asks its subjects, in its order.
+/// The sample prompts of a version, in its order.
 async fn insert_samples(
     tx: &mut Transaction<'_, Sqlite>,
     (sweep, version): (i64, i64),
@@ -395,7 +395,7 @@ async fn insert_samples(
     Ok(())
 }
 
-/// Jobs of the newest version that the plan has no longer.
+/// Jobs of the newest version that the plan no longer has.
 async fn dropped(
     tx: &mut Transaction<'_, Sqlite>,
     sweep: i64,
@@ -414,7 +414,7 @@ async fn dropped(
     Ok(dropped)
 }
 
-/// Makes a job known with its order. `false`: it was known.
+/// Inserts a job with its order. `false`: it existed.
 async fn insert_job(
     tx: &mut Transaction<'_, Sqlite>,
     plan: &Plan,

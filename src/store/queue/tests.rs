@@ -1,11 +1,11 @@
-//! SQLite holds the suite of every queue.
+//! SQLite passes the test suite of every queue.
 
 use proptest::prelude::*;
 
 use crate::queue::suite;
 use crate::store::Store;
 
-/// A new database, which goes with its folder.
+/// A new database, removed with its folder.
 async fn new() -> (Store, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Store::open(&folder.path().join("a.db")).await.unwrap(), folder)

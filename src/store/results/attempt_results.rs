@@ -1,4 +1,4 @@
-//! What an attempt brings in: curves, adapters, scores of documents and tasks.
+//! Results of an attempt: curves, adapters, scores of documents and tasks.
 
 use std::collections::BTreeSet;
 
@@ -26,12 +26,12 @@ fn by_document(record: &ScoreRecord, at: usize) -> Option<ByDocument> {
     mean_is(&values, record.aggregates[at].value).then_some(values)
 }
 
-/// Columns of a point.
+/// Columns per point.
 const POINT: usize = 7;
-/// Points of one statement: SQLite takes at least 999 values.
+/// Points per statement: SQLite takes at least 999 values.
 const POINTS: usize = 999 / POINT;
 
-/// Writes a results within a transaction.
+/// Writes training results within a transaction.
 pub(in crate::store) async fn write_training(
     tx: &mut Transaction<'_, Sqlite>,
     subject: Digest,
@@ -86,8 +86,8 @@ pub(in crate::store) async fn write_training(
 }
 
 impl Store {
-    /// Writes a record, all of it or nothing; of an evaluation that is no job's without an attempt. Error:
-    /// [`StoreError::Fenced`] if the job is another attempt's by now; nothing is written then.
+    /// Writes a record, all of it or nothing; without an attempt for an evaluation outside of jobs. Error: [`StoreError::Fenced`] if the
+    /// job was taken over; then nothing is written.
     pub async fn write_record(&self, attempt: Option<&Attempt>, record: &Record) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         fence(&mut tx, attempt).await?;
@@ -110,14 +110,14 @@ impl Store {
         Ok(tx.commit().await?)
     }
 
-    /// Numbers of the documents that are scored under a key.
+    /// Numbers of the documents scored under a key.
     pub async fn scored_documents(&self, key: ScoreKey) -> Result<BTreeSet<usize>, StoreError> {
         let query = sqlx::query("SELECT document FROM scored_documents WHERE score_key = $1");
         let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get::<i64, _>(0)? as usize)).collect()
     }
 
-    /// The documents that are scored under a key, by number.
+    /// The documents scored under a key, by number.
     pub async fn documents(&self, key: ScoreKey) -> Result<Vec<StoredDocument>, StoreError> {
         let query = sqlx::query(
             "SELECT document, requests, metrics FROM scored_documents WHERE score_key = $1 ORDER BY document",
@@ -133,7 +133,7 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Some of the documents that are scored under a key, by their numbers.
+    /// Some of the documents scored under a key, by number.
     pub async fn some_documents(
         &self,
         key: ScoreKey,
@@ -164,8 +164,7 @@ async fn write_document(
     Ok(())
 }
 
-/// Error: the job is another attempt's, or nobody's, by now. A job that was paused or cancelled keeps what its last attempt has
-/// done.
+/// Error: the attempt no longer holds the job. A job that was paused or cancelled keeps the results of its last attempt.
 async fn fence(tx: &mut Transaction<'_, Sqlite>, attempt: Option<&Attempt>) -> Result<(), StoreError> {
     let Some(attempt) = attempt else { return Ok(()) };
     let query = sqlx::query(
@@ -179,7 +178,7 @@ async fn fence(tx: &mut Transaction<'_, Sqlite>, attempt: Option<&Attempt>) -> R
     Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number })
 }
 
-/// Writes a record's metric at a place, with its values by document where it is their mean.
+/// Writes a record's metric at a position, with its values by document if it is their mean.
 async fn write_score(
     tx: &mut Transaction<'_, Sqlite>,
     subject: Digest,
@@ -197,7 +196,7 @@ async fn write_score(
         .bind(aggregate.metric.as_str())
         .bind(subject.to_string())
         .bind(&record.task)
-        // SQLite keeps an infinity; a NaN is no value.
+        // SQLite stores infinity; NaN becomes NULL.
         .bind(Some(aggregate.value).filter(|value| !value.is_nan()))
         .bind(aggregate.stderr)
         .bind(aggregate.documents as i64)

@@ -13,9 +13,9 @@ use crate::store::open::Store;
 pub struct CurvePoint {
     /// Optimizer steps made.
     pub step: i64,
-    /// Loss of the step's window; none where it was not finite.
+    /// Loss of the step's window; none if it was not finite.
     pub loss: Option<f64>,
-    /// Loss on the rows that are kept for validation, where it was asked for.
+    /// Validation loss, if requested.
     pub validation_loss: Option<f64>,
     /// Learning rate of the step.
     pub learning_rate: f64,

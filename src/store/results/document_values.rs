@@ -1,4 +1,4 @@
-//! What jobs said of single documents, as numbers.
+//! Scores of single documents as numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,26 +25,26 @@ pub struct DocumentValues {
     pub task: String,
     /// The metric.
     pub metric: Metric,
-    /// The task's value of it.
+    /// The task's value of the metric.
     pub value: f64,
-    /// Of these scores; none of a group's.
+    /// The key of these scores; none for a group.
     pub key: Option<ScoreKey>,
-    /// What it is made of; none where the documents are not there, or do not come to the value.
+    /// The values it is computed from; none if the documents are missing or do not yield the value.
     pub documents: Option<Documents>,
 }
 
-/// What a metric's value is made of.
+/// The document values behind a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Documents {
     /// It is their mean.
     Mean(ByDocument),
-    /// It comes of them in another way.
+    /// It is aggregated in another way.
     Other(Aggregation, BTreeMap<usize, DocumentValue>),
 }
 
 impl Store {
-    /// What two jobs said of documents, of each task and metric: in the newest version of a sweep that holds both, so that both were asked
-    /// in the same way. Of tasks that it does not score, and where no sweep holds both, each job's scores of the most documents.
+    /// The document scores of two jobs by task and metric, as the newest sweep with both defines them, so that both were scored alike.
+    /// For tasks that it does not score, and if no sweep has both, each job's scores with the most documents.
     pub async fn values_of_both(
         &self,
         first: &JobId,
@@ -64,7 +64,7 @@ impl Store {
         Ok([self.values_in(first, version).await?, self.values_in(second, version).await?])
     }
 
-    /// What a job of a board said of documents, as the board's sweep wants it.
+    /// The document scores of a job of a board, as the board's sweep defines them.
     pub async fn document_values(
         &self,
         board: &Leaderboard,
@@ -114,8 +114,8 @@ impl Store {
         read_json(&query.bind(sweep).bind(version).fetch_one(&self.pool).await?, 0)
     }
 
-    /// The values by document of some jobs of a board, by their places in it, of one task or group and metric. A group's documents are
-    /// those of its tasks, of jobs that have all of them.
+    /// The values by document of some jobs of a board, by their positions, for one task or group and metric. A group's documents are
+    /// those of its tasks, for jobs that have all of them.
     pub async fn values_of_jobs(
         &self,
         board: &Leaderboard,
@@ -169,8 +169,8 @@ impl Store {
         Ok(found)
     }
 
-    /// What a row's score is made of: the values in its last column, or, where these are not kept (the value is no mean, or from before
-    /// they were), what its documents say.
+    /// The document values behind a row's score: those in its last column, or, if these are not stored (the value is not a mean, or an
+    /// earlier release wrote it), those computed from its documents.
     async fn by_document(
         &self,
         row: &SqliteRow,
@@ -207,12 +207,12 @@ fn of_column(
     }
 }
 
-/// Whether a group's tasks count by their documents.
+/// Whether a group's tasks are weighted by their number of documents.
 fn weighs(group: &PlannedGroup, metric: Metric) -> bool {
     group.metrics.iter().any(|(known, weighted)| *known == metric && *weighted)
 }
 
-/// A group's metrics of which each of its tasks has the values by document.
+/// A group's metrics for which each of its tasks has values by document.
 fn group_values(group: &PlannedGroup, found: &[DocumentValues]) -> Vec<DocumentValues> {
     let of_task = |task: &String, metric: Metric| {
         let task_values = found.iter().find(|values| values.task == *task && values.metric == metric)?;
@@ -232,8 +232,8 @@ fn group_values(group: &PlannedGroup, found: &[DocumentValues]) -> Vec<DocumentV
     group.metrics.iter().filter_map(of_metric).collect()
 }
 
-/// The documents of several tasks, numbered by task and document, with values whose mean is the group's value: as they are where every
-/// document counts alike; else those of a small task count for more.
+/// The documents of several tasks, numbered by task and document, with values whose mean is the group's value: unchanged if every
+/// document counts alike, else with larger weights for those of a small task.
 fn together(tasks: &[ByDocument], weighted: bool) -> ByDocument {
     let all: usize = tasks.iter().map(BTreeMap::len).sum();
     let of_task = |(number, documents): (usize, &ByDocument)| {
@@ -244,10 +244,10 @@ fn together(tasks: &[ByDocument], weighted: bool) -> ByDocument {
     tasks.iter().enumerate().flat_map(of_task).collect()
 }
 
-/// Values as they are stored: pairs of the document's number (u32) and its value (f64), little endian.
+/// Stored form of values: pairs of the document's number (u32) and its value (f64), little endian.
 pub(in crate::store) fn to_pairs(values: &ByDocument) -> Vec<u8> {
     let pair = |(document, value): (&usize, &f64)| {
-        // A task has fewer documents than that.
+        // No task has more documents than u32 holds.
         let mut bytes = u32::try_from(*document).unwrap_or(u32::MAX).to_le_bytes().to_vec();
         bytes.extend(value.to_le_bytes());
         bytes

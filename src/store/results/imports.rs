@@ -1,4 +1,4 @@
-//! Results of other programs, beside those of a sweep.
+//! Results of other programs, shown beside those of a sweep.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use crate::store::now_ms;
 use crate::store::open::Store;
 use crate::task::{DocumentValue, Metric, RequestScore};
 
-/// The sweep that holds results of other programs where there is none of loragrid's own.
+/// The sweep that holds imported results if there is no other.
 const ALONE: &str = "imported";
 
 /// Results of another program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedResults {
-    /// The model's name; of one sweep each once.
+    /// The model's name; unique within a sweep.
     pub label: String,
     /// The file.
     pub source: String,
     /// The program with its version.
     pub harness: String,
-    /// Of the file's content.
+    /// Digest of the file's content.
     pub digest: Digest,
     /// Scores of tasks.
     pub scores: Vec<ImportedScore>,
-    /// Scores of documents, where they were written.
+    /// Scores of documents, if they were written.
     pub documents: Vec<ImportedDocument>,
-    /// What is not taken in, by name: metrics that are not known here, and filters beside the one that is taken.
+    /// Names of what is not imported: unknown metrics, and filters other than the selected one.
     pub left_out: Vec<String>,
 }
 
@@ -56,15 +56,15 @@ pub struct ImportedDocument {
     pub task: String,
     /// Its number.
     pub document: usize,
-    /// What the model said of each request.
+    /// The model's scores of each request.
     pub requests: Vec<RequestScore>,
     /// Its metrics.
     pub metrics: Vec<(Metric, DocumentValue)>,
 }
 
 impl Store {
-    /// Adds results to a sweep: the one of this name, else the last one that was submitted, else one of their own. Results
-    /// of the same name are replaced. Returns the sweep's name. Error: no such sweep.
+    /// Adds results to a sweep: the one of this name, else the last submitted one, else a new one. Results of the same name are replaced.
+    /// Returns the sweep's name. Error: no such sweep.
     pub async fn import(
         &self,
         sweep: Option<&str>,
@@ -86,7 +86,7 @@ impl Store {
         Ok(name)
     }
 
-    /// The sweep for results alone, made now.
+    /// Creates the sweep for imported results alone.
     async fn own_sweep(&self) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) RETURNING id";
@@ -195,7 +195,7 @@ async fn insert(
     Ok(())
 }
 
-/// Makes every task of the results a column of the sweep that is theirs alone.
+/// Makes every imported task a column of the sweep that holds only imported results.
 async fn show_all_tasks(tx: &mut Transaction<'_, Sqlite>, sweep: i64) -> Result<(), StoreError> {
     let select = sqlx::query(
         "SELECT DISTINCT s.task FROM import_scores s JOIN imports i ON i.id = s.import_id

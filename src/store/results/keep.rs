@@ -1,4 +1,4 @@
-//! Adapters that are on disk, and those that are no longer.
+//! Adapters on disk, and removed ones.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub struct StoredAdapter {
     pub folder: PathBuf,
 }
 
-/// Adapters that nothing but this sweep's newest version has: no other sweep's newest version, and no job that is to run.
+/// Adapters used only by this sweep's newest version: no other sweep's newest version has them, and no job is to run with them.
 const OWN: &str = "NOT EXISTS (
          SELECT 1 FROM sweep_jobs o
          WHERE o.job_id = j.id AND o.sweep_id <> $1 AND o.version =
@@ -28,8 +28,7 @@ const OWN: &str = "NOT EXISTS (
      AND j.state NOT IN ('queued', 'running', 'paused')";
 
 impl Store {
-    /// The adapters that a sweep alone has: jobs that are in the newest version of another sweep too, and jobs that are to run,
-    /// are left out.
+    /// The adapters that only this sweep uses: jobs in the newest version of another sweep, and jobs that are to run, are left out.
     pub async fn own_adapters(&self, sweep: &str) -> Result<Vec<StoredAdapter>, StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
         let query = format!(
@@ -58,9 +57,8 @@ impl Store {
         Ok(query.bind(sweep).bind(version).fetch_all(&self.pool).await?)
     }
 
-    /// Notes why adapters of a sweep are no longer on disk, and returns those that may be removed now: another process may
-    /// have asked for one of them since they were looked for. A program that dies between this and the removal leaves folders
-    /// that `loragrid gc` finds.
+    /// Records why adapters of a sweep are no longer on disk, and returns those that may be removed now: another process may have
+    /// requested one of them in the meantime. A crash between this and the removal leaves folders that `loragrid gc` finds.
     pub async fn note_removed(
         &self,
         sweep: &str,
@@ -85,8 +83,8 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes what nothing needs of a subject: `remove` is called while no other process can ask for it. `false`: it is
-    /// needed, or this database does not know it.
+    /// Removes unneeded files of a subject: `remove` is called while no other process can request it. `false`: it is needed, or this
+    /// database does not know it.
     pub async fn remove_unneeded(
         &self,
         subject: &str,

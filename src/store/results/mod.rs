@@ -1,4 +1,4 @@
-//! What attempts leave: curves, adapters, scores with their documents, samples; and results of other programs.
+//! Results of attempts: curves, adapters, scores with their documents, samples; and results of other programs.
 
 pub(in crate::store) mod attempt_results;
 pub(in crate::store) mod curves;

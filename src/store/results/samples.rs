@@ -10,7 +10,7 @@ use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::queue::read_digest;
 
-/// Writes a subject's answer; one that is there already is replaced.
+/// Writes a subject's answer; an existing one is replaced.
 pub(in crate::store) async fn write_sample(
     tx: &mut Transaction<'_, Sqlite>,
     subject: Digest,
@@ -35,7 +35,7 @@ pub(in crate::store) async fn write_sample(
 }
 
 impl Store {
-    /// A job's answers to what the newest sweep that holds it and asks for samples asks for, in that order; where none does, all.
+    /// A job's answers to the prompts of the newest sweep that contains it and has samples, in that order; all answers if none has.
     pub async fn samples(&self, job: &JobId) -> Result<Vec<StoredSample>, StoreError> {
         let query = sqlx::query(
             "SELECT v.sweep_id, v.version FROM sweep_versions v
@@ -45,19 +45,19 @@ impl Store {
         );
         match query.bind(job.as_str()).fetch_optional(&self.pool).await? {
             Some(row) => self.samples_in(job, (row.try_get(0)?, row.try_get(1)?)).await,
-            // Of before sweeps said what they ask for.
+            // From a release that did not record which prompts a sweep has.
             None => self.all_samples(job).await,
         }
     }
 
-    /// Whether a board's sweep asks for samples.
+    /// Whether a board's sweep has samples.
     pub async fn asks_for_samples(&self, board: &Leaderboard) -> Result<bool, StoreError> {
         let (sweep, ..) = self.find_sweep(Some(&board.sweep)).await?;
         let query = sqlx::query("SELECT 1 FROM wanted_samples WHERE sweep_id = $1 AND version = $2 LIMIT 1");
         Ok(query.bind(sweep).bind(board.version).fetch_optional(&self.pool).await?.is_some())
     }
 
-    /// A job's answers to what a board's sweep asks for, in its order.
+    /// A job's answers to the prompts of a board's sweep, in its order.
     pub async fn samples_of(
         &self,
         board: &Leaderboard,
@@ -82,7 +82,7 @@ impl Store {
         rows.iter().map(read_sample).collect()
     }
 
-    /// Every answer of a job, whoever asked.
+    /// All answers of a job, for any sweep.
     pub async fn all_samples(&self, job: &JobId) -> Result<Vec<StoredSample>, StoreError> {
         let query = sqlx::query(
             "SELECT s.sample_key, s.position, s.prompt, s.wanted, s.answer, s.tokens FROM jobs j

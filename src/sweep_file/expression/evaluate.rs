@@ -12,26 +12,26 @@ use crate::job::{Settings, Value, ValueError};
 /// Why an expression has no value in a job.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EvalError {
-    /// A key that has no value there.
+    /// A key without a value there.
     #[error("'{0}' has no value in this cell")]
     Unset(String),
     /// Division by zero.
     #[error("division by zero")]
     DivisionByZero,
-    /// A result that no number holds.
+    /// The result is out of range.
     #[error("the result is too large")]
     Overflow,
-    /// A result that the derived key does not take.
+    /// A result that the derived key does not accept.
     #[error(transparent)]
     Value(#[from] ValueError),
 }
 
-/// What the names of an expression stand for.
+/// The values of an expression's names.
 pub trait Scope {
-    /// A key's value; none where it has none.
+    /// A key's value, if it has one.
     fn setting(&self, path: &str) -> Option<&Value>;
 
-    /// A score, by the name that the expression was parsed with; none where there is none, or no finite number.
+    /// A score, by its name in the expression; none if it is missing or not finite.
     fn score(&self, name: &str) -> Option<f64>;
 }
 
@@ -45,14 +45,14 @@ impl Scope for Settings {
     }
 }
 
-/// A value on the way.
+/// An intermediate value.
 enum Operand {
     Number(Exact),
     Other(Value),
 }
 
 impl Expression {
-    /// Its value where its names stand for this. Errors: see [`EvalError`].
+    /// Its value in a scope. Errors: see [`EvalError`].
     pub fn evaluate(&self, settings: &dyn Scope) -> Result<Value, EvalError> {
         match self.root.evaluate(settings)? {
             Operand::Number(number) => number.to_value().ok_or(EvalError::Overflow),
@@ -60,7 +60,7 @@ impl Expression {
         }
     }
 
-    /// Its truth, for an expression of type [`crate::job::ValueType::Bool`]. Errors: as [`Expression::evaluate`].
+    /// Its truth value, for an expression of type [`crate::job::ValueType::Bool`]. Errors: as [`Expression::evaluate`].
     pub fn holds(&self, settings: &dyn Scope) -> Result<bool, EvalError> {
         Ok(self.evaluate(settings)? == Value::Bool(true))
     }
@@ -103,7 +103,7 @@ impl Node {
         }
     }
 
-    /// Types were checked: whatever is no number here does not exist.
+    /// Types were checked: an operand that is not a number here is missing.
     fn number(&self, settings: &dyn Scope) -> Result<Exact, EvalError> {
         match self.evaluate(settings)? {
             Operand::Number(number) => Ok(number),

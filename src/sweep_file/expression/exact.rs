@@ -1,4 +1,4 @@
-//! Exact numbers: fractions of two whole numbers, so that 0.1 + 0.2 is 0.3.
+//! Exact numbers: fractions of two integers, so that 0.1 + 0.2 is 0.3.
 
 use std::cmp::Ordering;
 
@@ -23,7 +23,7 @@ impl Exact {
         }
     }
 
-    /// The number that a decimal text spells: `3e-4`, `0.5`, `50_000`. `None`: no number, or too large.
+    /// Parses a decimal string: `3e-4`, `0.5`, `50_000`. `None`: not a number, or too large.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let plain = text.replace('_', "").to_ascii_lowercase();
         let (mantissa, exponent) = match plain.split_once('e') {
@@ -42,7 +42,7 @@ impl Exact {
         if scale < 0 { Self::new(number, power) } else { Self::new(number.checked_mul(power)?, 1) }
     }
 
-    /// The number that a setting holds; a float is the decimal number that its shortest spelling names.
+    /// The number of a setting; a float is read as its shortest decimal form.
     pub(super) fn of(value: &Value) -> Option<Self> {
         match value {
             Value::Integer(n) => Self::new((*n).into(), 1),
@@ -51,7 +51,7 @@ impl Exact {
         }
     }
 
-    /// As a setting: whole numbers as such, others as the nearest float. `None`: too large.
+    /// As a setting: integers as such, others as the nearest float. `None`: too large.
     pub(super) fn to_value(self) -> Option<Value> {
         if self.denominator == 1 {
             return i64::try_from(self.numerator).ok().map(Value::Integer);
@@ -60,14 +60,14 @@ impl Exact {
         x.is_finite().then_some(Value::Float(x))
     }
 
-    /// The first 40 digits after the point, which is more than decides the nearest float.
+    /// The first 40 digits after the point, more than enough to determine the nearest float.
     fn decimal(self) -> String {
         let sign = if self.numerator < 0 { "-" } else { "" };
         let (numerator, denominator) = (self.numerator.unsigned_abs(), self.denominator.unsigned_abs());
         let mut text = format!("{sign}{}.", numerator / denominator);
         let mut rest = numerator % denominator;
         for _ in 0..40 {
-            // A denominator this close to the largest number has digits enough already.
+            // With a denominator this close to the largest integer, there are enough digits already.
             let Some(next) = rest.checked_mul(10) else { break };
             text.push(char::from(b'0' + (next / denominator) as u8));
             rest = next % denominator;
@@ -99,7 +99,7 @@ impl Exact {
         self.numerator == 0
     }
 
-    /// By the whole parts, then by what is left turned upside down, as Euclid does: nothing grows, so nothing is too large.
+    /// Compares integer parts, then the reciprocals of the remainders, as in Euclid's algorithm: nothing grows, so nothing overflows.
     pub(super) fn compare(self, other: Self) -> Ordering {
         let (mut a, mut b) = ((self.numerator, self.denominator), (other.numerator, other.denominator));
         loop {

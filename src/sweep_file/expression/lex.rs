@@ -1,4 +1,4 @@
-//! Text → words with their bytes.
+//! String → tokens with their byte ranges.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ pub(super) enum Word {
 
 pub(super) type Span = Range<usize>;
 
-/// The words of a text. Error: a character, number or text that is none.
+/// The tokens of a string. Error: an invalid character, number or string literal.
 pub(super) fn words(text: &str) -> Result<Vec<(Word, Span)>, (ExpressionError, Span)> {
     let mut words = Vec::new();
     let mut at = 0;
@@ -38,7 +38,7 @@ pub(super) fn words(text: &str) -> Result<Vec<(Word, Span)>, (ExpressionError, S
     Ok(words)
 }
 
-/// The first word of a text that starts with `c`, and its length in bytes.
+/// The first token of a string that starts with `c`, and its length in bytes.
 fn next_word(text: &str, c: char) -> Result<(Word, usize), (ExpressionError, usize)> {
     const SYMBOLS: &[(&str, Word)] = &[
         ("==", Word::Operator(Operator::Equal)),
@@ -90,7 +90,7 @@ fn next_word(text: &str, c: char) -> Result<(Word, usize), (ExpressionError, usi
     }
 }
 
-/// A sign belongs to a number only right after the e of its exponent.
+/// A sign is part of a number only right after the e of its exponent.
 fn number_length(text: &str) -> usize {
     let mut before = ' ';
     for (at, c) in text.char_indices() {

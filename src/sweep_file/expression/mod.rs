@@ -1,5 +1,5 @@
-//! The small typed language of `[derive]`, `[[when]]` and `[[exclude]]`: numbers, 'texts', true and false, lists, keys,
-//! `+ - * /`, comparisons, `in`, `&& || !`, parentheses. Types are checked when a text is parsed.
+//! The small typed language of `[derive]`, `[[when]]` and `[[exclude]]`: numbers, 'strings', true and false, lists, keys, `+ - * /`,
+//! comparisons, `in`, `&& || !`, parentheses. Types are checked when an expression is parsed.
 
 mod evaluate;
 mod exact;
@@ -23,13 +23,13 @@ pub struct Expression {
 }
 
 impl Expression {
-    /// Parses a text and checks its types. Errors: with the bytes of the text that they are about.
+    /// Parses an expression and checks its types. Errors: with their byte range.
     pub fn parse(text: &str) -> Result<Self, (ExpressionError, Range<usize>)> {
         Self::parse_with(text, &|_| false)
     }
 
-    /// [`Expression::parse`] of a text in which names may also be scores: those that are no key and that `is_score` knows. A name that
-    /// is not made of letters, digits, `.`, `:` and `_` stands between backticks.
+    /// [`Expression::parse`] with scores as additional names: those that are not keys and that `is_score` accepts. A name with characters
+    /// other than letters, digits, `.`, `:` and `_` is quoted in backticks.
     pub fn parse_with(
         text: &str,
         is_score: &dyn Fn(&str) -> bool,
@@ -43,7 +43,7 @@ impl Expression {
         self.value_type
     }
 
-    /// The scores that it reads, by their names.
+    /// Names of the scores that it reads.
     pub fn scores(&self) -> Vec<&str> {
         let mut scores = Vec::new();
         self.root.collect_scores(&mut scores);

@@ -1,4 +1,4 @@
-//! Words → typed tree, by operator strength.
+//! Tokens → typed tree, by operator precedence.
 
 use std::ops::Range;
 
@@ -10,48 +10,48 @@ use crate::job::{ValueType, find_key, nearest_key};
 
 /// Deepest nesting of parentheses, lists and signs.
 const MAX_DEPTH: usize = 64;
-/// Most operators between two values: a chain of them is a tree as deep as it is long.
+/// Most operators between two values: a chain of operators is a tree as deep as it is long.
 const MAX_OPERATORS: usize = 256;
 
-/// Why a text is no expression.
+/// Why an expression does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ExpressionError {
-    /// A character that no expression has.
+    /// An invalid character.
     #[error("unexpected '{0}'")]
     Character(char),
-    /// A number that is none.
+    /// An invalid number.
     #[error("'{0}' is not a number, or too large")]
     Number(String),
-    /// A text without its second quote.
+    /// An unterminated string.
     #[error("unterminated string")]
     OpenText,
-    /// A name that is no key.
+    /// An unknown key.
     #[error("unknown key '{name}'{}", nearest.map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
     UnknownKey {
         /// The name as written.
         name: String,
-        /// The nearest key, if one is near.
+        /// The nearest key, if one is close.
         nearest: Option<&'static str>,
     },
-    /// A text that the key it is compared with never is.
+    /// A string that the key it is compared with can never equal.
     #[error("'{path}' is never '{word}'{}", nearest.map(|n| format!(", did you mean '{n}'?")).unwrap_or_default())]
     UnknownWord {
         /// The key.
         path: &'static str,
-        /// The text as written.
+        /// The string as written.
         word: String,
-        /// The nearest word, if one is near.
+        /// The nearest word, if one is close.
         nearest: Option<&'static str>,
     },
-    /// Something else was expected here.
+    /// Another token was expected here.
     #[error("expected {0}")]
     Expected(&'static str),
-    /// An operator between values that it does not take.
+    /// An operator between values of the wrong type.
     #[error("expected {wanted}, found {found}")]
     Type {
-        /// What the operator takes.
+        /// The expected type.
         wanted: String,
-        /// What is there.
+        /// The type found.
         found: &'static str,
     },
     /// Too deeply nested.
@@ -63,7 +63,7 @@ pub enum ExpressionError {
 }
 
 type Failure = (ExpressionError, Range<usize>);
-/// A tree with its type and its bytes.
+/// A tree with its type and its byte range.
 type Typed = (Node, ValueType, Span);
 
 pub(super) fn parse(text: &str, is_score: &dyn Fn(&str) -> bool) -> Result<(Node, ValueType), Failure> {
@@ -106,7 +106,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Operators of more than `strength` and what they join.
+    /// Operators with a precedence above `strength`, and their operands.
     fn binary(&mut self, strength: u8) -> Result<Typed, Failure> {
         let mut left = self.unary()?;
         while let Some(Word::Operator(operator)) = self.peek() {
@@ -219,7 +219,7 @@ fn require(found: ValueType, wanted: ValueType, place: &Span) -> Result<(), Fail
     Err((ExpressionError::Type { wanted, found }, place.clone()))
 }
 
-/// Checks the types of both sides and joins them.
+/// Checks the types of both operands and joins them.
 fn join(operator: Operator, left: Typed, right: Typed) -> Result<Typed, Failure> {
     use Operator::*;
     let ((a, a_type, a_place), (b, b_type, b_place)) = (left, right);
@@ -257,7 +257,7 @@ fn join(operator: Operator, left: Typed, right: Typed) -> Result<Typed, Failure>
     Ok((Node::Binary { operator, left: Box::new(a), right: Box::new(b) }, result, place))
 }
 
-/// A text that is held against a key with a list of words must be one of them.
+/// A string compared with a key that has a list of words must be one of them.
 fn check_word(key: &Node, text: &Node, place: &Span) -> Result<(), Failure> {
     let (Node::Key(path), Node::Text(word)) = (key, text) else { return Ok(()) };
     let words = find_key(path).map(|key| key.kind.words()).unwrap_or_default();

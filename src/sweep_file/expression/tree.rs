@@ -33,7 +33,7 @@ pub(super) enum Operator {
 }
 
 impl Operator {
-    /// How tightly it binds; operators of one strength go from left to right.
+    /// Its precedence; operators of equal precedence are left-associative.
     pub(super) fn strength(self) -> u8 {
         match self {
             Self::Or => 1,

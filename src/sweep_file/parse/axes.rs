@@ -56,7 +56,7 @@ impl Parser<'_> {
         self.zips.push(Zip { name: name.get_ref().as_ref().into(), columns, span: name.span() });
     }
 
-    /// The checked values of an axis with their places. `None`: no list, empty, or a value that the key does not take.
+    /// The checked values of an axis with their locations. `None`: not a list, empty, or a value that the key does not accept.
     fn values(&mut self, key: &'static Key, item: &Item<'_>) -> Option<Vec<(Value, Range<usize>)>> {
         let path = key.path;
         let DeValue::Array(items) = item.get_ref() else {
@@ -72,7 +72,7 @@ impl Parser<'_> {
         values.into_iter().collect()
     }
 
-    /// A key is controlled by one of axes, pairs and expressions; rules set only keys that none of them controls.
+    /// Only one of axes, pairs and expressions may control a key; rules set only keys that none of them controls.
     pub(super) fn check_control(&mut self) {
         let mut controlled: BTreeMap<&'static str, &'static str> = BTreeMap::new();
         let axes = self.axes.iter().map(|axis| (axis.key, "[axes]", axis.span.clone()));

@@ -1,4 +1,4 @@
-//! TOML → [`SweepSpec`]. Every problem is collected, then told in the file's order.
+//! TOML → [`SweepSpec`]. All problems are collected, then reported in the file's order.
 
 mod axes;
 mod options;
@@ -20,7 +20,7 @@ use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key,
 
 /// Sections that hold configuration keys.
 const SECTIONS: &[&str] = &["train", "lora"];
-/// What else stands at the root.
+/// Other names at the root.
 const ROOT_WORDS: &[&str] = &[
     "name",
     "train",
@@ -47,7 +47,7 @@ fn read_stdin() -> std::io::Result<Vec<u8>> {
 }
 
 impl SweepSpec {
-    /// Reads and checks a file, or standard input where the path is `-`. Errors: see [`SpecError`]; all problems of the file at once.
+    /// Reads and checks a file, or standard input if the path is `-`. Errors: see [`SpecError`]; all problems of the file at once.
     pub fn read(path: &Path) -> Result<Self, SpecError> {
         let bytes = if path == Path::new("-") { read_stdin() } else { std::fs::read(path) };
         let bytes = bytes.map_err(|source| SpecError::Io { path: path.to_owned(), source })?;
@@ -66,7 +66,7 @@ impl SweepSpec {
         Self::parse(SourceText::new(path, &text))
     }
 
-    /// Checks a text. Errors: as [`SweepSpec::read`].
+    /// Checks the content of a file. Errors: as [`SweepSpec::read`].
     pub fn parse(source: SourceText) -> Result<Self, SpecError> {
         let table = match DeTable::parse(source.text()) {
             Ok(table) => table,
@@ -122,8 +122,8 @@ impl SweepSpec {
         }
     }
 
-    /// Overrides a key for every job, as `--set key=value` does: an axis, pair or expression of that key gives way. The
-    /// value is TOML, or a bare text. Error: an unknown key or a value that it does not take.
+    /// Overrides a key for every job, as `--set key=value` does: replaces an axis, pair or expression of that key. The value is TOML, or
+    /// a bare string. Error: an unknown key or a value that it does not accept.
     pub fn set(&mut self, path: &str, text: &str) -> Result<(), Problem> {
         let unknown =
             || Problem::UnknownKey { path: path.to_owned(), nearest: nearest_key(path).map(str::to_owned) };
@@ -163,12 +163,12 @@ struct Parser<'a> {
     samples: Option<SampleSpec>,
     notify: Option<Notify>,
     data_sets: BTreeMap<String, PathBuf>,
-    /// Bytes of each key that the root and the sections set.
+    /// Byte range of each key that the root and the sections set.
     places: BTreeMap<&'static str, Range<usize>>,
     problems: Vec<(Problem, Range<usize>)>,
-    /// What is right and should be written otherwise.
+    /// Valid constructs that should be written differently.
     notes: Vec<String>,
-    /// Bytes that no message may show.
+    /// Byte ranges that no message may show.
     secrets: Vec<Range<usize>>,
 }
 
@@ -284,7 +284,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A text, or a problem.
+    /// A string, or a problem.
     fn text(&mut self, path: &str, item: &Item<'_>) -> Option<String> {
         let text = item.get_ref().as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
         if text.is_none() {
@@ -293,7 +293,7 @@ impl<'a> Parser<'a> {
         text
     }
 
-    /// A list of texts, or a problem.
+    /// A list of strings, or a problem.
     fn texts(&mut self, path: &str, item: &Item<'_>) -> Option<Vec<String>> {
         let texts = item.get_ref().as_array().and_then(|items| {
             items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
@@ -343,14 +343,14 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The nearest key, or the nearest other word of the root.
+/// The nearest key, or the nearest other name at the root.
 fn nearest_name(path: &str) -> Option<String> {
     let near = |word: &&&str| strsim::damerau_levenshtein(word, path) <= 1;
     let word = ROOT_WORDS.iter().find(near).map(|word| (*word).to_owned());
     word.or_else(|| nearest_key(path).map(str::to_owned))
 }
 
-/// The value in its key's one form. Error: [`Problem::Value`] with the nearest word.
+/// The value in its key's canonical form. Error: [`Problem::Value`] with the nearest word.
 fn checked(key: &'static Key, value: &Value) -> Result<Value, Problem> {
     key.kind.check(value).map_err(|error| {
         let words: Vec<&str> = match value {
@@ -367,7 +367,7 @@ fn checked(key: &'static Key, value: &Value) -> Result<Value, Problem> {
     })
 }
 
-/// A TOML value as a configuration value; the error says what it is instead.
+/// A TOML value as a configuration value; the error names its type.
 fn plain(value: &DeValue<'_>) -> Result<Value, &'static str> {
     Ok(match value {
         DeValue::String(text) => Value::Text(text.to_string()),

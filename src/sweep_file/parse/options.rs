@@ -10,10 +10,10 @@ use crate::job::Bytes;
 use crate::sweep_file::error::Problem;
 use crate::sweep_file::sweep::{FinalEval, KeepAdapters, Notify, SampleSpec};
 
-/// Events that `[notify]` can name.
+/// Events accepted in `[notify]`.
 const EVENTS: &[&str] = &["started", "done", "failed", "diverged", "stopped"];
 
-/// Most tokens of an answer, where the file does not say.
+/// Default for the most tokens per answer.
 const SAMPLE_TOKENS: u64 = 64;
 
 impl Parser<'_> {
@@ -90,7 +90,7 @@ impl Parser<'_> {
         self.samples = Some(samples);
     }
 
-    /// A whole number from 1 to 4096, or a problem.
+    /// An integer from 1 to 4096, or a problem.
     fn count(&mut self, path: &str, item: &Item<'_>) -> Option<u64> {
         let number = item.get_ref().as_integer().and_then(|number| number.to_string().parse().ok());
         let number = number.filter(|number| (1..=4096).contains(number));
@@ -118,14 +118,14 @@ impl Parser<'_> {
         self.notify = Some(notify);
     }
 
-    /// The name of an environment variable, never an address.
+    /// The name of an environment variable, never a URL.
     fn variable(&mut self, item: &Item<'_>) -> Option<String> {
         let text = self.text("notify.webhook_env", item)?;
         let good = text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
         if !good {
             let wanted = "the name of an environment variable, such as SLACK_URL";
             self.form("notify.webhook_env", "no variable's name", wanted, item.span());
-            // It may be the address itself.
+            // It may be the URL itself.
             self.secrets.push(item.span());
         }
         good.then_some(text)
@@ -157,7 +157,7 @@ fn keep_adapters(text: &str) -> Option<KeepAdapters> {
     }
 }
 
-/// A size such as `50 GB`: a whole or decimal number with a unit of 10³ⁿ bytes.
+/// A size such as `50 GB`: an integer or decimal number with a unit of 10³ⁿ bytes.
 fn size(text: &str) -> Option<Bytes> {
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
     let number: f64 = text[..unit_at].trim().parse().ok()?;

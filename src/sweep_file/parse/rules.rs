@@ -10,7 +10,7 @@ use crate::sweep_file::error::Problem;
 use crate::sweep_file::expression::Expression;
 use crate::sweep_file::sweep::{Condition, Derive, When};
 
-/// The key that decides defaults, so that no rule can.
+/// This key decides defaults, so no rule can set it.
 const PROFILE: &str = "profile";
 
 impl Parser<'_> {
@@ -67,7 +67,7 @@ impl Parser<'_> {
         }
     }
 
-    /// The table of a rule with no other keys than these.
+    /// The table of a rule, which may only have these keys.
     fn rule<'b, 'c>(&mut self, rule: &'b Item<'c>, known: &[&str]) -> Option<&'b DeTable<'c>> {
         let DeValue::Table(table) = rule.get_ref() else {
             self.form("rule", "no table", "each rule as [[when]] or [[exclude]]", rule.span());
@@ -96,7 +96,7 @@ impl Parser<'_> {
         Some(Condition { expression, text, span: item.span() })
     }
 
-    /// A parsed expression and its text, or a problem at its place inside the quotes.
+    /// A parsed expression and its source, or a problem at its location inside the quotes.
     fn expression(&mut self, path: &str, item: &Item<'_>) -> Option<(Expression, String)> {
         let DeValue::String(text) = item.get_ref() else {
             self.form(path, "no text", "the expression in quotes", item.span());
@@ -112,8 +112,8 @@ impl Parser<'_> {
         }
     }
 
-    /// The bytes of the file for bytes of a text that stands there in quotes. A text with escapes has no such place:
-    /// then it is the whole.
+    /// Maps a byte range of a quoted string to a byte range of the file. A string with escapes cannot be mapped: then the whole string is
+    /// returned.
     fn inside(&self, whole: Range<usize>, text: &str, within: Range<usize>) -> Range<usize> {
         let raw = &self.source.text()[whole.clone()];
         match raw.find(text) {
@@ -122,7 +122,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Sorts derived keys so that each comes after those that it needs.
+    /// Sorts derived keys so that each comes after its dependencies.
     pub(super) fn order_derived(&mut self) -> Vec<Derive> {
         let mut ordered: Vec<Derive> = Vec::new();
         let mut waiting = std::mem::take(&mut self.derive);

@@ -1,4 +1,4 @@
-//! `adapter_config.json`: which modules carry an adapter, of which rank and scale.
+//! `adapter_config.json`: which modules have an adapter, with which rank and scale.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::failure::EngineError;
 #[cfg(test)]
 use crate::lora::PairForm;
 
-/// The part of the file that is read.
+/// The fields that are read.
 #[derive(Deserialize)]
 pub(super) struct ConfigFile {
     peft_type: String,
@@ -27,7 +27,7 @@ pub(super) struct ConfigFile {
     layers_to_transform: Option<Layers>,
     #[serde(default)]
     layers_pattern: Option<Names>,
-    /// In the file's order: PEFT takes the first that matches.
+    /// In file order: PEFT uses the first match.
     #[serde(default)]
     rank_pattern: Option<Map<String, Json>>,
     #[serde(default)]
@@ -46,7 +46,7 @@ pub(super) struct ConfigFile {
     rest: BTreeMap<String, Json>,
 }
 
-/// A regular expression over whole module names, or endings of them.
+/// A regular expression over full module names, or a list of name suffixes.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Names {
@@ -61,7 +61,7 @@ enum Layers {
     Several(Vec<usize>),
 }
 
-/// Options of PEFT that change nothing of what a saved adapter computes. Every other one that is set is refused by name.
+/// PEFT options that do not change a saved adapter's output. Any other option that is set is rejected by name.
 const IDLE: &[&str] = &[
     "auto_mapping",
     "base_model_name_or_path",
@@ -81,16 +81,16 @@ const IDLE: &[&str] = &[
     "task_type",
 ];
 
-/// Initializations that leave the base as it is. The others subtract something from it when PEFT loads the adapter.
+/// Initializations that leave the base unchanged. The others subtract something from it when PEFT loads the adapter.
 const PLAIN_INITS: &[&str] = &["gaussian", "eva", "orthogonal"];
 
-/// What an adapter's folder says of its form.
+/// The adapter's shape according to its folder.
 pub(crate) struct Form {
-    /// The modules that carry an adapter, each with its layers, rank and scaling.
+    /// The modules with an adapter, each with its layers, rank and scaling.
     pub(super) modules: Vec<AdaptedModule>,
-    /// Whether they have magnitudes.
+    /// Whether they have DoRA magnitudes.
     pub(super) dora: bool,
-    /// Whether the head was trained whole.
+    /// Whether the head was fully trained.
     pub(super) saved_head: bool,
     /// The head's module.
     pub(super) head: &'static str,
@@ -105,7 +105,7 @@ pub(super) struct AdaptedModule {
 }
 
 impl Form {
-    /// The forms of the layers, as PEFT has them: layers that share a matrix share its rank.
+    /// The layers' adapter shapes as in PEFT: layers that share a matrix share its rank.
     #[cfg(test)]
     pub(crate) fn pairs(&self) -> Vec<PairForm> {
         let pair = |module: &AdaptedModule, name| PairForm {
@@ -118,8 +118,8 @@ impl Form {
     }
 }
 
-/// Reads what an adapter's folder says of its form, for this model. Errors: unreadable, another kind of adapter, an
-/// option that is not carried out, targets that the model lacks.
+/// Reads the adapter's shape from its folder, for this model. Errors: unreadable, another kind of adapter, an
+/// unsupported option, targets that the model lacks.
 pub(crate) fn read_form(folder: &Path, model: &ModelConfig) -> Result<Form, EngineError> {
     let fail = |reason: String| unfit(folder, reason);
     let text = std::fs::read_to_string(folder.join(CONFIG)).map_err(|e| fail(format!("{CONFIG}: {e}")))?;
@@ -190,7 +190,7 @@ impl ConfigFile {
         saved.chain(targets).any(|name| name.contains(OLD_HEAD))
     }
 
-    /// PEFT's rule for one module.
+    /// PEFT's matching rule for one module.
     fn targets(&self, module: &str, head: &str) -> Result<bool, String> {
         if let Some(excluded) = &self.exclude_modules
             && excluded.match_module(module)?
@@ -203,14 +203,14 @@ impl ConfigFile {
             Some(names) => names.match_module(module)?,
         };
         match &self.layers_to_transform {
-            // No number is every layer.
+            // No number means every layer.
             Some(Layers::Several(layers)) if layers.is_empty() => Ok(chosen),
             Some(layers) if chosen => self.is_transformed(module, layers),
             _ => Ok(chosen),
         }
     }
 
-    /// Whether the number of the module's layer is among those that are transformed.
+    /// Whether the module's layer number is in `layers_to_transform`.
     fn is_transformed(&self, module: &str, layers: &Layers) -> Result<bool, String> {
         let patterns = match &self.layers_pattern {
             None => vec![r"[^.]*".to_owned()],
@@ -251,7 +251,7 @@ fn ends_with(module: &str, name: &str) -> bool {
     module == name || module.strip_suffix(name).is_some_and(|front| front.ends_with('.'))
 }
 
-/// The value of the first key that matches the end of a module's name, as PEFT looks patterns up.
+/// The value of the first key that matches the end of a module's name, PEFT's pattern lookup.
 fn pattern<'a>(patterns: Option<&'a Map<String, Json>>, module: &str) -> Result<Option<&'a Json>, String> {
     for (key, value) in patterns.into_iter().flatten() {
         let regex = compile(&format!(r"^(?:.*\.)?(?:{key})$"))?;

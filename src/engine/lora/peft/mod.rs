@@ -1,5 +1,4 @@
-//! Adapters on disk, as the folders that PEFT writes and reads: `adapter_config.json` and
-//! `adapter_model.safetensors`.
+//! Adapters on disk in PEFT's folder format: `adapter_config.json` and `adapter_model.safetensors`.
 
 mod config;
 mod read;
@@ -23,7 +22,7 @@ fn unfit(folder: &Path, reason: impl Into<String>) -> EngineError {
     EngineError::Adapter { path: folder.display().to_string(), reason: reason.into() }
 }
 
-/// PEFT's name of a tensor of a module.
+/// PEFT's name for a module's tensor.
 fn tensor_name(module: &str, tensor: &str) -> String {
     format!("base_model.model.{module}.{tensor}")
 }
@@ -32,11 +31,11 @@ const A: &str = "lora_A.weight";
 const B: &str = "lora_B.weight";
 const MAGNITUDE: &str = "lora_magnitude_vector";
 
-/// What transformers calls the head's module; checkpoints of GPT-NeoX, and transformers before 5, call it `embed_out`.
+/// transformers' name for the head's module; GPT-NeoX checkpoints, and transformers before 5, use `embed_out`.
 const HEAD: &str = "lm_head";
 const OLD_HEAD: &str = "embed_out";
 
-/// The modules of a model that can carry an adapter, each with the layers that its matrix holds, in forward order.
+/// The model's modules that can have an adapter, each with the layers in its matrix, in forward order.
 fn modules(model: &ModelConfig, head: &str) -> Vec<(String, Vec<LayerName>)> {
     let mut modules: Vec<(String, Vec<LayerName>)> = Vec::new();
     let blocks = (0..model.layers as usize)

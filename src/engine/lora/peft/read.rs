@@ -1,4 +1,4 @@
-//! An adapter's folder for a loaded model.
+//! Reading an adapter folder for a loaded model.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::lora::{Adapter, PairForm};
 use crate::model::Model;
 use crate::tensor::{from_stored, wide};
 
-/// Reads an adapter's folder for a model. Errors: another kind of adapter, a target that the model lacks, a missing,
+/// Reads an adapter folder for a model. Errors: another kind of adapter, a target that the model lacks, a missing,
 /// unknown, wrongly shaped or transposed tensor.
 pub(crate) fn read_adapter(folder: &Path, model: &Model) -> Result<Adapter, EngineError> {
     let (kind, device) = (wide(model.kind), model.device());
@@ -34,8 +34,8 @@ pub(crate) fn read_adapter(folder: &Path, model: &Model) -> Result<Adapter, Engi
     let saved_head = tensor_name(form.head, "weight");
     let saved_embedding = tensor_name(&model.config.place(LayerName::Embedding).module, "weight");
     for info in file.tensors().iter().filter(|info| !reader.known.contains(&info.name)) {
-        // PEFT saves the frozen head beside an adapter on it, and embeddings of a resized vocabulary; they must be this
-        // model's.
+        // PEFT saves the frozen head beside an adapter on it, and embeddings of a resized vocabulary; they must match
+        // this model's.
         let frozen = [&base_head, &saved_head, &saved_embedding].contains(&&info.name);
         let stored = frozen.then(|| file.read(&info.name)).transpose()?;
         let stored = stored.map(|stored| from_stored(&stored, model.kind, device));
@@ -84,7 +84,7 @@ struct Reader<'a> {
     folder: &'a Path,
     file: &'a SafetensorsFile,
     model: &'a Model,
-    /// Names that were read.
+    /// Names read so far.
     known: BTreeSet<String>,
 }
 
@@ -108,8 +108,8 @@ impl Reader<'_> {
         Ok(from_stored(&stored, wide(self.model.kind), self.model.device()))
     }
 
-    /// The layers of a module. Where several share a matrix, each has its rows of B, without the columns that are
-    /// nothing but zeros in them.
+    /// A module's layers. If several share a matrix, each gets its rows of B, without the columns that are all zero
+    /// there.
     fn module(&mut self, module: &AdaptedModule, dora: bool) -> Result<Vec<LayerParts>, EngineError> {
         let AdaptedModule { module: name, layers, rank, scaling } = module;
         let config = &self.model.config;
@@ -138,7 +138,7 @@ impl Reader<'_> {
             if used.numel() == 0 && !dora {
                 continue;
             }
-            // A matrix of no columns is none: one of zeros stands for it.
+            // A matrix without columns is replaced by one of zeros.
             let used = if used.numel() == 0 { Tensor::zeros([1], (Kind::Int64, b.device())) } else { used };
             parts.push(LayerParts {
                 form: PairForm { name: *layer, rank: used.numel() as i64, scaling: *scaling, dora },

@@ -1,4 +1,4 @@
-//! An adapter as PEFT would have written it.
+//! Writing an adapter in PEFT's format.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -15,9 +15,9 @@ use crate::lora::{Adapter, Pair};
 use crate::model::{Model, row_norms};
 use crate::tensor::to_f32;
 
-/// Writes an adapter's folder beside `folder` and renames it, so that it appears whole or not at all. Layers that share
-/// a matrix become one adapter of it: summed rank, alpha scaled so that the product stays, A stacked, B in blocks at each
-/// layer's rows. Errors: the system's.
+/// Writes the folder under a temporary name next to `folder` and renames it, so it is never partial. Layers that share
+/// a matrix become one adapter: summed rank, alpha scaled to keep the product, A stacked, B in blocks at each layer's
+/// rows. Errors: I/O.
 pub(crate) fn write_adapter(
     folder: &Path,
     adapter: &Adapter,
@@ -85,13 +85,13 @@ pub(crate) fn write_adapter(
     let text = serde_json::to_string_pretty(&config).unwrap_or_default();
     let digest = put_in_place(&beside, folder, &text).map_err(io("writing"));
     if digest.is_err() {
-        // What is not whole is nothing.
+        // Remove a partial folder.
         let _ = std::fs::remove_dir_all(&beside);
     }
     digest
 }
 
-/// Ends the folder beside with its configuration and renames it; every byte and every name has reached the disk then.
+/// Writes the configuration to the temporary folder and renames it, after all bytes and names are synced to disk.
 fn put_in_place(beside: &Path, folder: &Path, config: &str) -> std::io::Result<Digest> {
     let mut file = std::fs::File::create(beside.join(CONFIG))?;
     file.write_all(config.as_bytes())?;
@@ -99,7 +99,7 @@ fn put_in_place(beside: &Path, folder: &Path, config: &str) -> std::io::Result<D
     let digest = Digest::of_reader(&mut std::fs::File::open(beside.join(WEIGHTS))?)?;
     sync_folder(beside)?;
     match std::fs::rename(beside, folder) {
-        // A folder that is not empty is in its place: an adapter of the same key, which is changed for this one at once.
+        // The target folder is not empty: an adapter with the same key, swapped for this one atomically.
         Err(error) if folder.is_dir() => exchange(beside, folder).map_err(|_| error)?,
         renamed => renamed?,
     }
@@ -107,11 +107,11 @@ fn put_in_place(beside: &Path, folder: &Path, config: &str) -> std::io::Result<D
     Ok(digest)
 }
 
-/// Exchanges two folders in one step, so that there is one in the place at every moment, and removes the old one.
+/// Swaps two folders atomically, so the path always exists, and removes the old one.
 fn exchange(beside: &Path, folder: &Path) -> std::io::Result<()> {
     let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
     nix::fcntl::renameat2(nix::fcntl::AT_FDCWD, beside, nix::fcntl::AT_FDCWD, folder, flags)
-        // File systems that cannot exchange have the old one removed first.
+        // File systems without an atomic swap: remove the old one first.
         .or_else(|_| std::fs::remove_dir_all(folder).and_then(|()| std::fs::rename(beside, folder)))?;
     match std::fs::remove_dir_all(beside) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -119,7 +119,7 @@ fn exchange(beside: &Path, folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// A, B and magnitudes of a module from those of its layers.
+/// A, B and magnitudes of a module from its layers.
 fn joined(model: &Model, layers: &[LayerName], pairs: &[(LayerName, &Pair)]) -> Vec<(&'static str, Tensor)> {
     let config = &model.config;
     if let ([only], [(_, pair)]) = (layers, pairs)
@@ -133,7 +133,7 @@ fn joined(model: &Model, layers: &[LayerName], pairs: &[(LayerName, &Pair)]) -> 
     let a = Tensor::cat(&stacked, 0);
     let b = Tensor::zeros([out, a.size()[0]], (a.kind(), a.device()));
     let mut column = 0;
-    // PEFT's magnitudes cover every row; those of layers without an adapter are the norms of W, which change nothing.
+    // PEFT's magnitudes cover every row; layers without an adapter get W's norms, which change nothing.
     let has_magnitudes = pairs.iter().any(|(_, pair)| pair.magnitude.is_some());
     let mut magnitudes = has_magnitudes.then(|| Tensor::zeros([out], (a.kind(), a.device())));
     for layer in layers {

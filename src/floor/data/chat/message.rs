@@ -1,4 +1,4 @@
-//! Messages of a chat: everything that a row says of them.
+//! Messages of a chat with all their keys.
 
 use std::collections::BTreeSet;
 
@@ -7,25 +7,25 @@ use serde_json::{Map, Value as Json};
 
 use crate::jinja::data;
 
-/// Names under which a message's reasoning is found; templates read the first.
+/// Names of a message's reasoning key; templates read the first.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
-/// Flags of a message that say whether the loss scores it: they are not the template's.
+/// Flags that say whether the loss scores a message; they are not passed to the template.
 pub(super) const TRAINED_BY: [&str; 5] = ["weight", "train", "training", "loss", "loss_mask"];
 
-/// A message of a chat with all its keys, as templates are given it.
+/// A chat message with all its keys, as passed to templates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Message(Map<String, Json>);
 
 impl Message {
-    /// A message that is a role and a text.
+    /// A message with only a role and a string.
     pub fn new(role: &str, content: impl Into<String>) -> Self {
         let pairs = [("role", Json::from(role)), ("content", Json::from(content.into()))];
         Self(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    /// A message with these keys, as transformers passes it on: without those that are null, reasoning under the name that
-    /// templates read.
+    /// A message with these keys, as transformers passes it on: without nulls, reasoning under the name that templates
+    /// read.
     pub(super) fn of(keys: &Map<String, Json>) -> Self {
         let kept = keys.iter().filter(|(_, value)| !value.is_null());
         let mut message: Map<String, Json> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -39,17 +39,17 @@ impl Message {
         Self(message)
     }
 
-    /// What a template is given.
+    /// The template's input.
     pub(super) fn data(&self) -> minijinja::Value {
         data(&Json::Object(self.0.clone()))
     }
 
-    /// Who says it: system, user, assistant, tool.
+    /// The role: system, user, assistant, tool.
     pub fn role(&self) -> &str {
         self.text("role")
     }
 
-    /// What it says, where that is a string.
+    /// The content, if it is a string.
     pub fn content(&self) -> &str {
         self.text("content")
     }
@@ -67,7 +67,7 @@ impl Message {
         self.0.shift_remove(key)
     }
 
-    /// Adds to the end of its text.
+    /// Appends to its content.
     pub(super) fn append(&mut self, text: &str) {
         let content = format!("{}{text}", self.content());
         self.set("content", content.into());
@@ -78,16 +78,16 @@ impl Message {
     }
 }
 
-/// A chat: what a template is given.
+/// A chat: the template's input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chat {
     /// The messages.
     pub messages: Vec<Message>,
-    /// Descriptions of the tools that the assistant may call.
+    /// Tools that the assistant may call.
     pub tools: Option<Json>,
-    /// Documents to answer from.
+    /// Documents for retrieval.
     pub documents: Option<Json>,
-    /// For each message whether the loss may score it; as long as `messages`.
+    /// Whether the loss may score each message; as long as `messages`.
     pub(super) trained: Vec<bool>,
 }
 
@@ -104,7 +104,7 @@ impl Chat {
         Self { messages: self.messages[..count].to_vec(), ..self.clone() }
     }
 
-    /// Keys beside role and content.
+    /// Keys other than role and content.
     pub(super) fn optional_keys(&self) -> BTreeSet<String> {
         let keys = self.messages.iter().flat_map(|message| message.0.keys());
         let mut keys: BTreeSet<String> =
@@ -114,7 +114,7 @@ impl Chat {
         keys
     }
 
-    /// The chat without a key, be it of its messages or its own.
+    /// The chat without a key, either of its messages or of the chat itself.
     pub(super) fn without(&self, key: &str) -> Self {
         let mut chat = self.clone();
         match key {

@@ -1,4 +1,4 @@
-//! Chat templates in Jinja, as tokenizers carry them and transformers renders them.
+//! Jinja chat templates, as in tokenizers and as rendered by transformers.
 
 mod message;
 #[cfg(test)]
@@ -18,17 +18,17 @@ use super::template::{Part, RenderError};
 use crate::jinja::{Generated, TemplateDate, chat_environment, data, with_tuples, without_generation_tags};
 use crate::pretrained::ModelTokenizer;
 
-/// What stands at the end of a message that the model goes on with, so that it is found in the rendered text.
+/// Marks the end of a message that the model continues, to find it in the rendered string.
 const CONTINUED: &str = "LORAGRID GOES ON HERE ";
 
-/// What a chat template is made of.
+/// The inputs of a chat template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatSource {
-    /// The template in Jinja.
+    /// The Jinja template.
     pub template: String,
     /// The tokenizer's special tokens by their variables: `bos_token`, `eos_token`, `pad_token`.
     pub tokens: BTreeMap<String, String>,
-    /// The day that `strftime_now` formats.
+    /// The date that `strftime_now` formats.
     pub date: TemplateDate,
 }
 
@@ -41,10 +41,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Compiles a template. Error: what is wrong with it, and where.
+    /// Compiles a template. Error: the problem and its location.
     pub fn new(source: ChatSource) -> Result<Self, String> {
         let mut environment = chat_environment(source.date);
-        // As Jinja reads lines, whatever ends them.
+        // Jinja normalizes all line endings.
         let lines = source.template.replace("\r\n", "\n").replace('\r', "\n");
         let (template, has_generation_tags) = without_generation_tags(&lines);
         let compiled = environment.add_template_owned("chat template", with_tuples(&template));
@@ -61,12 +61,12 @@ impl ChatTemplate {
         })
     }
 
-    /// What the template is made of.
+    /// The template's inputs.
     pub fn source(&self) -> &ChatSource {
         &self.source
     }
 
-    /// What stands for the template in a training key: its text, and what it reads beside the rows where it reads it.
+    /// The template's entry in a training key: its source, and its other inputs if it reads them.
     pub fn identity(&self) -> String {
         let mut identity = self.source.template.clone();
         if identity.contains("strftime_now") {
@@ -88,7 +88,7 @@ impl ChatTemplate {
             add_generation_prompt => add_generation_prompt,
             ..minijinja::Value::from_serialize(&self.source.tokens)
         };
-        // The library's slices of nothing with a negative step panic; a template is never the end of a program.
+        // The library panics when it slices an empty list with a negative step; a template must never end the program.
         let rendered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| template.render(values)));
         match rendered {
             Ok(text) => text.map_err(fail).map(|marked| Generated::of(&marked)),
@@ -96,13 +96,13 @@ impl ChatTemplate {
         }
     }
 
-    /// The text of a chat, with what makes the assistant speak behind it or not. Error: the template fails.
+    /// Renders a chat, with or without the generation prompt. Error: the template fails.
     pub fn text(&self, chat: &Chat, add_generation_prompt: bool) -> Result<String, RenderError> {
         self.generated(chat, add_generation_prompt).map(|generated| generated.text)
     }
 
-    /// The text of a chat up to the end of its last message, which the model goes on with: transformers'
-    /// `continue_final_message`. Errors: the template fails, or leaves the message out.
+    /// Renders a chat up to the end of its last message, which the model continues: transformers'
+    /// `continue_final_message`. Errors: the template fails, or omits the message.
     pub fn continued(&self, chat: &Chat) -> Result<String, RenderError> {
         let mut marked = chat.clone();
         if let Some(last) = marked.messages.last_mut() {
@@ -112,11 +112,11 @@ impl ChatTemplate {
         let missing = || RenderError::Template("the last message is not in the rendered chat".to_owned());
         let at = text.rfind(CONTINUED.trim_end()).ok_or_else(missing)?;
         let before = &text[..at];
-        // A template that trims messages has taken the mark's own space, and would have taken what stood before it.
+        // A template that trims messages also trimmed the space before the mark.
         Ok(if text[at..].starts_with(CONTINUED) { before } else { before.trim_end() }.to_owned())
     }
 
-    /// Cuts the whole text at the turns of the assistant. Errors: the template fails, or a turn is not found in its text.
+    /// Splits the rendered chat at the assistant's turns. Errors: the template fails, or a turn is not found.
     pub(super) fn render(&self, chat: &Chat) -> Result<Vec<Part>, RenderError> {
         let whole = self.generated(chat, false)?;
         if self.has_generation_tags {
@@ -125,7 +125,7 @@ impl ChatTemplate {
         turns::located(self, &whole.text, chat)
     }
 
-    /// The keys of messages, and `tools` and `documents`, that a chat has and that change nothing in its text.
+    /// The keys of messages, and `tools` and `documents`, that a chat has but that do not change its rendering.
     pub(super) fn ignored_keys(&self, chat: &Chat) -> Result<Vec<String>, RenderError> {
         let candidates = chat.optional_keys();
         if candidates.is_empty() {

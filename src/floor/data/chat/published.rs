@@ -1,4 +1,4 @@
-//! Chat templates in the form of published ones, rendered as transformers renders them: `tests/reference/chat`, made by
+//! Chat templates modeled on published ones, rendered as in transformers: `tests/reference/chat`, made by
 //! `tests/reference/make_chat.py`.
 
 use std::collections::BTreeMap;
@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use super::{Chat, ChatSource, ChatTemplate, Message, RenderError};
 use crate::jinja::TemplateDate;
 
-/// Templates that try single features, in which the template library is known to differ: no published template of a family
-/// that is trained here needs what they need.
+/// Templates for single features in which the template library is known to differ; no published template of a supported
+/// family needs those features.
 const FEATURES: &[&str] = &[
     "corner_filters",
     "corner_numbers",
@@ -54,7 +54,7 @@ fn template(name: &str) -> ChatTemplate {
     ChatTemplate::new(ChatSource { template: read(&format!("{name}.jinja")), tokens, date }).unwrap()
 }
 
-/// What differs between a rendering and the expected one.
+/// The difference between a rendering and the expected one.
 fn difference(rendering: &Json, template: &ChatTemplate, chat: &Chat) -> Option<String> {
     let prompt = rendering["add_generation_prompt"].as_bool().unwrap();
     let rendered = template.generated(chat, prompt);
@@ -75,7 +75,7 @@ fn difference(rendering: &Json, template: &ChatTemplate, chat: &Chat) -> Option<
         (Err(RenderError::Template(reason)), None, Some(error)) => {
             (!reason.contains(error)).then(|| format!("error {reason:?}\nwant {error:?}"))
         }
-        // Where Python fails, a lenient reading does no harm: transformers never renders such a chat.
+        // Where Python fails, lenient parsing does no harm: transformers never renders such a chat.
         (_, None, None) => None,
         (rendered, ..) => Some(format!("{rendered:?}\nwant {rendering}")),
     }

@@ -1,5 +1,5 @@
-//! The chat of a row: `messages` with role and content, `conversations` with from and value (ShareGPT), or a question and its
-//! answer after the pairs of `history`.
+//! The chat in a row: `messages` with role and content, `conversations` with from and value (ShareGPT), or a question
+//! and its answer after the pairs in `history`.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -7,11 +7,11 @@ use super::message::{Chat, Message, TRAINED_BY};
 use crate::data::rows::Row;
 use crate::data::template::{RenderError, column, optional};
 
-/// Roles that chat templates know.
+/// Roles in chat templates.
 const ROLES: [&str; 8] = ["system", "developer", "user", "assistant", "tool", "function", "ipython", "model"];
 
-/// The chat of a row, and what a reader should know of it. Errors: no chat in the row, a message that says nothing, a role of
-/// ShareGPT's form that is not known.
+/// The chat in a row, with notes for the user. Errors: no chat in the row, a message without content, an unknown
+/// ShareGPT role.
 pub(in crate::data) fn chat_of(row: &Row) -> Result<(Chat, Vec<String>), RenderError> {
     let mut notes = Vec::new();
     let list = ["messages", "conversations"].into_iter().find_map(|name| Some((name, row.get(name)?)));
@@ -31,7 +31,7 @@ pub(in crate::data) fn chat_of(row: &Row) -> Result<(Chat, Vec<String>), RenderE
     Ok((chat, notes))
 }
 
-/// A column that holds a list, or a JSON text of one.
+/// A column with a list, or a list as a JSON string.
 fn parsed(row: &Row, name: &str) -> Result<Option<Json>, RenderError> {
     let value = match row.get(name) {
         None | Some(Json::Null) => return Ok(None),
@@ -47,7 +47,7 @@ fn parsed(row: &Row, name: &str) -> Result<Option<Json>, RenderError> {
     }
 }
 
-/// Descriptions of tools in the form that templates read.
+/// Tool definitions in the form that templates read.
 fn as_functions(tools: Json) -> Json {
     let wrap = |mut tool: Json| {
         if tool.get("function").is_some() {
@@ -64,7 +64,7 @@ fn as_functions(tools: Json) -> Json {
     }
 }
 
-/// Names of parameters with their types, as a JSON schema.
+/// Parameter names and types as a JSON schema.
 fn as_schema(parameters: &mut Json) {
     let Some(names) = parameters.as_object().filter(|names| {
         !names.is_empty() && !names.contains_key("properties") && names.values().all(Json::is_string)
@@ -97,7 +97,7 @@ fn listed(name: &str, list: &Json, notes: &mut Vec<String>) -> Result<Chat, Rend
     Ok(chat)
 }
 
-/// Takes the flags of a message that say whether it is trained on. Errors: a flag that is neither yes nor no.
+/// Takes a message's training flags. Errors: a flag that is not a boolean.
 fn trained(message: &mut Message, number: usize, notes: &mut Vec<String>) -> Result<bool, RenderError> {
     let mut trained = true;
     for name in TRAINED_BY {
@@ -118,7 +118,7 @@ fn trained(message: &mut Message, number: usize, notes: &mut Vec<String>) -> Res
     Ok(trained)
 }
 
-/// What a message must have.
+/// Required keys of a message.
 fn check(message: &Message, number: usize, notes: &mut Vec<String>) -> Result<(), RenderError> {
     let role = message.role();
     if role.is_empty() {
@@ -154,7 +154,7 @@ fn check(message: &Message, number: usize, notes: &mut Vec<String>) -> Result<()
     }
 }
 
-/// A message in ShareGPT's form. Errors: a role that is not known, a call that is not JSON.
+/// A message in ShareGPT's format. Errors: an unknown role, a call that is not JSON.
 fn sharegpt(keys: &Map<String, Json>, number: usize) -> Result<Message, RenderError> {
     let from = keys["from"].as_str().unwrap_or_default();
     let role = match from {
@@ -182,7 +182,7 @@ fn sharegpt(keys: &Map<String, Json>, number: usize) -> Result<Message, RenderEr
     Ok(Message::of(&message))
 }
 
-/// A question and its answer, after the pairs of `history`.
+/// A question and its answer, after the pairs in `history`.
 fn pairs(row: &Row) -> Result<Vec<Message>, RenderError> {
     let mut chat = Vec::new();
     for pair in row.get("history").and_then(|history| history.as_array()).into_iter().flatten() {

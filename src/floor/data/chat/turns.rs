@@ -1,9 +1,9 @@
-//! Where the assistant's turns are in a rendered chat.
+//! Locates the assistant's turns in a rendered chat.
 //!
-//! A turn begins where the text of the messages before it ends with the generation prompt, and ends where the text of the
-//! messages up to it ends. Many templates write earlier turns otherwise than the last one (reasoning is taken out, something
-//! stands behind the last message), so these texts need not be beginnings of the whole. Such a turn is found by what changes
-//! in the whole text when its message is replaced.
+//! A turn starts where the rendering of the messages before it, with the generation prompt, ends. It ends where the
+//! rendering of the messages up to it ends. Many templates render earlier turns differently from the last one
+//! (reasoning removed, a suffix after the last message), so these renderings need not be prefixes of the whole. Such a
+//! turn is found by replacing its message and diffing the whole rendering.
 
 use std::ops::Range;
 
@@ -12,20 +12,20 @@ use super::message::{Chat, Message};
 use crate::data::template::{Part, RenderError};
 use crate::jinja::Generated;
 
-/// Texts without a letter in common, in whose place a message's own text is looked for.
+/// Strings without a common letter that replace a message's content to locate it.
 const PROBES: [&str; 2] = ["qzqzqz", "XKXKXK"];
 
-/// A turn in the whole text.
+/// A turn in the rendered chat.
 struct Turn {
-    /// What the model says, in bytes of the whole text, with what ends the turn.
+    /// The byte range of the model's output in the rendered chat, with the turn's end.
     span: Range<usize>,
-    /// Where the message's own text ends.
+    /// Where the message's content ends.
     content_end: usize,
     trained: bool,
 }
 
-/// The parts of a text whose template says itself what is generated. Error: flags of the loss where turns and spans are not
-/// one to one.
+/// The segments of a chat whose template marks generated spans. Error: loss flags where turns and spans are not one to
+/// one.
 pub(super) fn of_spans(whole: &Generated, chat: &Chat) -> Result<Vec<Part>, RenderError> {
     let assistants: Vec<bool> = chat
         .messages
@@ -41,14 +41,14 @@ pub(super) fn of_spans(whole: &Generated, chat: &Chat) -> Result<Vec<Part>, Rend
     }
     let turn = |(place, span): (usize, &Range<usize>)| Turn {
         span: span.clone(),
-        // All of the span is what the model says.
+        // The whole span is model output.
         content_end: span.end,
         trained: assistants.get(place).copied().unwrap_or(true),
     };
     Ok(parts(&whole.text, whole.spans.iter().enumerate().map(turn).collect()))
 }
 
-/// The parts of a text, turns found by rendering parts of the chat. Errors: the template fails; a turn that is not found.
+/// The segments of a chat, turns found by rendering parts of it. Errors: the template fails; a turn is not found.
 pub(super) fn located(template: &ChatTemplate, whole: &str, chat: &Chat) -> Result<Vec<Part>, RenderError> {
     let finder = Finder { template, whole, chat };
     let mut turns: Vec<Turn> = Vec::new();
@@ -75,7 +75,7 @@ struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The turn of a message between two beginnings of the whole text.
+    /// A message's turn between two prefixes of the rendered chat.
     fn by_prefixes(&self, place: usize) -> Option<Range<usize>> {
         let start = self.template.text(&self.chat.until(place), true).ok()?;
         let end = self.template.text(&self.chat.until(place + 1), false).ok()?;
@@ -83,8 +83,8 @@ impl Finder<'_> {
         fits.then_some(start.len()..end.len())
     }
 
-    /// The turn of a message by what changes when the message is another, with the end that the template gives a turn. Errors:
-    /// the template fails; nothing changes.
+    /// A message's turn found by replacing the message, with the template's end of turn. Errors: the template fails;
+    /// nothing changes.
     fn by_difference(&self, place: usize, after: usize) -> Result<Range<usize>, RenderError> {
         let lost = || {
             RenderError::Template(format!(
@@ -127,14 +127,14 @@ impl Finder<'_> {
         Ok(start.max(after)..end)
     }
 
-    /// What the template puts before an answer.
+    /// The template's prefix of an answer.
     fn generation_prompt(&self) -> Result<String, RenderError> {
         let chat = Chat { tools: None, documents: None, ..Chat::of([Message::new("user", PROBES[0])]) };
         let (with, without) = (self.template.text(&chat, true)?, self.template.text(&chat, false)?);
         Ok(with.strip_prefix(&without).unwrap_or_default().to_owned())
     }
 
-    /// What the template puts behind the last answer of a chat.
+    /// The template's suffix after the last answer of a chat.
     fn ending(&self) -> Result<String, RenderError> {
         let answered = Chat::of([Message::new("user", PROBES[1]), Message::new("assistant", PROBES[0])]);
         let text = self.template.text(&answered, false)?;
@@ -142,7 +142,7 @@ impl Finder<'_> {
     }
 }
 
-/// The part of `whole` that `other` has otherwise.
+/// The part of `whole` that differs in `other`.
 fn difference(whole: &str, other: &str) -> Range<usize> {
     let (a, b) = (whole.as_bytes(), other.as_bytes());
     let mut start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
@@ -158,7 +158,7 @@ fn difference(whole: &str, other: &str) -> Range<usize> {
     start..end
 }
 
-/// The whole text, cut at the turns.
+/// The rendered chat, split at the turns.
 fn parts(whole: &str, turns: Vec<Turn>) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut at = 0;

@@ -24,23 +24,23 @@ pub enum KeyKind {
         /// Whether `min` itself is refused.
         open: bool,
     },
-    /// Any text but the empty one.
+    /// Any nonempty string.
     Text,
-    /// A model: as a text.
+    /// A model: a string.
     Model,
-    /// A template: as a text.
+    /// A template: a string.
     Template,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A set of these words; `"all"` stands for every one.
     ChoiceSet(&'static [&'static str]),
-    /// A list of texts, at least one.
+    /// A nonempty list of strings.
     TextList,
-    /// A set of texts, perhaps empty.
+    /// A set of strings, possibly empty.
     Texts,
     /// Two numbers in [0, 1).
     Betas,
-    /// A day as YYYY-MM-DD.
+    /// A date as YYYY-MM-DD.
     Date,
 }
 
@@ -51,11 +51,11 @@ pub enum ValueType {
     Bool,
     /// Any number.
     Number,
-    /// A text.
+    /// A string.
     Text,
     /// A list of numbers.
     Numbers,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
 }
 
@@ -86,7 +86,7 @@ pub(super) const fn positive(max: f64) -> KeyKind {
 }
 
 impl KeyKind {
-    /// What the kind accepts, in words.
+    /// The accepted values, in words.
     pub fn expected(&self) -> String {
         let words = |list: &[&str]| list.iter().map(|w| format!("\"{w}\"")).collect::<Vec<_>>().join(", ");
         match *self {
@@ -117,7 +117,7 @@ impl KeyKind {
         }
     }
 
-    /// The words among which a mistyped one is looked for.
+    /// Candidate words for a typo's suggestion.
     pub fn words(&self) -> &'static [&'static str] {
         match self {
             Self::Choice(list) | Self::ChoiceSet(list) => list,
@@ -125,8 +125,8 @@ impl KeyKind {
         }
     }
 
-    /// Checks a value and brings it into the kind's one form: whole numbers where numbers are wanted become
-    /// floats, sets are sorted (words by the table's order), `"all"` is spelled out. Errors: [`ValueError`].
+    /// Checks a value and normalizes it: integers become floats where numbers are expected, sets are sorted (words in
+    /// the table's order), `"all"` is expanded. Errors: [`ValueError`].
     pub fn check(&self, value: &Value) -> Result<Value, ValueError> {
         self.accept(value).ok_or_else(|| ValueError { wanted: self.expected(), found: value.describe() })
     }
@@ -138,7 +138,7 @@ impl KeyKind {
             (Self::Number { min, max, open }, value) => {
                 let x = value.as_f64()?;
                 let above = if open { x > min } else { x >= min };
-                // Adding 0 turns −0 into 0, so that equal numbers are one value.
+                // Adding 0 turns −0 into 0, so equal numbers have one form.
                 (x.is_finite() && above && x <= max).then_some(Value::Float(x + 0.0))
             }
             (Self::Text | Self::Model | Self::Template, Value::Text(t)) => {
@@ -147,7 +147,7 @@ impl KeyKind {
             (Self::Date, Value::Text(t)) => TemplateDate::parse(t).map(|date| Value::Text(date.to_string())),
             (Self::Choice(list), Value::Text(t)) => list.contains(&t.as_str()).then(|| value.clone()),
             (Self::ChoiceSet(list), Value::Text(t)) if t == ALL_LINEAR => {
-                // PEFT leaves the head out.
+                // PEFT excludes the head.
                 Some(Value::List(
                     list.iter().filter(|word| **word != "head").map(|w| Value::from(*w)).collect(),
                 ))
@@ -174,9 +174,9 @@ fn texts(items: &[Value]) -> Option<Value> {
     (good && !twice).then(|| Value::List(items.to_vec()))
 }
 
-/// PEFT's word for every linear layer but the head.
+/// PEFT's name for every linear layer except the head.
 const ALL_LINEAR: &str = "all-linear";
-/// PEFT's names of modules, by the layers that they are.
+/// PEFT's module names, by layer kind.
 const MODULES: &[(&str, &[&str])] = &[
     ("query", &["q_proj"]),
     ("key", &["k_proj"]),
@@ -186,8 +186,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("head", &["lm_head"]),
 ];
 
-/// The layers of a list of words or of modules' names, in the table's order. None: an unknown one, or a part of what is adapted
-/// together.
+/// The layers in a list of words or module names, in the table's order. None: an unknown name, or only some of the
+/// modules that are adapted together.
 fn choice_set(list: &'static [&'static str], items: &[Value]) -> Option<Value> {
     let texts: Vec<&str> = items.iter().map(Value::as_text).collect::<Option<_>>()?;
     let modules =

@@ -1,4 +1,4 @@
-//! Configuration keys and the values that a job gives them.
+//! Configuration keys and their values in a job.
 
 mod kind;
 mod table;
@@ -19,22 +19,22 @@ use super::value::Value;
 static NUMBERS: LazyLock<FxHashMap<&'static str, usize>> =
     LazyLock::new(|| KEYS.iter().enumerate().map(|(number, key)| (key.path, number)).collect());
 
-/// The key with this dotted path, or with another spelling of it.
+/// The key with this dotted path or alias.
 pub fn find_key(path: &str) -> Option<&'static Key> {
     NUMBERS.get(canonical_path(path)).map(|number| &KEYS[*number])
 }
 
-/// The path that a spelling stands for; any other text as it is.
+/// The path that an alias stands for; any other string unchanged.
 pub fn canonical_path(spelling: &str) -> &str {
     ALIASES.iter().find(|alias| alias.spelling == spelling).map_or(spelling, |alias| alias.path)
 }
 
-/// The path that has replaced a spelling of an earlier release.
+/// The current path of a name from an earlier release.
 pub fn replaced_by(spelling: &str) -> Option<&'static str> {
     ALIASES.iter().find(|alias| alias.is_old && alias.spelling == spelling).map(|alias| alias.path)
 }
 
-/// The known path nearest to a mistyped one, if one is near.
+/// The known path nearest to a typo, if one is near.
 pub fn nearest_key(path: &str) -> Option<&'static str> {
     let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_owned();
     let wanted = last(path);
@@ -50,7 +50,7 @@ pub fn nearest_key(path: &str) -> Option<&'static str> {
 }
 
 impl Key {
-    /// The key's default under a profile, checked; `None` where it may be absent.
+    /// The key's default under a profile, checked; `None` if it may be absent.
     pub fn default_value(&self, profile: Profile) -> Option<Value> {
         let text = match profile {
             Profile::Peft => self.default,
@@ -62,12 +62,12 @@ impl Key {
     }
 }
 
-/// Where a resolved value came from.
+/// The source of a resolved value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     /// The default of [`KEYS`].
     Default,
-    /// The default of a profile, where it differs.
+    /// A profile's default, where it differs.
     Profile(Profile),
     /// The sweep file's line, counted from 1.
     File {
@@ -91,22 +91,22 @@ pub enum Origin {
         /// The expression as written.
         expression: Arc<str>,
     },
-    /// What a value such as `auto` stands for.
+    /// The resolution of a value such as `auto`.
     Resolved {
-        /// From what.
+        /// Where it came from.
         from: &'static str,
     },
     /// `--set` on the command line.
     CommandLine,
 }
 
-/// An [`Origin`] as the database holds it: what is shown of it.
+/// An [`Origin`] in database form: its displayed text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StoredOrigin(String);
 
 impl StoredOrigin {
-    /// Whether a user set the value, and not a default.
+    /// Whether a user set the value.
     pub fn was_set(&self) -> bool {
         self.0 != DEFAULT && !self.0.starts_with(OF_PROFILE)
     }
@@ -124,7 +124,7 @@ impl fmt::Display for StoredOrigin {
     }
 }
 
-/// How values that nobody set are shown.
+/// How default values are shown.
 const DEFAULT: &str = "default";
 const OF_PROFILE: &str = "profile ";
 
@@ -144,14 +144,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A checked value and where it came from.
+/// A checked value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
-    /// The value, in the form that [`KeyKind::check`] returns.
+    /// The value, normalized by [`KeyKind::check`].
     pub value: Value,
     /// Its source.
     pub origin: Origin,
-    /// The value as TOML spells it, once it was asked for.
+    /// The value as TOML, once requested.
     spelled: OnceLock<Box<str>>,
 }
 
@@ -161,13 +161,13 @@ impl Setting {
         Self { value, origin, spelled: OnceLock::new() }
     }
 
-    /// The value as TOML spells it. Settings are shared between the cells of a grid, so each is spelled once.
+    /// The value as TOML. Settings are shared between the cells of a grid, so each is formatted once.
     pub fn spelled(&self) -> &str {
         self.spelled.get_or_init(|| self.value.to_toml().into())
     }
 }
 
-/// The values of one job, by key. Copies share values, so that a grid of 100,000 jobs is cheap.
+/// The values of one job, by key. Copies share values, which keeps a grid of 100,000 jobs cheap.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings(Vec<Option<Arc<Setting>>>);
 
@@ -183,12 +183,12 @@ impl Settings {
         Self::default()
     }
 
-    /// Sets a key to a value that [`KeyKind::check`] has returned.
+    /// Sets a key to a value returned by [`KeyKind::check`].
     pub fn set(&mut self, key: &Key, value: Value, origin: Origin) {
         self.share(key, &Arc::new(Setting::new(value, origin)));
     }
 
-    /// Sets a key to a setting that others share.
+    /// Sets a key to a shared setting.
     pub fn share(&mut self, key: &Key, setting: &Arc<Setting>) {
         if let Some(number) = NUMBERS.get(key.path) {
             self.0[*number] = Some(Arc::clone(setting));
@@ -202,22 +202,22 @@ impl Settings {
         }
     }
 
-    /// The setting of a key, if it was set.
+    /// The setting of a key, if it is set.
     pub fn get(&self, path: &str) -> Option<&Setting> {
         self.0[*NUMBERS.get(path)?].as_deref()
     }
 
-    /// The value of a key, if it was set.
+    /// The value of a key, if it is set.
     pub fn value(&self, path: &str) -> Option<&Value> {
         self.get(path).map(|setting| &setting.value)
     }
 
-    /// The keys that were set, in the table's order.
+    /// The keys that are set, in the table's order.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Setting)> {
         KEYS.iter().zip(&self.0).filter_map(|(key, setting)| Some((key, setting.as_deref()?)))
     }
 
-    /// Gives every key that is not set its default under the profile.
+    /// Sets every missing key to its default under the profile.
     pub fn fill_defaults(&mut self, profile: Profile) {
         static DEFAULTS: LazyLock<[Vec<Option<Arc<Setting>>>; 2]> = LazyLock::new(|| {
             [Profile::Peft, Profile::LitGpt2023].map(|profile| {
@@ -322,7 +322,7 @@ mod tests {
             kind.check(&"all-linear".into()).unwrap(),
             list(&["query", "key", "value", "projection", "mlp"])
         );
-        // The feed-forward part is adapted as a whole.
+        // The MLP is adapted as a whole.
         for wrong in [list(&["gate_proj"]), list(&["q_prj"]), list(&[])] {
             assert!(kind.check(&wrong).is_err(), "{wrong:?}");
         }

@@ -1,20 +1,20 @@
-//! Every configuration key of a sweep file. Parser, axes, expressions, `keys`, `show` and the training key read this one
-//! table; numbers default to the study's.
+//! All configuration keys of a sweep file. The parser, axes, expressions, `keys`, `show` and the training key read this
+//! one table; numbers default to the study's.
 
 use super::kind::KeyKind::{self, Bool, Choice, ChoiceSet, Model, Template, Text, TextList, Texts};
 use super::kind::{integer, number, positive};
 use crate::job::choices::*;
 
-/// What a key decides.
+/// What a key affects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decides {
     /// The adapter: its value is part of the training key.
     Training,
-    /// Which scores are wanted: part of score keys.
+    /// Which scores are computed: part of score keys.
     Scoring,
-    /// Something that other parts of a key stand for: a name whose content counts, a length that is resolved.
+    /// Covered by other fields of a key: a name whose content counts, a resolved length.
     Indirect,
-    /// Nothing of a result.
+    /// No result.
     Nothing,
 }
 
@@ -25,13 +25,13 @@ pub struct Key {
     pub path: &'static str,
     /// Type and range.
     pub kind: KeyKind,
-    /// Default as TOML would spell it; `None`: the key may be absent.
+    /// Default in TOML; `None`: the key may be absent.
     pub default: Option<&'static str>,
     /// Default under the profile `litgpt-2023`, where it differs.
     pub litgpt: Option<&'static str>,
-    /// What the key decides.
+    /// What the key affects.
     pub decides: Decides,
-    /// One line for a reader.
+    /// One-line description.
     pub help: &'static str,
 }
 
@@ -45,14 +45,14 @@ const fn key(
     Key { path, kind, default, litgpt: None, decides, help }
 }
 
-/// Other spellings of keys: those of earlier releases, and PEFT's.
+/// Key aliases: names from earlier releases, and PEFT's.
 pub(super) const ALIASES: &[Alias] = &[
     Alias { spelling: "train.dequantise", path: "train.dequantize", is_old: true },
     Alias { spelling: "lora.plus_ratio", path: "lora.loraplus_lr_ratio", is_old: true },
     Alias { spelling: "lora.target_modules", path: "lora.layers", is_old: false },
 ];
 
-/// Another spelling of a key.
+/// An alias of a key.
 pub(super) struct Alias {
     pub(super) spelling: &'static str,
     pub(super) path: &'static str,
@@ -61,12 +61,12 @@ pub(super) struct Alias {
 }
 
 impl Key {
-    /// The other spelling of its path, if it has one.
+    /// The alias of its path, if it has one.
     pub fn other_spelling(&self) -> Option<&'static str> {
         ALIASES.iter().find(|alias| alias.path == self.path).map(|alias| alias.spelling)
     }
 
-    /// The path in the text of a training key, which a new spelling does not change.
+    /// The path in a training key's string, which an alias does not change.
     pub fn hashed_path(&self) -> &'static str {
         let old = ALIASES.iter().find(|alias| alias.is_old && alias.path == self.path);
         old.map_or(self.path, |alias| alias.spelling)
@@ -77,15 +77,15 @@ const fn differs(key: Key, litgpt: &'static str) -> Key {
     Key { litgpt: Some(litgpt), ..key }
 }
 
-/// Training dtypes that a file can name; `auto` is resolved by the device.
+/// Training dtypes in a file; `auto` is resolved by the device.
 const DTYPES: &[&str] = &["auto", "bf16", "fp32"];
 
 use Decides::*;
 
-/// All keys, in the order in which they are shown.
+/// All keys, in display order.
 ///
-/// A key that is added later must be left out of the training key where it has the value that was meant before it
-/// existed; the golden file of keys fails otherwise.
+/// A key added later must be omitted from the training key at the value that was implied before it existed; otherwise
+/// the golden file of keys fails.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key("model", Model, None, Indirect, "a hub id, a .gguf file or a Hugging Face checkpoint folder"),

@@ -1,9 +1,8 @@
-//! Keys of `config.json` that change no number of a forward pass, by name; every other one that nobody reads is named to the
-//! user.
+//! Keys of `config.json` known not to affect the forward pass; any other unread key is reported to the user.
 
 use serde_json::{Map, Value as Json};
 
-/// Keys that say how a checkpoint was made, saved, initialized or is generated from.
+/// Keys about creating, saving, initializing or generating from a checkpoint.
 const IDLE: &[&str] = &[
     "_attn_implementation",
     "_attn_implementation_autoset",
@@ -80,7 +79,7 @@ const IDLE: &[&str] = &[
     "use_cache",
 ];
 
-/// Dropout of the base model, which training here leaves out: adapters have their own.
+/// The base model's dropout, which training omits: adapters have their own.
 const DROPOUTS: &[&str] = &[
     "attention_dropout",
     "attention_probs_dropout_prob",
@@ -92,7 +91,7 @@ const DROPOUTS: &[&str] = &[
     "resid_pdrop",
 ];
 
-/// What should be known of these keys.
+/// Notes for the user about these keys.
 pub(super) fn notes(rest: &Map<String, Json>) -> Vec<String> {
     let mut notes = Vec::new();
     for (key, value) in rest {

@@ -1,4 +1,4 @@
-//! What a `config.json` means where it says nothing, as the family's configuration class in transformers has it.
+//! Defaults of `config.json`, as in each family's configuration class in transformers.
 
 use crate::pretrained::architecture::Family;
 
@@ -9,13 +9,13 @@ pub(super) struct FamilyDefaults {
     pub(super) norm_eps: f64,
     pub(super) activation: &'static str,
     pub(super) tied_head: bool,
-    /// The part of a head that rotary positions turn.
+    /// The fraction of a head that is rotated.
     pub(super) rotary_part: f64,
-    /// Positions that a sliding layer sees.
+    /// Positions visible in a sliding layer.
     pub(super) window: Option<u64>,
 }
 
-/// Where the width of the feed-forward part stands.
+/// Where the MLP width is found.
 pub(super) enum FeedForward {
     /// In `intermediate_size`.
     Named,
@@ -23,13 +23,13 @@ pub(super) enum FeedForward {
     FourTimes,
 }
 
-/// The width of a head.
+/// Head width.
 pub(super) enum HeadDim {
     /// `head_dim`, else this.
     Unless(u64),
-    /// `head_dim`, else what the hidden size gives each head.
+    /// `head_dim`, else hidden size / heads.
     UnlessShared,
-    /// What the hidden size gives each head, whatever the file says.
+    /// Hidden size / heads; the file's value is ignored.
     Shared,
 }
 
@@ -51,7 +51,7 @@ const GEMMA: FamilyDefaults = FamilyDefaults {
 };
 
 impl Family {
-    /// Every family is named here: one that is added has to say what it means.
+    /// Exhaustive: a new family must define its defaults.
     pub(super) const fn defaults(self) -> FamilyDefaults {
         match self {
             Self::Llama | Self::Mistral | Self::Qwen2 => LLAMA,

@@ -1,17 +1,17 @@
-//! The `config.json` of a model that came in a GGUF file.
+//! The `config.json` of a model from a GGUF file.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::super::architecture::*;
 
-/// The configuration in Hugging Face's spelling, for the families that GGUF files are read of.
+/// The configuration in Hugging Face's format, for the families supported in GGUF.
 pub(in crate::pretrained) fn describe(config: &ModelConfig) -> Json {
     let (model_type, class) = match config.family {
         Family::Llama => ("llama", "LlamaForCausalLM"),
         Family::Qwen2 => ("qwen2", "Qwen2ForCausalLM"),
         Family::Qwen3 => ("qwen3", "Qwen3ForCausalLM"),
         Family::Gemma3Text => ("gemma3_text", "Gemma3ForCausalLM"),
-        // GGUF files of these are refused before.
+        // Unsupported GGUF families are rejected earlier.
         Family::Mistral => ("mistral", "MistralForCausalLM"),
         Family::Phi => ("phi", "PhiForCausalLM"),
         Family::Phi3 => ("phi3", "Phi3ForCausalLM"),
@@ -53,8 +53,8 @@ pub(in crate::pretrained) fn describe(config: &ModelConfig) -> Json {
     json
 }
 
-/// Divisors that a GGUF file lists are Llama 3's rule, which is recovered from them: the largest is the factor, the
-/// published bounds are 1 and 4, and a divisor between the two says how many positions there were before.
+/// A GGUF file's divisors follow Llama 3's rule, which is recovered from them: the largest is the factor, the published
+/// bounds are 1 and 4, and a divisor in between gives the number of original positions.
 fn scaling(config: &ModelConfig) -> Json {
     match &config.ropes[0].scaling {
         RopeScaling::None => Json::Null,
@@ -70,7 +70,7 @@ fn scaling(config: &ModelConfig) -> Json {
     }
 }
 
-/// Of a wave of length λ with the divisor d: 1/d = (1 − s)/factor + s with s = (positions/λ − 1)/3.
+/// For a wave of length λ with divisor d: 1/d = (1 − s)/factor + s with s = (positions/λ − 1)/3.
 fn original_positions(config: &ModelConfig, divisors: &[f32], factor: f64) -> f64 {
     let between = |d: &f32| f64::from(*d) > 1.001 && f64::from(*d) < 0.999 * factor;
     let length = |at: usize| {
@@ -78,7 +78,7 @@ fn original_positions(config: &ModelConfig, divisors: &[f32], factor: f64) -> f6
         2.0 * std::f64::consts::PI * config.ropes[0].theta.powf(exponent)
     };
     let Some(at) = divisors.iter().position(between) else {
-        // Any number between the longest wave that is kept and the shortest that is divided says the same.
+        // Any number between the longest kept wave and the shortest divided one is equivalent.
         let divided = divisors.iter().position(|d| *d > 1.001).unwrap_or(divisors.len());
         let kept = divided.checked_sub(1).map_or(1.0, |last| 4.0 * length(last));
         return (kept * length(divided).max(kept)).sqrt().round();
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// The rules that a family's file implies.
+    /// The settings implied by a file's family.
     fn config_of(mut config: ModelConfig) -> ModelConfig {
         match config.family {
             Family::Qwen2 => config.biases.query_key_value = true,

@@ -1,4 +1,4 @@
-//! What each family adds to the common form, as its class in transformers reads it.
+//! Family-specific settings, as read by each family's class in transformers.
 
 use serde_json::Value as Json;
 
@@ -7,7 +7,7 @@ use super::super::error::CheckpointError;
 use super::Reading;
 
 impl Reading<'_> {
-    /// The rules of the configuration's family.
+    /// The settings of the configuration's family.
     pub(super) fn family_rules(&self, config: &mut ModelConfig) -> Result<(), CheckpointError> {
         let file = self.file;
         match config.family {
@@ -43,7 +43,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Gives the layers that are `sliding` the file's window.
+    /// Gives `sliding` layers the file's window.
     fn windows(
         &self,
         config: &mut ModelConfig,
@@ -169,7 +169,7 @@ impl Reading<'_> {
             Biases { query_key_value: bias, output: bias, mlp: file.mlp_bias == Some(true), head: false };
         let every = file.no_rope_layer_interval.unwrap_or(4).max(1) as usize;
         for (n, form) in config.layer_forms.iter_mut().enumerate() {
-            // 1: the layer has positions.
+            // 1: the layer uses positions.
             let has = match &file.no_rope_layers {
                 Some(listed) => listed.get(n).is_none_or(|has| *has == 1),
                 None => !(n + 1).is_multiple_of(every),

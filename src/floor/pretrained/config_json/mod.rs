@@ -1,5 +1,5 @@
-//! `config.json` of Hugging Face folders, in the old spelling (`rope_theta`, `rope_scaling`, `torch_dtype`) and in the
-//! new one (`rope_parameters`). What a file leaves out has the default of transformers' own configuration class.
+//! `config.json` of Hugging Face folders, in the old format (`rope_theta`, `rope_scaling`, `torch_dtype`) and the new
+//! one (`rope_parameters`). Missing keys have the defaults of transformers' own configuration class.
 
 mod accounted;
 mod defaults;
@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use super::architecture::*;
 use super::error::CheckpointError;
 
-/// The keys that are read, of all families together.
+/// The keys that are read, for all families.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ConfigFile {
@@ -77,7 +77,7 @@ struct ConfigFile {
     rest: serde_json::Map<String, Json>,
 }
 
-/// A key for which `null` says something else than its absence: outside `None`, the key is not there.
+/// A key for which `null` differs from absence: outer `None` means the key is absent.
 type RawConfig<T> = Option<Option<T>>;
 
 fn said<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
@@ -93,8 +93,8 @@ struct Quantization {
     load_in_4bit: Option<bool>,
 }
 
-/// Reads the shape of a Hugging Face folder from its `config.json`, weights there or not, and what should be known of keys
-/// that are not used. Errors: unreadable, of an unsupported family or rule (by name), contradictory.
+/// Reads a Hugging Face folder's model shape from `config.json`, with or without weights, and notes about unused keys.
+/// Errors: unreadable, an unsupported family or setting (by name), contradictory.
 pub fn read_config(folder: &Path) -> Result<(ModelConfig, Vec<String>), CheckpointError> {
     let path = folder.join("config.json");
     let text = std::fs::read_to_string(&path)
@@ -102,7 +102,7 @@ pub fn read_config(folder: &Path) -> Result<(ModelConfig, Vec<String>), Checkpoi
     parse_config(&path, &text)
 }
 
-/// The shape that the text of a `config.json` states. Errors: as [`read_config`].
+/// The model shape in the contents of a `config.json`. Errors: as [`read_config`].
 pub(super) fn parse_config(path: &Path, text: &str) -> Result<(ModelConfig, Vec<String>), CheckpointError> {
     let malformed = |reason: String| CheckpointError::Malformed { path: path.to_owned(), reason };
     let file: ConfigFile = serde_json::from_str(text).map_err(|e| malformed(e.to_string()))?;
@@ -123,7 +123,7 @@ impl Reading<'_> {
         CheckpointError::Unsupported { path: self.path.to_owned(), what, name: name.into() }
     }
 
-    /// A refusal of what the block cannot do, if `refused`.
+    /// An error for an unsupported feature, if `refused`.
     fn refuse(&self, refused: bool, name: &str) -> Result<(), CheckpointError> {
         if refused { Err(self.unsupported("option", name)) } else { Ok(()) }
     }
@@ -166,7 +166,7 @@ impl Reading<'_> {
         Ok(config)
     }
 
-    /// What the families read alike; Llama's form for the rest.
+    /// Settings common to all families; Llama's defaults for the rest.
     fn common(&self, family: Family) -> Result<ModelConfig, CheckpointError> {
         let file = self.file;
         let hidden_size = self.need(file.hidden_size, "hidden_size")?;
@@ -178,7 +178,7 @@ impl Reading<'_> {
         }
         let shared = hidden_size.checked_div(heads).unwrap_or_default();
         let defaults = family.defaults();
-        // Falcon names its feed-forward width otherwise, or leaves it out.
+        // Falcon uses another name for its MLP width, or omits it.
         let wide = match defaults.feed_forward {
             FeedForward::Named => file.intermediate_size,
             FeedForward::FourTimes => file.ffn_hidden_size.or(Some(hidden_size.saturating_mul(4))),
@@ -215,7 +215,7 @@ impl Reading<'_> {
         let file = self.file;
         let name = match family {
             Family::Falcon => file.activation.as_deref(),
-            // The first Gemma files say `gelu` and mean its tanh form.
+            // The first Gemma files say `gelu` but mean its tanh approximation.
             Family::Gemma => {
                 let named = file.hidden_activation.as_deref().or(file.hidden_act.as_deref());
                 named.filter(|name| *name != "gelu")
@@ -239,13 +239,13 @@ impl Reading<'_> {
         }
     }
 
-    /// Rotary positions: one table, its scaling, the part of a head that it turns.
+    /// Rotary positions: one table, its scaling, the fraction of a head that is rotated.
     fn rotary(&self, config: &mut ModelConfig) -> Result<(), CheckpointError> {
         let file = self.file;
         let parameters = file.rope_parameters.as_ref().filter(|p| !p.is_null());
         let theta = file.rope_theta.or(file.rotary_emb_base);
         let rope = match parameters {
-            // One table for each kind of layer; the family reads the local one.
+            // One table per layer type; the family reads the local one.
             Some(json) if json["full_attention"].is_object() => self.rope(&json["full_attention"], theta)?,
             Some(json) => self.rope(json, theta)?,
             None => self.rope(file.rope_scaling.as_ref().unwrap_or(&Json::Null), theta)?,

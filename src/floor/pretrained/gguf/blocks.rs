@@ -1,4 +1,4 @@
-//! Element and block types of GGUF and how their numbers are read (layouts by ggml-org's `ggml-quants`).
+//! GGUF element and block types and their decoding (layouts from ggml-org's `ggml-quants`).
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub enum BlockType {
     Q6K,
 }
 
-/// Names of the types that ggml numbers, for the refusal of those that are not read.
+/// Names of ggml's type numbers, for errors about unsupported types.
 const TYPE_NAMES: &[(u32, &str)] = &[
     (9, "Q8_1"),
     (10, "Q2_K"),
@@ -55,7 +55,7 @@ const TYPE_NAMES: &[(u32, &str)] = &[
 ];
 
 impl BlockType {
-    /// The type with ggml's number; the error is the name of a type that is not read.
+    /// The type with ggml's number; the error is the name of an unsupported type.
     pub(super) fn from_tag(tag: u32) -> Result<Self, String> {
         Ok(match tag {
             0 => Self::F32,
@@ -76,7 +76,7 @@ impl BlockType {
         })
     }
 
-    /// Elements of one block.
+    /// Elements per block.
     pub fn elements(self) -> u64 {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
@@ -85,7 +85,7 @@ impl BlockType {
         }
     }
 
-    /// Size of one block in bytes.
+    /// Block size in bytes.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
@@ -101,7 +101,7 @@ impl BlockType {
         }
     }
 
-    /// Every element of whole blocks as f32, with one rounding in f32 where ggml has one.
+    /// All elements of whole blocks as f32, rounded in f32 where ggml rounds.
     pub(super) fn dequantize(self, bytes: &[u8]) -> Vec<f32> {
         let mut out = Vec::with_capacity(bytes.len() / self.bytes() as usize * self.elements() as usize);
         for block in bytes.chunks_exact(self.bytes() as usize) {
@@ -160,13 +160,13 @@ pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The low nibbles of all bytes come first, then the high ones.
+/// All bytes' low nibbles first, then the high ones.
 fn nibbles(bytes: &[u8], out: &mut Vec<f32>, value: impl Fn(u8) -> f32) {
     out.extend(bytes.iter().map(|byte| value(byte & 0x0F)));
     out.extend(bytes.iter().map(|byte| value(byte >> 4)));
 }
 
-/// As [`nibbles`] with a fifth bit: bit n of the four bytes belongs to element n.
+/// Like [`nibbles`] with a fifth bit: bit n of the four bytes belongs to element n.
 fn fives(bits: &[u8], bytes: &[u8], out: &mut Vec<f32>, value: impl Fn(u8) -> f32) {
     let high = |n: usize| (bits[n / 8] >> (n % 8) & 1) << 4;
     out.extend(bytes.iter().enumerate().map(|(n, byte)| value(byte & 0x0F | high(n))));

@@ -1,4 +1,4 @@
-//! The header of a GGUF file and its tensor directory.
+//! GGUF header and tensor directory.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,17 +12,17 @@ use super::reader::Reader;
 use crate::pretrained::CheckpointError;
 use crate::pretrained::safetensors_file::release;
 
-/// Longest number of dimensions that ggml knows.
+/// Maximum number of dimensions in ggml.
 const MAX_DIMENSIONS: u32 = 4;
-/// Most parts whose files are looked for.
+/// Maximum number of split files to search for.
 const MAX_PARTS: u64 = 999;
-/// Alignment of the data part where the metadata names none, in bytes.
+/// Default alignment of the data section, in bytes.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// A tensor of the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufTensor {
-    /// Shape, slowest dimension first (GGUF itself stores the fastest first).
+    /// Shape, slowest dimension first (GGUF stores the fastest first).
     pub shape: Vec<u64>,
     /// How its elements are stored.
     pub block_type: BlockType,
@@ -32,7 +32,7 @@ pub struct GgufTensor {
     len: u64,
 }
 
-/// An open GGUF file: every tensor of the directory lies inside it.
+/// An open GGUF file: every tensor of the directory is inside it.
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
@@ -42,8 +42,7 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Opens and checks a file. Errors: a missing, truncated or contradictory file, or a block type that is not
-    /// read.
+    /// Opens and checks a file. Errors: a missing, truncated or contradictory file, or an unsupported block type.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
@@ -77,7 +76,7 @@ impl Gguf {
         Ok(Self { path: path.to_owned(), map, metadata, tensors })
     }
 
-    /// Error: the file is one of several that a model was split into.
+    /// Error: the file is one shard of a split model.
     pub(in crate::pretrained) fn check_whole(&self) -> Result<(), CheckpointError> {
         let number = |key: &str| match self.meta(key) {
             Some(MetaValue::Integer(n)) => u64::try_from(*n).ok(),
@@ -107,12 +106,12 @@ impl Gguf {
         self.metadata.get(key)
     }
 
-    /// The directory, by the file's own tensor names.
+    /// The directory, by the file's tensor names.
     pub fn tensors(&self) -> &BTreeMap<String, GgufTensor> {
         &self.tensors
     }
 
-    /// All elements of a tensor as f32, row-major. Errors: no such tensor.
+    /// All elements of a tensor as f32, row-major. Errors: tensor not found.
     pub fn dequantize(&self, name: &str) -> Result<(GgufTensor, Vec<f32>), CheckpointError> {
         let tensor = self
             .tensors
@@ -125,7 +124,7 @@ impl Gguf {
     }
 }
 
-/// An entry of the directory before the place of the data part is known.
+/// A directory entry, before the offset of the data section is known.
 struct Entry {
     name: String,
     shape: Vec<u64>,

@@ -1,8 +1,8 @@
-//! The K types of ggml: super-blocks of 256 elements whose sub-blocks have scales of a few bits.
+//! ggml's K types: super-blocks of 256 elements whose sub-blocks have scales of a few bits.
 
 use super::blocks::half_at;
 
-/// Elements of a super-block.
+/// Elements per super-block.
 pub(super) const ELEMENTS: usize = 256;
 
 /// Scale and minimum of each of the 8 sub-blocks, 6 bits each: the first four in the low bits of bytes 0–7, the last
@@ -40,8 +40,8 @@ fn four_and_five_bits(block: &[u8], nibbles: &[u8], fifth: Option<&[u8]>, out: &
     }
 }
 
-/// 128 bytes of low nibbles, 64 bytes of high pairs of bits, 16 signed scales, a half scale:
-/// value = scale × sub-scale × (6-bit − 32). Each half of the block lays four runs of 32 elements over the same bytes.
+/// 128 bytes of low nibbles, 64 bytes of high bit pairs, 16 signed scales, a half scale: value = scale × sub-scale ×
+/// (6-bit − 32). Each half of the block stores four runs of 32 elements in the same bytes.
 pub(super) fn q6_k(block: &[u8], out: &mut Vec<f32>) {
     let scale = half_at(block, 208);
     for half in 0..2 {

@@ -1,9 +1,9 @@
-//! The key-value part of a GGUF file.
+//! GGUF key-value metadata.
 
 use super::reader::Reader;
 use crate::pretrained::CheckpointError;
 
-/// A metadata value. Integers of every width are one kind, as no reader needs the width.
+/// A metadata value. Integers of all widths are one variant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MetaValue {
     /// Any unsigned or signed integer.
@@ -12,9 +12,9 @@ pub enum MetaValue {
     Float(f64),
     /// A boolean.
     Bool(bool),
-    /// A text.
+    /// A string.
     Text(String),
-    /// A list of texts.
+    /// A list of strings.
     Texts(Vec<String>),
     /// A list of integers.
     Integers(Vec<i64>),

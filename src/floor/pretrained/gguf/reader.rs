@@ -1,4 +1,4 @@
-//! A cursor over bytes that cannot read past their end and never believes a length before it has checked it.
+//! A bounds-checked byte cursor that verifies every length before using it.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// Bytes that are left.
+    /// Remaining bytes.
     pub(super) fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A text: its length in bytes as u64, then UTF-8.
+    /// A string: its length in bytes as u64, then UTF-8.
     pub(super) fn text(&mut self, what: &str) -> Result<String, CheckpointError> {
         let len = self.u64(what)?;
         let bytes = self.take(len, what)?;
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         text.map(str::to_owned).map_err(|_| self.malformed(format!("{what} is not UTF-8")))
     }
 
-    /// A count of things that take at least `least` bytes each, refused when the rest of the file cannot hold them.
+    /// A count of items that take at least `least` bytes each; an error if the rest of the file cannot hold them.
     pub(super) fn count(&mut self, least: u64, what: &str) -> Result<usize, CheckpointError> {
         let count = self.u64(what)?;
         if count > self.left() as u64 / least {

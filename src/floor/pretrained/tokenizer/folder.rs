@@ -1,6 +1,6 @@
-//! The tokenizer of a Hugging Face folder, as transformers 5 makes it of all its files: `tokenizer.json` without the truncation
-//! and padding that it was saved with, the tokens of `added_tokens_decoder`, `added_tokens.json` and `extra_special_tokens`,
-//! special tokens of `tokenizer_config.json` and `special_tokens_map.json`, chat templates of four places.
+//! The tokenizer of a Hugging Face folder, built from all its files as in transformers 5: `tokenizer.json` without its
+//! saved truncation and padding, tokens of `added_tokens_decoder`, `added_tokens.json` and `extra_special_tokens`,
+//! special tokens of `tokenizer_config.json` and `special_tokens_map.json`, chat templates from four locations.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use super::templates::ChatTemplates;
 use super::{ModelTokenizer, TokenizerError};
 
-/// Special tokens that every tokenizer may name.
+/// Special tokens of any tokenizer.
 const NAMED: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 /// Keys of `tokenizer_config.json` that are read here.
@@ -24,7 +24,7 @@ const READ: [&str; 7] = [
     "tokenizer_class",
     "model_specific_special_tokens",
 ];
-/// Keys of `tokenizer_config.json` that change no token of a text: transformers reads past them where `tokenizer.json` exists.
+/// Keys of `tokenizer_config.json` that do not affect tokenization: transformers ignores them if `tokenizer.json` exists.
 const IDLE: [&str; 39] = [
     "add_bos_token",
     "add_eos_token",
@@ -67,7 +67,7 @@ const IDLE: [&str; 39] = [
     "transformers_version",
 ];
 
-/// The files beside `tokenizer.json` that a tokenizer is made of.
+/// The files of a tokenizer beside `tokenizer.json`.
 pub(in crate::pretrained) const FILES: [&str; 6] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -85,7 +85,7 @@ struct Files<'a> {
     generation_config: Map<String, Json>,
 }
 
-/// Reads a folder's tokenizer. Errors: none there, a file that is not JSON, parts that do not fit together.
+/// Reads a folder's tokenizer. Errors: none found, a file that is not JSON, inconsistent files.
 pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
     let path = folder.join("tokenizer.json");
     if !path.is_file() {
@@ -93,7 +93,7 @@ pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
     }
     let malformed = |reason: String| TokenizerError::Malformed { path: path.clone(), reason };
     let mut inner = Tokenizer::from_file(&path).map_err(|e| malformed(e.to_string()))?;
-    // Trainers save the tokenizer as they last used it; transformers sets both anew at each call.
+    // Trainers save the tokenizer as last used; transformers resets both at each call.
     inner.with_truncation(None).map_err(|e| malformed(e.to_string()))?;
     inner.with_padding(None);
     let files = Files {
@@ -109,7 +109,7 @@ pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
     }
     let mut notes = files.unknown_keys();
     for (name, key) in [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id")] {
-        // Null is an answer: Qwen's tokenizers have no BOS, whatever the model's configuration names.
+        // Null is a value: Qwen's tokenizers have no BOS, even if the model's configuration names one.
         let token = match special.get(name) {
             Some(_) => continue,
             None => files.config_token(key, &inner),
@@ -131,7 +131,7 @@ pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
         .map(|tokenizer| ModelTokenizer { notes, ..tokenizer })
 }
 
-/// An object of a folder's file. None: not there. Error: unreadable, not a JSON object.
+/// The JSON object in a folder's file. None: not found. Error: unreadable, not a JSON object.
 fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Json>>, TokenizerError> {
     let path: PathBuf = folder.join(name);
     let malformed = |reason: String| TokenizerError::Malformed { path: path.clone(), reason };
@@ -143,7 +143,7 @@ fn read_json(folder: &Path, name: &str) -> Result<Option<Map<String, Json>>, Tok
     serde_json::from_str(&text).map(Some).map_err(|error| malformed(error.to_string()))
 }
 
-/// A token as the files spell it: a text, or an object with its text as `content`. None: null.
+/// A token in the files: a string, or an object with the string as `content`. None: null.
 fn spelled(value: &Json) -> Option<&str> {
     value.as_str().or_else(|| value["content"].as_str())
 }
@@ -153,12 +153,12 @@ impl Files<'_> {
         TokenizerError::Malformed { path: self.folder.join(file), reason: reason.into() }
     }
 
-    /// Whether the newer files list every added token, so that the older ones are not read.
+    /// Whether the newer files list every added token, so the older ones are not read.
     fn lists_added_tokens(&self) -> bool {
         self.tokenizer_config.contains_key("added_tokens_decoder")
     }
 
-    /// Special tokens by name; those that are null are there as none.
+    /// Special tokens by name; null ones are included as none.
     fn special_tokens(&self) -> Result<BTreeMap<String, Option<String>>, TokenizerError> {
         let mut tokens = BTreeMap::new();
         let mut take = |keys: &Map<String, Json>| {
@@ -178,7 +178,7 @@ impl Files<'_> {
         Ok(tokens)
     }
 
-    /// Adds the tokens that `tokenizer.json` lacks, in transformers' order: by number, then special ones, then extra ones.
+    /// Adds the tokens missing from `tokenizer.json`, in transformers' order: by id, then special ones, then extra ones.
     fn add_tokens(
         &self,
         inner: &mut Tokenizer,
@@ -213,7 +213,7 @@ impl Files<'_> {
         for (id, token) in missing.map(|(id, token)| (*id, token.clone())).collect::<Vec<_>>() {
             let content = token.content.clone();
             inner.add_tokens(&[token]);
-            // Elsewhere its text would have another number than the file says.
+            // Otherwise the token would get another id than in the file.
             if let Some(given) = inner.token_to_id(&content).filter(|given| *given != id) {
                 return Err(self.malformed(
                     "tokenizer_config.json",
@@ -240,13 +240,13 @@ impl Files<'_> {
         lists.filter_map(|key| self.tokenizer_config.get(key)?.as_array()).flatten()
     }
 
-    /// The text of the first token that a key of `config.json` numbers.
+    /// The string of the first token whose id is in a key of `config.json`.
     fn config_token(&self, key: &str, inner: &Tokenizer) -> Option<String> {
         let id = *numbers(self.config.get(key)).first()?;
         inner.id_to_token(id)
     }
 
-    /// The tokens that end an answer: those of `generation_config.json`, else of `config.json`, and the tokenizer's EOS.
+    /// The stop tokens: those of `generation_config.json`, else of `config.json`, and the tokenizer's EOS.
     fn end_tokens(&self, eos: Option<u32>) -> Vec<u32> {
         let key = "eos_token_id";
         let named = match numbers(self.generation_config.get(key)) {
@@ -259,7 +259,7 @@ impl Files<'_> {
         ends
     }
 
-    /// What should be known of keys that nobody reads.
+    /// Notes for the user about unread keys.
     fn unknown_keys(&self) -> Vec<String> {
         let known = |key: &&String| {
             let key = key.as_str();
@@ -270,7 +270,7 @@ impl Files<'_> {
     }
 }
 
-/// Keys that end like a token's and are none.
+/// Keys that end like a token's but are not tokens.
 fn is_flag(key: &str) -> bool {
     ["add_bos_token", "add_eos_token"].contains(&key)
 }
@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with a tokenizer of words and these files beside it.
+    /// A folder with a word-level tokenizer and these other files.
     fn tokenizer(files: &[(&str, Json)]) -> Result<ModelTokenizer, String> {
         let folder = tempfile::tempdir().unwrap();
         let words = ["<pad>", "<s>", "</s>", "a", "b", "<", "turn", ">"];

@@ -1,4 +1,4 @@
-//! Tokenizers from a GGUF file's metadata, in the form of `tokenizer.json`.
+//! Tokenizers from a GGUF file's metadata, converted to `tokenizer.json`.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,11 @@ pub(super) const SPECIAL_TYPES: [i64; 2] = [2, 3];
 /// GGUF's token type that is matched as a whole but is not special.
 pub(super) const USER_DEFINED: i64 = 4;
 
-/// Words, numbers and punctuation as Llama 3 splits them; Qwen 2 has digits one by one.
+/// Llama 3's split into words, numbers and punctuation; Qwen 2 splits digits one by one.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The tokenizer's description. Errors: none there, a model or pre-tokenizer that is not built, parts that do not fit
-/// together.
+/// The tokenizer as JSON. Errors: none found, an unsupported model or pre-tokenizer, inconsistent metadata.
 pub(super) fn describe(gguf: &Gguf) -> Result<Json, TokenizerError> {
     let path = gguf.path().to_owned();
     let text = |key: &str| match gguf.meta(key) {
@@ -76,7 +75,7 @@ pub(super) fn describe(gguf: &Gguf) -> Result<Json, TokenizerError> {
     Ok(description)
 }
 
-/// A token that the metadata names: `bos`, `eos`, `unknown`.
+/// A token named in the metadata: `bos`, `eos`, `unknown`.
 pub(super) fn token_id(gguf: &Gguf, name: &str, count: usize) -> Option<u32> {
     match gguf.meta(&format!("tokenizer.ggml.{name}_token_id")) {
         Some(MetaValue::Integer(n)) => u32::try_from(*n).ok().filter(|id| (*id as usize) < count),
@@ -84,7 +83,7 @@ pub(super) fn token_id(gguf: &Gguf, name: &str, count: usize) -> Option<u32> {
     }
 }
 
-/// A post-processor that begins every text with BOS.
+/// A post-processor that prepends BOS to every string.
 fn with_bos(token: &str, id: u32) -> Json {
     let special = json!({ "SpecialToken": { "id": token, "type_id": 0 } });
     let sequence = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
@@ -96,11 +95,11 @@ fn with_bos(token: &str, id: u32) -> Json {
     })
 }
 
-/// How a text is split before byte-level BPE.
+/// The pre-tokenizer for byte-level BPE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Splitting {
     Gpt2,
-    /// Every digit apart from its neighbors, then GPT-2's own splitting.
+    /// Splits off every digit, then applies GPT-2's own pattern.
     Smollm,
     Llama3,
     Qwen2,
@@ -130,7 +129,7 @@ impl Splitting {
     }
 }
 
-/// The tokens that are matched whole, before anything else is done to a text.
+/// The tokens matched as a whole, before any other processing.
 pub(super) fn added_tokens(tokens: &[String], types: &[i64], normalized: bool) -> Vec<Json> {
     let added = tokens.iter().zip(types).enumerate();
     let is_added = |kind: &i64| SPECIAL_TYPES.contains(kind) || *kind == USER_DEFINED;
@@ -146,7 +145,7 @@ pub(super) fn added_tokens(tokens: &[String], types: &[i64], normalized: bool) -
         .collect()
 }
 
-/// A byte-level BPE. `None`: a merge that is not two parts.
+/// A byte-level BPE. `None`: a merge without exactly two pieces.
 fn byte_level_bpe(tokens: &[String], merges: &[String], types: &[i64], split: Splitting) -> Option<Json> {
     let vocab: BTreeMap<&str, usize> =
         tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();

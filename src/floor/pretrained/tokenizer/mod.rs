@@ -1,4 +1,4 @@
-//! The model's own tokenizer: made of the files of a folder, or built from a GGUF file's metadata.
+//! The model's tokenizer: read from a folder, or built from a GGUF file's metadata.
 
 mod folder;
 mod gguf;
@@ -25,7 +25,7 @@ pub enum TokenizerError {
         /// The checkpoint.
         path: PathBuf,
     },
-    /// A kind that loragrid does not build.
+    /// An unsupported kind.
     #[error("{}: {what} '{name}' is not supported", path.display())]
     Unsupported {
         /// The checkpoint.
@@ -35,15 +35,15 @@ pub enum TokenizerError {
         /// Its name.
         name: String,
     },
-    /// The parts do not fit together.
+    /// Inconsistent files.
     #[error("{}: the tokenizer is malformed: {reason}", path.display())]
     Malformed {
         /// The checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
-    /// The tokenizer has tokens that the model has no rows for.
+    /// The tokenizer has more tokens than the model has embedding rows.
     #[error(
         "{}: the tokenizer has {tokens} tokens and the model's embedding {rows} rows; the last token is '{token}'",
         path.display()
@@ -58,15 +58,15 @@ pub enum TokenizerError {
         /// The last token.
         token: String,
     },
-    /// A text could not be encoded.
+    /// A string that could not be encoded.
     #[error("the text cannot be encoded: {reason}")]
     Encode {
-        /// The library's reason.
+        /// The library's error.
         reason: String,
     },
 }
 
-/// A tokenizer with more tokens than its model has rows for.
+/// A tokenizer with more tokens than its model has rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TooLarge {
     tokens: u64,
@@ -85,7 +85,7 @@ pub struct ModelTokenizer {
     special: BTreeMap<String, String>,
     templates: ChatTemplates,
     ends: Vec<u32>,
-    /// What the tokenizer adds before and after each text.
+    /// Special tokens that the tokenizer adds before and after each string.
     added: (Vec<u32>, Vec<u32>),
     notes: Vec<String>,
 }
@@ -95,7 +95,7 @@ const TURN_ENDS: [&str; 6] =
     ["<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_turn|>"];
 
 impl ModelTokenizer {
-    /// The tokenizer of a checkpoint. Errors: none there, a kind that is not built, malformed parts.
+    /// The tokenizer of a checkpoint. Errors: none found, an unsupported kind, malformed files.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
         let tokenizer = match checkpoint.gguf() {
             Some(gguf) => Self::from_gguf(gguf),
@@ -122,7 +122,7 @@ impl ModelTokenizer {
         Ok(tokenizer)
     }
 
-    /// The tokens that the post-processor puts around a text's own.
+    /// The special tokens that the post-processor adds around a string.
     fn added_around(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
         let (with, without) = (self.encode(text, true)?, self.encode(text, false)?);
         let places = with.len().saturating_sub(without.len());
@@ -149,8 +149,8 @@ impl ModelTokenizer {
         Self::new(inner, (bos, eos), special, ChatTemplates::one(template), ends)
     }
 
-    /// Everything that decides what a text's tokens are, beside the content of `tokenizer.json` or the GGUF file: added
-    /// tokens, special tokens, what stands around a text.
+    /// Everything that affects tokenization besides the content of `tokenizer.json` or the GGUF file: added tokens,
+    /// special tokens, tokens added around a string.
     pub(super) fn facts(&self) -> String {
         let added: BTreeMap<u32, String> = self
             .inner
@@ -166,7 +166,7 @@ impl ModelTokenizer {
         crate::job::canonical_json(&(added, self.bos, self.eos, &self.added, splits))
     }
 
-    /// What a user should know of the files: keys that are not known, tokens that were taken from elsewhere.
+    /// Warnings about the files: unknown keys, tokens taken from elsewhere.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -176,15 +176,15 @@ impl ModelTokenizer {
         &self.special
     }
 
-    /// The tokens that the tokenizer itself puts before and after a text.
+    /// The special tokens that the tokenizer itself adds before and after a string.
     pub fn added(&self) -> (&[u32], &[u32]) {
         (&self.added.0, &self.added.1)
     }
 
-    /// Tokens with a number that a model with an embedding of so many rows has none for, but for those that such models are
-    /// published with: they stand for what is not text.
+    /// Tokens with an id beyond a model's embedding of this many rows, except those published this way: they are
+    /// placeholders for non-text input.
     fn beyond(&self, rows: u64) -> Option<TooLarge> {
-        /// The image's place in Gemma 3, of whose text models the embedding ends before it.
+        /// Gemma 3's image placeholder; the embedding of its text models ends before it.
         const NOT_TEXT: [&str; 1] = ["<image_soft_token>"];
         let size = self.inner.get_vocab(true).into_iter().filter(|(_, id)| u64::from(*id) >= rows);
         let beyond = size.filter(|(token, _)| !NOT_TEXT.contains(&token.as_str()));
@@ -192,17 +192,17 @@ impl ModelTokenizer {
         Some(TooLarge { tokens: u64::from(last) + 1, rows, token })
     }
 
-    /// The tokenizer in the form of `tokenizer.json`. Error: the library's.
+    /// The tokenizer as `tokenizer.json`. Error: the library's.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
         self.inner.to_string(true).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
     }
 
-    /// The text of a token; none for a number that is no token's.
+    /// The string of a token; none for an unknown id.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
     }
 
-    /// The tokens of a text, with the special tokens that the tokenizer itself adds if `special` is set.
+    /// Encodes a string, adding the tokenizer's own special tokens if `special` is set.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.inner.encode_fast(text, special);
         encoding.map(|e| e.get_ids().to_vec()).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
@@ -218,19 +218,19 @@ impl ModelTokenizer {
         self.eos
     }
 
-    /// The tokens that end an answer: EOS, and the model's own list of ends.
+    /// The stop tokens: EOS, and those listed by the model.
     pub fn stops(&self) -> Vec<u32> {
         self.ends.clone()
     }
 
-    /// The tokens that end an answer in a chat: [`Self::stops`], and end-of-turn tokens of published templates.
+    /// The stop tokens in a chat: [`Self::stops`], and end-of-turn tokens of published templates.
     pub fn chat_stops(&self) -> Vec<u32> {
         let turns = TURN_ENDS.iter().filter_map(|token| self.inner.token_to_id(token));
         let turns: Vec<u32> = turns.filter(|token| !self.ends.contains(token)).collect();
         [self.ends.as_slice(), &turns].concat()
     }
 
-    /// The tokenizer's own chat template, in Jinja, for chats with tools or without.
+    /// The tokenizer's own Jinja chat template, for chats with or without tools.
     pub fn chat_template(&self, tools: bool) -> Option<&str> {
         self.templates.of_chat(tools)
     }
@@ -240,7 +240,7 @@ impl ModelTokenizer {
         self.templates.named(name)
     }
 
-    /// Why there is no chat template of a name, or none to take without a name.
+    /// Why no chat template has this name, or why there is no default.
     pub fn no_chat_template(&self) -> String {
         match self.templates.names().as_slice() {
             [] => "the model's tokenizer has no chat template".to_owned(),
@@ -250,17 +250,17 @@ impl ModelTokenizer {
         }
     }
 
-    /// What stands before a continuation without a context: BOS if there is one, else EOS (lm_eval's rule).
+    /// The prefix of a continuation without a context: BOS if there is one, else EOS (lm_eval's rule).
     pub fn prefix(&self) -> Option<u32> {
         self.bos.or(self.eos)
     }
 
-    /// The text of tokens that a model has generated, without special ones, as transformers and lm_eval show it.
+    /// Decodes generated tokens without special ones, as in transformers and lm_eval.
     pub fn decode_generated(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(tokens, true).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
     }
 
-    /// The text of tokens, special ones included.
+    /// Decodes tokens, special ones included.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner.decode(tokens, false).map_err(|e| TokenizerError::Encode { reason: e.to_string() })
     }

@@ -1,5 +1,5 @@
-//! SentencePiece's BPE (Kudo and Richardson 2018) from its pieces and scores, as a BPE with merges: the pair whose piece
-//! has the highest score is merged first, so merges are ranked by the score of what they make.
+//! SentencePiece's BPE (Kudo and Richardson 2018) from its pieces and scores, as a BPE with merges. The pair whose
+//! piece has the highest score is merged first, so merges are ranked by the score of their result.
 
 use std::collections::HashMap;
 
@@ -7,21 +7,21 @@ use serde_json::{Value as Json, json};
 
 use super::gguf::added_tokens;
 
-/// GGUF's token type of a piece that merges make.
+/// GGUF's token type of a piece made by merges.
 const NORMAL: i64 = 1;
 
-/// The parts of a SentencePiece model.
+/// The components of a SentencePiece model.
 pub(super) struct SentencePiece<'a> {
     pub(super) tokens: &'a [String],
     pub(super) scores: &'a [f32],
     /// GGUF's token types.
     pub(super) types: &'a [i64],
     pub(super) unknown: Option<&'a str>,
-    /// Whether a text begins with a space of its own.
+    /// Whether a space is prepended to each string.
     pub(super) space_prefix: bool,
 }
 
-/// The description in the form of `tokenizer.json`.
+/// The model as `tokenizer.json`.
 pub(super) fn sentence_piece(model: &SentencePiece<'_>) -> Json {
     let space = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "▁" });
     let mut decoders = vec![
@@ -39,7 +39,7 @@ pub(super) fn sentence_piece(model: &SentencePiece<'_>) -> Json {
         model.tokens.iter().enumerate().map(|(id, token)| (token.as_str(), id)).collect();
     json!({
         "version": "1.0",
-        // User-defined pieces are found in the text with its spaces replaced, as runs of them are pieces too.
+        // User-defined pieces are matched after spaces are replaced, as runs of spaces are pieces too.
         "added_tokens": added_tokens(model.tokens, model.types, !model.space_prefix),
         "normalizer": normalizer,
         "pre_tokenizer": null,
@@ -53,7 +53,7 @@ pub(super) fn sentence_piece(model: &SentencePiece<'_>) -> Json {
     })
 }
 
-/// Every pair of pieces that makes a piece, the highest score first; of one piece, the pair with the lower ids first.
+/// Every pair of pieces that merges into a piece, highest score first; for one piece, lower ids first.
 fn merges<'a>(model: &SentencePiece<'a>, vocab: &HashMap<&str, usize>) -> Vec<(&'a str, &'a str)> {
     let mut ranked = Vec::new();
     for (id, token) in model.tokens.iter().enumerate().filter(|(id, _)| model.types[*id] == NORMAL) {

@@ -1,4 +1,4 @@
-//! The chat templates of a tokenizer: one, or several by name.
+//! A tokenizer's chat templates: one, or several by name.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::TokenizerError;
 
-/// The folder in which transformers keeps templates beside the default one.
+/// transformers' folder for templates other than the default.
 const FOLDER: &str = "additional_chat_templates";
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
@@ -17,12 +17,12 @@ const TOOL_USE: &str = "tool_use";
 pub(super) struct ChatTemplates(BTreeMap<String, String>);
 
 impl ChatTemplates {
-    /// Only a default one, or none.
+    /// Only a default template, or none.
     pub(super) fn one(template: Option<String>) -> Self {
         Self(template.into_iter().map(|template| (DEFAULT.to_owned(), template)).collect())
     }
 
-    /// Those of a folder: files of their own go before those in `tokenizer_config.json`. Error: unreadable, malformed.
+    /// A folder's templates: separate files take precedence over `tokenizer_config.json`. Error: unreadable, malformed.
     pub(super) fn of_folder(folder: &Path, configured: Option<&Json>) -> Result<Self, TokenizerError> {
         let mut files = vec![(DEFAULT.to_owned(), folder.join("chat_template.jinja"))];
         for entry in std::fs::read_dir(folder.join(FOLDER)).into_iter().flatten().flatten() {
@@ -61,7 +61,7 @@ impl ChatTemplates {
         }
     }
 
-    /// The template for a chat, with tools or without.
+    /// The template for a chat, with or without tools.
     pub(super) fn of_chat(&self, tools: bool) -> Option<&str> {
         let tool_use = tools.then(|| self.named(TOOL_USE)).flatten();
         tool_use.or_else(|| self.named(DEFAULT))

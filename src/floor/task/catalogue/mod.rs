@@ -1,4 +1,4 @@
-//! From names to tasks: a task, a file, or a group or a tag with all that it stands for.
+//! Resolves names to tasks: a task, a file, or all tasks of a group or tag.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,33 +12,33 @@ use crate::task::dialect::index::{Entry, TaskIndex, TaskLocation};
 use crate::task::dialect::yaml::Node;
 use crate::task::error::TaskError;
 
-/// Groups within groups that are followed.
+/// Maximum nesting of groups.
 const DEEPEST: usize = 16;
 
-/// Finds tasks by name or by the path of their file.
+/// Finds tasks by name or file path.
 #[derive(Debug, Clone, Copy)]
 pub struct Catalogue<'a> {
-    /// Folder that relative task files are looked up in.
+    /// Base folder of relative task files.
     pub folder: &'a Path,
     /// Local data.
     pub roots: &'a DataRoots,
-    /// The names that there are.
+    /// Known names.
     pub index: &'a TaskIndex,
-    /// Whose prompts: shipped files say in their metadata what a profile changes.
+    /// Prompt profile: shipped files list a profile's changes in their metadata.
     pub profile: PromptProfile,
 }
 
-/// Tasks that were asked for, with the groups that they were asked for by.
+/// Requested tasks, with the requested groups.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Each task once.
     pub tasks: Vec<Task>,
-    /// What was asked for, in that order; a tag is its tasks.
+    /// The requested names, in order; a tag is its tasks.
     pub roots: Vec<Member>,
 }
 
 impl Catalogue<'_> {
-    /// The task of a name, or of a `.yaml` file. Errors: unknown, a group, malformed, unsupported.
+    /// The task with this name, or in this `.yaml` file. Errors: unknown, a group, malformed, unsupported.
     pub fn find(&self, name: &str) -> Result<Task, TaskError> {
         let mut selection = self.select(&[name.to_owned()])?;
         match selection.roots.as_slice() {
@@ -47,8 +47,8 @@ impl Catalogue<'_> {
         }
     }
 
-    /// The tasks of names, files, groups, tags and patterns. Errors: unknown, malformed, unsupported, a task that two of
-    /// them stand for.
+    /// The tasks of names, files, groups, tags and patterns. Errors: unknown, malformed, unsupported, a task matched
+    /// twice.
     pub fn select(&self, names: &[String]) -> Result<Selection, TaskError> {
         let mut builder =
             Builder { catalogue: self, selection: Selection::default(), by_name: HashMap::new() };
@@ -81,7 +81,7 @@ impl Catalogue<'_> {
         Task::build(self.profiled(node), around)
     }
 
-    /// A map with what its metadata say of the profile.
+    /// Applies the profile's changes from a map's metadata.
     fn profiled(&self, node: Node) -> Node {
         let changes = node.get("metadata").and_then(|metadata| metadata.get(self.profile.as_str())).cloned();
         match changes {
@@ -94,12 +94,12 @@ impl Catalogue<'_> {
 struct Builder<'a> {
     catalogue: &'a Catalogue<'a>,
     selection: Selection,
-    /// Number of each task by name.
+    /// Index of each task by name.
     by_name: HashMap<String, usize>,
 }
 
 impl Builder<'_> {
-    /// Adds what was asked for. Error: a task is in two of them.
+    /// Adds a requested name. Error: a task is in two of them.
     fn ask(&mut self, members: Vec<Member>) -> Result<(), TaskError> {
         for member in members {
             let tasks = |member: &Member| match member {
@@ -116,7 +116,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// What a name stands for, with `overrides` over the keys of its tasks.
+    /// The tasks of a name, with `overrides` applied to their keys.
     fn named(&mut self, name: &str, overrides: &Node, depth: usize) -> Result<Vec<Member>, TaskError> {
         match self.catalogue.index.get(name) {
             Some(Entry::Task(place)) => Ok(vec![self.task(place, overrides)?]),
@@ -173,7 +173,7 @@ impl Builder<'_> {
             return Err(malformed(format!("the group '{name}' is in itself, or too deep")));
         }
         let mut group = Group::shell(name, node).map_err(malformed)?;
-        // What is no key of a group is one of its tasks; what stands nearer to the user wins.
+        // Keys that are not group keys apply to its tasks; overrides passed in take precedence.
         let keys = ["group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag"];
         let mut inherited = node.clone();
         for key in keys {
@@ -192,7 +192,7 @@ impl Builder<'_> {
         Ok(group)
     }
 
-    /// An entry of a group's list: a name, a task with changes, a group with changes, or either written out.
+    /// An entry of a group's list: a name, a task or group with overrides, or an inline definition of either.
     fn item(
         &mut self,
         group: &str,
@@ -218,7 +218,7 @@ impl Builder<'_> {
         };
         let changes = overrides.clone().merged(item);
         match self.catalogue.index.get(&task) {
-            // The name of a group or a tag is not one for each of its tasks.
+            // The name of a group or tag does not rename its tasks.
             Some(Entry::Group(_) | Entry::Tag(_)) => self.named(&task, &changes.without("task"), depth),
             Some(Entry::Task(_)) => self.named(&task, &changes, depth),
             None => {

@@ -45,7 +45,7 @@ fn documents_without_a_file_say_how_to_get_them() {
     assert!(error.help().contains("LORAGRID_DATA"));
 }
 
-/// The reference requests of a task; none, said, where the references or the data are not there.
+/// A task's reference requests; none, with a message, if the references or the data are not found.
 fn reference(name: &str, shots: u64) -> Option<(String, DataRoots)> {
     let (Ok(reference), Ok(data)) = (std::env::var("LORAGRID_REFERENCE"), std::env::var("LORAGRID_DATA"))
     else {
@@ -109,7 +109,7 @@ fn a_mistyped_task_finds_its_neighbour() {
     );
 }
 
-/// A folder with a task `base` and what else is written into it.
+/// A folder with a task `base` and these other files.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let base = "task: base\ntag: [both]\ndataset_path: loragrid/arithmetic\ndataset_name: two_digit_addition\ntest_split: test\noutput_type: loglikelihood\ndoc_to_text: context\ndoc_to_target: completion\n";

@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 use crate::data::Row;
 use crate::task::prompt::request::Request;
 
-/// The right answer of a document.
+/// The gold answer of a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gold {
-    /// The numbers of the right choices, counted from 0; one in most tasks.
+    /// Indices of the correct choices, counted from 0; usually one.
     Choices(Vec<usize>),
-    /// The one continuation that there is.
+    /// The only continuation.
     Target,
-    /// Which choices are true.
+    /// Whether each choice is true.
     True(Vec<bool>),
-    /// A whole text, and what its log-likelihood is divided by.
+    /// A whole text, and the divisors of its log-likelihood.
     Text {
-        /// Pieces between white space.
+        /// Whitespace-separated pieces.
         words: usize,
         /// Bytes of UTF-8.
         bytes: usize,
@@ -27,20 +27,19 @@ pub enum Gold {
 /// A document ready to be scored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
-    /// Its number in the task, counted from 0.
+    /// Its index in the task, counted from 0.
     pub id: usize,
-    /// One request for each choice, behind them each choice without a context where a metric wants that; or one for the
-    /// target.
+    /// One request per choice, followed by each choice without a context if a metric needs it; or one for the target.
     pub requests: Vec<Request>,
-    /// The choices as they stand in the document, without delimiter; empty without choices.
+    /// The choices as in the document, without delimiter; empty without choices.
     pub choices: Vec<String>,
-    /// The right answer.
+    /// The gold answer.
     pub gold: Gold,
-    /// The row that it was made of.
+    /// Its source row.
     pub row: Row,
-    /// Its target, in Python's spelling.
+    /// Its target, printed as in Python.
     pub target: String,
-    /// Whether one of its examples asks its question.
+    /// Whether one of its examples has the same question.
     pub is_shown: bool,
 }
 

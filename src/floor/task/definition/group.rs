@@ -1,21 +1,21 @@
-//! Groups of tasks, and what their tasks' values come to.
+//! Task groups and their aggregates.
 
 use crate::task::dialect::yaml::Node;
 use crate::task::metric::aggregate::Aggregate;
 use crate::task::metric::kind::Metric;
 
-/// A metric that a group takes over its tasks: always the mean.
+/// A group's metric over its tasks: always the mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMetric {
     /// The metric.
     pub metric: String,
-    /// Over these filters; none: over each that a task has.
+    /// Over these filters; none: over every filter of a task.
     pub filters: Option<Vec<String>>,
-    /// Whether a task counts by its documents.
+    /// Whether tasks are weighted by their documents.
     pub weight_by_size: bool,
 }
 
-/// A task by its number in the selection, or a group within.
+/// A task by its index in the selection, or a nested group.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Member {
     /// A task.
@@ -27,17 +27,17 @@ pub enum Member {
 /// A group of tasks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
-    /// Its name; of one that stands inside another, `parent::name`.
+    /// Its name; `parent::name` for a nested group.
     pub name: String,
-    /// Its name in tables.
+    /// Its display name.
     pub alias: String,
-    /// lm_eval's version, as text.
+    /// lm_eval's version, as a string.
     pub version: String,
     /// Its tasks and groups.
     pub members: Vec<Member>,
-    /// What it takes over all of its tasks.
+    /// Its metrics over all of its tasks.
     pub metrics: Vec<GroupMetric>,
-    /// The file as lm_eval shows it in results.
+    /// The file as shown in lm_eval's results.
     pub config: serde_json::Value,
 }
 
@@ -50,13 +50,13 @@ pub struct GroupValue {
     pub filter: String,
     /// Mean over tasks.
     pub value: f64,
-    /// Its standard error, where each task has one.
+    /// Its standard error, if each task has one.
     pub stderr: Option<f64>,
-    /// Documents of the tasks that have the metric.
+    /// Documents of the tasks with the metric.
     pub documents: u64,
 }
 
-/// What a group needs to know of a task.
+/// A task's metrics and filters, for its group.
 #[derive(Debug, Clone, Copy)]
 pub struct Leaf<'a> {
     /// Its metrics.
@@ -66,7 +66,7 @@ pub struct Leaf<'a> {
 }
 
 impl Group {
-    /// A group's shell from its file's map. Error: an aggregation other than the mean, an entry without a metric.
+    /// A group without members from its file's map. Error: an aggregation other than the mean, an entry without a metric.
     pub(in crate::task) fn shell(name: &str, node: &Node) -> Result<Self, String> {
         let entries: Vec<&Node> = match node.get("aggregate_metric_list") {
             Some(Node::List(entries)) => entries.iter().collect(),
@@ -99,7 +99,7 @@ impl Group {
         })
     }
 
-    /// The numbers of all tasks in it and in its groups.
+    /// The indices of all its tasks, nested groups included.
     pub fn tasks(&self) -> Vec<usize> {
         let numbers = |member: &Member| match member {
             Member::Task(number) => vec![*number],
@@ -108,7 +108,7 @@ impl Group {
         self.members.iter().flat_map(numbers).collect()
     }
 
-    /// The group and all groups in it, each before those in it.
+    /// The group and all nested groups, each before its own nested groups.
     pub fn groups(&self) -> Vec<&Group> {
         let mut all = vec![self];
         for member in &self.members {
@@ -119,8 +119,8 @@ impl Group {
         all
     }
 
-    /// What its metrics come to over all tasks in it; `leaf` says what each task has. Tasks without a metric are left out
-    /// of it. The pooled standard error is lm_eval's: √(Σ (nᵢ−1)·sᵢ²·nᵢ / (N−k) / N); without weights √(Σ sᵢ²)/k.
+    /// The group's metrics over all its tasks; `leaf` returns a task's aggregates. Tasks without a metric are excluded
+    /// from it. The pooled standard error is lm_eval's: √(Σ (nᵢ−1)·sᵢ²·nᵢ / (N−k) / N); without weights √(Σ sᵢ²)/k.
     pub fn values<'a>(&self, leaf: impl Fn(usize) -> Leaf<'a>) -> Vec<GroupValue> {
         let leaves: Vec<Leaf<'_>> = self.tasks().into_iter().map(leaf).collect();
         let mut values = Vec::new();
@@ -152,7 +152,7 @@ impl Group {
     }
 }
 
-/// What aggregates of one metric come to; none where there is none. See [`Group::values`].
+/// The group value of one metric's aggregates; none if there are none. See [`Group::values`].
 pub fn combine(
     metric: Metric,
     filter: String,

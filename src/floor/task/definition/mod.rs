@@ -1,4 +1,4 @@
-//! What a task is once its file was understood: its definition, its groups, its documents and which of them are scored.
+//! Parsed tasks: definitions, groups, documents and the scored subset.
 
 pub(in crate::task) mod document;
 pub(in crate::task) mod documents_file;

@@ -11,14 +11,14 @@ pub enum Subset {
     All,
     /// The first n.
     First(u64),
-    /// The first part of them, rounded up; between 0 and 1.
+    /// The first fraction of them, rounded up; between 0 and 1.
     Part(f64),
-    /// These, by their numbers.
+    /// These, by index.
     Numbers(Vec<usize>),
 }
 
 impl Subset {
-    /// lm_eval's `--limit`: a number below 1 is a part. None for what is no limit.
+    /// lm_eval's `--limit`: a number below 1 is a fraction. None for an invalid limit.
     pub fn limit(limit: f64) -> Option<Self> {
         match limit {
             x if !x.is_finite() || x <= 0.0 => None,
@@ -27,7 +27,7 @@ impl Subset {
         }
     }
 
-    /// The numbers of the documents out of `all`, ascending; numbers beyond them are left out.
+    /// The indices of the selected documents out of `all`, ascending; out-of-range ones are dropped.
     pub fn of(&self, all: usize) -> Vec<usize> {
         match self {
             Self::All => (0..all).collect(),

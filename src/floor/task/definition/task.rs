@@ -1,4 +1,4 @@
-//! A task that can be scored, whole: what it asks, of which documents, with which examples, and what becomes of it.
+//! A complete scorable task: requests, documents, examples and metrics.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::task::error::TaskError;
 use crate::task::metric::kind::TaskMetric;
 use crate::task::prompt::prompting::Prompting;
 
-/// What a task asks of the model.
+/// Output type of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutputType {
@@ -33,160 +33,160 @@ impl OutputType {
     }
 }
 
-/// How a document's requests become its metrics.
+/// How metrics are computed from a document's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
     /// By each metric's own rule.
     #[default]
     Standard,
-    /// TruthfulQA MC2: the part of the choices' total probability that the true ones have.
+    /// TruthfulQA MC2: the true choices' fraction of the choices' total probability.
     TrueProbability,
-    /// WikiText: a text's words and bytes are those of the column `page`, before it was cleaned.
+    /// WikiText: words and bytes are counted in the column `page`, before cleaning.
     PageLength,
 }
 
-/// What rows go through before they are documents.
+/// A preprocessing step on rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowStep {
-    /// Only these stay.
+    /// A filter of rows.
     Filter(RowFilter),
     /// A published function.
     Native(RowFunction),
 }
 
-/// How examples are chosen.
+/// How examples are selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampler {
-    /// At random, by one generator for the whole task.
+    /// At random, with one generator for the whole task.
     Random,
     /// The first ones.
     FirstN,
 }
 
-/// Rows that are published under a name.
+/// Published rows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Published {
     /// The data set.
     pub path: String,
-    /// The address of a file of a data set's repository, where the split is one.
+    /// The address of a file in a data set repository, if the split is one.
     pub file: Option<String>,
     /// Its configuration.
     pub config: Option<String>,
     /// The split.
     pub split: String,
-    /// Whether it is the split that is scored.
+    /// Whether it is the scored split.
     pub evaluated: bool,
-    /// Where they are here, if they are.
+    /// Their local location, if available.
     pub here: Option<DataSource>,
 }
 
 impl Published {
-    /// The split's place.
+    /// The split's location.
     pub fn place(&self) -> DatasetLocation<'_> {
         let Self { path, file, config, split, evaluated, .. } = self;
         let (file, config) = (file.as_deref(), config.as_deref());
         DatasetLocation { path, file, config, split, evaluated: *evaluated }
     }
 
-    /// What they are called, the split included where it is not the one that is scored.
+    /// Their display name, including the split if it is not the scored one.
     pub fn name(&self) -> String {
         let name = self.place().name();
         if self.evaluated { name } else { format!("{name}, {}", self.split) }
     }
 }
 
-/// Where examples come from.
+/// The source of examples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pool {
-    /// A split of the data set, through these steps.
+    /// A split of the data set, after these steps.
     Split {
         /// Its rows.
         rows: Published,
-        /// What they go through first.
+        /// Preprocessing steps.
         step: Option<RowStep>,
     },
-    /// The file has them.
+    /// Listed in the file.
     Samples(Vec<Row>),
 }
 
-/// What makes a document's turn: of the document that is scored, or of an example.
+/// The fields of a turn: of the scored document, or of an example.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fields {
-    /// What makes the prompt.
+    /// The prompt field.
     pub text: Field,
-    /// What makes the target.
+    /// The target field.
     pub target: Field,
-    /// What makes the choices, where there are any.
+    /// The choices field, if any.
     pub choice: Option<Field>,
-    /// What the answer begins with: a column or a template.
+    /// The prefix of the answer: a column or a template.
     pub gen_prefix: Option<String>,
-    /// What stands between prompt and answer.
+    /// The delimiter between prompt and answer.
     pub target_delimiter: String,
 }
 
-/// Examples before each document.
+/// Few-shot examples before each document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shots {
-    /// How many.
+    /// Number of examples.
     pub count: u64,
-    /// How many the file itself says.
+    /// Number in the file itself.
     pub of_file: Option<u64>,
-    /// How they are chosen.
+    /// How they are selected.
     pub sampler: Sampler,
-    /// Whether a document is never its own example.
+    /// Whether a document is excluded from its own examples.
     pub excludes_own: bool,
-    /// Where they come from.
+    /// Their source.
     pub pool: Pool,
-    /// What makes their turns.
+    /// The fields of their turns.
     pub fields: Fields,
-    /// What stands after each.
+    /// The delimiter after each.
     pub delimiter: String,
 }
 
-/// A checked task with the place of its documents.
+/// A checked task with the location of its documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Its name.
     pub name: String,
-    /// Its name in tables.
+    /// Its display name.
     pub alias: String,
-    /// The file that says so, for errors.
+    /// Its source file, for errors.
     pub file: String,
-    /// What it asks of the model.
+    /// Its output type.
     pub output_type: OutputType,
     /// Its documents.
     pub documents: Published,
-    /// What rows go through first.
+    /// Preprocessing steps.
     pub rows: Option<RowStep>,
-    /// What stands before every prompt: a column or a template.
+    /// Prefix of every prompt: a column or a template.
     pub description: String,
-    /// What stands between instruction and description.
+    /// The delimiter between instruction and description.
     pub delimiter: String,
-    /// What makes a document's turn.
+    /// The fields of a document's turn.
     pub fields: Fields,
-    /// How requests become metrics.
+    /// How metrics are computed from requests.
     pub scoring: Scoring,
     /// Examples before each document.
     pub shots: Shots,
-    /// Metrics, the first being the one that a bare task name means.
+    /// Metrics; the first is the default for a bare task name.
     pub metrics: Vec<TaskMetric>,
-    /// Names of the filter pipelines, each of which takes the first answer; `none` where the file has none.
+    /// Names of the filter pipelines, each of which takes the first answer; `none` if the file has none.
     pub filters: Vec<String>,
-    /// lm_eval's version of the task, as text.
+    /// lm_eval's version of the task, as a string.
     pub version: String,
-    /// How prompts are put together beside what the file says.
+    /// Prompt settings besides the file's.
     pub prompting: Prompting,
-    /// The file as lm_eval shows it in results; not sent to engines.
+    /// The file as shown in lm_eval's results; not sent to engines.
     #[serde(skip)]
     pub config: serde_json::Value,
 }
 
 impl Task {
-    /// The task with this many examples before each document, unless its file says 0.
+    /// The task with this many examples per document, unless its file says 0.
     pub fn with_shots(mut self, count: Option<u64>) -> Self {
         if self.shots.of_file != Some(0) {
             self.shots.count = count.or(self.shots.of_file).unwrap_or(0);
@@ -194,19 +194,19 @@ impl Task {
         self
     }
 
-    /// The task with its prompts put together so.
+    /// The task with these prompt settings.
     pub fn with_prompting(mut self, prompting: &Prompting) -> Self {
         self.prompting = prompting.clone();
         self
     }
 
-    /// What is wrong with a field of a document.
+    /// An error in a field of a document.
     pub fn field_error(&self, document: usize, field: &'static str, reason: String) -> TaskError {
         let rows = self.documents.here.as_ref().map_or_else(|| self.documents.name(), DataSource::name);
         TaskError::Field { file: self.file.clone(), task: self.name.clone(), document, rows, field, reason }
     }
 
-    /// The rows that are read: its documents, and those of its examples where they are others.
+    /// The source rows: its documents, and those of its examples if different.
     pub fn sources(&self) -> Vec<&Published> {
         let mut sources = vec![&self.documents];
         if let (1.., Pool::Split { rows, .. }) = (self.shots.count, &self.shots.pool)
@@ -217,7 +217,7 @@ impl Task {
         sources
     }
 
-    /// The version that a score key holds: the definition without the place of its documents, and their content.
+    /// The version in a score key: the definition without the documents' location, and their content.
     pub fn version_digest(&self, documents: Digest) -> Digest {
         let shots = (self.shots.count > 0).then(|| {
             let Shots { count, sampler, excludes_own, pool, fields, delimiter, .. } = &self.shots;

@@ -1,4 +1,4 @@
-//! From a checked file to a task: what of the dialect can be scored, and where its rows are.
+//! Builds a task from a checked file: rejects what cannot be scored, and locates its rows.
 
 use std::path::Path;
 
@@ -13,22 +13,22 @@ use crate::task::error::TaskError;
 use crate::task::metric::kind::{Aggregation, Metric, TaskMetric};
 use crate::task::prompt::prompting::Prompting;
 
-/// Keys of `dataset_kwargs` that are obeyed, or that mean nothing here.
+/// Keys of `dataset_kwargs` that are applied, or irrelevant here.
 const READ_KWARGS: [&str; 2] = ["data_files", "trust_remote_code"];
 
-/// Filters that leave a log-likelihood as it is.
+/// Filters that do not change a log-likelihood.
 const TAKE_FIRST: &str = "take_first";
 
-/// What a task's file is read with.
+/// Context for reading a task file.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::task) struct Surroundings<'a> {
     /// The file's name for errors.
     pub(in crate::task) file: &'a str,
-    /// Where `[data_sets]` paths start.
+    /// Base folder of `[data_sets]` paths.
     pub(in crate::task) folder: &'a Path,
     /// Local data.
     pub(in crate::task) roots: &'a DataRoots,
-    /// Modules of functions.
+    /// Modules with functions.
     pub(in crate::task) modules: &'a Modules,
 }
 
@@ -49,7 +49,7 @@ impl Task {
 }
 
 impl TaskSpec {
-    /// A key's text; none where the file has none, or null.
+    /// A key's string; none if it is absent or null.
     fn text(&self, key: &str) -> Option<String> {
         self.node.get(key).and_then(Node::scalar)
     }
@@ -147,13 +147,13 @@ impl Reader<'_> {
         }
     }
 
-    /// The rows of a split, if they are here, and their published name. Errors: no data set, one that cannot be.
+    /// The rows of a split, if available locally, and their published name. Errors: no data set, an invalid one.
     fn rows(&self, split: &str, evaluated: bool) -> Result<Published, TaskError> {
         let path = self.spec.text("dataset_path");
         let path = path.ok_or_else(|| self.malformed("dataset_path is missing".to_owned()))?;
         let kwargs = self.spec.node.get("dataset_kwargs");
         let files = kwargs.and_then(|kwargs| kwargs.get("data_files"));
-        // A delimiter or names of columns would change what the rows are.
+        // A delimiter or column names would change the rows.
         if let (Some(Node::Map(entries)), "csv") = (kwargs, path.as_str())
             && let Some((other, _)) = entries.iter().find(|(key, _)| !READ_KWARGS.contains(&key.as_str()))
         {
@@ -161,7 +161,7 @@ impl Reader<'_> {
         }
         let local = matches!(path.as_str(), "json" | "csv" | "parquet" | "text");
         let named = if files.is_some() { self.file_of(files, split)? } else { None };
-        // A file of a data set's repository is asked for by its address.
+        // A file in a data set repository is requested by its address.
         let file = named.clone().filter(|name| name.starts_with("hf://"));
         let config = self.spec.text("dataset_name");
         if let (true, None) = (local, &file) {
@@ -178,7 +178,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The file that `dataset_kwargs` name for a split. Error: several files for one split.
+    /// The file in `dataset_kwargs` for a split. Error: several files for one split.
     fn file_of(&self, files: Option<&Node>, split: &str) -> Result<Option<String>, TaskError> {
         let named = match files {
             Some(Node::Map(_)) => files.and_then(|files| files.get(split)),
@@ -193,7 +193,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A file beside the task file or from where the program runs.
+    /// A file relative to the task file or to the working directory.
     fn local(&self, name: &str) -> Option<DataSource> {
         let beside = Path::new(self.around.file).parent().map(|folder| folder.join(name));
         let path = beside.filter(|path| path.is_file()).unwrap_or_else(|| self.around.folder.join(name));
@@ -211,7 +211,7 @@ impl Reader<'_> {
         };
         let of_file = spec.text("num_fewshot").and_then(|text| text.parse().ok());
         let split = text("split").or_else(|| spec.text("fewshot_split"));
-        // lm_eval compares the names as the file has them, also where both are unsaid.
+        // lm_eval compares the names as written, also if both are missing.
         let excludes_own = split == spec.text("test_split");
         let pool = match (&split, config.and_then(|config| config.get("samples"))) {
             (None, Some(samples)) => Pool::Samples(self.samples(samples)?),
@@ -253,7 +253,7 @@ impl Reader<'_> {
         Ok(Pool::Split { rows, step: self.step(&known.cloned())? })
     }
 
-    /// Examples that the file has itself. Error: no list of maps.
+    /// Examples listed in the file. Error: not a list of maps.
     fn samples(&self, node: &Node) -> Result<Vec<crate::data::Row>, TaskError> {
         let json = node.json();
         let rows = json.as_array().map(|items| items.iter().map(|item| item.as_object().cloned()));
@@ -261,7 +261,7 @@ impl Reader<'_> {
         rows.ok_or_else(|| self.malformed("fewshot_config.samples must be a list of mappings".to_owned()))
     }
 
-    /// The metrics of a file, or lm_eval's defaults for the output type. Errors: one that is not computed, or that the
+    /// The metrics of a file, or lm_eval's defaults for the output type. Errors: an unsupported one, or one that the
     /// output type does not have.
     fn metrics(&self, output_type: OutputType) -> Result<Vec<TaskMetric>, TaskError> {
         let Some(Node::List(entries)) = self.spec.node.get("metric_list") else {
@@ -286,7 +286,7 @@ impl Reader<'_> {
         let metric = metric.ok_or_else(|| self.unsupported("metric", &name))?;
         let aggregation = match entry.get("aggregation") {
             None => metric.natural(),
-            // A file's check lets no other function through.
+            // The file's check rejects every other function.
             Some(Node::Function(_)) => Aggregation::WeightedF1,
             Some(other) => {
                 let text = other.scalar().unwrap_or_default();
@@ -327,7 +327,7 @@ impl Reader<'_> {
     }
 }
 
-/// The metrics that a kind of request has.
+/// The metrics of an output type.
 fn asked_of(output_type: OutputType) -> &'static [Metric] {
     use Metric::*;
     match output_type {

@@ -1,4 +1,4 @@
-//! Which tasks of an index are understood, to the last template, metric and filter.
+//! Checks which tasks of an index are supported, including every template, metric and filter.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,25 +9,25 @@ use crate::task::dialect::index::{Entry, TaskIndex, TaskLocation};
 use crate::task::dialect::task_file::{Field, Refusal, TaskSpec};
 use crate::task::prompt::synthetic::render;
 
-/// What a check of every task found.
+/// Result of checking every task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// Tasks.
     pub total: usize,
-    /// Tasks whose file is understood to the last template, metric and filter.
+    /// Tasks whose file is fully supported, including every template, metric and filter.
     pub runnable: usize,
-    /// Of these, those that generate text, which is not scored yet.
+    /// Of these, generation tasks, which are not scored yet.
     pub need_generation: usize,
     /// Groups of tasks.
     pub groups: usize,
-    /// Tasks that are Python classes; they are not counted in the total.
+    /// Tasks that are Python classes; not included in the total.
     pub classes: usize,
-    /// Why the others are refused: the kind of thing, its name, how many tasks.
+    /// Why the others are rejected: the kind of feature, its name, how many tasks.
     pub refused: Vec<(String, String, usize)>,
 }
 
 impl TaskIndex {
-    /// Checks every task: its keys, functions, metrics and filters are known, and its templates are compiled and rendered.
+    /// Checks every task: its keys, functions, metrics and filters are known, and its templates compile and render.
     pub fn check(&self) -> Check {
         let environment = task_environment();
         let mut rendered: HashMap<(String, bool), Result<(), String>> = HashMap::new();
@@ -66,7 +66,7 @@ impl TaskIndex {
         Check { total, runnable, need_generation, groups, classes: self.classes, refused }
     }
 
-    /// A checked task file. Error: what is not known in it.
+    /// A checked task file. Error: an unknown item in it.
     fn spec(&self, place: &TaskLocation) -> Result<TaskSpec, Refusal> {
         let node = place.node().map_err(|error| ("file", error.to_string()))?;
         TaskSpec::check(node, &self.modules)
@@ -74,7 +74,7 @@ impl TaskIndex {
 }
 
 impl TaskSpec {
-    /// The templates of the file: field, text, whether a list must come out.
+    /// The templates of the file: field, source, whether the result must be a list.
     fn sources(&self) -> Vec<(&'static str, &str, bool)> {
         let fields = [
             ("doc_to_text", &self.doc_to_text),
@@ -89,7 +89,7 @@ impl TaskSpec {
             _ => None,
         });
         let all = texts.chain(self.templates.iter().map(|(name, text)| (*name, text.as_str())));
-        // A text without marks is a column's name or stands for itself.
+        // A string without Jinja is a column's name or a literal.
         all.filter(|(_, text)| text.contains("{{") || text.contains("{%"))
             .map(|(name, text)| (name, text, name == "doc_to_choice"))
             .collect()

@@ -1,4 +1,4 @@
-//! What the files of a folder define: tasks, groups and tags by name.
+//! Definitions in the files of a folder: tasks, groups and tags by name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use crate::task::dialect::shipped::SHIPPED;
 use crate::task::dialect::yaml::{Node, load};
 use crate::task::error::TaskError;
 
-/// Where a definition is.
+/// Location of a definition.
 #[derive(Debug, Clone)]
 pub(in crate::task) struct TaskLocation {
     /// The file.
     pub(in crate::task) path: PathBuf,
-    /// Whether loragrid ships it.
+    /// Whether it ships with loragrid.
     pub(in crate::task) shipped: bool,
-    /// Which entry of the file's `task_list` it is.
+    /// Its index in the file's `task_list`.
     entry: Option<usize>,
 }
 
-/// What a name stands for.
+/// The definition of a name.
 #[derive(Debug, Clone)]
 pub(in crate::task) enum Entry {
     /// A task.
     Task(TaskLocation),
     /// A group of tasks.
     Group(TaskLocation),
-    /// Tasks that carry the tag.
+    /// Tasks with the tag.
     Tag(BTreeSet<String>),
 }
 
-/// Names of tasks, groups and tags with what they stand for.
+/// Names of tasks, groups and tags with their definitions.
 #[derive(Debug, Default)]
 pub struct TaskIndex {
     entries: BTreeMap<String, Entry>,
-    /// Files that are not understood, with what is wrong.
+    /// Invalid files, with the error.
     broken: Vec<(PathBuf, TaskError)>,
-    /// Names that several files of a folder define: the file that counts, and the others.
+    /// Names defined by several files of a folder: the file used, and the others.
     twice: BTreeMap<String, (PathBuf, Vec<PathBuf>)>,
     /// Tasks that are Python classes.
     pub(in crate::task) classes: usize,
@@ -44,7 +44,7 @@ pub struct TaskIndex {
 }
 
 impl TaskIndex {
-    /// What loragrid ships.
+    /// The definitions shipped with loragrid.
     pub fn shipped() -> Self {
         let mut found = Self::default();
         for (path, _) in SHIPPED {
@@ -55,8 +55,8 @@ impl TaskIndex {
         found
     }
 
-    /// The tasks, groups and tags of a folder and below it. Of equal names the first file by path counts; a file that is
-    /// not understood is left out, as lm_eval does. Error: the folder cannot be read.
+    /// The tasks, groups and tags in a folder and its subfolders. For equal names the first file by path wins; an
+    /// invalid file is skipped, as in lm_eval. Error: the folder cannot be read.
     pub fn open(folder: &Path) -> Result<Self, TaskError> {
         let mut files = Vec::new();
         let io = |source| TaskError::Io { file: folder.display().to_string(), source };
@@ -67,7 +67,7 @@ impl TaskIndex {
         Ok(found)
     }
 
-    /// What is shipped, and over it what a folder has. Error: as [`TaskIndex::open`].
+    /// The shipped definitions, overridden by those of a folder. Error: as [`TaskIndex::open`].
     pub fn with_folder(folder: Option<&Path>) -> Result<Self, TaskError> {
         let mut all = Self::shipped();
         if let Some(folder) = folder {
@@ -117,7 +117,7 @@ impl TaskIndex {
         self.entries.insert(name, Entry::Task(place));
     }
 
-    /// Notes a name that another file has already defined.
+    /// Records a name that another file has already defined.
     fn note_twice(&mut self, name: &str, other: &TaskLocation) {
         let known = match self.entries.get(name) {
             Some(Entry::Task(place) | Entry::Group(place)) => place.path.clone(),
@@ -127,14 +127,14 @@ impl TaskIndex {
         others.push(other.path.clone());
     }
 
-    /// In words, the files that define a name, where several do.
+    /// Message listing the files that define a name, if there are several.
     pub fn twice(&self, name: &str) -> Option<String> {
         let (counts, others) = self.twice.get(name)?;
         let others: Vec<String> = others.iter().map(|path| path.display().to_string()).collect();
         Some(format!("{} defines it, and so does {}, which is not used", counts.display(), others.join(", ")))
     }
 
-    /// What is wrong with a file that is not understood and seems to define a name: by its own name, or by a line of it.
+    /// The error of an invalid file that seems to define a name: by its file name, or by one of its lines.
     pub(in crate::task) fn broken(&self, name: &str) -> Option<TaskError> {
         let defines = |path: &Path| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -157,7 +157,7 @@ impl TaskIndex {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// Every name with what it is: `task`, `group` or `tag`, and its file; sorted.
+    /// Every name with its kind: `task`, `group` or `tag`, and its file; sorted.
     pub fn names(&self) -> impl Iterator<Item = (&str, &'static str, String)> {
         self.entries().map(|(name, entry)| match entry {
             Entry::Task(place) => (name, "task", place.name()),
@@ -166,7 +166,7 @@ impl TaskIndex {
         })
     }
 
-    /// The names that a pattern with `*`, `?` or `[…]` fits, or the name itself.
+    /// The names that match a pattern with `*`, `?` or `[…]`, or the name itself.
     pub fn matching(&self, pattern: &str) -> Vec<String> {
         let Some(glob) = glob(pattern) else { return vec![pattern.to_owned()] };
         self.entries.keys().filter(|name| glob.is_match(name)).cloned().collect()
@@ -179,7 +179,7 @@ impl TaskLocation {
         Self { path: path.to_owned(), shipped: false, entry: None }
     }
 
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(in crate::task) fn name(&self) -> String {
         if self.shipped {
             let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -196,7 +196,7 @@ impl TaskLocation {
         }
     }
 
-    /// The definition's map, whole. Errors: unreadable, not YAML.
+    /// The definition's complete map. Errors: unreadable, not YAML.
     pub(in crate::task) fn node(&self) -> Result<Node, TaskError> {
         let node = self.file()?;
         let Some(number) = self.entry else { return Ok(node) };
@@ -213,7 +213,7 @@ fn shipped_text(path: &Path) -> std::io::Result<String> {
     found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
-/// A text or a list of texts.
+/// A string or a list of strings.
 fn names(node: Option<&Node>) -> Vec<String> {
     match node {
         Some(Node::List(items)) => items.iter().filter_map(Node::scalar).collect(),

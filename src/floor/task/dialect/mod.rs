@@ -1,4 +1,4 @@
-//! lm_eval's task files: YAML with its extensions, the keys of a task, functions that are known, the names of all tasks.
+//! lm_eval's task files: YAML with its extensions, task keys, known functions, index of all tasks.
 
 pub(in crate::task) mod build;
 pub(in crate::task) mod check;

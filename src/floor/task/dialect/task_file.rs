@@ -1,4 +1,4 @@
-//! A task file, read and checked against lm_eval's dialect: what it asks, whether or not it can be scored here.
+//! A task file, read and checked against lm_eval's dialect, whether or not it can be scored here.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -94,7 +94,7 @@ const FILTERS: &[&str] = &[
     "format_span",
 ];
 
-/// A field that makes something of a document.
+/// A field computed from a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Field {
@@ -104,7 +104,7 @@ pub enum Field {
     Int(i64),
     /// The same list for every document.
     List(Vec<String>),
-    /// A function that is carried out natively.
+    /// A reimplemented function.
     Native(crate::task::dialect::function::FieldFunction),
 }
 
@@ -115,42 +115,42 @@ pub struct TaskSpec {
     pub name: String,
     /// Its output type, as written.
     pub output_type: String,
-    /// What makes the prompt.
+    /// The prompt field.
     pub doc_to_text: Option<Field>,
-    /// What makes the target.
+    /// The target field.
     pub doc_to_target: Option<Field>,
-    /// What makes the choices.
+    /// The choices field.
     pub doc_to_choice: Option<Field>,
-    /// What rows go through first.
+    /// Preprocessing of rows.
     pub process_docs: Option<KnownFunction>,
-    /// What makes metrics of results, where the metrics' own rules do not.
+    /// Custom scoring that replaces the metrics' own rules.
     pub process_results: Option<KnownFunction>,
-    /// What of this examples have of their own.
+    /// Fields specific to examples.
     pub fewshot: FewshotFields,
-    /// Further templates: description, gen_prefix.
+    /// Other templates: description, gen_prefix.
     pub templates: Vec<(&'static str, String)>,
     /// The whole file.
     pub(in crate::task) node: Node,
 }
 
-/// Fields that examples have of their own.
+/// Fields specific to examples.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FewshotFields {
-    /// What makes the prompt.
+    /// The prompt field.
     pub doc_to_text: Option<Field>,
-    /// What makes the target.
+    /// The target field.
     pub doc_to_target: Option<Field>,
-    /// What makes the choices.
+    /// The choices field.
     pub doc_to_choice: Option<Field>,
-    /// What rows go through first.
+    /// Preprocessing of rows.
     pub process_docs: Option<KnownFunction>,
 }
 
-/// Why a task is refused, in words that can be counted.
+/// Why a task is rejected, as a countable message.
 pub type Refusal = (&'static str, String);
 
 impl TaskSpec {
-    /// Checks a file's map. The error says what is not known: the kind of thing and its name.
+    /// Checks a file's map. The error names the unknown item and its kind.
     pub(in crate::task) fn check(node: Node, modules: &Modules) -> Result<Self, Refusal> {
         let Node::Map(entries) = &node else { return Err(("file", "no map of keys".to_owned())) };
         if let Some((key, _)) = entries.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
@@ -217,7 +217,7 @@ impl Reader<'_> {
             Some(Node::List(items)) => {
                 Field::List(items.iter().map(|item| crate::python::python_str(&item.json())).collect())
             }
-            // The values of a map are the choices.
+            // A map's values are the choices.
             Some(Node::Map(entries)) => Field::List(
                 entries.iter().map(|(_, value)| crate::python::python_str(&value.json())).collect(),
             ),
@@ -280,7 +280,7 @@ impl Reader<'_> {
         texts.chain(of(self.node.get("fewshot_config"), "gen_prefix")).collect()
     }
 
-    /// What examples have of their own. Error: a function that is not known.
+    /// Fields specific to examples. Error: an unknown function.
     fn fewshot(&self) -> Result<FewshotFields, Refusal> {
         let Some(fewshot) = self.node.get("fewshot_config") else { return Ok(FewshotFields::default()) };
         if let Some(Node::Function(function)) = fewshot.get("samples") {
@@ -295,7 +295,7 @@ impl Reader<'_> {
     }
 }
 
-/// Keys that lm_eval shows of a task in its results, in its order.
+/// Task keys shown in lm_eval's results, in its order.
 const SHOWN: &[&str] = &[
     "task",
     "task_alias",
@@ -329,7 +329,7 @@ const SHOWN: &[&str] = &[
     "gen_prefix",
     "metadata",
 ];
-/// Keys of examples, in lm_eval's order; those that are unsaid are the task's own.
+/// Example keys, in lm_eval's order; missing ones default to the task's.
 const SHOWN_OF_EXAMPLES: &[&str] = &[
     "sampler",
     "split",
@@ -345,7 +345,7 @@ const SHOWN_OF_EXAMPLES: &[&str] = &[
 ];
 
 impl TaskSpec {
-    /// The file as lm_eval shows it in its results, from the file `source`. A function is its name.
+    /// The file as shown in lm_eval's results, from the file `source`. A function is printed as its name.
     pub(in crate::task) fn shown(&self, source: &str) -> Value {
         let value = |node: &Node, key: &str| node.get(key).map(Node::json);
         let default = |key: &str| match key {

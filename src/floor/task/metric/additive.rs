@@ -1,22 +1,22 @@
-//! Aggregates that depend on documents only through the sums of a few numbers of each: what the documents of two systems are exchanged
-//! by, where a metric is no mean.
+//! Aggregates that depend on documents only through sums of a few numbers per document: used to exchange documents
+//! between two systems if a metric is not a mean.
 
 use crate::task::metric::aggregate::{Classes, DocumentValue, brier, statistic};
 use crate::task::metric::kind::{Aggregation, Metric};
 
-/// Most classes whose counts are summed.
+/// Maximum number of classes with summed counts.
 const CLASSES: usize = 16;
 
-/// How sums of the parts of documents become a metric's value.
+/// Computes a metric from sums over documents.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Additive {
     aggregation: Aggregation,
-    /// The classes, where the metric is of classes.
+    /// The classes, for class-based metrics.
     classes: Vec<i64>,
 }
 
 impl Additive {
-    /// That of these documents, of all systems that are compared. None of a median, and of very many classes.
+    /// For these documents, of all compared systems. None for a median, and for too many classes.
     pub fn of<'a>(
         aggregation: Aggregation,
         documents: impl Iterator<Item = &'a DocumentValue>,
@@ -39,7 +39,7 @@ impl Additive {
         (classes.len() <= CLASSES).then_some(Self { aggregation, classes })
     }
 
-    /// What a document adds to the sums.
+    /// A document's contribution to the sums.
     pub fn parts(&self, value: &DocumentValue) -> Vec<f64> {
         match self.aggregation {
             Aggregation::Nanmean if value.part(0).is_nan() => vec![0.0, 0.0],
@@ -55,7 +55,7 @@ impl Additive {
         }
     }
 
-    /// The metric's value of sums.
+    /// The metric's value from sums.
     pub fn value(&self, sums: &[f64]) -> f64 {
         let ratio = || sums[0] / sums[1];
         match self.aggregation {
@@ -69,7 +69,7 @@ impl Additive {
         }
     }
 
-    /// Pairs of right and chosen class.
+    /// Pairs of gold and predicted class.
     fn pairs(&self) -> impl Iterator<Item = (i64, i64)> {
         self.classes.iter().flat_map(|gold| self.classes.iter().map(move |chosen| (*gold, *chosen)))
     }
@@ -79,8 +79,8 @@ impl Additive {
     }
 }
 
-/// Which of the documents' columns comes to this value of a metric, and how: documents are stored in the task's order of metrics,
-/// scores by their names. None where no column does.
+/// The document column that reproduces this value of a metric, and how: documents are stored in the task's order of
+/// metrics, scores by name. None if no column does.
 pub fn column_of(
     metric: Metric,
     documents: &[(usize, Vec<DocumentValue>)],
@@ -117,7 +117,7 @@ mod tests {
         DocumentValue::Parts(parts.to_vec())
     }
 
-    /// Of the sums, and of the documents themselves.
+    /// From the sums, and from the documents themselves.
     fn both(aggregation: Aggregation, documents: &[DocumentValue]) -> (f64, f64) {
         let additive = Additive::of(aggregation, documents.iter()).unwrap();
         let mut sums: Vec<f64> = Vec::new();
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(column_of(Metric::Acc, &documents, 0.5), Some((1, Aggregation::Mean)));
         assert_eq!(column_of(Metric::Perplexity, &documents, 2f64.exp()), Some((0, Aggregation::Perplexity)));
         assert_eq!(column_of(Metric::Acc, &documents, 0.9), None);
-        // Of right answers F1 would be 0 too.
+        // With correct answers F1 would be 0 too.
         let never = [
             (0, vec![DocumentValue::Number(1.0), parts(&[1.0, 0.0])]),
             (1, vec![DocumentValue::Number(0.0), parts(&[0.0, 0.0])]),

@@ -1,4 +1,4 @@
-//! From the values of documents to a task's value and its standard error, as lm_eval computes both.
+//! Aggregates documents' values to a task's value and its standard error, as in lm_eval.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use crate::task::metric::kind::{Aggregation, Metric, TaskMetric};
 pub enum DocumentValue {
     /// A number.
     Number(#[serde(with = "crate::job::real")] f64),
-    /// Right and chosen class; log-likelihood and length; right class and the probability of each.
+    /// Gold and predicted class; log-likelihood and length; gold class and the probability of each.
     Parts(#[serde(with = "crate::job::real::list")] Vec<f64>),
 }
 
 impl DocumentValue {
-    /// The number, or a part of several; NaN for one that is not there.
+    /// The number, or an element of several; NaN if missing.
     pub fn part(&self, index: usize) -> f64 {
         match self {
             Self::Number(number) if index == 0 => *number,
@@ -33,20 +33,20 @@ impl DocumentValue {
 pub struct Aggregate {
     /// The metric.
     pub metric: Metric,
-    /// Its value over all documents. NaN where scikit-learn refuses the classes.
+    /// Its value over all documents. NaN if scikit-learn rejects the classes.
     pub value: f64,
-    /// Standard error: of the mean for means, by resampling for perplexity, F1, correlation and median; absent otherwise and
-    /// for one document.
+    /// Standard error: of the mean for means, by bootstrap for perplexity, F1, correlation and median; absent otherwise
+    /// and for one document.
     pub stderr: Option<f64>,
     /// Number of documents.
     pub documents: u64,
 }
 
-/// Resamples of a bootstrap, and how many of them one generator draws.
+/// Bootstrap resamples, and how many are drawn per generator.
 const RESAMPLES: usize = 100_000;
 const CHUNK: usize = 1_000;
 
-/// The aggregate of documents' values, of which there is at least one.
+/// The aggregate of at least one document's values.
 pub fn aggregate(metric: TaskMetric, values: &[DocumentValue]) -> Aggregate {
     let whole = statistic(metric.aggregation, &mut values.iter());
     let stderr = (values.len() > 1).then(|| standard_error(metric.aggregation, values, RESAMPLES)).flatten();
@@ -103,7 +103,7 @@ fn weighted(values: &mut dyn Iterator<Item = &DocumentValue>) -> f64 {
     sum / length
 }
 
-/// Squared distance of probabilities from the truth: the right class, then the probability of each.
+/// Squared distance of probabilities from the truth: the gold class, then the probability of each.
 pub(in crate::task) fn brier(value: &DocumentValue) -> f64 {
     let DocumentValue::Parts(parts) = value else { return f64::NAN };
     let Some((gold, probabilities)) = parts.split_first() else { return f64::NAN };
@@ -111,7 +111,7 @@ pub(in crate::task) fn brier(value: &DocumentValue) -> f64 {
     probabilities.iter().enumerate().map(|(class, p)| (p - truth(class)).powi(2)).sum()
 }
 
-/// How often each pair of right and chosen class is there.
+/// Count of each pair of gold and predicted class.
 pub(in crate::task) struct Classes {
     pairs: BTreeMap<(i64, i64), f64>,
 }
@@ -125,13 +125,13 @@ impl Classes {
         Self { pairs }
     }
 
-    /// Pairs that were counted before; those that are not there are left out.
+    /// From pair counts; missing pairs are left out.
     pub(in crate::task) fn counted(pairs: impl Iterator<Item = ((i64, i64), f64)>) -> Self {
         Self { pairs: pairs.filter(|(_, count)| *count > 0.0).collect() }
     }
 
     fn count(&self, counts: impl Fn(&(i64, i64)) -> bool) -> f64 {
-        // The sum of nothing would be -0.
+        // An empty sum would be -0.
         self.pairs.iter().filter(|(pair, _)| counts(pair)).fold(0.0, |sum, (_, count)| sum + count)
     }
 
@@ -142,7 +142,7 @@ impl Classes {
         labels
     }
 
-    /// 2·true positives / (right + chosen); 0 for a class that is neither.
+    /// 2·true positives / (gold + predicted); 0 for a class without either.
     fn f1(&self, class: i64) -> f64 {
         let right = self.count(|(gold, _)| *gold == class);
         let chosen = self.count(|(_, chosen)| *chosen == class);
@@ -163,7 +163,7 @@ impl Classes {
         self.labels().iter().map(part).sum()
     }
 
-    /// The multiclass form (Gorodkin 2004); 0 where one side has one class only.
+    /// The multiclass form (Gorodkin 2004); 0 if either side has only one class.
     pub(in crate::task) fn correlation(&self) -> f64 {
         let all = self.count(|_| true);
         let right = self.count(|(gold, chosen)| gold == chosen);
@@ -178,7 +178,7 @@ impl Classes {
     }
 }
 
-/// Standard error by resampling, as lm_eval draws: chunk i by `Random(i).choices`, then the sample standard deviation of
+/// Bootstrap standard error with lm_eval's draws: chunk i by `Random(i).choices`, then the sample standard deviation of
 /// all.
 fn bootstrap(
     values: &[DocumentValue],

@@ -1,4 +1,4 @@
-//! Metrics, and what a task wants of them.
+//! Metrics and aggregations of tasks.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,41 +6,41 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// The right choice has the highest log-likelihood, or the continuation is the greedy one.
+    /// The correct choice has the highest log-likelihood, or the continuation is the greedy one.
     Acc,
     /// `acc` with log-likelihoods divided by the length of the choice in characters.
     AccNorm,
     /// `acc` with log-likelihoods divided by the length of the choice in bytes of UTF-8.
     AccBytes,
-    /// `acc` with each choice's log-likelihood without a context taken off.
+    /// `acc` with each choice's unconditional log-likelihood subtracted.
     AccMutualInfo,
-    /// The right choice is what greedy decoding would say.
+    /// The correct choice is the greedy continuation.
     ExactMatch,
-    /// The pair of right and chosen class, aggregated as F1.
+    /// The pair of gold and predicted class, aggregated as F1.
     F1,
-    /// The pair of right and chosen class, aggregated as Matthews' correlation.
+    /// The pair of gold and predicted class, aggregated as Matthews' correlation.
     Mcc,
     /// The squared distance of the choices' probabilities from the truth (Brier 1950).
     BrierScore,
     /// The log-likelihood, aggregated as exp(−mean).
     Perplexity,
-    /// The log-likelihood of a whole text and its words.
+    /// The log-likelihood of a whole text and its word count.
     WordPerplexity,
-    /// The log-likelihood of a whole text and its bytes.
+    /// The log-likelihood of a whole text and its byte count.
     BytePerplexity,
-    /// The log-likelihood of a whole text and its bytes, in bits.
+    /// The log-likelihood of a whole text and its byte count, in bits.
     BitsPerByte,
 }
 
-/// How documents' values become a task's, by lm_eval's names.
+/// Aggregations over documents, by lm_eval's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     /// Mean.
     Mean,
-    /// Mean of what is a number.
+    /// Mean of the values that are not NaN.
     Nanmean,
-    /// The value in the middle, the upper one of two.
+    /// The median, the upper one of two.
     Median,
     /// exp(−mean).
     Perplexity,
@@ -50,7 +50,7 @@ pub enum Aggregation {
     BitsPerByte,
     /// F1 of class 1.
     F1,
-    /// F1 of each class, weighted by how often it is right.
+    /// F1 of each class, weighted by the class's frequency in the golds.
     WeightedF1,
     /// Matthews' correlation coefficient.
     MatthewsCorrcoef,
@@ -63,7 +63,7 @@ pub enum Aggregation {
 pub struct TaskMetric {
     /// The metric.
     pub metric: Metric,
-    /// How documents' values become the task's.
+    /// How documents' values are aggregated.
     pub aggregation: Aggregation,
 }
 
@@ -111,12 +111,12 @@ impl Metric {
         }
     }
 
-    /// The metric of this name.
+    /// The metric with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.as_str() == name)
     }
 
-    /// Whether more is better.
+    /// Whether higher is better.
     pub fn higher_is_better(self) -> bool {
         !matches!(
             self,
@@ -128,7 +128,7 @@ impl Metric {
         )
     }
 
-    /// lm_eval's aggregation where a file says none.
+    /// lm_eval's default aggregation.
     pub fn natural(self) -> Aggregation {
         match self {
             Self::Acc | Self::AccNorm | Self::AccBytes | Self::AccMutualInfo | Self::ExactMatch => {
@@ -189,12 +189,12 @@ impl Aggregation {
         }
     }
 
-    /// The aggregation of this name.
+    /// The aggregation with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|aggregation| aggregation.as_str() == name)
     }
 
-    /// Whether it can be made of a metric's values.
+    /// Whether it applies to a metric's values.
     pub fn fits(self, metric: Metric) -> bool {
         self.shape() == metric.shape()
     }

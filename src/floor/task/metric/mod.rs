@@ -1,4 +1,4 @@
-//! From what a model says of a document's requests to a metric's value, and from documents to their aggregate.
+//! Computes metrics from the model's results on a document's requests, and their aggregates over documents.
 
 pub(in crate::task) mod additive;
 pub(in crate::task) mod aggregate;

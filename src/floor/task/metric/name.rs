@@ -1,4 +1,4 @@
-//! `task:metric`, as users and sweep files name a metric of a task.
+//! `task:metric`, a task's metric as named by users and sweep files.
 
 use serde::Serialize;
 
@@ -19,14 +19,14 @@ impl MetricName {
         Self { task: task.to_owned(), metric }
     }
 
-    /// The task and the metric that `task:metric` names; of a bare task no metric.
+    /// Parses `task:metric`; a bare task has no metric.
     pub fn split(text: &str) -> (&str, Option<&str>) {
         text.split_once(':').map_or((text, None), |(task, metric)| (task, Some(metric)))
     }
 }
 
 impl Metric {
-    /// The one of this name among a task's metrics; without a name the first.
+    /// The metric with this name among a task's; without a name the first.
     pub fn among(metrics: impl IntoIterator<Item = Self>, name: Option<&str>) -> Option<Self> {
         metrics.into_iter().find(|metric| name.is_none_or(|name| metric.as_str() == name))
     }

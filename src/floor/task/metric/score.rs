@@ -6,17 +6,17 @@ use crate::task::definition::document::{Document, Gold};
 use crate::task::metric::aggregate::DocumentValue;
 use crate::task::metric::kind::Metric;
 
-/// What the model says of a request.
+/// The model's result for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RequestScore {
     /// Sum of the continuation's log-probabilities, natural logarithm.
     #[serde(with = "crate::job::real")]
     pub log_likelihood: f64,
-    /// Whether every token of it is the likeliest one.
+    /// Whether every one of its tokens is the most likely one.
     pub is_greedy: bool,
 }
 
-/// A document's value of a metric; `scores` are in the order of its requests, one for each.
+/// A document's value of a metric; `scores` has one entry per request, in order.
 pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScore]) -> DocumentValue {
     let yes = |yes: bool| DocumentValue::Number(f64::from(u8::from(yes)));
     match &document.gold {
@@ -42,7 +42,7 @@ pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScor
     }
 }
 
-/// The value where there are choices. Behind their scores may stand those without a context.
+/// The value with choices. Their scores may be followed by those without a context.
 fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[RequestScore]) -> DocumentValue {
     let yes = |yes: bool| DocumentValue::Number(f64::from(u8::from(yes)));
     let (choice_scores, alone) = scores.split_at(choices.len().min(scores.len()));
@@ -70,7 +70,7 @@ fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[Req
                 [gold].into_iter().chain(weights.iter().map(|weight| weight / all)).collect(),
             )
         }
-        // Perplexities have no choices: a task that has is refused.
+        // Perplexities have no choices: a task with choices is rejected.
         Metric::Acc
         | Metric::Perplexity
         | Metric::WordPerplexity
@@ -79,7 +79,7 @@ fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[Req
     }
 }
 
-/// TruthfulQA MC2 (Lin et al. 2022): the probability of the true choices over that of all, as numpy computes it.
+/// TruthfulQA MC2 (Lin et al. 2022): the probability of the true choices over that of all, computed as in numpy.
 fn true_probability(labels: &[bool], scores: &[RequestScore]) -> f64 {
     let probabilities: Vec<f64> = scores.iter().map(|score| score.log_likelihood.exp()).collect();
     let all: f64 = probabilities.iter().sum();
@@ -91,7 +91,7 @@ fn true_probability(labels: &[bool], scores: &[RequestScore]) -> f64 {
         .sum()
 }
 
-/// The place of the largest value; the first of equal ones, as numpy's argmax, for which a NaN is the largest.
+/// The index of the largest value; the first of equal ones, as in numpy's argmax, where NaN is the largest.
 fn first_maximum(values: impl Iterator<Item = f64>) -> usize {
     let mut best = (0, f64::NEG_INFINITY);
     for (index, value) in values.enumerate() {

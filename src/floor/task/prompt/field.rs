@@ -1,4 +1,4 @@
-//! The value that a field has for a row, by lm_eval's rules.
+//! A field's value for a row, by lm_eval's rules.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,15 @@ use crate::task::TaskError;
 use crate::task::definition::task::{Fields, Task};
 use crate::task::dialect::task_file::Field;
 
-/// Makes values of fields, each template compiled once.
+/// Computes field values, each template compiled once.
 pub(super) struct Evaluator<'a> {
     task: &'a Task,
     environment: Environment<'static>,
-    /// The columns of the documents that are scored: a field of such a name is the column.
+    /// The scored documents' columns: a field with such a name is the column.
     columns: HashSet<&'a str>,
 }
 
-/// A whole number: lm_eval's `isinstance(value, int)`, for which truth values are numbers too.
+/// An integer: lm_eval's `isinstance(value, int)`, which includes booleans.
 pub(super) fn whole(value: &Value) -> Option<i64> {
     match value {
         Value::Bool(yes) => Some(i64::from(*yes)),
@@ -30,7 +30,7 @@ pub(super) fn whole(value: &Value) -> Option<i64> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// For documents that look like `first`.
+    /// For documents with the columns of `first`.
     pub(super) fn new(task: &'a Task, first: &'a Row) -> Self {
         let mut environment = task_environment();
         let fields = [&task.fields, &task.shots.fields].into_iter();
@@ -42,7 +42,7 @@ impl<'a> Evaluator<'a> {
         let prefixes = [&task.fields.gen_prefix, &task.shots.fields.gen_prefix].into_iter().flatten();
         let texts = texts.chain([&task.description]).chain(prefixes);
         for text in texts.filter(|text| text.contains('{')) {
-            // One that does not compile is told where it is used, with its document.
+            // A template that does not compile is reported when used, with its document.
             let _ = environment.add_template_owned(text.clone(), with_tuples(text));
         }
         Self { task, environment, columns: first.keys().map(String::as_str).collect() }
@@ -52,12 +52,12 @@ impl<'a> Evaluator<'a> {
         self.task.field_error(document, field, reason)
     }
 
-    /// The prompt: text, or the number of a choice.
+    /// The prompt: a string, or the number of a choice.
     pub(super) fn text(&self, id: usize, row: &Row, fields: &Fields) -> Result<Value, TaskError> {
         self.value(id, row, "doc_to_text", &fields.text, fields)
     }
 
-    /// The target: text, a number, or a list of them.
+    /// The target: a string, a number, or a list of them.
     pub(super) fn target(&self, id: usize, row: &Row, fields: &Fields) -> Result<Value, TaskError> {
         let value = self.value(id, row, "doc_to_target", &fields.target, fields)?;
         let Field::Text(text) = &fields.target else { return Ok(value) };
@@ -74,14 +74,14 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// What the answer begins with.
+    /// The prefix of the answer.
     pub(super) fn prefix(&self, id: usize, row: &Row, fields: &Fields) -> Result<Option<String>, TaskError> {
         let resolve = |text: &String| self.resolved(id, row, "gen_prefix", text);
         let prefix = fields.gen_prefix.as_ref().map(resolve).transpose()?;
         Ok(prefix.filter(|prefix| !prefix.is_empty()))
     }
 
-    /// A column's text, or a rendered template.
+    /// A column's string, or a rendered template.
     pub(super) fn resolved(
         &self,
         id: usize,
@@ -114,7 +114,7 @@ impl<'a> Evaluator<'a> {
             }
             Field::Text(text) => self.rendered(id, row, name, text)?,
         };
-        // A text of digits is a number where there are choices.
+        // A string of digits is a number if there are choices.
         let digits = !text.is_empty() && text.chars().all(char::is_numeric);
         match text.parse::<i64>() {
             Ok(number) if digits && fields.choice.is_some() => Ok(number.into()),

@@ -1,4 +1,4 @@
-//! The right answer of a document.
+//! The gold answer of a document.
 
 use serde_json::Value;
 
@@ -6,10 +6,10 @@ use crate::data::Row;
 use crate::python::{pieces, python_str};
 use crate::task::definition::document::Gold;
 
-/// What is wrong with a document, by field.
+/// A document error, by field.
 type Wrong = (&'static str, String);
 
-/// The right choices: numbers, texts among the choices, or a list of them. One that is no choice is wrong data.
+/// The correct choices: numbers, strings among the choices, or a list of them. Anything else is invalid data.
 pub(super) fn golds(target: &Value, choices: &[String]) -> Result<Gold, Wrong> {
     let place = |value: &Value| {
         let number = match value {
@@ -32,7 +32,7 @@ pub(super) fn golds(target: &Value, choices: &[String]) -> Result<Gold, Wrong> {
     golds.filter(|golds| !golds.is_empty()).map(Gold::Choices).ok_or_else(wrong)
 }
 
-/// The labels of `mc2_targets`, one for each choice.
+/// The labels of `mc2_targets`, one per choice.
 pub(super) fn true_choices(row: &Row, choices: usize) -> Result<Gold, Wrong> {
     let labels = row.get("mc2_targets").and_then(|targets| targets["labels"].as_array());
     let labels: Option<Vec<bool>> =
@@ -42,7 +42,7 @@ pub(super) fn true_choices(row: &Row, choices: usize) -> Result<Gold, Wrong> {
     labels.map(Gold::True).ok_or_else(|| ("mc2_targets", reason()))
 }
 
-/// What a text's log-likelihood is divided by.
+/// The divisors of a text's log-likelihood.
 pub(super) fn length(text: &str) -> Gold {
     Gold::Text { words: pieces(text), bytes: text.len() }
 }

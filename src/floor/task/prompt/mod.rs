@@ -1,4 +1,4 @@
-//! From a task and its rows to documents: prompt, continuations and gold answer.
+//! Builds documents from a task and its rows: prompt, continuations and gold answer.
 
 mod field;
 mod gold;
@@ -25,8 +25,8 @@ use field::{Evaluator, whole};
 use gold::{golds, length, true_choices};
 use turn::{Conversation, QuestionTurn, delimited};
 
-/// The documents of a task that a subset names. Errors: a field that a row cannot fill (task, document and field named),
-/// documents that cannot be read, none at all, more examples than there are.
+/// The documents of a task in a subset. Errors: a field that cannot be computed (task, document and field named),
+/// documents that cannot be read, no documents, more examples than there are.
 pub fn build_documents(task: &Task, subset: &Subset) -> Result<Vec<Document>, TaskError> {
     let rows = rows_of(task, &task.documents, task.rows.as_ref())?;
     let pool = match (task.shots.count, &task.shots.pool) {
@@ -47,12 +47,12 @@ pub fn build_documents(task: &Task, subset: &Subset) -> Result<Vec<Document>, Ta
     documents.collect()
 }
 
-/// How many documents a task has. Errors: documents that cannot be read, none at all.
+/// Number of documents of a task. Errors: documents that cannot be read, none at all.
 pub fn count_documents(task: &Task) -> Result<u64, TaskError> {
     Ok(rows_of(task, &task.documents, task.rows.as_ref())?.len() as u64)
 }
 
-/// The rows of a source after what they go through first. Errors: not here, unreadable, none, a column that is missing.
+/// The preprocessed rows of a source. Errors: not found, unreadable, none, a column that is missing.
 fn rows_of(task: &Task, source: &Published, step: Option<&RowStep>) -> Result<Vec<Row>, TaskError> {
     let read = |source| TaskError::Documents { task: task.name.clone(), source };
     let here = source.here.as_ref();
@@ -79,12 +79,12 @@ struct Builder<'a> {
     task: &'a Task,
     values: Evaluator<'a>,
     conversation: Conversation,
-    /// Whether the prompt is the number of the right choice: each choice is a context of the one target.
+    /// Whether the prompt is the number of the correct choice: each choice is a context of the one target.
     several_contexts: bool,
 }
 
 impl<'a> Builder<'a> {
-    /// `first` is the first row, which decides for all of them as in lm_eval.
+    /// `first` is the first row, which decides for all rows as in lm_eval.
     fn new(task: &'a Task, first: &'a Row) -> Result<Self, TaskError> {
         let values = Evaluator::new(task, first);
         let conversation = Conversation::new(task.prompting.chat.as_ref())
@@ -153,8 +153,7 @@ impl<'a> Builder<'a> {
         Ok(Document { requests, choices, gold, ..made })
     }
 
-    /// What stands between context and choice: a chat's turn begins without a delimiter, unless the answer's own
-    /// beginning wants one.
+    /// The delimiter between context and choice: none for a chat turn, unless the answer's prefix needs one.
     fn between(&self) -> &str {
         let fields = &self.task.fields;
         let wants = |prefix: &String| !prefix.is_empty() && !prefix.ends_with(crate::python::is_space);
@@ -164,7 +163,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Metrics of classes compare one right one.
+    /// Metrics of classes compare with one gold class.
     fn one_gold(&self, id: usize, gold: &Gold) -> Result<(), TaskError> {
         let classes = [Metric::F1, Metric::Mcc, Metric::BrierScore, Metric::AccMutualInfo];
         let metric = self.task.metrics.iter().find(|metric| classes.contains(&metric.metric));
@@ -185,7 +184,7 @@ impl<'a> Builder<'a> {
         prompt.as_str().ok_or_else(wrong)
     }
 
-    /// What stands before the question: instruction, description and examples; and whether an example asks the question itself.
+    /// The prefix of the question: instruction, description and examples; and whether an example has the same question.
     fn before(
         &self,
         id: usize,
@@ -195,7 +194,7 @@ impl<'a> Builder<'a> {
         let task = self.task;
         let description = self.values.resolved(id, row, "description", &task.description)?;
         let system = task.prompting.system.as_deref().unwrap_or_default();
-        // The delimiter of the file, not that of the examples' own settings.
+        // The file's delimiter, not the examples' own.
         let system = delimited(system, &description, &task.delimiter);
         let (mut messages, mut is_shown) = (Vec::new(), false);
         if !system.is_empty() {
@@ -209,7 +208,7 @@ impl<'a> Builder<'a> {
         Ok((messages, is_shown))
     }
 
-    /// An example with its answer and what stands after it, and its question.
+    /// An example with its answer and delimiter, and its question.
     fn example(&self, id: usize, row: &Row) -> Result<(Vec<turn::PromptMessage>, String), TaskError> {
         let (shots, values) = (&self.task.shots, &self.values);
         let fail = |field, reason: String| values.error(id, field, format!("an example: {reason}"));

@@ -1,4 +1,4 @@
-//! How prompts are put together beside what a task's file says.
+//! Prompt settings besides those in a task's file.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,25 +8,25 @@ use crate::job::PromptProfile;
 /// Seed of lm_eval's few-shot generator.
 const FEWSHOT_SEED: u64 = 1234;
 
-/// How prompts are put together.
+/// Prompt settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prompting {
-    /// Whose prompts and tokens.
+    /// Prompt and tokenization profile.
     pub profile: PromptProfile,
-    /// What the model is told first.
+    /// The system instruction.
     pub system: Option<String>,
-    /// The chat template, where prompts go through one.
+    /// The chat template, if prompts use one.
     pub chat: Option<ChatForm>,
-    /// Seed of the generator that draws examples.
+    /// Seed for drawing examples.
     pub fewshot_seed: u64,
 }
 
-/// A chat template, and how examples go through it.
+/// A chat template, and how examples are rendered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatForm {
-    /// The template with what it reads.
+    /// The template with its inputs.
     pub source: ChatSource,
-    /// Whether each example is a turn of its own; otherwise all of it is one message.
+    /// Whether each example is a separate turn; otherwise everything is one message.
     pub multiturn: bool,
 }
 

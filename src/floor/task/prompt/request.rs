@@ -1,4 +1,4 @@
-//! What the model is asked, as text and as tokens.
+//! The model's requests, as strings and as tokens.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,21 +9,21 @@ use crate::task::definition::document::Document;
 use crate::task::definition::task::Task;
 use crate::task::error::TaskError;
 
-/// Characters of a continuation that errors show.
+/// Characters of a continuation shown in errors.
 const SHOWN: usize = 40;
 
-/// A text whose log-likelihood is wanted.
+/// A string to compute the log-likelihood of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// A continuation after a context.
     Pair {
-        /// What stands before.
+        /// The context.
         context: String,
-        /// What is scored.
+        /// The scored continuation.
         continuation: String,
     },
-    /// A whole text, longer than the model reads at once or not.
+    /// A whole text, of any length.
     Rolling {
         /// The text.
         text: String,
@@ -31,7 +31,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// What the model reads before it is scored; nothing before a whole text.
+    /// The unscored context; empty for a whole text.
     pub fn context(&self) -> &str {
         match self {
             Self::Pair { context, .. } => context,
@@ -39,7 +39,7 @@ impl Request {
         }
     }
 
-    /// What is scored.
+    /// The scored string.
     pub fn scored(&self) -> &str {
         match self {
             Self::Pair { continuation, .. } => continuation,
@@ -55,15 +55,15 @@ pub struct EncodedRequest {
     pub input: Vec<u32>,
     /// The continuation's tokens.
     pub targets: Vec<u32>,
-    /// Tokens of the context that are left out, because the model reads no more.
+    /// Number of context tokens dropped to fit the maximum length.
     pub cut: usize,
 }
 
-/// Turns requests into tokens for one model.
+/// Encodes requests for one model.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestEncoder<'a> {
     tokenizer: &'a ModelTokenizer,
-    /// Longest sequence in tokens.
+    /// Maximum sequence length in tokens.
     max_positions: usize,
     /// Rows of the model's embedding.
     vocabulary: u64,
@@ -71,8 +71,8 @@ pub struct RequestEncoder<'a> {
 }
 
 impl<'a> RequestEncoder<'a> {
-    /// An encoder. Under [`PromptProfile::LitGpt2023`] no special token is added and a missing context is EOS, as Lit-GPT
-    /// wrapped its models for the harness of that year.
+    /// An encoder. Under [`PromptProfile::LitGpt2023`] no special token is added and an empty context becomes EOS, as
+    /// in Lit-GPT's model wrapper for the harness of that year.
     pub fn new(
         tokenizer: &'a ModelTokenizer,
         max_positions: usize,
@@ -82,9 +82,9 @@ impl<'a> RequestEncoder<'a> {
         Self { tokenizer, max_positions, vocabulary, profile }
     }
 
-    /// The sequences of a request, one for a pair, as many as it takes for a whole text. Errors: the tokenizer's, a model
-    /// without a prefix token, a context of white space, a continuation that is empty or longer than the model reads, a token that
-    /// the model has no row for.
+    /// The sequences of a request: one for a pair, one or more for a whole text. Errors: the tokenizer's, a model
+    /// without a prefix token, a whitespace context, a continuation that is empty or exceeds the maximum length, a
+    /// token without an embedding row.
     pub fn encode(&self, request: &Request) -> Result<Vec<EncodedRequest>, TaskError> {
         let encoded = match request {
             Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
@@ -103,16 +103,16 @@ impl<'a> RequestEncoder<'a> {
         }
     }
 
-    /// The sequences of each of a document's requests. Error: as [`RequestEncoder::encode`], with the document's place.
+    /// The sequences of each request of a document. Error: as [`RequestEncoder::encode`], with the document's location.
     pub fn document(&self, task: &Task, document: &Document) -> Result<Vec<Vec<EncodedRequest>>, TaskError> {
         let field = if document.choices.is_empty() { "doc_to_target" } else { "doc_to_choice" };
         let placed = |error: TaskError| task.field_error(document.id, field, error.to_string());
         document.requests.iter().map(|request| self.encode(request).map_err(placed)).collect()
     }
 
-    /// As lm_eval's `_encode_pair`: white space at the context's end moves to the continuation, the joined text is encoded,
-    /// and the continuation's tokens are those after as many as the context alone has. An empty context is the prefix
-    /// token. Only the last `max_positions` + 1 tokens are kept.
+    /// As in lm_eval's `_encode_pair`: trailing whitespace of the context moves to the continuation, the joined string
+    /// is encoded, and the continuation's tokens follow the number of tokens of the context alone. An empty context is
+    /// the prefix token. Only the last `max_positions` + 1 tokens are kept.
     fn pair(&self, context: &str, continuation: &str) -> Result<EncodedRequest, TaskError> {
         let (mut input, targets) = if context.is_empty() {
             let tokens = self.tokenizer.encode(continuation, false)?;
@@ -151,8 +151,8 @@ impl<'a> RequestEncoder<'a> {
         Ok(EncodedRequest { input, targets, cut })
     }
 
-    /// As lm_eval's rolling windows: each token is scored once, the first after the prefix token; the last window is
-    /// filled up with what stands before it.
+    /// As in lm_eval's rolling windows: each token is scored once, the first after the prefix token; the last window is
+    /// filled up with preceding tokens.
     fn windows(&self, text: &str) -> Result<Vec<EncodedRequest>, TaskError> {
         let prefix = self.prefix()?;
         Ok(rolling(&self.text(text)?, prefix, self.max_positions))
@@ -169,7 +169,7 @@ impl<'a> RequestEncoder<'a> {
         })
     }
 
-    /// The tokens of a text with the tokenizer's own special tokens, unless the text brings the prefix token itself.
+    /// Encodes a string with the tokenizer's own special tokens, unless it already starts with the prefix token.
     fn text(&self, text: &str) -> Result<Vec<u32>, TaskError> {
         let special = match self.profile {
             PromptProfile::LitGpt2023 => false,
@@ -183,7 +183,7 @@ impl<'a> RequestEncoder<'a> {
     }
 }
 
-/// The windows of a text's tokens.
+/// The windows of a token sequence.
 fn rolling(tokens: &[u32], prefix: u32, max: usize) -> Vec<EncodedRequest> {
     let mut windows = Vec::new();
     let mut done = 0;

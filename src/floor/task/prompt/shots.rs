@@ -1,10 +1,10 @@
-//! Examples before a document, chosen as lm_eval chooses them.
+//! Few-shot examples, selected as in lm_eval.
 
 use crate::data::Row;
 use crate::python::PythonRandom;
 use crate::task::definition::task::{Sampler, Shots};
 
-/// The examples of one document after another: a random sampler goes on where it was.
+/// Examples for successive documents: a random sampler keeps its state.
 pub(in crate::task) struct Examples<'a> {
     shots: &'a Shots,
     pool: &'a [Row],
@@ -16,7 +16,7 @@ impl<'a> Examples<'a> {
         Self { shots, pool, random: PythonRandom::new(seed) }
     }
 
-    /// The examples of a document. Error: there are fewer.
+    /// The examples of a document. Error: too few available.
     pub(in crate::task) fn of(&mut self, document: &Row) -> Result<Vec<&'a Row>, String> {
         let count = self.shots.count as usize;
         if count == 0 {
@@ -27,13 +27,13 @@ impl<'a> Examples<'a> {
         let mut chosen: Vec<&Row> = match self.shots.sampler {
             Sampler::FirstN => self.pool.iter().filter(|row| !is_document(row)).collect(),
             Sampler::Random => {
-                // One more than wanted, so that the document itself can go.
+                // One extra, so the document itself can be removed.
                 let drawn = count + usize::from(self.shots.excludes_own);
                 let places = self.random.sample(self.pool.len(), drawn).ok_or_else(few)?;
                 let rows: Vec<&Row> =
                     places.into_iter().map(|at| &self.pool[at]).filter(|row| !is_document(row)).collect();
                 if rows.len() < count {
-                    // Equal documents went too: draw from those that are left.
+                    // Equal documents were removed too: draw from the remaining ones.
                     let others: Vec<&Row> = self.pool.iter().filter(|row| !is_document(row)).collect();
                     let places = self.random.sample(others.len(), count).ok_or_else(few)?;
                     places.into_iter().map(|at| others[at]).collect()

@@ -1,4 +1,4 @@
-//! Documents that no data set has, so that a template is rendered where its data is not at hand.
+//! Synthetic documents, to render a template without its data.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,10 +9,10 @@ use minijinja::{Environment, Template};
 
 use crate::python::parse_literal;
 
-/// Renders of one template before it counts as one that fits no document.
+/// Attempts per template before it counts as failing on every document.
 const MAX_TRIES: usize = 2000;
 
-/// Methods of Python's values, which look like attributes.
+/// Methods of Python values, which look like attributes.
 const METHODS: &[&str] = &[
     "strip",
     "lstrip",
@@ -36,7 +36,7 @@ const METHODS: &[&str] = &[
     "format",
 ];
 
-/// What a column may hold.
+/// Kinds of column values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
@@ -49,7 +49,7 @@ enum Kind {
 
 const KINDS: [Kind; 6] = [Kind::Text, Kind::Texts, Kind::Number, Kind::Thing, Kind::Things, Kind::Digits];
 
-/// A value that has every attribute.
+/// A value with every attribute.
 #[derive(Debug)]
 struct Anything;
 
@@ -85,8 +85,8 @@ impl Kind {
     }
 }
 
-/// Renders a template on a document that it fits; `as_list`: what comes out must be a list in Python's spelling. Error:
-/// the template does not compile, or fits none of the documents tried.
+/// Renders a template on some document that fits it; `as_list`: the result must be a list printed as in Python. Error:
+/// the template does not compile, or fails on all documents tried.
 pub(in crate::task) fn render(
     environment: &Environment<'_>,
     source: &str,
@@ -156,7 +156,7 @@ pub(in crate::task) fn render(
     Err(first_error)
 }
 
-/// The names that a template asks for, the innermost of `a.b` only.
+/// The names that a template uses; of `a.b` only the innermost.
 fn leaves(template: &Template<'_, '_>) -> Vec<String> {
     let plain = |name: String| match name.rsplit_once('.') {
         Some((value, method)) if METHODS.contains(&method) => value.to_owned(),

@@ -1,10 +1,10 @@
-//! Questions and answers as one text, or as the messages of a chat.
+//! Questions and answers as one string, or as chat messages.
 
 use crate::data::{Chat, ChatTemplate, Message, RenderError};
 use crate::python::is_space;
 use crate::task::prompt::prompting::ChatForm;
 
-/// A message, and what stands after it in plain text.
+/// A message, and the delimiter after it in plain text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PromptMessage {
     role: &'static str,
@@ -26,27 +26,27 @@ impl PromptMessage {
     }
 }
 
-/// Two texts with a delimiter between them, unless white space is there already or one is empty.
+/// Joins two strings with a delimiter, unless whitespace is already there or one is empty.
 pub(super) fn delimited(before: &str, after: &str, delimiter: &str) -> String {
     let between = if !before.is_empty() && !after.is_empty() && seam(before, after) { delimiter } else { "" };
     format!("{before}{between}{after}")
 }
 
-/// Whether neither side of a seam has white space.
+/// Whether neither side of a boundary has whitespace.
 fn seam(before: &str, after: &str) -> bool {
     !before.is_empty() && !before.ends_with(is_space) && !after.starts_with(is_space)
 }
 
-/// A question, with its answer where it is an example.
+/// A question, with its answer if it is an example.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QuestionTurn<'a> {
     pub(super) question: &'a str,
     pub(super) answer: Option<&'a str>,
-    /// What the answer begins with.
+    /// The prefix of the answer.
     pub(super) prefix: Option<&'a str>,
-    /// What stands between question and answer.
+    /// The delimiter between question and answer.
     pub(super) delimiter: &'a str,
-    /// What stands after the answer.
+    /// The delimiter after the answer.
     pub(super) after: &'a str,
 }
 
@@ -75,9 +75,9 @@ impl QuestionTurn<'_> {
     }
 }
 
-/// How messages become a context.
+/// How messages are joined into a context.
 pub(super) enum Conversation {
-    /// One after another.
+    /// Concatenated.
     Plain,
     /// Through a chat template.
     Chat { template: Box<ChatTemplate>, multiturn: bool },
@@ -91,7 +91,7 @@ impl Conversation {
         Ok(Self::Chat { template, multiturn: chat.multiturn })
     }
 
-    /// The context of a question after what was said before. Error: the chat template fails, also without the system's
+    /// The context of a question after the preceding messages. Error: the chat template fails, also without the system
     /// message.
     pub(super) fn context(
         &self,
@@ -117,7 +117,7 @@ impl Conversation {
             RenderError::Row(reason) | RenderError::Template(reason) => reason,
         };
         render(&messages).or_else(|error| {
-            // Some models' templates refuse a system message.
+            // Some models' templates reject a system message.
             let all = messages.len();
             messages.retain(|message| message.role() != "system");
             if messages.len() == all { Err(reason(error)) } else { render(&messages).map_err(reason) }
@@ -125,7 +125,7 @@ impl Conversation {
     }
 }
 
-/// All that is said in one message of the user, but for the system's and the beginning of the last answer.
+/// Merges everything into one user message, except the system message and the last answer's prefix.
 fn one_message(mut prompt: Vec<PromptMessage>) -> Vec<Message> {
     let mut messages = Vec::new();
     if prompt.first().is_some_and(|first| first.role == "system") {

@@ -1,5 +1,5 @@
-//! The Python functions of task files that are known. No Python is run: a function is recognized from its text, by one
-//! of three exact patterns or as one of the published ones, and carried out here; any other is refused by name.
+//! Supported Python functions of task files. No Python is run: a function is recognized from its source, by one of
+//! three exact patterns or as a known published one, and reimplemented here; any other is rejected by name.
 
 mod native;
 mod pattern;
@@ -14,28 +14,28 @@ pub use pattern::RowFilter;
 
 use crate::task::dialect::yaml::Function;
 
-/// A function that is carried out.
+/// A supported function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownFunction {
-    /// Keeps rows.
+    /// Filters rows.
     Filter(RowFilter),
-    /// The F1 of each class, weighted by how often it is right.
+    /// The F1 of each class, weighted by the class's frequency in the golds.
     WeightedF1,
-    /// A published one.
+    /// A published function.
     Native(Native),
 }
 
-/// Reads the modules that functions are in, each once.
+/// Reads modules with functions, each once.
 #[derive(Debug, Default)]
 pub struct Modules {
     texts: Mutex<HashMap<PathBuf, Option<Arc<str>>>>,
 }
 
 impl Modules {
-    /// What a function is, if it is known.
+    /// A function, if it is known.
     pub(in crate::task) fn recognize(&self, function: &Function) -> Option<KnownFunction> {
         let (module, name) = function.name.rsplit_once('.')?;
-        // Shipped task files have no Python beside them: they name the function itself.
+        // Shipped task files have no Python files: they name the function directly.
         if module == "native" {
             return serde_json::from_value(name.into()).ok().map(KnownFunction::Native);
         }

@@ -1,4 +1,4 @@
-//! Published functions, recognized by the SHA-256 of their module's text and carried out here.
+//! Published functions, recognized by the SHA-256 of their module's source and reimplemented here.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::data::Row;
 use crate::job::Digest;
 use crate::python::parse_literal;
 
-/// A function that is carried out natively, by what a task file uses it for.
+/// A reimplemented function, by its use in a task file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Native {
@@ -19,7 +19,7 @@ pub enum Native {
     Results(ResultsFunction),
 }
 
-/// What goes over the rows before they are documents.
+/// Preprocessing of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -28,7 +28,7 @@ pub enum RowFunction {
     HellaswagDocs,
 }
 
-/// What makes a field of a document.
+/// Computes a field of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -45,7 +45,7 @@ pub enum FieldFunction {
     WikitextTarget,
 }
 
-/// What scores a document.
+/// Scores a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -54,7 +54,7 @@ pub enum ResultsFunction {
     WikitextLengths,
 }
 
-/// SHA-256 of a module, its function, what it is.
+/// SHA-256 of a module, its function, the implementation.
 const PUBLISHED: &[(&str, &str, Native)] = &[
     (
         "55c93da7005300ce496a18bce8251febab8acd36b8c4d8875679ff432c2031f9",
@@ -129,7 +129,7 @@ const PUBLISHED: &[(&str, &str, Native)] = &[
 ];
 
 impl Native {
-    /// The function of a module's text, if it is a published one.
+    /// The function of a module's source, if it is a published one.
     pub(in crate::task) fn recognize(module: &str, name: &str) -> Option<Self> {
         let digest = Digest::of(module.as_bytes()).to_string();
         let found = PUBLISHED.iter().find(|(known, function, _)| *known == digest && *function == name)?;
@@ -138,7 +138,7 @@ impl Native {
 }
 
 impl RowFunction {
-    /// A row after the function went over it. Error: a column that is missing or of another type, named.
+    /// Applies the function to a row. Error: a column that is missing or of another type, named.
     pub fn row(self, row: &Row) -> Result<Row, String> {
         let mut row = row.clone();
         match self {
@@ -230,7 +230,7 @@ fn capitalized(text: &str) -> String {
     first + &chars.as_str().to_lowercase()
 }
 
-/// HellaSwag's cleaning: titles end a sentence, other brackets go, two spaces become one.
+/// HellaSwag's cleaning: titles end a sentence, other brackets are removed, double spaces become one.
 fn cleaned(text: &str) -> String {
     let text = text.trim().replace(" [title]", ". ");
     let mut out = String::new();
@@ -238,7 +238,7 @@ fn cleaned(text: &str) -> String {
     while let Some(open) = rest.find('[') {
         let (before, from) = rest.split_at(open);
         out += before;
-        // `\[.*?\]`, whose dot is no newline.
+        // `\[.*?\]`, where the dot does not match a newline.
         match from.find([']', '\n']).filter(|&at| from[at..].starts_with(']')) {
             Some(close) => rest = &from[close + 1..],
             None => {
@@ -250,12 +250,12 @@ fn cleaned(text: &str) -> String {
     (out + rest).replace("  ", " ")
 }
 
-/// The sentence before and after its gap.
+/// The sentence before and after its blank.
 fn gap(row: &Row) -> Result<(&str, &str), String> {
     text(row, "sentence")?.split_once('_').ok_or_else(|| "'sentence' has no gap".to_owned())
 }
 
-/// A choice with a space before it and its first character lowered.
+/// A choice with a leading space and its first character lowercased.
 fn copa_choice(row: &Row, column: &str) -> Result<String, String> {
     let mut chars = text(row, column)?.chars();
     let first = chars.next().ok_or_else(|| format!("'{column}' is empty"))?;
@@ -285,7 +285,7 @@ fn race_text(row: &Row) -> Result<Value, String> {
         let question_text = question(problem)?;
         let answer = problem["options"][letter(problem)?].as_str().ok_or("a problem has no options")?;
         match question_text.strip_suffix("  _  .") {
-            // The gap's first space stays.
+            // The blank's first space is kept.
             Some(before) => out += &format!("{before} {answer}\n"),
             None => out += &format!("Question: {question_text}\nAnswer: {answer}\n"),
         }

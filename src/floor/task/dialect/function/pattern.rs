@@ -1,4 +1,4 @@
-//! Functions whose whole text fits a pattern.
+//! Functions recognized by matching their whole source.
 
 use std::sync::LazyLock;
 
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use crate::python::parse_literal;
 
-/// Rows whose column equals a text.
+/// Keeps rows whose column equals a string.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowFilter {
     /// The column.
     pub column: String,
-    /// What it must be.
+    /// Its required value.
     pub equals: String,
-    /// Whether the column is cut at `_test.csv` or `_test-` first.
+    /// Whether the column is first truncated at `_test.csv` or `_test-`.
     pub cut_test: bool,
 }
 
 impl RowFilter {
-    /// Whether a row stays.
+    /// Whether a row is kept.
     pub fn keeps(&self, row: &crate::data::Row) -> bool {
         let Some(Value::String(text)) = row.get(&self.column) else { return false };
         let end = if self.cut_test {
@@ -33,7 +33,7 @@ impl RowFilter {
 }
 
 fn regex(pattern: &str) -> Regex {
-    // A pattern of this file; a test compiles each.
+    // A constant pattern of this file; a test compiles each.
     Regex::new(pattern).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -47,20 +47,20 @@ static FILTER: LazyLock<Regex> = LazyLock::new(|| {
 static PARTIAL: LazyLock<Regex> = LazyLock::new(|| {
     regex(r#"(?m)^(\w+)\s*=\s*partial\(\s*(\w+)\s*,\s*(\w+)\s*=\s*(?:"([^"\\]*)"|'([^'\\]*)')\s*,?\s*\)\s*$"#)
 });
-/// A dictionary of partials by name, put among the module's names.
+/// A dictionary of partials by name, added to the module's globals.
 static REGISTERED: LazyLock<Regex> = LazyLock::new(|| {
     regex(
         r#"(?m)^process_functions\s*=\s*\{\s*f"process_\{(\w+)(\.lower\(\)\.replace\(' & ', '_'\)\.replace\(' ', '_'\))?\}"\s*:\s*partial\(\s*(\w+)\s*,\s*(\w+)\s*=\s*(\w+)\s*,?\s*\)\s*for\s+(\w+)\s+in\s+([A-Z_]+)\s*\}\s*globals\(\)\.update\(process_functions\)\s*\z"#,
     )
 });
-/// MMMLU's own way to the same.
+/// MMMLU's own variant.
 static MMMLU: &[&str] = &[
     "for marker in (\"_test.csv\", \"_test-\"):\n        idx = name.find(marker)\n        if idx != -1:\n            return name[:idx]\n    return name\n",
     "row_subject = _normalize_subject_name(row[\"Subject\"])\n        return row_subject == target\n\n    return dataset.filter(_predicate)\n",
     "for subject in SUBJECTS:\n        globals()[f\"process_{subject}\"] = partial(_filter_subject, subject=subject)\n",
 ];
 
-/// The filter that a module's function is, if its text is one of the patterns.
+/// The filter of a module's function, if its source matches one of the patterns.
 pub(in crate::task) fn row_filter(module: &str, name: &str) -> Option<RowFilter> {
     if MMMLU.iter().all(|part| module.contains(part)) {
         let subject = name.strip_prefix("process_")?;
@@ -79,7 +79,7 @@ pub(in crate::task) fn row_filter(module: &str, name: &str) -> Option<RowFilter>
     registered(module, name)
 }
 
-/// A function of a dictionary that a comprehension over a list of texts makes.
+/// A function in a dictionary built by a comprehension over a list of strings.
 fn registered(module: &str, name: &str) -> Option<RowFilter> {
     let found = REGISTERED.captures(module)?;
     let (variable, base, parameter) = (&found[1], &found[3], &found[4]);
@@ -104,7 +104,7 @@ fn registered(module: &str, name: &str) -> Option<RowFilter> {
 struct Filter {
     column: String,
     parameter: Option<String>,
-    /// What the column is compared with, as written.
+    /// The comparison value, as written.
     value: String,
 }
 
@@ -151,7 +151,7 @@ static WEIGHTED_F1: LazyLock<Regex> = LazyLock::new(|| {
         r#"(?m)^def\s+(\w+)\(items\):\s*(?:from\s+sklearn\.metrics\s+import\s+f1_score\s*)?unzipped_list\s*=\s*list\(zip\(\*items(?:,\s*strict=True)?\)\)\s*golds\s*=\s*unzipped_list\[0\]\s*preds\s*=\s*unzipped_list\[1\]\s*fscore\s*=\s*f1_score\(golds,\s*preds,\s*average="weighted"\)\s*return\s+fscore\s*$"#,
     )
 });
-/// The same by its import.
+/// The same, imported.
 static IMPORTED_F1: LazyLock<Regex> = LazyLock::new(|| {
     regex(r"(?m)^from\s+lm_eval\.utils\s+import\s+(?:\([^)]*\b)?[^\n]*\bweighted_f1_score\b")
 });

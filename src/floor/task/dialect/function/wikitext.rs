@@ -1,10 +1,10 @@
-//! WikiText's pages as running text.
+//! Detokenizes WikiText pages.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// White space just inside a pair of marks goes.
+/// Removes whitespace just inside a pair of delimiters.
 static PAIRS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     // Python's `\s` and U+001C to U+001F; a test compiles each.
     let pair = |open: &str, inside: &str, close: &str| {
@@ -21,11 +21,11 @@ static PAIRS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     ]
 });
 
-/// What the published function takes for an abbreviated year.
+/// The published function's match for an abbreviated year.
 static YEAR: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("/' [0-9]/").unwrap_or_else(|error| panic!("{error}")));
 
-/// Texts that are replaced before the pairs, in order.
+/// Replacements before the pairs, in order.
 const BEFORE: [(&str, &str); 10] = [
     ("s '", "s'"),
     (" @-@ ", "-"),
@@ -39,7 +39,7 @@ const BEFORE: [(&str, &str); 10] = [
     (" , ", ", "),
 ];
 
-/// Texts that are replaced after the pairs, in order.
+/// Replacements after the pairs, in order.
 const AFTER: [(&str, &str); 8] = [
     ("= = = =", "===="),
     ("= = =", "==="),
@@ -51,13 +51,13 @@ const AFTER: [(&str, &str); 8] = [
     (" 's", "'s"),
 ];
 
-/// A page without the spaces that its tokens were cut by.
+/// A page without the spaces between its tokens.
 pub(in crate::task) fn detokenized(page: &str) -> String {
     let mut text = page.to_owned();
     for (number, (from, to)) in BEFORE.into_iter().enumerate() {
         text = text.replace(from, to);
         if number == 0 {
-            // The published function writes its pattern's own text there.
+            // The published function inserts its pattern's own source there.
             text = YEAR.replace_all(&text, "/'[0-9]/").into_owned();
         }
     }

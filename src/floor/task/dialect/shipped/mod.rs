@@ -1,6 +1,6 @@
-//! The task files that loragrid ships.
+//! The task files shipped with loragrid.
 
-/// Each file by its name, with its text.
+/// Each file's name and content.
 pub(in crate::task) const SHIPPED: &[(&str, &str)] = &[
     ("arc.yaml", include_str!("arc.yaml")),
     ("arithmetic.yaml", include_str!("arithmetic.yaml")),

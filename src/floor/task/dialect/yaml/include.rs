@@ -1,13 +1,13 @@
-//! A file with what it includes.
+//! Resolves a file's includes.
 
 use std::path::{Path, PathBuf};
 
 use crate::task::TaskError;
 use crate::task::dialect::yaml::node::Node;
 
-/// Reads the text of a file that another includes.
+/// Reads included files.
 pub(in crate::task) trait Include {
-    /// The text at a path. Error: the system's.
+    /// The content at a path. Error: I/O.
     fn text(&self, path: &Path) -> std::io::Result<String>;
 }
 
@@ -17,8 +17,8 @@ impl<F: Fn(&Path) -> std::io::Result<String>> Include for F {
     }
 }
 
-/// A file's map, merged over what it includes: shallow, in the order of the list, its own keys last. `task_list` is not
-/// inherited. Errors: unreadable, not YAML, a file that is reached twice.
+/// A file's map, merged over its includes: shallow, in list order, its own keys last. `task_list` is not inherited.
+/// Errors: unreadable, not YAML, a file reached twice.
 pub(in crate::task) fn load(path: &Path, files: &dyn Include) -> Result<Node, TaskError> {
     let mut seen = Vec::new();
     merged(path, files, &mut seen)
@@ -63,7 +63,7 @@ fn merged(path: &Path, files: &dyn Include, seen: &mut Vec<PathBuf>) -> Result<N
     Ok(Node::Map(entries))
 }
 
-/// A path without `.` and `..`, so that one file has one name.
+/// A path without `.` and `..`, so each file has one name.
 fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {

@@ -6,16 +6,16 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Tagged};
 
-/// A Python function that a file names: `module.function` beside the file that contains the tag.
+/// A Python function named in a file: `module.function` beside the file with the tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::task) struct Function {
     /// As written: `utils.process_docs`.
     pub(in crate::task) name: String,
-    /// The folder of the file that contains the tag.
+    /// The folder of the file with the tag.
     pub(in crate::task) folder: PathBuf,
 }
 
-/// A value of a task file. Of equal keys the last one counts.
+/// A value of a task file. Of duplicate keys the last one wins.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::task) enum Node {
     Null,
@@ -29,7 +29,7 @@ pub(in crate::task) enum Node {
 }
 
 impl Node {
-    /// The value of a file's text, as PyYAML reads it; functions belong to `folder`. Error: not YAML, with its place.
+    /// Parses a file as PyYAML does; functions are relative to `folder`. Error: not YAML, with the location.
     pub(in crate::task) fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let read = |strict_booleans| -> Result<Self, String> {
             let options = serde_saphyr::options! {
@@ -47,7 +47,7 @@ impl Node {
         Ok(node)
     }
 
-    /// `y` and `n` are truths of YAML 1.1 and texts to PyYAML: they are taken from a reading that knows only `true` and `false`.
+    /// `y` and `n` are booleans in YAML 1.1 but strings in PyYAML: take them from a parse that knows only `true` and `false`.
     fn single_letters(&mut self, strict: &Node) {
         match (self, strict) {
             (node @ Self::Bool(_), Self::Text(text)) if matches!(text.as_str(), "y" | "Y" | "n" | "N") => {
@@ -72,7 +72,7 @@ impl Node {
         }
     }
 
-    /// The value of a key, of a map that has it and not as null.
+    /// The value of a map's key, unless null.
     pub(in crate::task) fn get(&self, key: &str) -> Option<&Node> {
         let Self::Map(entries) = self else { return None };
         let found = entries.iter().find(|(known, _)| known == key).map(|(_, value)| value);
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// The map with the keys of another over its own.
+    /// The map updated with the keys of another.
     pub(in crate::task) fn merged(self, over: &Node) -> Node {
         let (Self::Map(mut entries), Self::Map(changes)) = (self, over) else { return over.clone() };
         for (key, value) in changes {
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    /// A scalar as text, in Python's spelling.
+    /// A scalar as a string, printed as in Python.
     pub(in crate::task) fn scalar(&self) -> Option<String> {
         match self {
             Self::Text(_) | Self::Bool(_) | Self::Int(_) | Self::Float(_) => {
@@ -118,7 +118,7 @@ impl Node {
         }
     }
 
-    /// As JSON; a function is its name.
+    /// As JSON; a function is printed as its name.
     pub(in crate::task) fn json(&self) -> Value {
         match self {
             Self::Null => Value::Null,

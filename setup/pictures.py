@@ -14,7 +14,7 @@ def main():
     print("<title>A leaderboard in a terminal</title>")
     print("<style>text{font:14px ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;fill:#d7dde4;white-space:pre}"
           ".rule{fill:#5b6672}.prompt{fill:#7ee0a6}.best{fill:#ffd479}.note{fill:#8b98a5}</style>")
-    print(f'<rect width="100%" height="100%" rx="8" fill="#161b22"/>')
+    print('<rect width="100%" height="100%" rx="8" fill="#161b22"/>')
     for at, color in enumerate(("#ff5f57", "#febc2e", "#28c840")):
         print(f'<circle cx="{20 + 20 * at}" cy="16" r="6" fill="{color}"/>')
     for at, line in enumerate(lines):

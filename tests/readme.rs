@@ -82,3 +82,23 @@ fn a_sweep_of_a_higher_priority_runs_first_and_keeps_it_when_it_is_submitted_aga
     let waited = lab.0.json(&["wait", "urgent", "--timeout", "5s", "--json"]);
     assert_eq!((&waited["timed_out"], &waited["states"]["done"]), (&false.into(), &2.into()));
 }
+
+#[test]
+fn shells_complete_sweeps_jobs_and_keys() {
+    let lab = Lab::new("eval = [\"two_digit_subtraction\"]\nlimit = 2\n");
+    succeeded(&lab.run(None, &[]));
+    assert!(stdout(&lab.0.run(&["completions", "bash"])).contains("COMPLETE"));
+    let complete = |words: &[&str]| {
+        let mut command = lab.0.command(&[&["--", "loragrid"], words].concat());
+        command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+        command
+            .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+            .env("_CLAP_COMPLETE_SPACE", "true")
+            .env("_CLAP_IFS", "\n");
+        stdout(&command.output().unwrap())
+    };
+    assert!(complete(&["top", "ti"]).contains("tiny"));
+    assert!(complete(&["plan", "--set", "lora.ra"]).contains("lora.rank="));
+    let id = lab.ask::<String>("SELECT id FROM jobs WHERE kind = 'train'")[0].clone();
+    assert!(complete(&["show", &id[..2]]).contains(&id[..12]));
+}

@@ -52,9 +52,7 @@ pub(super) fn is_colored(is_terminal: bool) -> bool {
     match mode().color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
-        ColorChoice::Auto => {
-            is_terminal && !std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        }
+        ColorChoice::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     }
 }
 

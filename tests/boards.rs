@@ -72,7 +72,7 @@ fn s45_an_importance_that_the_seeds_explain_is_called_noise() {
     close(&found["pairs"][0]["p"], &expected["p"]["interaction"]);
     close(&found["noise"]["variance_between_cells"], &expected["variance_between_cells"]);
     close(&found["noise"]["variance_by_chance"], &expected["variance_expected_from_seeds_alone"]);
-    let note = "none of these importances is more than the spread of the seeds";
+    let note = "no axis exceeds the spread of the seeds";
     let text = printed(&lab.0.run(&["effects", "--metric", TASK]));
     assert!(text.contains(note) && text.matches("within noise").count() >= 3, "{text}");
     assert!(printed(&lab.0.run(&["report", "--format", "markdown"])).contains(note));

@@ -58,7 +58,7 @@ fn a_paused_job_stops_before_the_command_returns_and_goes_on_when_it_may() {
     assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE ended_ms IS NULL"), 0);
     wait_until("the engine is gone", || gone(&engine));
     let output = run.wait();
-    assert!(succeeded(&output).contains("taken away"), "{}", stderr(&output));
+    assert!(succeeded(&output).contains("paused, cancelled or taken over"), "{}", stderr(&output));
     assert_eq!(
         paused["jobs"].as_array().unwrap().len(),
         lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'paused'")

@@ -188,8 +188,11 @@ fn a_clone_is_the_job_with_some_keys_changed_in_a_sweep_of_its_own() {
     );
     // Cloning with the same settings gives the same job, which is done already.
     assert_eq!(clone(&["--set", "train.learning_rate=0.001"])["sweep"], made["sweep"]);
-    assert_eq!(clone(&[])["queued"], 0);
-    assert_eq!(clone(&[])["job"], json!(job));
+    let unchanged = lab.0.run(&["clone", &job]);
+    assert_eq!(unchanged.status.code(), Some(ExitCode::Usage as i32));
+    let base = lab.ask::<String>("SELECT id FROM jobs WHERE kind = 'base'")[0].clone();
+    let of_base = lab.0.run(&["clone", &base, "--set", "lora.rank=4"]);
+    assert!(crate::support::stderr(&of_base).contains("untrained model"));
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     let board = lab.0.json(&["top", made["sweep"].as_str().unwrap(), "--json"]);
     assert_eq!(board["rows"].as_array().unwrap().len(), 2);
@@ -200,7 +203,17 @@ fn a_clone_is_the_job_with_some_keys_changed_in_a_sweep_of_its_own() {
         "SELECT text FROM sweep_versions JOIN sweeps ON sweeps.id = sweep_id WHERE sweeps.name = '{sweep}'"
     ));
     assert!(texts[0].contains(&format!("name = \"{sweep}\"")), "{}", texts[0]);
-    assert_eq!(clone(&[])["sweep"], clone(&[])["sweep"]);
     let wrong = lab.0.run(&["clone", &job, "--set", "lora.rnk=3"]);
     assert_eq!(wrong.status.code(), Some(ExitCode::Usage as i32));
+}
+
+#[test]
+fn the_configurations_command_is_told_of_sweeps_that_name_none() {
+    let lab = Lab::new("eval = [\"two_digit_subtraction\"]\nlimit = 2\n");
+    let file = lab.0.path().join("events");
+    let command = format!("/bin/cat >> {}", file.display());
+    lab.0.write("loragrid.toml", format!("[notify]\ncommand = \"{command}\"\non = [\"done\"]\n"));
+    succeeded(&lab.command(None, &[]).env("PATH", "/bin:/usr/bin").output().unwrap());
+    let events = std::fs::read_to_string(file).unwrap();
+    assert!(events.contains("\"event\":\"done\"") && !events.contains("started"), "{events}");
 }

@@ -229,7 +229,7 @@ fn exports_hold_every_run_and_are_written_whole() {
     let path = |name: &str| lab.0.path().join(name);
     let export = |more: &[&str]| lab.0.run(&[&["export"], more].concat());
     for name in ["runs.csv", "runs.json", "runs.jsonl", "runs.parquet", "runs.md", "runs.tex"] {
-        succeeded_with(&export(&["--output", path(name).to_str().unwrap()]), "bytes are in");
+        succeeded_with(&export(&["--output", path(name).to_str().unwrap()]), "wrote");
     }
     let mut reader = csv::Reader::from_path(path("runs.csv")).unwrap();
     let names = reader.headers().unwrap().clone();

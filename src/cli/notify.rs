@@ -44,14 +44,20 @@ impl SweepEvent {
 }
 
 /// Notifies whom the sweeps' files name, of one event after another.
-pub(super) async fn notify(mut events: UnboundedReceiver<SweepEvent>, store: &Store) {
+pub(super) async fn notify(
+    mut events: UnboundedReceiver<SweepEvent>,
+    store: &Store,
+    default: Option<&Notify>,
+) {
     while let Some(event) = events.recv().await {
         let Ok(stored) = store.sweep(event.sweep()).await else { continue };
         // Whoever can write into the database must not have commands run as somebody else.
         if stored.submitter != Some(nix::unistd::getuid().as_raw()) {
             continue;
         }
-        let Ok(Some(whom)) = stored.spec().map(|spec| spec.notify) else { continue };
+        // The configuration's is this user's own.
+        let Ok(named) = stored.spec().map(|spec| spec.notify) else { continue };
+        let Some(whom) = named.or_else(|| default.cloned()) else { continue };
         let task = tokio::task::spawn_blocking(move || match &event {
             SweepEvent::Started(sweep, jobs) => tell_start(Some(&whom), sweep, *jobs),
             SweepEvent::Ended(sweep, summary) => tell_end(Some(&whom), sweep, summary),
@@ -137,7 +143,7 @@ fn feed(command: &str, body: &str) -> std::io::Result<()> {
     let mut child = shell.spawn()?;
     let body = body.to_owned();
     let input = child.stdin.take();
-    // A command that does not read must not hold up the night.
+    // A command that does not read must not block the run.
     let writer = std::thread::spawn(move || input.map(|mut input| input.write_all(body.as_bytes())));
     let started = Instant::now();
     let status = loop {

@@ -149,7 +149,7 @@ pub(super) async fn carry_out(
         let open = |open: &mut dyn FnMut()| plan_interruptibly(open);
         workspace.work(store, request, open, &mut watch, stops).await
     };
-    let (outcome, ()) = tokio::join!(run, notify(sweeps, store));
+    let (outcome, ()) = tokio::join!(run, notify(sweeps, store, workspace.notify.as_ref()));
     let lost = display.finish();
     if lost > 0 {
         tracing::debug!(lost, "progress that the terminal did not take");

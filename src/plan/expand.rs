@@ -99,7 +99,7 @@ impl RuleUse {
         let unused = |kind: &str, condition: &Condition| {
             let (line, _) = spec.source.place(condition.span.start);
             format!(
-                "{}:{line}: the [[{kind}]] rule takes no cell: {}",
+                "{}:{line}: the [[{kind}]] rule matches no cell: {}",
                 spec.source.path().display(),
                 condition.text
             )
@@ -259,7 +259,7 @@ mod tests {
                     [[exclude]]\nif = 'lora.rank > 64'\n";
         assert_eq!(values(rest, "lora.rank"), ["8", "32"]);
         let warnings = expand(&spec(rest)).unwrap().warnings;
-        assert_eq!(warnings, ["a.toml:9: the [[exclude]] rule takes no cell: lora.rank > 64"]);
+        assert_eq!(warnings, ["a.toml:9: the [[exclude]] rule matches no cell: lora.rank > 64"]);
         assert_eq!(problem("[[exclude]]\nif = 'lora.rank == 8'\n"), "every cell is excluded");
     }
 

@@ -56,6 +56,6 @@ fn of_training(plan: &Plan) -> Option<String> {
     };
     let s = if steps == 1 { "" } else { "s" };
     Some(format!(
-        "train.warmup_steps = {warmup} is not below the {steps} step{s} of {label}{more}: the learning rate never reaches its value"
+        "train.warmup_steps = {warmup} is not below the {steps} step{s} of {label}{more}: the peak learning rate is never reached"
     ))
 }

@@ -250,11 +250,11 @@ pub fn noise_notes(effects: &Effects) -> Vec<String> {
         tests.len()
     )];
     notes.push(format!(
-        "variance between cells {:.3e}, by chance alone {:.3e}",
+        "variance between cells {:.3e}, expected from noise {:.3e}",
         noise.variance_between_cells, noise.variance_by_chance
     ));
     if !tests.is_empty() && tests.iter().all(|test| test.is_noise) {
-        notes.push(format!("none of these importances is more than {against}"));
+        notes.push(format!("no axis exceeds {against}"));
     }
     notes
 }
@@ -292,7 +292,7 @@ pub fn effects_table(effects: &Effects) -> Table {
         let name = Cell::Text(format!("{a} × {b}"));
         vec![name, percent(*importance), p(test), best(test, &None), Cell::Missing]
     }));
-    let rest = Cell::Text("the rest".to_owned());
+    let rest = Cell::Text("residual".to_owned());
     rows.push(vec![rest, percent(effects.rest), Cell::Missing, Cell::Missing, Cell::Missing]);
     Table { columns, rows }
 }

@@ -39,7 +39,7 @@ pub enum Cell {
     Signed(f64, usize),
     /// A highlighted value.
     Marked(Box<Cell>, Mark),
-    /// A value of a heat map, with its shade: from 0, the worst, to [`SHADES`] less one.
+    /// A value of a heat map, with its shade: from 0, the worst, to the number of shades less one.
     Shaded(Box<Cell>, u8),
     /// No value.
     Missing,

@@ -200,14 +200,17 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 engine.handle.terminate();
             }
         }
-        let last = Instant::now() + self.goodbye();
+        let last = Instant::now() + self.runner.limits.hang;
+        // A step may be many passes: while engines report them, a checkpoint is about to be written.
+        let mut silent = Instant::now() + self.goodbye();
         while !self.working.is_empty() {
             tokio::select! {
                 biased;
                 _ = stops.recv() => break,
-                () = tokio::time::sleep_until(last.into()) => break,
+                () = tokio::time::sleep_until(silent.min(last).into()) => break,
                 message = receiver.recv() => match message {
                     Some((slot, SlotMessage::Event(event, _))) => {
+                        silent = Instant::now() + self.goodbye();
                         if let Some(pack) = self.working.get_mut(&slot) {
                             // Jobs that end by themselves now have ended; for the others only progress is recorded.
                             if let Next::Ends(ends) = pack.on(event, self.runner.queue, self.watch).await? {

@@ -78,7 +78,8 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             has_progressed: pack.members.iter().any(|member| member.reach != member.began_at),
         };
         // The other jobs of a pack with a paused or taken-over job are requeued together.
-        let mut end = AttemptEnd::Requeued("a job of the same pack was taken away".to_owned());
+        let mut end =
+            AttemptEnd::Requeued("a job of the same pack was paused, cancelled or taken over".to_owned());
         let (mut apart, mut is_quick) = (false, false);
         match verdict(crash) {
             // Out of memory, with no option left but to run the jobs alone.

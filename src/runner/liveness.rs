@@ -103,7 +103,10 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let plain = self.runner.limits.hang * if pack.is_loading() { LOADING } else { 1 };
             // Before the first pass, only the plan's estimate bounds its duration.
             let limit = plain.max(engine.longest_silence * 20).max(pack.pass_time().saturating_mul(10));
-            if pack.is_overdue(GOODBYE.max(engine.longest_silence * 2)) {
+            // A step may be many passes: an engine that still reports them is about to write its checkpoint.
+            let goodbye = GOODBYE.max(engine.longest_silence * 2);
+            let is_silent = engine.last_sign.elapsed() > goodbye;
+            if pack.is_overdue(goodbye) && is_silent || pack.is_overdue(plain) {
                 engine.kill();
             } else if engine.last_sign.elapsed() > limit {
                 engine.kill_silent();

@@ -55,7 +55,7 @@ impl RunSummary {
         add(self.failed.len(), "failed");
         add(self.diverged.len(), "diverged");
         add(self.requeued as usize, "attempts requeued");
-        add(self.let_go as usize, "taken away");
+        add(self.let_go as usize, "paused, cancelled or taken over");
         let Seconds(device) = self.device;
         format!("{} in {}; {:.2} device-hours", parts.join(", "), self.seconds, device / 3600.0)
     }

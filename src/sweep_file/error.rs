@@ -77,7 +77,7 @@ pub enum Problem {
         value: String,
     },
     /// Paired axes of unequal length.
-    #[error("in the pair '{name}', '{path}' has {found} values and '{first}' has {wanted}")]
+    #[error("in [zip.{name}], '{path}' has {found} values and '{first}' has {wanted}")]
     ZipLength {
         /// The pair.
         name: String,
@@ -210,7 +210,7 @@ impl Problem {
             Self::ExpressionType { wanted, .. } => format!("its value must be {wanted}"),
             Self::Evaluation { .. } => "the expression must have a value that the key takes in every cell".into(),
             Self::Cycle { .. } => "compute each from keys that are not derived from it".into(),
-            Self::NothingLeft => "an [[exclude]] rule takes more than it should".into(),
+            Self::NothingLeft => "the [[exclude]] rules match every cell".into(),
             Self::Batch { .. } => "choose a batch_size that micro_batch_size divides".into(),
             Self::TooMany { .. } => format!("at most {MAX_JOBS} cells make a sweep: shorten an axis"),
         }

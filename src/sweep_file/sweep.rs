@@ -134,6 +134,14 @@ pub struct Notify {
     pub on: Vec<String>,
 }
 
+impl Notify {
+    /// The first of `on` that is not an event.
+    pub fn unknown_event(&self) -> Option<&str> {
+        let known = super::parse::EVENTS;
+        self.on.iter().map(String::as_str).find(|event| !known.contains(event))
+    }
+}
+
 /// A checked sweep file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SweepSpec {

@@ -187,7 +187,20 @@ impl ConfigFile {
         {
             return wrong("[notify] needs a command or a webhook_env");
         }
+        if let Some(event) = file.notify().and_then(|notify| notify.unknown_event().map(str::to_owned)) {
+            return wrong(&format!("'{event}' is not an event of [notify]"));
+        }
         Ok(file)
+    }
+}
+
+impl ConfigFile {
+    fn notify(&self) -> Option<Notify> {
+        self.notify.as_ref().map(|NotifyTable { command, webhook_env, on }| Notify {
+            command: command.clone(),
+            webhook_env: webhook_env.clone(),
+            on: on.clone(),
+        })
     }
 }
 
@@ -276,14 +289,7 @@ impl Reading<'_> {
     }
 
     fn notify(&self) -> Found<Notify> {
-        let of = |file: &ConfigFile| {
-            file.notify.as_ref().map(|NotifyTable { command, webhook_env, on }| Notify {
-                command: command.clone(),
-                webhook_env: webhook_env.clone(),
-                on: on.clone(),
-            })
-        };
-        self.first("", None, "", |_| None, of)
+        self.first("", None, "", |_| None, ConfigFile::notify)
     }
 }
 

@@ -38,6 +38,9 @@ impl Workspace {
         request: &CloneRequest,
     ) -> Result<PreparedClone, WorkspaceError> {
         let CloneRequest { job, changes, name } = request;
+        if job.is_base {
+            return Err(WorkspaceError::NothingToChange(job.id.clone()));
+        }
         let parent = store.sweep_of(&job.id).await?;
         let StoredSweep { text, origin, .. } = store.sweep(&parent).await?;
         let sweep = SweepSpec::parse(SourceText::new(&origin.file, &text))?;
@@ -58,6 +61,9 @@ impl Workspace {
         let Some(job) = cell.or(plan.jobs.first()).map(|job| job.id.clone()) else {
             return Err(WorkspaceError::NoJobs(parent));
         };
+        if job == request.job.id {
+            return Err(WorkspaceError::SameJob(job));
+        }
         // The same clone is the same sweep, also where its job's newest sweep is that clone.
         let ending = format!("-{:.8}", job.as_str());
         let made =

@@ -105,6 +105,28 @@ pub enum WorkspaceError {
     /// A job that is not there.
     #[error(transparent)]
     NoJob(StoreError),
+    /// A folder that is not an adapter.
+    #[error("adapter {}: {file} not found", folder.display())]
+    NoAdapter {
+        /// The folder.
+        folder: PathBuf,
+        /// The file that every adapter has.
+        file: &'static str,
+    },
+    /// A row that the last leaderboard does not have.
+    #[error("the last leaderboard has {rows} rows, not {number}")]
+    NoRow {
+        /// The row.
+        number: usize,
+        /// How many there are.
+        rows: usize,
+    },
+    /// A clone in which nothing changes.
+    #[error("nothing changes: the clone is job {0} itself")]
+    SameJob(JobId),
+    /// Keys of a training for a job that trains nothing.
+    #[error("job {0} is an untrained model: it has no training to change")]
+    NothingToChange(JobId),
     /// The label of several jobs.
     #[error("the label '{label}' matches {} jobs", jobs.len())]
     SeveralJobs {

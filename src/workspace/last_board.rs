@@ -11,6 +11,8 @@ use crate::store::{Store, StoredJob};
 
 /// File name beside the database.
 const FILE: &str = ".last-board.json";
+/// Fewest digits of an id that name a job where rows have numbers too.
+const SHORTEST_ID: usize = 4;
 /// Rows beyond these are not named by a number.
 const MOST: usize = 9_999;
 
@@ -42,6 +44,10 @@ pub async fn job_or_row(store: &Store, name: &str) -> Result<StoredJob, Workspac
             && let Ok(job) = store.job(id).await
         {
             return Ok(job);
+        }
+        // Short numbers are rows, never the start of an id.
+        if name.starts_with('#') || name.len() < SHORTEST_ID {
+            return Err(WorkspaceError::NoRow { number, rows: board.rows.len() });
         }
     }
     job_named(store, name).await

@@ -26,7 +26,7 @@ pub use plan::{Prepared, SweepRequest};
 pub use queue::{EndedSweep, WorkRequest, remove_sweep, wait_for_sweep};
 pub use session::{
     Answer, CompareRequest, ComparedModel, GenerationLimits, Generator, MergeRequest, Merged, SessionDevice,
-    SessionError, compare_models, merge,
+    SessionError, compare_models, merge, require_adapter,
 };
 pub use winner::{Winner, winner};
 

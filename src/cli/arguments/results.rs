@@ -90,8 +90,8 @@ pub(in crate::cli) struct BestArguments {
     /// Sweep [default: the last one submitted]
     #[arg(add = super::super::completion::sweeps())]
     pub(in crate::cli) sweep: Option<String>,
-    /// Score the winner and the base model on the held-out tasks of [final]
-    #[arg(long = "final")]
+    // The section's brackets would be a link in a doc comment.
+    #[arg(long = "final", help = "Score the winner and the base model on the held-out tasks of [final]")]
     pub(in crate::cli) final_tasks: bool,
     #[command(flatten)]
     pub(in crate::cli) working: WorkingArguments,

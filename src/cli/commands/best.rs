@@ -68,7 +68,7 @@ async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) ->
             (value, None) => Cell::Number(value, 3),
         };
         let base =
-            score.difference.map(|own| format!(", {} from the base model", Cell::Signed(own, 3).show()));
+            score.difference.map(|own| format!(", {} vs. the base model", Cell::Signed(own, 3).show()));
         Some(format!("{}{}", value.show(), base.unwrap_or_default()))
     });
     write_line(&format!("{}: {} {}", best.label, metric_title(&found.metric), shown.unwrap_or_default()))?;

@@ -95,7 +95,7 @@ fn tell(
         write_line(&show_table(&task_differences_table(tasks)))?;
     }
     if !curves.is_empty() {
-        write_line("loss by the part of the training that is done")?;
+        write_line("loss by training progress")?;
         write_line(&show_table(&curves_table(curves)))?;
     }
     Ok(())

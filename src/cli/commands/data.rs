@@ -55,7 +55,7 @@ fn stats(arguments: &DataStatsArguments, workspace: &Workspace) -> Result<ExitCo
                     None,
                 )
             })?;
-            write_error(&format!("the histogram is in {}", path.display()));
+            write_error(&format!("wrote {}", path.display()));
         }
         if is_json() {
             values.push(json!({
@@ -122,7 +122,7 @@ fn show(arguments: &DataShowArguments, workspace: &Workspace) -> Result<ExitCode
         return Ok(ExitCode::Success);
     }
     write_line(&format!(
-        "row {} of {}: {} tokens, {} scored (marked |)",
+        "row {} of {}: {} tokens, {} in the loss (marked |)",
         arguments.row,
         data.name,
         example.tokens.len(),

@@ -35,7 +35,7 @@ pub(in crate::cli) fn run(arguments: &ExportArguments, workspace: &Workspace) ->
             None => Ok(write_bytes(&bytes)?),
             Some(path) => {
                 write_file(path, &bytes)?;
-                write_error(&format!("{} bytes are in {}", bytes.len(), path.display()));
+                write_error(&format!("wrote {1} ({0} bytes)", bytes.len(), path.display()));
                 Ok(())
             }
         }

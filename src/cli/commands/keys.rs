@@ -10,7 +10,7 @@ use crate::report::{Cell, Column, Table, render_json_rows};
 
 pub(in crate::cli) fn run() -> Result<ExitCode, Failure> {
     let columns =
-        vec![Column::text("key"), Column::text("default"), Column::text("takes"), Column::text("meaning")];
+        vec![Column::text("key"), Column::text("default"), Column::text("values"), Column::text("meaning")];
     let text = |text: &str| Cell::Text(text.to_owned());
     let row = |key: &crate::job::Key| {
         let default = key.default.map_or(Cell::Missing, text);

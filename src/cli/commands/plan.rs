@@ -202,6 +202,7 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
              count as undone here"
         ));
     }
-    lines.extend(plan.blockers.iter().map(|blocker| format!("cannot run yet: {blocker}")));
+    lines
+        .extend(plan.blockers.iter().map(|blocker| format!("cannot run yet: {blocker}; {}", blocker.help())));
     lines.join("\n")
 }

@@ -23,7 +23,7 @@ pub(in crate::cli) fn run(arguments: &RmArguments, workspace: &Workspace) -> Res
         if is_json() {
             write_json(&json!({ "dry_run": !removes, "removal": removal }))?;
         } else if removes {
-            write_line(&format!("removed {text}; `loragrid gc` deletes adapters that no sweep needs"))?;
+            write_line(&format!("removed {text}; a minute from now `loragrid gc` can delete its adapters"))?;
         } else {
             write_line(&format!("would remove {text}"))?;
         }

@@ -31,7 +31,7 @@ pub(in crate::cli) fn run(arguments: &RunArguments, workspace: &Workspace) -> Re
         let name = plan.name.as_str();
         let outcome = carry_out(&store, workspace, request, &mut stops).await?;
         top::show_sweep(&store, name).await?;
-        if !is_json() && !is_quiet() {
+        if !is_json() && !is_quiet() && exit_code(&outcome) == ExitCode::Success {
             write_line(&next_commands(name, &arguments.sweep.file.display().to_string()))?;
         }
         store.close().await;

@@ -4,9 +4,10 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::WorkArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::write_error;
+use crate::cli::output::{write_error, write_note};
 use crate::cli::work::{carry_out, exit_code, planning, stops};
 use crate::device::Inventory;
+use crate::job::JobState;
 use crate::queue::{Observer, Queue};
 use crate::store::Store;
 use crate::workspace::{WorkRequest, Workspace};
@@ -26,6 +27,16 @@ pub(in crate::cli) fn run(arguments: &WorkArguments, workspace: &Workspace) -> R
         }
         let is_idle = store.active().await?.is_empty();
         if is_idle && !arguments.forever {
+            let paused = store
+                .status()
+                .await?
+                .iter()
+                .map(|sweep| sweep.counts.get(&JobState::Paused).copied().unwrap_or_default())
+                .sum::<u64>();
+            write_note(&match paused {
+                0 => "the queue is empty".to_owned(),
+                paused => format!("the queue is empty; {paused} paused: `loragrid resume` requeues them"),
+            });
             store.close().await;
             return Ok(if without_orders.is_empty() { ExitCode::Success } else { ExitCode::Blocked });
         }

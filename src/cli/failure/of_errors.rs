@@ -267,6 +267,23 @@ impl From<WorkspaceError> for Failure {
                             'r=16 lr=0.002'; `loragrid top` shows ids too";
                 Self::new(ExitCode::NotFound, message, help.to_owned())
             }
+            WorkspaceError::NoAdapter { .. } => {
+                let help = "use a folder in PEFT's format, such as results/adapters/ID".to_owned();
+                Self::new(ExitCode::Model, message, help)
+            }
+            WorkspaceError::NoRow { .. } => {
+                let help =
+                    "`loragrid top` shows the rows; or use at least 4 digits of an id, or a label".to_owned();
+                Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::SameJob(_) => Self::new(
+                ExitCode::Usage,
+                message,
+                "change a key with --set; `loragrid retry` runs a failed job again".to_owned(),
+            ),
+            WorkspaceError::NothingToChange(_) => {
+                Self::new(ExitCode::Usage, message, "clone a trained job".to_owned())
+            }
             WorkspaceError::SeveralJobs { jobs, .. } => {
                 Self::new(ExitCode::NotFound, message, format!("use one of {}", listed(&jobs)))
             }

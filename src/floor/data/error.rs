@@ -183,7 +183,7 @@ impl DataError {
             }
             Self::NoTemplate { .. } => "write auto, alpaca, question-answer, chat, a .jinja file or a Jinja text".into(),
             Self::NoTrainableToken { .. } => {
-                "the response is empty or was cut off: remove the row, raise train.max_seq_length, or score all labels".into()
+                "the response is empty or was cut off: remove the row, raise train.max_seq_length, or set train.labels = \"all\"".into()
             }
             Self::Overlong { .. } => "raise train.max_seq_length, or set train.overlong to truncate or drop".into(),
             Self::Tokenizer(_) => "the model's tokenizer cannot encode this data".into(),

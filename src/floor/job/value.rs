@@ -39,7 +39,7 @@ impl Value {
             Self::Bool(b) => format!("the boolean {b}"),
             Self::Integer(n) => format!("the integer {n}"),
             Self::Float(x) => format!("the number {x}"),
-            Self::Text(t) => format!("the text \"{t}\""),
+            Self::Text(t) => format!("the string \"{t}\""),
             Self::List(items) if items.is_empty() => "an empty list".to_owned(),
             Self::List(_) => format!("the list {self}"),
         }
@@ -118,7 +118,7 @@ impl<'de> Visitor<'de> for Reading {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a boolean, a number, a text or a list")
+        f.write_str("a boolean, a number, a string or a list")
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {

@@ -93,7 +93,7 @@ impl TaskError {
         match self {
             Self::Unknown { nearest: Some(nearest), .. } => format!("did you mean \"{nearest}\"?"),
             Self::Unknown { nearest: None, .. } => {
-                "`loragrid task list` names what is shipped; a folder of task files is added with --include-path".into()
+                "`loragrid task list` lists the built-in tasks; add a folder of task files with --include-path".into()
             }
             Self::Several { .. } => "name one of its tasks".into(),
             Self::Twice { .. } => "leave one of the names out".into(),

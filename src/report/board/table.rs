@@ -93,7 +93,7 @@ fn heading(column: &BoardColumn, rows: &[BoardRow], view: &BoardView) -> Column 
     match column {
         BoardColumn::Key(key) => named(Column::number(short_name(key), None), NAMED),
         BoardColumn::Trainable => named(Column::number("trainable", None), 4),
-        BoardColumn::Difference => named(Column::number("to base", None), 9),
+        BoardColumn::Difference => named(Column::number("vs. base", None), 9),
         BoardColumn::Loss => named(Column::number("loss", None), 3),
         BoardColumn::Time => named(Column::number("time", Some("s")), 2),
         BoardColumn::Memory => named(Column::number("memory", Some("GB")), 2),

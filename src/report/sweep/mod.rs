@@ -159,7 +159,7 @@ fn failures(rows: &[BoardRow]) -> Vec<Block> {
     let failed: Vec<&BoardRow> =
         rows.iter().filter(|row| row.kind() != RowKind::Imported && !row.reasons.is_empty()).collect();
     if failed.is_empty() {
-        return vec![Block::Text("No run failed, diverged or counts as not converged.".to_owned())];
+        return vec![Block::Text("No run failed or diverged, and every loss fell.".to_owned())];
     }
     let columns = vec![Column::text("run"), Column::text("state"), Column::text("reason")];
     let row = |board_row: &&BoardRow| {

@@ -39,7 +39,7 @@ fn best(view: &BoardView, rows: &[BoardRow]) -> String {
         None => String::new(),
     };
     let base = score.and_then(|score| score.difference);
-    let base = base.map(|difference| format!(", {} from the base model", Cell::Signed(difference, 3).show()));
+    let base = base.map(|difference| format!(", {} vs. the base model", Cell::Signed(difference, 3).show()));
     let mut text = format!("Best: {} with {title} {value}{}.", best.label, base.unwrap_or_default());
     let tied: Vec<&str> = rows.iter().filter(|row| row.tied).map(|row| row.label.as_str()).collect();
     let competing = rows.iter().filter(|row| {

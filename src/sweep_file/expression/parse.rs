@@ -167,7 +167,7 @@ impl Parser<'_> {
             Some(Word::OpenList) => return self.list(place.start),
             _ => {
                 self.next -= 1;
-                return Err(self.here(ExpressionError::Expected("a number, a text, a key, a list or '('")));
+                return Err(self.here(ExpressionError::Expected("a number, a string, a key, a list or '('")));
             }
         };
         Ok((node, value_type, place))
@@ -285,7 +285,7 @@ mod tests {
             error("2 * lora.rnk"),
             ("unknown key 'lora.rnk', did you mean 'lora.rank'?".into(), 4..12)
         );
-        assert_eq!(error("2 * "), ("expected a number, a text, a key, a list or '('".into(), 4..4));
+        assert_eq!(error("2 * "), ("expected a number, a string, a key, a list or '('".into(), 4..4));
         assert_eq!(error("(2"), ("expected ')'".into(), 2..2));
         assert_eq!(error("2 $ 3"), ("unexpected '$'".into(), 2..3));
         assert_eq!(error("2 3"), ("expected an operator or the end".into(), 2..3));

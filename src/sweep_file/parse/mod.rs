@@ -4,6 +4,7 @@ mod axes;
 mod options;
 mod rules;
 
+pub(in crate::sweep_file) use options::EVENTS;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -264,7 +265,7 @@ impl<'a> Parser<'a> {
         let result = match plain(item.get_ref()) {
             Ok(value) => checked(key, &value),
             Err(found) => {
-                let wanted = "a number, a text, true or false, or a list of these";
+                let wanted = "a number, a string, true or false, or a list of these";
                 Err(Problem::Form { path: key.path.to_owned(), found, wanted })
             }
         };
@@ -288,7 +289,7 @@ impl<'a> Parser<'a> {
     fn text(&mut self, path: &str, item: &Item<'_>) -> Option<String> {
         let text = item.get_ref().as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
         if text.is_none() {
-            self.form(path, "no text", "a text in quotes", item.span());
+            self.form(path, "not a string", "a string in quotes", item.span());
         }
         text
     }
@@ -299,7 +300,7 @@ impl<'a> Parser<'a> {
             items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
         if texts.is_none() {
-            self.form(path, "no list of texts", "a list of texts", item.span());
+            self.form(path, "not a list of strings", "a list of strings", item.span());
         }
         texts
     }

@@ -11,7 +11,7 @@ use crate::sweep_file::error::Problem;
 use crate::sweep_file::sweep::{FinalEval, KeepAdapters, Notify, SampleSpec};
 
 /// Events accepted in `[notify]`.
-const EVENTS: &[&str] = &["started", "done", "failed", "diverged", "stopped"];
+pub(in crate::sweep_file) const EVENTS: &[&str] = &["started", "done", "failed", "diverged", "stopped"];
 
 /// Default for the most tokens per answer.
 const SAMPLE_TOKENS: u64 = 64;

@@ -99,7 +99,7 @@ impl Parser<'_> {
     /// A parsed expression and its source, or a problem at its location inside the quotes.
     fn expression(&mut self, path: &str, item: &Item<'_>) -> Option<(Expression, String)> {
         let DeValue::String(text) = item.get_ref() else {
-            self.form(path, "no text", "the expression in quotes", item.span());
+            self.form(path, "not a string", "the expression in quotes", item.span());
             return None;
         };
         match Expression::parse(text) {

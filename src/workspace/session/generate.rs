@@ -44,6 +44,7 @@ impl Generator {
         on: &SessionDevice,
     ) -> Result<Self, WorkspaceError> {
         let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model)?)?;
+        adapter.as_deref().map(super::require_adapter).transpose()?;
         let mut session = Session::start(on)?;
         session.load(&model, form).await?;
         Ok(Self { session, tokenizer, adapter })

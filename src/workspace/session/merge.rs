@@ -34,12 +34,22 @@ pub struct Merged {
     pub difference: Difference,
 }
 
+/// Error: the folder has no adapter.
+pub fn require_adapter(folder: &std::path::Path) -> Result<(), WorkspaceError> {
+    let files = ["adapter_config.json", "adapter_model.safetensors"];
+    match files.into_iter().find(|file| !folder.join(file).is_file()) {
+        Some(file) => Err(WorkspaceError::NoAdapter { folder: folder.to_owned(), file }),
+        None => Ok(()),
+    }
+}
+
 /// Merges, and compares the result with the adapter beside its base. Errors: the folder is not empty, the engine's.
 pub async fn merge(request: &MergeRequest, on: &SessionDevice) -> Result<Merged, WorkspaceError> {
     let MergeRequest { model, adapter, out, base, dtype } = request;
     if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) || out.is_file() {
         return Err(WorkspaceError::NotEmpty(out.clone()));
     }
+    require_adapter(adapter)?;
     let mut session = Session::start(on)?;
     let quantize = match base {
         MergeBase::Stored => Quantize::None,

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 pub use compare::{CompareRequest, ComparedModel, compare_models};
 pub use generate::{Answer, GenerationLimits, Generator};
-pub use merge::{MergeRequest, Merged, merge};
+pub use merge::{MergeRequest, Merged, merge, require_adapter};
 
 use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
 use crate::engine_process::{Engine, EngineDevice, EngineHandle, EngineNotFound, WorkerError, find_engine};

@@ -6,6 +6,7 @@ use crate::cli::arguments::EvalArguments;
 use crate::cli::failure::Failure;
 use crate::job::{BaseForm, Digest, SubjectKey, canonical_json};
 use crate::pretrained::{Checkpoint, FileDigests, ModelTokenizer};
+use crate::workspace::require_adapter;
 
 /// Files of an adapter that decide its scores.
 const ADAPTER_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -38,6 +39,7 @@ impl Subject {
         let mut subjects = Vec::new();
         for folder in &arguments.adapter {
             let folder = std::path::absolute(folder)?;
+            require_adapter(&folder)?;
             let files = adapter_files(&folder, digests)?;
             let key = other(&canonical_json(&(model, form, files)), arguments.exact);
             subjects.push(Self { adapter: Some(folder), key });

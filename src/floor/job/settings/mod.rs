@@ -34,10 +34,33 @@ pub fn replaced_by(spelling: &str) -> Option<&'static str> {
     ALIASES.iter().find(|alias| alias.is_old && alias.spelling == spelling).map(|alias| alias.path)
 }
 
+/// What transformers, PEFT and tables call keys.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("lr", "train.learning_rate"),
+    ("r", "lora.rank"),
+    ("lora_r", "lora.rank"),
+    ("lora_alpha", "lora.alpha"),
+    ("lora_dropout", "lora.dropout"),
+    ("use_rslora", "lora.scaling"),
+    ("use_dora", "lora.variant"),
+    ("per_device_train_batch_size", "train.micro_batch_size"),
+    ("gradient_accumulation_steps", "train.batch_size"),
+    ("num_train_epochs", "train.epochs"),
+    ("max_steps", "train.iterations"),
+    ("lr_scheduler_type", "train.schedule"),
+    ("max_grad_norm", "train.clip_norm"),
+    ("max_length", "train.max_seq_length"),
+    ("optim", "train.optimizer"),
+    ("load_in_4bit", "train.quantize"),
+];
+
 /// The known path nearest to a typo, if one is near.
 pub fn nearest_key(path: &str) -> Option<&'static str> {
     let last = |p: &str| p.rsplit('.').next().unwrap_or_default().to_owned();
     let wanted = last(path);
+    if let Some((_, path)) = ELSEWHERE.iter().find(|(name, _)| *name == wanted) {
+        return Some(path);
+    }
     let distance = |key: &Key| {
         strsim::damerau_levenshtein(path, key.path)
             .min(1 + strsim::damerau_levenshtein(&wanted, &last(key.path)))

@@ -183,7 +183,7 @@ impl TaskLocation {
     pub(in crate::task) fn name(&self) -> String {
         if self.shipped {
             let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            return format!("the shipped task file {stem}");
+            return format!("the built-in task file {stem}");
         }
         self.path.display().to_string()
     }

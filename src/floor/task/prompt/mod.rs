@@ -105,7 +105,7 @@ impl<'a> Builder<'a> {
                 Scoring::Standard | Scoring::TrueProbability => Some(spelled.as_str()),
             };
             let length = length.ok_or_else(|| {
-                self.values.error(id, "process_results", "'page' is missing or no text".to_owned())
+                self.values.error(id, "process_results", "'page' must be a string".to_owned())
             })?;
             let gold = self::length(length);
             return Ok(Document { requests: vec![Request::Rolling { text: spelled }], gold, ..made });
@@ -178,7 +178,7 @@ impl<'a> Builder<'a> {
 
     fn question<'b>(&self, id: usize, prompt: &'b Value) -> Result<&'b str, TaskError> {
         let wrong = || {
-            let reason = format!("the prompt is {}, no text", crate::python::python_repr(prompt));
+            let reason = format!("the prompt must be a string, not {}", crate::python::python_repr(prompt));
             self.values.error(id, "doc_to_text", reason)
         };
         prompt.as_str().ok_or_else(wrong)
@@ -238,7 +238,8 @@ impl<'a> Builder<'a> {
             (_, Value::String(text)) => Some(text.clone()),
             (_, Value::Null) => None,
             (_, other) => {
-                let reason = format!("the answer is {}, no text", crate::python::python_repr(other));
+                let reason =
+                    format!("the answer must be a string, not {}", crate::python::python_repr(other));
                 return Err(fail("doc_to_target", reason));
             }
         };

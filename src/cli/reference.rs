@@ -39,15 +39,15 @@ fn section(page: &mut String, command: &clap::Command, parent: &str, level: usiz
             aliases => format!(" Alias: `{}`.", aliases.join("`, `")),
         }
     );
-    let own: Vec<&Arg> = command.get_arguments().filter(|argument| !argument.is_global_set()).collect();
-    if !own.is_empty() {
-        let usage: Vec<String> = own
+    let local: Vec<&Arg> = command.get_arguments().filter(|argument| !argument.is_global_set()).collect();
+    if !local.is_empty() {
+        let usage: Vec<String> = local
             .iter()
             .filter(|argument| argument.is_positional())
             .map(|argument| positional(argument))
             .collect();
         let _ = write!(page, "\n```\n{name} [OPTIONS] {}\n```\n\n", usage.join(" "));
-        options(page, own.into_iter());
+        options(page, local.into_iter());
     }
     for subcommand in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         section(page, subcommand, &name, level + 1);

@@ -200,14 +200,15 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 engine.handle.terminate();
             }
         }
-        let last = Instant::now() + self.runner.limits.hang;
+        // Never shorter than a goodbye, and no limit where the clock cannot hold one.
+        let last = Instant::now().checked_add(self.runner.limits.hang.max(self.goodbye()));
         // A step may be many passes: while engines report them, a checkpoint is about to be written.
         let mut silent = Instant::now() + self.goodbye();
         while !self.working.is_empty() {
             tokio::select! {
                 biased;
                 _ = stops.recv() => break,
-                () = tokio::time::sleep_until(silent.min(last).into()) => break,
+                () = tokio::time::sleep_until(last.map_or(silent, |last| silent.min(last)).into()) => break,
                 message = receiver.recv() => match message {
                     Some((slot, SlotMessage::Event(event, _))) => {
                         silent = Instant::now() + self.goodbye();

@@ -106,7 +106,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             // A step may be many passes: an engine that still reports them is about to write its checkpoint.
             let goodbye = GOODBYE.max(engine.longest_silence * 2);
             let is_silent = engine.last_sign.elapsed() > goodbye;
-            if pack.is_overdue(goodbye) && is_silent || pack.is_overdue(plain) {
+            if pack.is_overdue(goodbye) && is_silent || pack.is_overdue(plain.max(goodbye)) {
                 engine.kill();
             } else if engine.last_sign.elapsed() > limit {
                 engine.kill_silent();

@@ -103,17 +103,39 @@ fn a_cancelled_job_keeps_its_reason_and_is_tried_again_only_when_asked() {
 }
 
 #[test]
-fn retry_without_a_name_is_of_the_last_sweep_and_wants_to_know_what() {
+fn retry_without_a_name_is_of_the_last_sweep() {
     let lab = Lab::new(GRID);
     let output = lab.command(None, &[]).env("LORAGRID_FAKE", "die@seed2").output().unwrap();
     assert_eq!(output.status.code(), Some(loragrid::cli::ExitCode::JobsFailed as i32));
-    assert_eq!(lab.0.run(&["retry"]).status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
     let diverged = lab.0.json(&["retry", "--diverged", "--json"]);
     assert_eq!(diverged["jobs"], json!([]));
-    let failed = lab.0.json(&["retry", "--failed", "--json"]);
+    let failed = lab.0.json(&["retry", "--json"]);
     assert_eq!(failed["jobs"].as_array().unwrap().len(), 2);
     succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
     assert!(lab.is_done());
+}
+
+#[test]
+fn a_clone_is_labeled_by_what_was_changed_and_found_by_its_settings() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.run(None, &[]));
+    let job: String = lab.ask("SELECT id FROM jobs WHERE kind <> 'base' LIMIT 1").remove(0);
+    succeeded(&lab.0.run(&["clone", &job, "--set", "lora.alpha=64", "--name", "again"]));
+    let label: String = lab.ask("SELECT label FROM runs WHERE sweep = 'again' AND label <> 'base'").remove(0);
+    assert!(label.contains("alpha=64"), "{label}");
+    let found = lab.0.json(&["show", "alpha=64", "--json"]);
+    assert_eq!(found["settings"]["lora.alpha"][0], json!(64.0));
+}
+
+#[test]
+fn retry_tells_of_cancelled_jobs_and_wait_is_of_the_last_sweep() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.with_engine(FAKE, &["submit", "sweep.toml"]).output().unwrap());
+    succeeded(&lab.0.run(&["cancel", "tiny"]));
+    let retried = lab.0.run(&["retry", "tiny"]);
+    assert!(stderr(&retried).contains("--cancelled queues them again"), "{}", stderr(&retried));
+    let waited = lab.0.run(&["wait"]);
+    assert!(stdout(&waited).starts_with("sweep tiny:"), "{}", stdout(&waited));
 }
 
 #[test]

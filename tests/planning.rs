@@ -250,3 +250,43 @@ fn what_of_tasks_may_not_be_meant_is_told_by_the_plan() {
         assert!(messages.contains(warning), "{warning} is not in {messages}");
     }
 }
+
+#[test]
+fn settings_without_an_effect_and_folders_that_are_missing_are_told() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write("sweep.toml", sweep("[train]\nvalidate_every = 2\n"));
+    let warned = stderr(&scratch.run(&["plan", "sweep.toml"]));
+    assert!(warned.contains("train.validate_every = 2 has no effect"), "{warned}");
+    let missing = scratch.command(&["plan", "sweep.toml"]).env("LORAGRID_DATA", "nowhere").output().unwrap();
+    assert_eq!(missing.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
+    assert!(stderr(&missing).contains("the data folder nowhere does not exist"), "{}", stderr(&missing));
+}
+
+#[test]
+fn a_response_that_is_empty_is_told_where_the_prompt_is_trained_on() {
+    let scratch = Scratch::new();
+    tiny_model(&scratch);
+    scratch.write(
+        "rows.jsonl",
+        "{\"question\": \"a\", \"answer\": \"\"}\n{\"question\": \"b\", \"answer\": \"c\"}\n",
+    );
+    scratch.write("sweep.toml", sweep("").replace("\"two_digit_subtraction\"", "\"rows.jsonl\""));
+    let warned = stderr(&scratch.run(&["plan", "sweep.toml"]));
+    assert!(warned.contains("the response is empty") && warned.contains("(1 row)"), "{warned}");
+}
+
+#[test]
+fn a_dry_run_downloads_and_queues_nothing() {
+    let scratch = Scratch::new();
+    scratch.write("sweep.toml", sweep("").replace("\"model\"", "\"HuggingFaceTB/SmolLM2-135M\""));
+    for command in ["run", "submit"] {
+        let output = scratch
+            .command(&[command, "-n", "sweep.toml"])
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .output()
+            .unwrap();
+        assert!(stderr(&output).contains("is not on this machine"), "{}", stderr(&output));
+    }
+    assert!(!scratch.path().join("results").exists());
+}

@@ -50,7 +50,7 @@ impl Scratch {
         ] {
             command.env_remove(variable);
         }
-        command.env("PATH", "/nowhere").env("HOME", self.path());
+        command.env("PATH", "/nowhere").env("HOME", self.path()).env("LORAGRID_PRODUCT_RATE", "400e9");
         command
     }
 

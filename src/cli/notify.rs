@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::output::write_error;
+use crate::job::counted;
 use crate::runner::{Progress, RunSummary, Stopped};
 use crate::store::Store;
 use crate::sweep_file::Notify;
@@ -70,7 +71,7 @@ pub(super) async fn notify(
 
 /// Tells that a sweep's jobs begin to run.
 fn tell_start(notify: Option<&Notify>, sweep: &str, jobs: usize) {
-    let text = format!("sweep {sweep}: {jobs} jobs begin");
+    let text = format!("sweep {sweep}: starting {}", counted(jobs as u64, "job"));
     tell(notify, "started", &json!({ "event": "started", "sweep": sweep, "text": text, "jobs": jobs }));
 }
 

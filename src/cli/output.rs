@@ -203,7 +203,11 @@ pub(super) fn write_event(value: &Json) -> std::io::Result<()> {
 pub(super) fn confirmed(question: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         let help = "add --yes to go ahead, or --dry-run to only list it".to_owned();
-        return Err(Failure::new(ExitCode::Usage, format!("confirmation required: {question}"), help));
+        return Err(Failure::new(
+            ExitCode::Usage,
+            format!("cannot ask on standard input, which is not a terminal: {question}"),
+            help,
+        ));
     }
     let mut output = std::io::stdout();
     write!(output, "{question} [y/N] ")?;

@@ -16,6 +16,7 @@ mod model;
 mod optimizer;
 #[cfg(test)]
 mod parity;
+mod rate;
 mod score;
 mod serve;
 mod shim;
@@ -27,6 +28,7 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, RawFd};
 use std::process::ExitCode;
 
+use floor::job::DType;
 use floor::protocol::{EVENT_DESCRIPTOR, PROTOCOL_VERSION};
 use tracing_subscriber::EnvFilter;
 
@@ -36,8 +38,11 @@ static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The program's entry point.
 pub fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == "--describe") {
-        return describe();
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("--describe") => return describe(),
+        Some("--rate") => return rate(&arguments.next().unwrap_or_default()),
+        _ => {}
     }
     let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
@@ -70,8 +75,19 @@ fn load_cuda() {
 /// Prints the engine's capabilities as one JSON object.
 fn describe() -> ExitCode {
     load_cuda();
-    let text = serde_json::json!({ "protocol": PROTOCOL_VERSION, "cuda": tch::Cuda::is_available() });
-    match writeln!(std::io::stdout(), "{text}") {
+    print(&serde_json::json!({ "protocol": PROTOCOL_VERSION, "cuda": tch::Cuda::is_available() }))
+}
+
+/// Measures the rate of matrix products in a dtype on the device of `LORAGRID_DEVICE` and prints it as one JSON object.
+fn rate(dtype: &str) -> ExitCode {
+    let Some(dtype) = DType::parse(dtype) else { return ExitCode::from(2) };
+    load_cuda();
+    let flops = rate::product_rate(tensor::kind(dtype), serve::device());
+    print(&serde_json::json!({ "flops": flops }))
+}
+
+fn print(answer: &serde_json::Value) -> ExitCode {
+    match writeln!(std::io::stdout(), "{answer}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -86,7 +86,7 @@ fn next_order(orders: &mut impl Read) -> Result<Option<Order>, FrameError> {
 }
 
 /// The device: the GPU named by `LORAGRID_DEVICE`, the only one visible to this process, if libtorch can use it.
-fn device() -> Device {
+pub(crate) fn device() -> Device {
     let named = std::env::var("LORAGRID_DEVICE").unwrap_or_default();
     if named.starts_with("cuda") && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }
 }

@@ -44,6 +44,21 @@ pub fn has_cuda(engine: &Path) -> bool {
     described.is_some_and(|description| description.cuda)
 }
 
+/// The engine's answer to `--rate`.
+#[derive(Debug, Deserialize)]
+struct Rate {
+    flops: f64,
+}
+
+/// The rate of matrix products that an engine measures on a device, in floating-point operations per second; none if it does
+/// not answer.
+pub fn product_rate(engine: &Path, device: &str, dtype: &str) -> Option<f64> {
+    let mut command = std::process::Command::new(engine);
+    command.args(["--rate", dtype]).env("LORAGRID_DEVICE", device);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    serde_json::from_slice::<Rate>(&output.stdout).ok().map(|rate| rate.flops)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

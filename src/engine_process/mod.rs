@@ -6,6 +6,6 @@ mod groups;
 mod process;
 
 pub use exit::EngineExit;
-pub use find::{EngineNotFound, find_engine, has_cuda};
+pub use find::{EngineNotFound, find_engine, has_cuda, product_rate};
 pub use groups::{continue_engines, stop_engines};
 pub use process::{Engine, EngineDevice, EngineHandle, WorkerError};

@@ -25,6 +25,8 @@ pub struct PlanContext<'a> {
     pub tasks: Arc<TaskIndex>,
     /// Folder of encoded rows, if it exists.
     pub cache: Option<PathBuf>,
+    /// Floating-point operations per second of the device's matrix products in a dtype; none if they cannot be measured.
+    pub product_rate: &'a dyn Fn(DType) -> Option<f64>,
 }
 
 /// Finished work.

@@ -70,7 +70,7 @@ impl PlannedData {
             max_tokens: config.train.max_seq_length as usize,
             overlong: config.train.overlong,
         };
-        let key = format!("{identity} {} {} {encoding:?} v2", model.identity.0, template.identity());
+        let key = format!("{identity} {} {} {encoding:?} v3", model.identity.0, template.identity());
         let cache_name = format!("{}.rows", Digest::of(key.as_bytes()).prefix(32));
         let file = context.cache.as_ref().map(|folder| folder.join(&cache_name));
         let cached = file.as_ref().and_then(|file| read_encoded(file));

@@ -97,18 +97,29 @@ pub fn weight_bytes(model: &ModelConfig, quantize: Quantize, quantize_head: bool
     Bytes((quantized as f64 * per_element) as u64 + (model.parameters() - quantized) * dtype.bytes())
 }
 
+/// The share of a machine's rate of matrix products that a training reaches.
+const REACHED: f64 = 0.6;
+
 /// Training throughput, and its source.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Throughput {
     /// Tokens per second in earlier trainings of this model on this kind of device.
     Measured(f64),
+    /// Tokens per second from this machine's rate of matrix products, of which a training reaches a share.
+    Derived(f64),
     /// Tokens per second from 6 operations per parameter and token at 400 GFLOP/s, which two CPU cores with bf16 instructions reach in
     /// matrix products.
     Guessed(f64),
 }
 
 impl Throughput {
+    /// From a rate of products in floating-point operations per second: 4 operations per parameter and token, since the base
+    /// is frozen, and the share of the rate that trainings of small and large models reached on two CPU cores.
+    pub fn of_products(products: f64, parameters: u64) -> Self {
+        Self::Derived(REACHED * products / (4.0 * parameters as f64))
+    }
+
     /// The guess for a model with this many parameters that was never trained here.
     pub fn guess(parameters: u64) -> Self {
         Self::Guessed(400e9 / (6.0 * parameters as f64))
@@ -117,7 +128,7 @@ impl Throughput {
     /// Tokens per second.
     pub fn tokens_per_second(self) -> f64 {
         match self {
-            Self::Measured(rate) | Self::Guessed(rate) => rate,
+            Self::Measured(rate) | Self::Derived(rate) | Self::Guessed(rate) => rate,
         }
     }
 }

@@ -75,7 +75,7 @@ impl Plan {
             .iter()
             .map(|settings| JobConfig::from_settings(settings, auto).map_err(PlanError::Setting))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut builder = Builder::new(spec, known, context.device);
+        let mut builder = Builder::new(spec, known, context.device, context.product_rate);
         let places = builder.find_everything(&configs, context)?;
         let objective = builder.objective()?;
         let references = builder.references(context)?;
@@ -123,6 +123,7 @@ pub(super) struct Builder<'a> {
     pub(super) spec: &'a SweepSpec,
     pub(super) known: &'a CompletedWork,
     pub(super) device: DeviceKind,
+    product_rate: &'a dyn Fn(DType) -> Option<f64>,
     pub(super) folder: PathBuf,
     pub(super) models: Vec<PlannedModel>,
     pub(super) by_name: HashMap<(String, Option<String>), usize>,
@@ -139,11 +140,17 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(spec: &'a SweepSpec, known: &'a CompletedWork, device: DeviceKind) -> Self {
+    fn new(
+        spec: &'a SweepSpec,
+        known: &'a CompletedWork,
+        device: DeviceKind,
+        product_rate: &'a dyn Fn(DType) -> Option<f64>,
+    ) -> Self {
         Self {
             spec,
             known,
             device,
+            product_rate,
             folder: spec.folder(),
             models: Vec::new(),
             by_name: HashMap::new(),
@@ -178,7 +185,12 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn throughput(&self, model: &PlannedModel, dtype: DType) -> Throughput {
-        let measured = self.known.throughput.get(&(model.identity.0, dtype)).copied();
-        measured.map_or_else(|| Throughput::guess(model.parameters), Throughput::Measured)
+        if let Some(rate) = self.known.throughput.get(&(model.identity.0, dtype)) {
+            return Throughput::Measured(*rate);
+        }
+        match (self.product_rate)(dtype) {
+            Some(products) => Throughput::of_products(products, model.parameters),
+            None => Throughput::guess(model.parameters),
+        }
     }
 }

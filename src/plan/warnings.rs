@@ -15,6 +15,7 @@ pub(super) fn of(plan: &Plan) -> Vec<String> {
         warnings.extend(of_data(data, positions.min()));
     }
     warnings.extend(of_training(plan));
+    warnings.extend(without_validation(plan));
     warnings.extend(plan.tasks.iter().flat_map(|planned| planned.notes.iter().cloned()));
     let mut seen = std::collections::HashSet::new();
     warnings.retain(|warning| seen.insert(warning.clone()));
@@ -38,6 +39,17 @@ pub fn of_data(data: &PlannedData, positions: Option<u64>) -> Vec<String> {
     }
     notes.extend(encoded.notes.iter().map(|(note, count)| format!("{note} ({})", rows(*count))));
     notes.into_iter().map(|words| format!("data {}: {words}", data.name)).collect()
+}
+
+/// Validation that is asked for, and no rows for it.
+fn without_validation(plan: &Plan) -> Option<String> {
+    let every = plan.jobs.iter().find_map(|job| match &job.work {
+        Work::Train { config, .. } if config.train.validation_split == 0.0 => config.train.validate_every,
+        _ => None,
+    })?;
+    Some(format!(
+        "train.validate_every = {every} has no effect without train.validation_split, the fraction of the rows for validation"
+    ))
 }
 
 /// Trainings that end during warmup.

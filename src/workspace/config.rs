@@ -98,6 +98,9 @@ pub enum ConfigError {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// A data folder that does not exist.
+    #[error("the data folder {} does not exist; LORAGRID_DATA or `data` in loragrid.toml names it", .0.display())]
+    NoDataFolder(PathBuf),
     /// A variable that is not what it should be.
     #[error("{name} must be {expected}, not '{value}'")]
     Variable {

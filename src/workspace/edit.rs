@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::error::WorkspaceError;
 use super::open::Workspace;
 use super::plan::Prepared;
-use crate::job::{JobId, Origin, Settings, SweepName, find_key};
-use crate::plan::Work;
+use crate::job::{JobConfig, JobId, Origin, Settings, SweepName, find_key};
+use crate::plan::{Plan, Work};
 use crate::store::{Store, StoredJob, StoredSweep, SweepOrigin};
 use crate::sweep_file::{SourceText, SweepSpec};
 use crate::task::TaskIndex;
@@ -69,6 +69,7 @@ impl Workspace {
         let made =
             || SweepName::new(&format!("{}{ending}", parent.strip_suffix(&ending).unwrap_or(&parent))).ok();
         plan.name = name.clone().or_else(made).unwrap_or_else(|| plan.name.clone());
+        label_clone(&mut plan, &sweep, changes);
         plan.text = SweepSpec { name: plan.name.clone(), ..spec.clone() }.to_toml();
         if name.is_some() && store.sweep(plan.name.as_str()).await.is_ok() {
             return Err(WorkspaceError::SweepExists(plan.name));
@@ -78,6 +79,19 @@ impl Workspace {
             prepared: Prepared { plan, origin, store: Some(store), digests, priority: None },
             job,
         })
+    }
+}
+
+/// Labels the job of a clone by the axes of the sweep that it comes from and by the changed keys.
+fn label_clone(plan: &mut Plan, parent: &SweepSpec, changes: &[(String, String)]) {
+    let mut axes = parent.varied();
+    for key in changes.iter().filter_map(|(key, _)| find_key(key)) {
+        if !axes.contains(&key.path) {
+            axes.push(key.path);
+        }
+    }
+    for job in plan.jobs.iter_mut().filter(|job| matches!(job.work, Work::Train { .. })) {
+        job.label = JobConfig::label(&job.settings, &axes);
     }
 }
 

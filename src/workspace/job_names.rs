@@ -1,7 +1,9 @@
 //! A job by what a user calls it: its id, the start of it, or its label as `top` prints it.
 
 use super::error::WorkspaceError;
-use crate::job::{JobId, find_key, short_name};
+use std::collections::BTreeMap;
+
+use crate::job::{JobId, StoredOrigin, Value, find_key, short_name};
 use crate::store::{LabeledJob, Store, StoreError, StoredJob};
 
 /// The job that a text names: an id or its start, a label such as `r=16 lr=0.002` or `base`, or `SWEEP/LABEL` where several sweeps
@@ -13,7 +15,13 @@ pub async fn job_named(store: &Store, text: &str) -> Result<StoredJob, Workspace
         Err(error) => return Err(error.into()),
     };
     let jobs = store.labeled_jobs().await?;
-    let fitting = fitting(&jobs, text);
+    let mut fitting = fitting(&jobs, text);
+    let by_settings;
+    if fitting.is_empty() {
+        // A leaderboard of several sweeps labels rows by keys that no single sweep varies.
+        by_settings = jobs_by_settings(store, text).await?;
+        fitting = by_settings.iter().collect();
+    }
     let mut ids: Vec<&JobId> = fitting.iter().map(|job| &job.id).collect();
     ids.sort();
     ids.dedup();
@@ -39,6 +47,24 @@ fn fitting<'a>(jobs: &'a [LabeledJob], text: &str) -> Vec<&'a LabeledJob> {
     jobs.iter().filter(fits).collect()
 }
 
+/// The jobs whose settings are those of a label.
+async fn jobs_by_settings(store: &Store, text: &str) -> Result<Vec<LabeledJob>, StoreError> {
+    let Some(label) = Label::read(text) else { return Ok(Vec::new()) };
+    let jobs = store.jobs_with_settings().await?;
+    let fits = |settings: &BTreeMap<String, (Value, StoredOrigin)>| {
+        label.0.iter().all(|(wanted, value)| {
+            let mut named = settings.iter().filter(|(path, _)| short_name(path) == wanted);
+            named.any(|(_, (found, _))| spelled(&found.to_string().replace(' ', "")) == *value)
+        })
+    };
+    Ok(jobs.into_iter().filter(|(_, settings)| fits(settings)).map(|(job, _)| job).collect())
+}
+
+/// One spelling of a number; any other text as it is.
+fn spelled(value: &str) -> String {
+    value.parse::<f64>().map_or(value.to_owned(), |number| format!("{number:e}"))
+}
+
 /// The settings of a label, in any order.
 struct Label(Vec<(String, String)>);
 
@@ -48,9 +74,7 @@ impl Label {
         let part = |part: &str| {
             let (key, value) = part.split_once('=')?;
             let key = find_key(key).map_or(key.to_owned(), |key| short_name(key.path).to_owned());
-            // One number may be spelled in several ways.
-            let value = value.parse::<f64>().map_or(value.to_owned(), |number| format!("{number:e}"));
-            Some((key, value))
+            Some((key, spelled(value)))
         };
         let mut parts: Vec<(String, String)> = text.split_whitespace().map(part).collect::<Option<_>>()?;
         parts.sort();

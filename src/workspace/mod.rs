@@ -11,6 +11,7 @@ mod last_board;
 mod open;
 mod plan;
 mod queue;
+mod rate;
 mod session;
 mod winner;
 

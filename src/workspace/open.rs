@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::Config;
+use super::config::{Config, ConfigError};
 use super::error::WorkspaceError;
+use super::rate::remembered_rate;
 use crate::data::DataRoots;
 use crate::device::{DeviceKind, Inventory, Slot, slots};
 use crate::engine_process::{find_engine, has_cuda};
@@ -98,10 +99,20 @@ impl Workspace {
         known: &CompletedWork,
         digests: &mut RememberedDigests,
     ) -> Result<Plan, WorkspaceError> {
+        if let Some(folder) = self.roots.local.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(ConfigError::NoDataFolder(folder.clone()).into());
+        }
         let cache = Some(self.cache()).filter(|folder| folder.is_dir());
         let models = self.hub.cache.clone();
         let (roots, tasks, device) = (self.roots.clone(), Arc::clone(tasks), self.device_kind()?);
-        let mut context = PlanContext { roots, digests, device, models, tasks, cache };
+        let engine = self.find_engine().ok();
+        let device_name = match device {
+            DeviceKind::Cpu { .. } => "cpu",
+            DeviceKind::Cuda { .. } => "cuda:0",
+        };
+        let product_rate = |dtype| remembered_rate(engine.as_deref(), device_name, dtype);
+        let mut context =
+            PlanContext { roots, digests, device, models, tasks, cache, product_rate: &product_rate };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 

@@ -17,9 +17,9 @@ pub(in crate::cli) struct WorkersArguments {}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct WaitArguments {
-    /// Sweep
+    /// Sweep [default: the last submitted one]
     #[arg(add = super::super::completion::sweeps())]
-    pub(in crate::cli) sweep: String,
+    pub(in crate::cli) sweep: Option<String>,
     /// Stop waiting after this time, such as 8h, 90m or 45s
     #[arg(long, value_name = "TIME")]
     pub(in crate::cli) timeout: Option<String>,
@@ -37,8 +37,8 @@ pub(in crate::cli) struct ControlArguments {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RetryArguments {
-    /// Sweep, or job: an id, its start, or a label as `top` prints it [default with a state: the last sweep submitted]
-    #[arg(required_unless_present_any = ["failed", "diverged", "cancelled"], add = super::super::completion::sweeps_and_jobs())]
+    /// Sweep, or job: an id, its start, or a label as `top` prints it [default: the last sweep submitted]
+    #[arg(add = super::super::completion::sweeps_and_jobs())]
     pub(in crate::cli) name: Option<String>,
     /// Only jobs that failed
     #[arg(long)]

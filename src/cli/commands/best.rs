@@ -13,6 +13,7 @@ use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::cli::work::{carry_out, exit_code, stops};
+use crate::job::counted;
 use crate::report::{BoardView, Cell, metric_title};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep};
 use crate::sweep_file::{SourceText, SweepSpec};
@@ -78,7 +79,7 @@ async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) ->
         write_line(&format!("statistically tied with {}", ties.join(", ")))?;
     }
     if found.waiting > 0 {
-        write_line(&format!("{} jobs of the sweep have not ended", found.waiting))?;
+        write_line(&format!("not finished yet: {}", counted(found.waiting as u64, "job")))?;
     }
     let db = (store.path() != Path::new(crate::workspace::DATABASE)).then(|| store.path());
     write_line(&next_commands(board, found, &job, (&store.sweep(&board.sweep).await?, db)))?;

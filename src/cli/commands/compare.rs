@@ -7,7 +7,7 @@ use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, quoted, show_table, write_error, write_json, write_line};
-use crate::job::{Bytes, Seconds};
+use crate::job::{Bytes, Seconds, counted};
 use crate::orders::JobOrder;
 use crate::queue::{Queue, StoredDocument, StoredSample};
 use crate::report::{
@@ -122,7 +122,11 @@ async fn examples(
     let Some(keys) = task.keys else { return Ok(()) };
     for (who, documents) in [("second", &task.gained), ("first", &task.lost)] {
         let Some(documents) = documents.as_ref().filter(|documents| !documents.is_empty()) else { continue };
-        write_line(&format!("{}: {} documents only the {who} has right", task.task, documents.len()))?;
+        write_line(&format!(
+            "{}: {} only the {who} has right",
+            task.task,
+            counted(documents.len() as u64, "document")
+        ))?;
         let shown = &documents[..most.min(documents.len())];
         let first = store.some_documents(keys.0, shown).await?;
         let second = store.some_documents(keys.1, shown).await?;

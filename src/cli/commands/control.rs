@@ -6,8 +6,8 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::{ControlArguments, RetryArguments};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::output::{is_json, write_error, write_json, write_line};
-use crate::job::{JobId, JobState, Transition};
+use crate::cli::output::{is_json, write_error, write_json, write_line, write_note};
+use crate::job::{JobId, JobState, Transition, counted};
 use crate::queue::Observer;
 use crate::store::{Store, StoreError};
 use crate::workspace::Workspace;
@@ -82,8 +82,22 @@ pub(in crate::cli) fn retry(arguments: &RetryArguments, workspace: &Workspace) -
         };
         let jobs = named(&store, arguments.name.as_deref(), (of_sweep, of_job)).await?;
         let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
+        let cancelled = match states.contains(&JobState::Cancelled) {
+            // A job by its name was meant whatever became of it; only a sweep has others.
+            false => {
+                store.jobs_in(arguments.name.as_deref(), &[JobState::Cancelled]).await.unwrap_or_default()
+            }
+            true => Vec::new(),
+        };
         store.close().await;
-        tell(&moved, "queued", is_json())
+        tell(&moved, "queued", is_json())?;
+        if !cancelled.is_empty() {
+            write_note(&format!(
+                "{} cancelled; --cancelled queues them again",
+                counted(cancelled.len() as u64, "job")
+            ));
+        }
+        Ok(ExitCode::Success)
     })
 }
 
@@ -108,8 +122,7 @@ fn tell(moved: &[JobId], word: &str, as_json: bool) -> Result<ExitCode, Failure>
     if as_json {
         write_json(&json!({ "jobs": moved, "state": word }))?;
     } else {
-        let jobs = if moved.len() == 1 { "job" } else { "jobs" };
-        write_line(&format!("{} {jobs} {word}", moved.len()))?;
+        write_line(&format!("{} {word}", counted(moved.len() as u64, "job")))?;
     }
     Ok(ExitCode::Success)
 }

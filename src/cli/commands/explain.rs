@@ -7,6 +7,7 @@ use crate::cli::arguments::ExplainArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, local_time, show_table, write_json, write_line};
+use crate::job::counted;
 use crate::report::{Cell, Column, Table};
 use crate::store::{AttemptRecord, JobExplanation, Store};
 use crate::workspace::Workspace;
@@ -38,12 +39,17 @@ fn words(standing: &JobExplanation) -> String {
     match standing {
         JobExplanation::Queued { reason: Some(reason), .. } => format!("queued: {reason}"),
         JobExplanation::Queued { reason: None, before, attempts, running } => {
-            let again = if *attempts > 0 { format!(" after {attempts} attempts") } else { String::new() };
+            let again = if *attempts > 0 {
+                format!(" after {}", counted(*attempts, "attempt"))
+            } else {
+                String::new()
+            };
             let now = match running {
                 0 => "no worker is running; `loragrid work` starts one".to_owned(),
+                1 => "1 job is running".to_owned(),
                 running => format!("{running} jobs are running"),
             };
-            format!("queued{again}, {before} jobs ahead; {now}")
+            format!("queued{again}, {} ahead; {now}", counted(*before, "job"))
         }
         JobExplanation::Running { owner, device } => format!("running on {device} (worker {owner})"),
         JobExplanation::Orphaned { owner } => {

@@ -59,6 +59,8 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
         });
         let sizes = garbage.iter().map(|one| one.size.0).chain(old.iter().map(|one| one.size.0));
         let (total, count) = (Bytes(sizes.sum()), garbage.len() + old.len());
+        let items =
+            if count == 1 { "1 folder or file".to_owned() } else { format!("{count} folders and files") };
         if !is_json() {
             let lines = garbage.iter().map(|one| (&one.path, one.size, one.why));
             for (path, size, why) in lines.chain(old.iter().map(|one| (&one.path, one.size, one.why))) {
@@ -67,7 +69,7 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
         }
         let deletes = !arguments.dry_run
             && count > 0
-            && (arguments.yes || confirmed(&format!("Delete {count} folders and files ({total})?"))?);
+            && (arguments.yes || confirmed(&format!("Delete {items} ({total})?"))?);
         let mut removed = 0;
         for one in old.iter().filter(|_| deletes) {
             removed += usize::from(std::fs::remove_file(&one.path).is_ok());
@@ -88,10 +90,10 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
                 &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders, "files": files }),
             )?;
         } else if deletes {
-            write_line(&format!("deleted {removed} of {count} folders and files ({total})"))?;
+            write_line(&format!("deleted {removed} of {items} ({total})"))?;
         } else {
             let how = if count == 0 { "" } else { "; `loragrid gc --yes` deletes them" };
-            write_line(&format!("{count} folders and files ({total}) can be deleted{how}"))?;
+            write_line(&format!("{items} ({total}) can be deleted{how}"))?;
         }
         Ok(ExitCode::Success)
     })

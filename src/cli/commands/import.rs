@@ -8,6 +8,7 @@ use crate::cli::arguments::{ImportArguments, ImportCommand};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{in_one_line, is_json, write_error, write_json};
+use crate::job::counted;
 use crate::report::lm_eval::{ReadError, read_results};
 use crate::store::Store;
 use crate::workspace::Workspace;
@@ -30,7 +31,9 @@ fn lm_eval(arguments: &ImportArguments, workspace: &Workspace) -> Result<ExitCod
         let sweep = store.import(arguments.sweep.as_deref(), &results).await?;
         for one in &results {
             let (scores, documents) = (one.scores.len(), one.documents.len());
-            write_error(&format!("{}: {scores} scores, {documents} documents into sweep {sweep}", one.label));
+            let (scores, documents) =
+                (counted(scores as u64, "score"), counted(documents as u64, "document"));
+            write_error(&format!("{}: {scores}, {documents} into sweep {sweep}", one.label));
             if !one.left_out.is_empty() {
                 write_error(&format!("  left out: {}", in_one_line(&one.left_out.join("; "))));
             }

@@ -18,8 +18,16 @@ pub(in crate::cli) fn run(arguments: &InitArguments) -> Result<ExitCode, Failure
         .open(path)
         .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
     written.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            let message = format!("{} already exists", path.display());
+            return Failure::new(
+                ExitCode::Usage,
+                message,
+                "name another file: loragrid init NAME.toml".to_owned(),
+            );
+        }
         let message = format!("{} cannot be written: {error}", path.display());
-        Failure::new(ExitCode::Usage, message, "use a file name that does not exist".to_owned())
+        Failure::new(ExitCode::Usage, message, "name a file in a folder that you can write to".to_owned())
     })?;
     write_error(&format!("wrote {0}; edit it, then: loragrid plan {0}", path.display()));
     Ok(ExitCode::Success)

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::PlanArguments;
+use crate::cli::arguments::{PlanArguments, SweepArguments};
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, show_table, stream_json, write_error, write_line};
 use crate::device::{DeviceKind, Inventory, available_memory, cpu_slots, pack_rules};
-use crate::job::{Bytes, Dequantize, Quantize, Seconds};
+use crate::job::{Bytes, Dequantize, Quantize, Seconds, counted};
 use crate::plan::{Plan, PlannedJob, Throughput, Work};
 use crate::report::{
     Cell, LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table,
@@ -18,20 +18,7 @@ use crate::scheduler::{PackRules, makespan};
 use crate::workspace::Workspace;
 
 pub(in crate::cli) fn run(arguments: &PlanArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
-    let spec = arguments.sweep.request().read()?;
-    let plan = block_on(async {
-        let (store, known, mut digests) = workspace.known_to_plan().await?;
-        let plan = workspace.plan(&spec, &arguments.sweep.request().tasks()?, &known, &mut digests)?;
-        if let Some(store) = store {
-            // What is only read is not written: files are hashed again the next time.
-            if !store.is_read_only() {
-                store.remember(&digests).await?;
-            }
-            store.close().await;
-        }
-        Ok(plan)
-    })?;
-    plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
+    let plan = block_on(planned(&arguments.sweep, workspace))?;
     if let Some(job) = &arguments.explain {
         explain(&plan, job)?;
     } else {
@@ -40,6 +27,32 @@ pub(in crate::cli) fn run(arguments: &PlanArguments, workspace: &Workspace) -> R
     // The program ends here, and giving a hundred thousand jobs back one by one would take a tenth of its time.
     std::mem::forget(plan);
     Ok(ExitCode::Success)
+}
+
+/// What `submit` and `run` would do, without doing it: nothing is downloaded or queued.
+pub(in crate::cli) async fn dry_run(
+    sweep: &SweepArguments,
+    workspace: &Workspace,
+) -> Result<ExitCode, Failure> {
+    show(&planned(sweep, workspace).await?, false, workspace)?;
+    Ok(ExitCode::Success)
+}
+
+/// The plan of a sweep file; its warnings are shown.
+async fn planned(sweep: &SweepArguments, workspace: &Workspace) -> Result<Plan, Failure> {
+    let request = sweep.request();
+    let spec = request.read()?;
+    let (store, known, mut digests) = workspace.known_to_plan().await?;
+    let plan = workspace.plan(&spec, &request.tasks()?, &known, &mut digests)?;
+    if let Some(store) = store {
+        // What is only read is not written: files are hashed again the next time.
+        if !store.is_read_only() {
+            store.remember(&digests).await?;
+        }
+        store.close().await;
+    }
+    plan.warnings.iter().for_each(|warning| write_error(&format!("warning: {warning}")));
+    Ok(plan)
 }
 
 /// The jobs of a plan, folded by axis where there are many, and what is below them.
@@ -68,11 +81,11 @@ fn packs_line(plan: &Plan, rules: PackRules) -> Option<String> {
     let packed = makespan(packs.iter().map(|pack| pack.time), rules.slots);
     let alone = makespan(plan.to_run().map(|job| job.estimate.time), rules.slots);
     let most = packs.iter().map(|pack| pack.jobs.len()).max().unwrap_or(1);
-    let (slots, s) = (rules.slots, if rules.slots == 1 { "" } else { "s" });
-    let packs_word = if packs.len() == 1 { "pack" } else { "packs" };
     Some(format!(
-        "packs: {jobs} jobs in {} {packs_word} of at most {most}, {memory} per pack; {packed} on {slots} slot{s}, {alone} one by one",
-        packs.len(),
+        "packs: {} in {} of at most {most}, {memory} per pack; {packed} on {}, {alone} if run one by one",
+        counted(jobs as u64, "job"),
+        counted(packs.len() as u64, "pack"),
+        counted(rules.slots as u64, "slot"),
     ))
 }
 
@@ -149,12 +162,16 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
     let time: f64 = plan.to_run().map(|job| job.estimate.time.0).sum();
     let known = match plan.throughput.first() {
         Some(Throughput::Measured(rate)) => format!("measured rate: {rate:.0} tokens/s"),
-        Some(Throughput::Guessed(rate)) => format!("estimated rate: {rate:.1} tokens/s"),
+        Some(Throughput::Derived(rate)) => {
+            format!("rough: {rate:.0} tokens/s expected from this machine's matrix products")
+        }
+        Some(Throughput::Guessed(rate)) => {
+            format!("rough: {rate:.1} tokens/s guessed, nothing was measured here")
+        }
         None => "nothing to run".to_owned(),
     };
-    let jobs = if all == 1 { "job" } else { "jobs" };
-    let mut lines =
-        vec![format!("{}: {all} {jobs}, {left} to run, about {} ({known})", plan.name, Seconds(time))];
+    let jobs = counted(all as u64, "job");
+    let mut lines = vec![format!("{}: {jobs}, {left} to run, about {} ({known})", plan.name, Seconds(time))];
     for (at, model) in plan.models.iter().enumerate() {
         let dtype = plan.jobs.iter().find(|job| job.model == at).map_or("", |job| job.dtype.as_str());
         lines.push(format!(
@@ -183,7 +200,10 @@ pub(in crate::cli) fn summary(plan: &Plan, rules: PackRules) -> String {
         lines.push(format!("memory: at most {memory} per job"));
         let (slots, available) = (rules.slots as u64, available_memory());
         if matches!(plan.device, DeviceKind::Cpu { .. }) && memory.0.saturating_mul(slots) > available.0 {
-            lines.push(format!("warning: {slots} slots need more than the {available} available"));
+            lines.push(format!(
+                "warning: {} need more than the {available} available",
+                counted(slots, "slot")
+            ));
         }
     }
     lines.extend(packs_line(plan, rules));

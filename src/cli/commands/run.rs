@@ -1,6 +1,6 @@
 //! `loragrid run`
 
-use super::plan::{rules, show, summary};
+use super::plan::{dry_run, rules, summary};
 use super::submit::{prepare, submit};
 use super::top;
 use crate::cli::ExitCode;
@@ -14,11 +14,10 @@ use crate::workspace::{WorkRequest, Workspace};
 pub(in crate::cli) fn run(arguments: &RunArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
     block_on(async {
-        let mut prepared = prepare(&arguments.sweep, workspace).await?;
         if arguments.submitting.dry_run {
-            show(&prepared.plan, false, workspace)?;
-            return Ok(ExitCode::Success);
+            return dry_run(&arguments.sweep, workspace).await;
         }
+        let mut prepared = prepare(&arguments.sweep, workspace).await?;
         prepared.priority = arguments.submitting.priority;
         if prepared.plan.to_run().next().is_some() {
             workspace.find_engine()?;

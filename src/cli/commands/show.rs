@@ -7,7 +7,7 @@ use crate::cli::arguments::ShowArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{in_one_line, is_json, quoted, show_table, write_json, write_line};
-use crate::job::{Bytes, Seconds};
+use crate::job::{Bytes, Seconds, counted};
 use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob};
@@ -52,7 +52,7 @@ fn sample_text(sample: &StoredSample) -> String {
 fn heading(job: &StoredJob) -> String {
     let kind = if job.is_base { "base model" } else { "adapter" };
     let mut lines =
-        vec![format!("job {}: {kind}, {}, {} attempts", job.id, job.state.as_str(), job.attempts)];
+        vec![format!("job {}: {kind}, {}, {}", job.id, job.state.as_str(), counted(job.attempts, "attempt"))];
     lines.extend(job.reason.as_ref().map(|reason| format!("reason: {}", in_one_line(reason))));
     if let (Some(steps), Some(tokens), Some(seconds)) = (job.steps, job.tokens, job.seconds) {
         let memory = Bytes(job.peak_memory.unwrap_or_default().max(0) as u64);

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::plan::{rules, show, summary};
+use super::plan::{dry_run, rules, summary};
 use crate::cli::ExitCode;
 use crate::cli::arguments::{SubmitArguments, SweepArguments};
 use crate::cli::downloads::EventDisplay;
@@ -15,11 +15,10 @@ use crate::workspace::{Prepared, Workspace};
 
 pub(in crate::cli) fn run(arguments: &SubmitArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     block_on(async {
-        let mut prepared = prepare(&arguments.sweep, workspace).await?;
         if arguments.submitting.dry_run {
-            show(&prepared.plan, false, workspace)?;
-            return Ok(ExitCode::Success);
+            return dry_run(&arguments.sweep, workspace).await;
         }
+        let mut prepared = prepare(&arguments.sweep, workspace).await?;
         prepared.priority = arguments.submitting.priority;
         let (store, plan) = submit(prepared, workspace).await?;
         let queued = plan.to_run().count();

@@ -21,20 +21,22 @@ pub(in crate::cli) fn run(arguments: &WaitArguments, workspace: &Workspace) -> R
             std::time::Instant::now().checked_add(duration(text).ok_or_else(wrong)?)
         }
     };
-    let ended = block_on(async {
+    let (sweep, ended) = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
-        let ended = wait_for_sweep(&store, &arguments.sweep, until).await?;
+        let sweep = match &arguments.sweep {
+            Some(sweep) => sweep.clone(),
+            None => store.last_sweep().await?,
+        };
+        let ended = wait_for_sweep(&store, &sweep, until).await?;
         store.close().await;
-        Ok(ended)
+        Ok((sweep, ended))
     })?;
     if is_json() {
-        write_json(
-            &json!({ "sweep": arguments.sweep, "timed_out": ended.timed_out, "states": ended.states }),
-        )?;
+        write_json(&json!({ "sweep": sweep, "timed_out": ended.timed_out, "states": ended.states }))?;
     } else {
         let states: Vec<String> =
             ended.states.iter().map(|(state, count)| format!("{count} {}", state.as_str())).collect();
-        write_line(&format!("sweep {}: {}", arguments.sweep, states.join(", ")))?;
+        write_line(&format!("sweep {sweep}: {}", states.join(", ")))?;
     }
     let count = |state| ended.states.get(&state).copied().unwrap_or_default();
     Ok(match (ended.timed_out, count(JobState::Failed) + count(JobState::Diverged)) {

@@ -235,7 +235,7 @@ impl From<WorkspaceError> for Failure {
                 let place = match &error {
                     ConfigError::Io { path, .. } => Some((path.clone(), None)),
                     ConfigError::Malformed { path, line, .. } => Some((path.clone(), *line)),
-                    ConfigError::Variable { .. } => None,
+                    ConfigError::Variable { .. } | ConfigError::NoDataFolder(_) => None,
                 };
                 let help = "`loragrid config` shows every key; loragrid.toml takes db, devices, pack, engine, data and [notify]";
                 let failure = Self::new(ExitCode::Usage, message, help.to_owned());

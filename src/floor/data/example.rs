@@ -107,6 +107,13 @@ pub fn encode_rows(
         if silent || example.scored_tokens() == 0 {
             return Err(DataError::NoTrainableToken { name: name(), row: row_number });
         }
+        if encoding.labels == Labels::All
+            && parts.iter().any(|part| part.assistant)
+            && says_nothing(&parts, Labels::Response)
+        {
+            let note = "the response is empty: only the prompt and the end-of-sequence token are trained on";
+            *encoded.notes.entry(note.to_owned()).or_default() += 1;
+        }
         for note in notes.into_iter().collect::<std::collections::BTreeSet<_>>() {
             *encoded.notes.entry(note).or_default() += 1;
         }

@@ -28,5 +28,5 @@ pub use settings::{
     find_key, nearest_key, replaced_by,
 };
 pub use state::{IllegalTransition, JobState, Transition};
-pub use units::{Bytes, Seconds, Tokens};
+pub use units::{Bytes, Seconds, Tokens, counted};
 pub use value::{Value, ValueError};

@@ -49,6 +49,11 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// A number with its noun: `1 job`, `2 jobs`.
+pub fn counted(number: u64, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

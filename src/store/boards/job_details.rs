@@ -106,6 +106,11 @@ impl Store {
         })
     }
 
+    /// The name of the sweep that was submitted last. Error: [`StoreError::Empty`].
+    pub async fn last_sweep(&self) -> Result<String, StoreError> {
+        Ok(self.find_sweep(None).await?.2)
+    }
+
     /// All jobs of the newest version of every sweep, by sweep and position.
     pub async fn labeled_jobs(&self) -> Result<Vec<LabeledJob>, StoreError> {
         let mut jobs = Vec::new();
@@ -116,6 +121,24 @@ impl Store {
         })
         .await?;
         Ok(jobs)
+    }
+
+    /// The trained jobs of the newest version of every sweep, each with its settings.
+    pub async fn jobs_with_settings(
+        &self,
+    ) -> Result<Vec<(LabeledJob, BTreeMap<String, (Value, StoredOrigin)>)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT r.sweep, r.label, r.job_id, j.settings FROM runs r JOIN jobs j ON j.id = r.job_id
+             WHERE j.kind <> 'base' ORDER BY r.sweep, r.position",
+        );
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let id = JobId::from_store(row.try_get(2)?);
+                let job = LabeledJob { sweep: row.try_get(0)?, label: row.try_get(1)?, id };
+                Ok((job, read_json(row, 3)?))
+            })
+            .collect()
     }
 
     /// Warnings from the plans of the newest versions that contain a job.

@@ -98,7 +98,16 @@ impl Made {
             documents.extend(values.iter().map(|(document, metrics)| {
                 let request = |log_likelihood| RequestScore { log_likelihood, is_greedy: false };
                 let requests = vec![request(-2.0 - stream.uniform(*document as u64)), request(-2.5)];
-                (score.key, DocumentScore { task, document: *document, requests, metrics: metrics.clone() })
+                (
+                    score.key,
+                    DocumentScore {
+                        task,
+                        document: *document,
+                        requests,
+                        metrics: metrics.clone(),
+                        answers: Vec::new(),
+                    },
+                )
             }));
             records.push(ScoreRecord {
                 key: score.key,

@@ -157,7 +157,7 @@ fn what_is_wrong_with_a_task_says_its_file_the_document_and_the_field() {
     );
     lab.task("longer", "output_type: loglikelihood\ndoc_to_text: question\ndoc_to_target: \"{% for n in range(300) %}x{% endfor %}\"\n");
     lab.task("code", &CHOICE.replace("doc_to_target: gold", "doc_to_target: !function utils.gold"));
-    lab.task("says", "output_type: generate_until\ndoc_to_text: question\ndoc_to_target: gold\n");
+    lab.task("says", "output_type: generate_until\ndoc_to_text: question\ndoc_to_target: gold\ngeneration_kwargs: {num_beams: 4}\n");
     lab.task("gone", &CHOICE.replace("gold\n", "gold\ndataset_kwargs: {data_files: {test: gone.jsonl}}\n"));
     lab.task("many", &format!("num_fewshot: 101\n{CHOICE}"));
     lab.0.write("tasks/typo.yaml", "task: typo\noutput_typ: multiple_choice\n");

@@ -18,6 +18,8 @@ mod errors;
 #[cfg(feature = "fake-engine")]
 mod evaluation;
 mod fuzz;
+#[cfg(feature = "engine")]
+mod generation;
 #[cfg(feature = "fake-engine")]
 mod hub;
 #[cfg(feature = "fake-engine")]

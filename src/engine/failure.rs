@@ -23,6 +23,8 @@ pub(crate) enum EngineError {
     NoRows { path: String },
     #[error("the documents at {path} are missing or damaged")]
     NoDocuments { path: String },
+    #[error("the checkpoint's generation_config.json sets {setting}, which is not supported")]
+    GenerationDefault { setting: String },
     #[error("no model is loaded")]
     NoModel,
     #[error("the loss is {loss} at step {step}")]
@@ -33,6 +35,8 @@ pub(crate) enum EngineError {
     AdapterNotFinite { step: u64 },
     #[error("task '{task}', document {document}: a log-likelihood is {value}")]
     LikelihoodNotFinite { task: String, document: usize, value: f64 },
+    #[error("task '{task}', document {document}: the logits of an answer are not finite")]
+    AnswerNotFinite { task: String, document: usize },
     #[error("a pass of at most {budget} tokens needs more memory than there is: {reason}")]
     OutOfMemory { budget: usize, reason: String },
     #[error("stopped")]
@@ -89,11 +93,13 @@ impl EngineError {
             | Self::Tokenizer(_)
             | Self::Data(_)
             | Self::Task(_)
+            | Self::GenerationDefault { .. }
             | Self::Adapter { .. } => FailureKind::BadInput,
             Self::LossNotFinite { .. }
             | Self::GradientNotFinite { .. }
             | Self::AdapterNotFinite { .. }
             | Self::LikelihoodNotFinite { .. }
+            | Self::AnswerNotFinite { .. }
             | Self::LogitsNotFinite => FailureKind::Diverged,
             Self::NoModel | Self::Torch(_) | Self::Io { .. } | Self::Events(_) | Self::Stopped => {
                 FailureKind::Internal

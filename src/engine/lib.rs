@@ -5,9 +5,9 @@
 //! print cannot corrupt a frame.
 
 mod compare;
+mod decode;
 mod failure;
 mod fault;
-mod generate;
 mod interrupt;
 mod lora;
 mod memory;

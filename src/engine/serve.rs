@@ -1,9 +1,10 @@
 //! Orders in, events out.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use floor::data::{Encoded, read_encoded};
@@ -14,13 +15,14 @@ use floor::protocol::{
     PackOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
     write_frame,
 };
+use floor::task::StopWatch;
 use tch::{Device, Kind};
 
 use crate::compare::compare;
+use crate::decode::{AnswerRequest, Conversation, DecodeLimits, Draw, Speaker, decode};
 use crate::failure::EngineError;
 use crate::fault;
-use crate::generate::generate;
-use crate::interrupt::{LifeSigns, is_stopped, set_idle};
+use crate::interrupt::{LifeSigns, Pulse, is_stopped, set_idle};
 use crate::lora::{Adapter, read_adapter, write_adapter};
 use crate::memory::{forget_peak, give_back, peak_memory};
 use crate::merge::{Merged, merge};
@@ -102,7 +104,12 @@ struct Loaded {
     checkpoint: Checkpoint,
     model: Model,
     tokenizer: Option<ModelTokenizer>,
+    /// What was said last, and by which adapter.
+    conversation: Option<(Option<PathBuf>, Conversation)>,
 }
+
+/// Tokens per pass for samples and conversations.
+const SAMPLE_BUDGET: usize = 1024;
 
 impl Engine {
     fn send(&mut self, event: &Event) -> Result<(), FrameError> {
@@ -126,7 +133,7 @@ impl Engine {
         let peak = peak_memory();
         let model_name = order.model.display();
         tracing::info!("loaded {model_name} ({parameters} parameters, {:?}), peak memory {peak}", order.form);
-        self.loaded = Some(Loaded { checkpoint, model, tokenizer });
+        self.loaded = Some(Loaded { checkpoint, model, tokenizer, conversation: None });
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Loaded { parameters, seconds })?;
         Ok(())
@@ -173,7 +180,7 @@ impl Engine {
     fn score(&mut self, order: &ScoreOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
         let started = Instant::now();
-        let Loaded { model, tokenizer, checkpoint } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let Loaded { model, tokenizer, checkpoint, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let none = || TokenizerError::None { path: checkpoint.path().to_owned() };
         let tokenizer = tokenizer.as_ref().ok_or_else(none)?;
         let events = &mut self.events;
@@ -205,52 +212,97 @@ impl Engine {
     }
 }
 
-/// A prompt to continue greedily.
-fn greedy(prompt: &SamplePrompt, stop: &[u32]) -> GenerateOrder {
-    GenerateOrder {
-        adapter: None,
-        prompt: prompt.tokens.clone(),
-        stop: stop.to_vec(),
-        max_new_tokens: prompt.max_new_tokens,
-        sampling: Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 },
-    }
-}
-
 impl Engine {
     fn sample(&mut self, order: &SampleOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
-        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let Loaded { model, tokenizer, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
         let events = &mut self.events;
+        let (mut adapters, mut numbers) = (Vec::new(), Vec::new());
         for (member, folder) in order.adapters.iter().enumerate() {
-            let adapter = match folder.as_deref().map(|folder| read_adapter(folder, model)).transpose() {
-                Ok(adapter) => adapter,
-                Err(error) => {
-                    fail(events, member, &error)?;
-                    continue;
+            match folder.as_deref().map(|folder| read_adapter(folder, model)).transpose() {
+                Ok(adapter) => {
+                    adapters.push(adapter);
+                    numbers.push(member);
                 }
-            };
-            for (place, prompt) in order.prompts.iter().enumerate() {
-                let (mut tokens, mut signs) = (Vec::new(), LifeSigns::new());
-                generate(model, adapter.as_ref(), &greedy(prompt, &order.stop), |token| {
-                    if !order.stop.contains(&token) {
-                        tokens.push(token);
-                    }
-                    signs.beat(&mut || Ok(write_frame(events, &Event::Pass)?))
-                })?;
-                write_frame(events, &Event::Sample { member, prompt: place, tokens })?;
+                Err(error) => fail(events, member, &error)?,
+            }
+        }
+        let members: Vec<Option<&Adapter>> = adapters.iter().map(Option::as_ref).collect();
+        let stops = StopWatch::default();
+        let positions = model.config.max_positions as usize;
+        let request = |prompt: &'_ SamplePrompt| {
+            let room = positions.saturating_sub(prompt.tokens.len());
+            (prompt.max_new_tokens as usize).min(room)
+        };
+        let asked: Vec<(usize, usize)> =
+            order.prompts.iter().map(request).enumerate().filter(|(_, room)| *room > 0).collect();
+        let requests: Vec<AnswerRequest<'_>> = asked
+            .iter()
+            .map(|(place, max_tokens)| AnswerRequest {
+                prompt: &order.prompts[*place].tokens,
+                max_tokens: *max_tokens,
+                draw: None,
+                stops: &stops,
+            })
+            .collect();
+        let defaults = tokenizer.as_ref().map(|t| t.generation_defaults().clone()).unwrap_or_default();
+        let speaker = Speaker { model, tokenizer: None, ends: &order.stop, defaults: &defaults };
+        let mut answers = vec![vec![Vec::new(); order.prompts.len()]; members.len()];
+        let events = RefCell::new(events);
+        let mut take = |member: usize, request: usize, token: Option<u32>, _| {
+            let token = token.ok_or(EngineError::LogitsNotFinite)?;
+            if !order.stop.contains(&token) {
+                answers[member][asked[request].0].push(token);
+            }
+            Ok(())
+        };
+        let mut sign = || Ok(write_frame(&mut **events.borrow_mut(), &Event::Pass)?);
+        let limits = DecodeLimits::of_budget(SAMPLE_BUDGET);
+        decode(&speaker, &members, &requests, limits, &mut take, &mut Pulse::new(&mut sign))?;
+        for (member, prompts) in answers.into_iter().enumerate() {
+            for (prompt, tokens) in prompts.into_iter().enumerate() {
+                let event = Event::Sample { member: numbers[member], prompt, tokens };
+                write_frame(&mut **events.borrow_mut(), &event)?;
             }
         }
         Ok(self.send(&Event::Sampled)?)
     }
 
     fn generate(&mut self, order: &GenerateOrder) -> Result<(), EngineError> {
-        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let started = Instant::now();
+        let Loaded { model, tokenizer, conversation, .. } =
+            self.loaded.as_mut().ok_or(EngineError::NoModel)?;
         let adapter = order.adapter.as_deref().map(|folder| read_adapter(folder, model)).transpose()?;
-        let events = &mut self.events;
-        let ended = generate(model, adapter.as_ref(), order, |token| {
-            Ok(write_frame(events, &Event::Token { token })?)
-        })?;
-        Ok(self.send(&ended)?)
+        let defaults = tokenizer.as_ref().map(|t| t.generation_defaults().clone()).unwrap_or_default();
+        let speaker = Speaker { model, tokenizer: None, ends: &order.stop, defaults: &defaults };
+        let room = (model.config.max_positions as usize).saturating_sub(order.prompt.len());
+        let Sampling { temperature, top_k, top_p, seed } = order.sampling;
+        let request = AnswerRequest {
+            prompt: &order.prompt,
+            max_tokens: (order.max_new_tokens as usize).min(room),
+            draw: (temperature > 0.0).then_some(Draw { temperature, top_p, top_k, seed, answer: 0 }),
+            stops: &StopWatch::default(),
+        };
+        let mut made = 0;
+        if request.max_tokens > 0 {
+            // Another adapter computes other keys and values.
+            let kept = conversation.take().filter(|(folder, _)| *folder == order.adapter);
+            let mut talk = kept.map_or_else(|| Conversation::new(model), |(_, conversation)| conversation);
+            let events = &mut self.events;
+            talk.answer(
+                &speaker,
+                adapter.as_ref(),
+                &request,
+                DecodeLimits::of_budget(SAMPLE_BUDGET),
+                &mut |token| {
+                    made += 1;
+                    Ok(write_frame(events, &Event::Token { token })?)
+                },
+            )?;
+            *conversation = Some((order.adapter.clone(), talk));
+        }
+        let seconds = Seconds(started.elapsed().as_secs_f64());
+        Ok(self.send(&Event::Generated { tokens: Tokens(made), seconds })?)
     }
 
     fn merge(&mut self, order: &MergeOrder) -> Result<(), EngineError> {

@@ -31,6 +31,20 @@ pub enum PlanError {
         /// Why.
         reason: String,
     },
+    /// `gen_kwargs` that are neither Python literals nor JSON.
+    #[error("invalid gen_kwargs: {reason}")]
+    GenKwargs {
+        /// Why.
+        reason: String,
+    },
+    /// A model without a chat template that tasks could use.
+    #[error("model {model}: {reason}")]
+    ChatTemplate {
+        /// The model.
+        model: String,
+        /// Why.
+        reason: String,
+    },
     /// A hub id that was never downloaded and is not in the catalogue.
     #[error("model {name} is not on this machine")]
     NotPulled {

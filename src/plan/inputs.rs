@@ -13,7 +13,7 @@ use super::samples::PlannedSample;
 use super::tasks::{PlannedGroup, PlannedTask};
 use crate::jinja::TemplateDate;
 use crate::job::{EvalConfig, JobConfig};
-use crate::task::{Catalogue, Member, Prompting, Selection};
+use crate::task::{Catalogue, FEWSHOT_SEED, Member, Prompting, Selection, read_gen_kwargs};
 
 /// How a job reads its data: one encoding per key.
 pub(super) type EncodingKey = (String, String, TemplateDate, usize, u64, &'static str, &'static str);
@@ -61,7 +61,7 @@ impl Builder<'_> {
                 places.push(places[at - 1].clone());
             } else {
                 let model = self.by_name[&(config.model.clone(), config.revision.clone())];
-                let tasks = self.evaluation(&config.eval, &folder, context)?;
+                let tasks = self.evaluation((&config.eval, model), &folder, context)?;
                 let data = if trains { self.encoded(config, model, &folder, context)? } else { 0 };
                 places.push(CellInputs { model, data, tasks });
             }
@@ -91,11 +91,13 @@ impl Builder<'_> {
     /// The indices of an evaluation's tasks.
     fn evaluation(
         &mut self,
-        eval: &EvalConfig,
+        (eval, model): (&EvalConfig, usize),
         folder: &Path,
         context: &mut PlanContext<'_>,
     ) -> Result<Rc<[usize]>, PlanError> {
-        if let Some(places) = self.by_eval.get(eval) {
+        // A chat template is the model's own.
+        let way = (eval.clone(), eval.prompts.apply_chat_template.then_some(model));
+        if let Some(places) = self.by_eval.get(&way) {
             return Ok(Rc::clone(places));
         }
         let mut places = Vec::new();
@@ -107,14 +109,24 @@ impl Builder<'_> {
             self.notes.extend(index.twice(name).map(|files| format!("task {name}: {files}")));
         }
         self.columns(&selection);
-        let prompting = Prompting { profile: eval.facts.prompt_profile, ..Prompting::default() };
+        let prompting = self.prompting(eval, model)?;
+        let gen_kwargs = eval.prompts.gen_kwargs.as_deref().map(read_gen_kwargs).transpose();
+        let gen_kwargs = gen_kwargs.map_err(|reason| PlanError::GenKwargs { reason })?;
         for task in selection.tasks {
-            let same = |known: &PlannedTask| known.task.name == task.name && known.facts == eval.facts;
+            let mut task = task.with_shots(eval.facts.num_fewshot).with_prompting(&prompting);
+            if let Some(changes) = &gen_kwargs {
+                task = task.with_generation(changes)?;
+            }
+            let same = |known: &PlannedTask| {
+                known.task.name == task.name
+                    && known.facts == eval.facts
+                    && known.task.prompting == task.prompting
+                    && known.task.generation == task.generation
+            };
             if let Some(place) = self.tasks.iter().position(same) {
                 places.push(place);
                 continue;
             }
-            let task = task.with_shots(eval.facts.num_fewshot).with_prompting(&prompting);
             let task = PlannedTask::of(task, eval, &self.models, context)?;
             for rows in task.task.sources().into_iter().filter(|rows| rows.here.is_none()) {
                 let (task, name) = (task.task.name.clone(), rows.name());
@@ -124,8 +136,20 @@ impl Builder<'_> {
             places.push(self.tasks.len() - 1);
         }
         let places: Rc<[usize]> = places.into();
-        self.by_eval.insert(eval.clone(), Rc::clone(&places));
+        self.by_eval.insert(way, Rc::clone(&places));
         Ok(places)
+    }
+
+    /// How the prompts of an evaluation are put together for a model; without its chat template where it is not on this machine. Error:
+    /// it has no chat template.
+    fn prompting(&self, eval: &EvalConfig, model: usize) -> Result<Prompting, PlanError> {
+        let (profile, system) = (eval.facts.prompt_profile, eval.prompts.system_instruction.clone());
+        let Some(local) = &self.models[model].local else {
+            return Ok(Prompting { profile, system, ..Prompting::default() });
+        };
+        let chat = eval.prompts.apply_chat_template.then_some(eval.prompts.fewshot_as_multiturn);
+        Prompting::of_model(&local.tokenizer, profile, chat, system, FEWSHOT_SEED)
+            .map_err(|reason| PlanError::ChatTemplate { model: self.models[model].name.clone(), reason })
     }
 
     /// Adds the leaderboard columns of an evaluation, in the requested order: each task, and each group that aggregates over its tasks.

@@ -133,7 +133,7 @@ pub(super) struct Builder<'a> {
     pub(super) columns: Vec<String>,
     pub(super) groups: Vec<PlannedGroup>,
     pub(super) samples: Vec<PlannedSample>,
-    pub(super) by_eval: HashMap<EvalConfig, Rc<[usize]>>,
+    pub(super) by_eval: HashMap<(EvalConfig, Option<usize>), Rc<[usize]>>,
     pub(super) blockers: BTreeSet<Blocker>,
     /// Remarks about tasks and groups that may not be intended.
     pub(super) notes: Vec<String>,

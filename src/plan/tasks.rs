@@ -29,7 +29,8 @@ pub struct PlannedTask {
     pub built: Option<Arc<Vec<Document>>>,
     /// Remarks about its documents that may not be intended.
     pub notes: Vec<String>,
-    /// Tokens of its requests, each shared prefix once, encoded with the first model on this machine; 0 if unknown.
+    /// Tokens of its requests, each shared prefix once, encoded with the first model on this machine, and of answers of full length; 0
+    /// if unknown.
     pub tokens: u64,
 }
 
@@ -52,15 +53,21 @@ impl PlannedGroup {
         let members = group.tasks();
         for wanted in &group.metrics {
             let metric = Metric::named(&wanted.metric);
-            let has = |number: &usize| {
-                tasks[*number].metrics.iter().any(|task_metric| Some(task_metric.metric) == metric)
-            };
-            match metric.filter(|_| members.iter().any(has)) {
-                Some(metric) => metrics.push((metric, wanted.weight_by_size)),
-                None => {
-                    notes.push(format!("group {name}: none of its tasks has the metric {}", wanted.metric))
+            let mut found: Vec<Metric> = Vec::new();
+            for task_metric in members.iter().flat_map(|number| &tasks[*number].metrics) {
+                let is_wanted = Some(task_metric.metric.base()) == metric
+                    && wanted.filters.as_ref().is_none_or(|filters| {
+                        task_metric.metric.base() == task_metric.metric
+                            || filters.iter().any(|filter| filter == task_metric.metric.filter())
+                    });
+                if is_wanted && !found.contains(&task_metric.metric) {
+                    found.push(task_metric.metric);
                 }
             }
+            if found.is_empty() {
+                notes.push(format!("group {name}: none of its tasks has the metric {}", wanted.metric));
+            }
+            metrics.extend(found.into_iter().map(|metric| (metric, wanted.weight_by_size)));
         }
         let mut seen = std::collections::BTreeSet::new();
         let twice: std::collections::BTreeSet<&str> =
@@ -111,11 +118,20 @@ impl PlannedTask {
             let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
             for document in &documents {
                 encoded.extend(encoder.document(&task, document)?.into_iter().flatten());
+                encoded.extend(encoder.prompt_of(&task, document)?);
             }
         }
         let queries: Vec<Query<'_>> =
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
-        let tokens = Trie::new(&queries, RUN).tokens() as u64;
+        let answers = task.generation.as_ref().map_or(0, |generation| {
+            let longest = documents.len() as u64 * generation.settings.max_tokens;
+            longest.saturating_mul(if generation.settings.sampling.is_some() {
+                generation.repeats
+            } else {
+                1
+            })
+        });
+        let tokens = Trie::new(&queries, RUN).tokens() as u64 + answers;
         let (version, count) = (task.version_digest(content), Some(documents.len() as u64));
         let built = Some(Arc::new(documents));
         Ok(Self { task, version, facts, documents: count, built, notes, tokens })
@@ -129,5 +145,8 @@ pub fn task_notes(task: &Task, documents: &[Document]) -> Vec<String> {
         let (count, name) = (documents.len(), &task.name);
         format!("task {name}: {shown} of {count} documents appear among their own few-shot examples")
     };
-    (shown > 0).then(note).into_iter().collect()
+    let left_out = task.left_out.iter().map(|metric| {
+        format!("task {}: {metric} compares formulas by computer algebra and is not computed", task.name)
+    });
+    (shown > 0).then(note).into_iter().chain(left_out).collect()
 }

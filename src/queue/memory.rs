@@ -11,6 +11,7 @@ use super::{
 };
 use crate::job::{AttemptNumber, Digest, JobId, JobState, ScoreKey, Transition};
 use crate::orders::JobOrder;
+use crate::protocol::DocumentScore;
 
 /// A queue in memory. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -276,11 +277,8 @@ impl Queue for MemoryQueue {
             Record::Documents(documents) => {
                 for (key, score) in documents {
                     let known = state.results.documents.entry(*key).or_default();
-                    let (requests, metrics) = (score.requests.clone(), score.metrics.clone());
-                    known.insert(
-                        score.document,
-                        StoredDocument { document: score.document, requests, metrics },
-                    );
+                    let DocumentScore { document, requests, metrics, answers, .. } = score.clone();
+                    known.insert(document, StoredDocument { document, requests, metrics, answers });
                 }
             }
             Record::Scores(_, scores) => {

@@ -50,6 +50,8 @@ pub struct StoredDocument {
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics.
     pub metrics: Vec<DocumentValue>,
+    /// The generated answers; none for log-likelihoods.
+    pub answers: Vec<String>,
 }
 
 /// Unrecorded results of a training attempt.

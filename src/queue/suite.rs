@@ -172,7 +172,13 @@ pub(crate) async fn any_way<Q: Queue>(queue: &Q, steps: &[(usize, bool)]) {
 
 fn score(document: usize) -> DocumentScore {
     let requests = vec![RequestScore { log_likelihood: -1.0, is_greedy: true }];
-    DocumentScore { task: 0, document, requests, metrics: vec![DocumentValue::Number(1.0)] }
+    DocumentScore {
+        task: 0,
+        document,
+        requests,
+        metrics: vec![DocumentValue::Number(1.0)],
+        answers: Vec::new(),
+    }
 }
 
 /// The next attempt finds what an attempt recorded.

@@ -135,6 +135,19 @@ pub enum WorkspaceError {
         /// The jobs, with their sweeps.
         jobs: Vec<LabeledJob>,
     },
+    /// A task that a job was not scored on.
+    #[error("job {job} has no documents of task '{task}'")]
+    NoTaskOfJob {
+        /// The job.
+        job: JobId,
+        /// The task.
+        task: String,
+        /// Its tasks.
+        known: Vec<String>,
+    },
+    /// Documents that are no longer in the cache.
+    #[error("the documents at {} are gone", .0.display())]
+    NoDocuments(PathBuf),
     /// A name that is neither a path nor a model of the hub.
     #[error("model {0} not found")]
     NoModel(String),

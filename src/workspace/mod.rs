@@ -5,6 +5,7 @@ mod config;
 mod edit;
 mod error;
 mod evaluate;
+mod examples;
 mod fetch;
 mod job_names;
 mod last_board;
@@ -20,6 +21,7 @@ pub use config::{Config, ConfigError, ConfigFlags, ConfigOrigin, Configured, DAT
 pub use edit::{CloneRequest, PreparedClone};
 pub use error::WorkspaceError;
 pub use evaluate::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
+pub use examples::{ChoiceScore, Example, FilteredAnswer, examples};
 pub use job_names::job_named;
 pub use last_board::{job_or_row, remember_board};
 pub use open::Workspace;

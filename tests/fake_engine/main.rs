@@ -20,7 +20,7 @@ use loragrid::protocol::{
     Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Order, PROTOCOL_VERSION,
     ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame, write_frame,
 };
-use loragrid::task::{RequestScore, TaskDocuments, score_document};
+use loragrid::task::{RequestScore, TaskDocuments, TaskMetric, score_answers, score_document};
 
 const STEPS: u64 = 4;
 /// Reported seconds per step: ten thousand tokens per second, from which the runner estimates the longest time of a pass.
@@ -252,8 +252,20 @@ fn score_task(
             RequestScore { log_likelihood: -f64::from(digit), is_greedy: digit.is_multiple_of(2) }
         };
         let requests: Vec<RequestScore> = (0..document.requests.len()).map(of_request).collect();
-        let metrics = task.metrics.iter().map(|m| score_document(m.metric, &document, &requests)).collect();
-        let score = DocumentScore { task: place, document: document.id, requests, metrics };
+        let score = match &task.generation {
+            None => {
+                let of = |m: &TaskMetric| score_document(m.metric, &document, &requests);
+                let metrics = task.metrics.iter().map(of).collect();
+                DocumentScore { task: place, document: document.id, requests, metrics, answers: Vec::new() }
+            }
+            // An answer of one digit.
+            Some(generation) => {
+                let digit = -requests.first().map_or(0.0, |request| request.log_likelihood);
+                let answers = vec![format!(" {digit}"); generation.repeats as usize];
+                let metrics = score_answers(&task, generation, &document, &answers).unwrap().metrics;
+                DocumentScore { task: place, document: document.id, requests: Vec::new(), metrics, answers }
+            }
+        };
         send(events, &Event::Document { member, score });
     }
 }

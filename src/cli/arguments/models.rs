@@ -200,6 +200,9 @@ pub(in crate::cli) struct EvalArguments {
     /// Only these documents: a JSON object of task names with document numbers, or a file with one
     #[arg(long, value_name = "JSON")]
     pub(in crate::cli) samples: Option<String>,
+    /// Settings of generation tasks over those of their files, such as temperature=0.7,top_p=0.9 or a JSON object
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = crate::task::read_gen_kwargs)]
+    pub(in crate::cli) gen_kwargs: Option<serde_json::Map<String, serde_json::Value>>,
     /// Seed of the few-shot examples; of four numbers, as lm_eval takes them, the last
     #[arg(long, value_name = "SEED", value_parser = fewshot_seed, default_value = "1234")]
     pub(in crate::cli) seed: u64,

@@ -54,6 +54,12 @@ pub(in crate::cli) struct ShownArguments {
 pub(in crate::cli) struct ShowArguments {
     #[arg(help = JOB_OR_ROW_HELP, add = super::super::completion::jobs())]
     pub(in crate::cli) job: String,
+    /// Show documents of a task: prompt, target, and what the model answered
+    #[arg(long, value_name = "TASK")]
+    pub(in crate::cli) examples: Option<String>,
+    /// How many documents --examples shows
+    #[arg(short = 'N', long, value_name = "N", default_value_t = 3)]
+    pub(in crate::cli) count: usize,
 }
 
 #[derive(Debug, Args)]

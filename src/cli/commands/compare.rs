@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::show::answer_parts;
 use crate::cli::ExitCode;
 use crate::cli::arguments::CompareArguments;
 use crate::cli::environment::block_on;
@@ -15,9 +16,9 @@ use crate::report::{
     setting_differences_table, task_differences, task_differences_table, untested_line, verdict,
 };
 use crate::store::Store;
-use crate::task::{Document, Gold, RequestScore, TaskDocuments};
+use crate::task::{Document, Gold, RequestScore, Task, TaskDocuments};
 use crate::workspace::job_or_row;
-use crate::workspace::{Compared, Workspace, compare};
+use crate::workspace::{Compared, Example, Workspace, compare};
 
 /// Two jobs by their names; where one is not done, that is said. Errors: no such job, nothing of it is scored.
 async fn read_both(store: &Store, first: &str, second: &str) -> Result<[Compared; 2], Failure> {
@@ -133,17 +134,42 @@ async fn examples(
         let asked = order.and_then(|order| order.tasks().find(|asked| asked.key == keys.0));
         let file = asked.map(|asked| store.results().join("cache").join(&asked.documents));
         // Where the cache has them no more, documents are numbers.
-        let texts =
-            file.and_then(|file| TaskDocuments::read(&file)).map_or_else(Vec::new, |read| read.documents);
+        let read = file.and_then(|file| TaskDocuments::read(&file));
+        let texts = read.as_ref().map_or(&[][..], |read| read.documents.as_slice());
         for (one, other) in first
             .iter()
             .filter_map(|one| Some((one, second.iter().find(|other| other.document == one.document)?)))
         {
             let text = texts.iter().find(|text| text.id == one.document);
+            if let (Some(read), Some(text), false) = (&read, text, one.answers.is_empty()) {
+                answered_lines(&read.task, text, (one, other))?
+                    .iter()
+                    .try_for_each(|line| write_line(line))?;
+                continue;
+            }
             document_lines(one, other, text).iter().try_for_each(|line| write_line(line))?;
         }
     }
     Ok(())
+}
+
+/// A document with what both answered.
+fn answered_lines(
+    task: &Task,
+    text: &Document,
+    (first, second): (&StoredDocument, &StoredDocument),
+) -> Result<Vec<String>, Failure> {
+    let of = |own: &StoredDocument| Example::of(task, text, &own.requests, &own.answers);
+    let (first, second) = (of(first)?, of(second)?);
+    let mut lines = vec![
+        format!("document {}\n{}", text.id, quoted(&first.prompt)),
+        format!("target\n{}", quoted(&first.target)),
+    ];
+    for (name, example) in [("first", &first), ("second", &second)] {
+        lines.push(name.to_owned());
+        lines.extend(answer_parts(example));
+    }
+    Ok(lines)
 }
 
 /// A document with what both said of each of its requests; a star is for what greedy decoding would say.
@@ -160,7 +186,7 @@ fn document_lines(first: &StoredDocument, second: &StoredDocument, text: Option<
         let is_right = text.is_some_and(|text| match &text.gold {
             Gold::True(labels) => labels.get(number).copied().unwrap_or_default(),
             Gold::Choices(golds) => golds.contains(&number),
-            Gold::Target | Gold::Text { .. } => false,
+            Gold::Target | Gold::Text { .. } | Gold::Answer(_) | Gold::Answers(_) => false,
         });
         let mark = if is_right { "  <- right" } else { "" };
         lines.push(format!(

@@ -10,6 +10,7 @@ use crate::cli::output::write_error;
 use crate::job::JobState;
 use crate::plan::{Plan, PlannedJob};
 use crate::protocol::DocumentScore;
+use crate::queue::StoredDocument;
 use crate::report::lm_eval::{Evaluation, TaskResult, results_json};
 use crate::store::Store;
 use crate::task::{Member, Subset, build_documents};
@@ -66,9 +67,9 @@ async fn evaluation(store: &Store, plan: &Plan, job: &PlannedJob) -> Result<Opti
         if stored.len() != documents.len() || documents.is_empty() {
             return Ok(None);
         }
-        let score = |own: crate::queue::StoredDocument| {
-            let (document, requests, metrics) = (own.document, own.requests, own.metrics);
-            DocumentScore { task: place, document, requests, metrics }
+        let score = |own: StoredDocument| {
+            let StoredDocument { document, requests, metrics, answers } = own;
+            DocumentScore { task: place, document, requests, metrics, answers }
         };
         let scores = stored.into_iter().map(score).collect();
         results.push(TaskResult::new(planned.task.clone(), all, documents, scores));
@@ -88,6 +89,7 @@ async fn evaluation(store: &Store, plan: &Plan, job: &PlannedJob) -> Result<Opti
         profile: facts.prompt_profile.as_str().to_owned(),
         parameters: model.parameters,
         limit: facts.limit.map(|limit| limit as f64),
+        gen_kwargs: serde_json::Map::new(),
         num_fewshot: facts.num_fewshot,
         fewshot_seed: FEWSHOT_SEED,
         system: None,

@@ -12,9 +12,12 @@ use crate::queue::StoredSample;
 use crate::report::{stored_scores_table, stored_settings_table};
 use crate::store::{Store, StoredJob};
 use crate::workspace::Workspace;
-use crate::workspace::job_or_row;
+use crate::workspace::{Example, examples, job_or_row};
 
 pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    if let Some(task) = &arguments.examples {
+        return show_examples(arguments, task, workspace);
+    }
     let (job, samples, warnings) = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
         let job = job_or_row(&store, &arguments.job).await?;
@@ -39,6 +42,51 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> R
         write_line(&sample_text(sample))?;
     }
     Ok(ExitCode::Success)
+}
+
+/// Documents of a task, with what the job said of each.
+fn show_examples(arguments: &ShowArguments, task: &str, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let (job, found) = block_on(async {
+        let store = Store::open_to_read(&workspace.db).await?;
+        let job = job_or_row(&store, &arguments.job).await?;
+        let found = examples(&store, &job.id, task, arguments.count).await?;
+        store.close().await;
+        Ok((job, found))
+    })?;
+    if is_json() {
+        write_json(&json!({ "id": job.id, "task": task, "examples": found }))?;
+        return Ok(ExitCode::Success);
+    }
+    for example in &found {
+        write_line(&example_text(example))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// A document with what was said of it.
+pub(super) fn example_text(example: &Example) -> String {
+    let mut parts = vec![format!("document {}\n{}", example.document, quoted(&example.prompt))];
+    if example.choices.is_empty() {
+        parts.push(format!("target\n{}", quoted(&example.target)));
+    }
+    parts.extend(answer_parts(example));
+    for choice in &example.choices {
+        let mark = if choice.is_right { "  <- right" } else { "" };
+        parts.push(format!("  {:.2}  {:?}{mark}", choice.log_likelihood, choice.text));
+    }
+    parts.join("\n")
+}
+
+/// The answers of a document, and what each filter made of them.
+pub(super) fn answer_parts(example: &Example) -> Vec<String> {
+    let mut parts: Vec<String> =
+        example.answers.iter().map(|answer| format!("answer\n{}", quoted(answer))).collect();
+    parts.extend(example.filtered.iter().map(|filtered| {
+        let metrics = filtered.metrics.iter().filter(|(_, value)| !value.is_array());
+        let metrics: Vec<String> = metrics.map(|(name, value)| format!("{name} {value}")).collect();
+        format!("  {}: {:?}  {}", filtered.filter, filtered.text(), metrics.join(", "))
+    }));
+    parts
 }
 
 /// A prompt with its answer, each line of either set apart.

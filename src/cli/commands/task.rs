@@ -39,16 +39,16 @@ fn check(arguments: &TaskCheckArguments) -> Result<ExitCode, Failure> {
             .map(|(kind, name, count)| json!({ "kind": kind, "name": name, "tasks": count }))
             .collect();
         write_json(&json!({
-            "total": check.total, "runnable": check.runnable, "need_generation": check.need_generation,
+            "total": check.total, "runnable": check.runnable, "generating": check.generating,
             "groups": check.groups, "classes": check.classes, "refused_by_kind": kinds, "refused": reasons,
         }))?;
         return Ok(ExitCode::Success);
     }
     let part = 100.0 * check.runnable as f64 / check.total.max(1) as f64;
     write_line(&format!(
-        "{} tasks, {} understood ({part:.1} %), {} of them by generating text, which is not scored yet\n{} groups, {} \
+        "{} tasks, {} can be scored ({part:.1} %), {} of them by generated answers\n{} groups, {} \
          tasks that are Python classes",
-        check.total, check.runnable, check.need_generation, check.groups, check.classes
+        check.total, check.runnable, check.generating, check.groups, check.classes
     ))?;
     let table = Table {
         columns: vec![Column::text("refused for"), Column::text("name"), Column::number("tasks", None)],

@@ -106,6 +106,16 @@ impl From<PlanError> for Failure {
                 let help = "[samples] takes prompts = [\"…\"], rows = N and max_tokens = N".to_owned();
                 Self::new(ExitCode::SweepFile, message, help)
             }
+            PlanError::GenKwargs { .. } => {
+                let help =
+                    "write key=value pairs separated by commas, such as temperature=0.7,top_p=0.9".to_owned();
+                Self::new(ExitCode::SweepFile, message, help)
+            }
+            PlanError::ChatTemplate { .. } => {
+                let help = "remove apply_chat_template, or use a model whose tokenizer has a chat template"
+                    .to_owned();
+                Self::new(ExitCode::Model, message, help)
+            }
             PlanError::Setting(_) => Self::new(ExitCode::Internal, message, None),
         }
     }
@@ -286,6 +296,18 @@ impl From<WorkspaceError> for Failure {
             }
             WorkspaceError::SeveralJobs { jobs, .. } => {
                 Self::new(ExitCode::NotFound, message, format!("use one of {}", listed(&jobs)))
+            }
+            WorkspaceError::NoTaskOfJob { known, .. } => {
+                let help = match known.as_slice() {
+                    [] => "it was not scored on any task".to_owned(),
+                    known => format!("its tasks: {}", known.join(", ")),
+                };
+                Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::NoDocuments(_) => {
+                let help =
+                    "`loragrid plan` of the sweep file shows what is missing; `loragrid run` writes it again";
+                Self::new(ExitCode::NotFound, message, help.to_owned())
             }
             WorkspaceError::NoModel(_) => {
                 let help =

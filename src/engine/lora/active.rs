@@ -79,6 +79,27 @@ impl<'a> Active<'a> {
     }
 }
 
+/// The members' adapters over row ranges, grouped by member.
+pub(crate) fn active<'a>(
+    members: &[Option<&'a Adapter>],
+    runs: impl Iterator<Item = (usize, usize)>,
+) -> Active<'a> {
+    let (mut parts, mut start): (Vec<Part<'a>>, i64) = (Vec::new(), 0);
+    let mut last = None;
+    for (member, rows) in runs {
+        let end = start + rows as i64;
+        if let Some(adapter) = members[member] {
+            match parts.last_mut().and_then(|part| part.rows.as_mut()).filter(|_| last == Some(member)) {
+                Some(range) => range.end = end,
+                None => parts.push(Part { adapter, rows: Some(start..end), masks: None }),
+            }
+        }
+        last = Some(member);
+        start = end;
+    }
+    Active { parts }
+}
+
 impl Part<'_> {
     /// The layer's output for the adapter's rows x: x·Wᵀ + b + s · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021). Computed in the
     /// adapter's dtype and rounded once to the compute dtype, as PEFT does with single-precision adapters.

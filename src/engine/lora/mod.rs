@@ -11,7 +11,7 @@ use floor::pretrained::{LayerName, ModelConfig};
 use floor::random::{Purpose, Stream};
 use tch::{Device, Kind, Tensor};
 
-pub(crate) use active::{Active, Part, merged_weight};
+pub(crate) use active::{Active, Part, active, merged_weight};
 pub(crate) use dropout::Masks;
 #[cfg(test)]
 pub(crate) use peft::read_form;

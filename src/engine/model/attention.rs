@@ -46,39 +46,6 @@ impl Attend for Sequences<'_> {
     }
 }
 
-/// Scores per head above which the fused kernel is used in any dtype.
-const BY_HAND: usize = 1 << 20;
-
-/// Attention output `[tokens, heads × head_dim]` of queries `[tokens, heads, head_dim]` over keys and values
-/// `[known, kv_heads, head_dim]` with the additive mask `[tokens, known]`. Computed without a fused kernel in double
-/// and rounded once. The fused CPU kernel approximates exp, which with a large first token gives an error of 2e-4 in a
-/// sum of log-probabilities; in bf16 its result for a token depends on neighboring runs.
-pub(super) fn masked(query: &Tensor, key: &Tensor, value: &Tensor, mask: &Tensor, rules: Rules) -> Tensor {
-    let (tokens, heads, head_dim) = (query.size()[0], query.size()[1], query.size()[2]);
-    let batch = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
-    let (query, key, value) = (batch(query), batch(key), batch(value));
-    let kind = query.kind();
-    let precise = kind != Kind::Double && mask.numel() <= BY_HAND;
-    let attended = if rules.cap.is_some() || precise {
-        let precision = if precise { Kind::Double } else { query.kind() };
-        let [query, key, value, mask] = [&query, &key, &value, mask].map(|x| x.to_kind(precision));
-        by_hand(&query, &key, &value, Some(&mask), rules).to_kind(kind)
-    } else {
-        let grouped = key.size()[1] != heads;
-        Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            Some(mask),
-            0.0,
-            false,
-            rules.scale,
-            grouped,
-        )
-    };
-    attended.transpose(1, 2).reshape([tokens, heads * head_dim])
-}
-
 /// Attention output `[tokens, heads × head_dim]` for queries `[tokens, heads, head_dim]` and keys and values
 /// `[tokens, kv_heads, head_dim]`. Neighboring sequences of equal length are one batched call.
 pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run], rules: Rules) -> Tensor {
@@ -121,25 +88,6 @@ pub(super) fn causal(query: &Tensor, key: &Tensor, value: &Tensor, runs: &[Run],
     }
 }
 
-/// Attention output `[1, heads × head_dim]` of one new token over all earlier keys and values and its own
-/// `[tokens, kv_heads, head_dim]`.
-pub(super) fn next_token(query: &Tensor, keys: &Tensor, values: &Tensor, rules: Rules) -> Tensor {
-    let (heads, head_dim) = (query.size()[1], query.size()[2]);
-    let known = keys.size()[0];
-    let seen = rules.window.map_or(known, |window| window.min(known));
-    let sequence = |x: &Tensor| x.unsqueeze(0).transpose(1, 2);
-    let last = |x: &Tensor| sequence(&x.narrow(0, known - seen, seen));
-    let (query, key, value) = (sequence(query), last(keys), last(values));
-    let attended = if rules.cap.is_some() {
-        by_hand(&query, &key, &value, None, rules)
-    } else {
-        let grouped = key.size()[1] != heads;
-        let no_mask = None::<&Tensor>;
-        Tensor::scaled_dot_product_attention(&query, &key, &value, no_mask, 0.0, false, rules.scale, grouped)
-    };
-    attended.transpose(1, 2).reshape([1, heads * head_dim])
-}
-
 /// Causal mask `[length, length]`: each query sees itself and the `window − 1` keys before it; in the queries' dtype.
 fn visible(length: i64, window: i64, query: &Tensor) -> Tensor {
     let seen = Tensor::ones([length, length], (Kind::Bool, query.device())).tril(0).triu(1 - window);
@@ -154,7 +102,13 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Tensor {
 
 /// Attention without a fused kernel, none of which supports capped scores (Gemma 2): products in the compute dtype,
 /// softmax in single precision. All `[count, heads, length, head_dim]`.
-fn by_hand(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, rules: Rules) -> Tensor {
+pub(super) fn by_hand(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: Option<&Tensor>,
+    rules: Rules,
+) -> Tensor {
     let groups = query.size()[1] / key.size()[1];
     let spread = |x: &Tensor| x.repeat_interleave_self_int(groups, Some(1), None);
     let mut scores = query.matmul(&spread(key).transpose(2, 3)) * rules.scale;

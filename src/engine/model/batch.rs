@@ -65,24 +65,4 @@ impl Batch {
             runs,
         }
     }
-
-    /// Runs of tokens, each from its own position on. Masks are defined elsewhere.
-    pub(crate) fn branches(branches: &[(usize, &[u32])], device: Device) -> Self {
-        let tokens: Vec<i64> =
-            branches.iter().flat_map(|(_, tokens)| tokens.iter().map(|&t| t.into())).collect();
-        let places = branches.iter().flat_map(|(start, tokens)| *start..start + tokens.len());
-        let positions: Vec<i64> = places.map(|place| place as i64).collect();
-        Self {
-            tokens: Tensor::from_slice(&tokens).to_device(device),
-            positions: Tensor::from_slice(&positions).to_device(device),
-            runs: Vec::new(),
-        }
-    }
-
-    /// One sequence's next tokens, after `start` of them.
-    pub(crate) fn following(start: i64, tokens: &[u32], device: Device) -> Self {
-        let mut batch = Self::new(&[tokens], device);
-        batch.positions += start;
-        batch
-    }
 }

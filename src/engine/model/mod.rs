@@ -3,13 +3,12 @@
 mod attention;
 mod batch;
 mod block;
-mod cache;
 mod group;
 mod linear;
 mod load;
 mod norm;
+mod pages;
 mod rope;
-mod tree;
 
 use floor::pretrained::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
@@ -17,16 +16,14 @@ use tch::{Device, Kind, Tensor};
 use attention::{Attend, Sequences};
 pub(crate) use batch::{Batch, filled};
 use block::{Block, PassContext};
-pub(crate) use cache::Cache;
-use cache::Following;
 use group::Group;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
 pub(crate) use linear::{Linear, Storage, dequantized, row_norms};
 pub(crate) use load::load;
 use norm::NormWeights;
+pub(crate) use pages::{PAGE, PageForm, PagedBatch, Pages, Sequence};
 use rope::{Frequencies, Rotation};
-pub(crate) use tree::{Account, Branch, Kept, Tree};
 
 use crate::lora::Active;
 use crate::tensor::wide;
@@ -71,20 +68,6 @@ impl Model {
         self.last_norm(&states)
     }
 
-    /// Hidden states `[tokens, hidden]` of tokens after the cached ones: the whole prompt if the cache is empty, then
-    /// one token at a time.
-    pub(crate) fn continue_with(
-        &self,
-        tokens: &[u32],
-        cache: &mut Cache,
-        adapter: Option<&Active>,
-    ) -> Tensor {
-        let batch = Batch::following(cache.tokens, tokens, self.device());
-        let states = self.walk(&batch, adapter, &mut Following { cache, runs: &batch.runs });
-        cache.tokens += tokens.len() as i64;
-        states
-    }
-
     /// Hidden states `[tokens, hidden]` after the last norm, with visibility defined by `attend`.
     pub(crate) fn walk(&self, batch: &Batch, adapter: Option<&Active>, attend: &mut dyn Attend) -> Tensor {
         let passage = self.passage(batch, adapter);
@@ -93,6 +76,27 @@ impl Model {
             states = block.forward(&states, &passage.context(), attend);
         }
         self.last_norm(&states)
+    }
+
+    /// Sizes of the keys and values of its tokens.
+    fn page_form(&self) -> PageForm {
+        PageForm {
+            layers: self.blocks.len(),
+            kv_heads: self.config.kv_heads as i64,
+            head_dim: self.config.head_dim as i64,
+            kind: self.kind,
+            device: self.device(),
+        }
+    }
+
+    /// Pages for the keys and values of sequences.
+    pub(crate) fn pages(&self) -> Pages {
+        Pages::new(self.page_form())
+    }
+
+    /// Bytes of a page over all layers.
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.page_form().bytes()
     }
 
     /// A pass block by block.

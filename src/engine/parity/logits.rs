@@ -4,6 +4,7 @@ use floor::pretrained::Family;
 use tch::{Kind, Tensor};
 
 use super::*;
+use crate::model::{PagedBatch, Sequence};
 
 const KNOWN: &[&str] = &[
     "llama",
@@ -81,9 +82,15 @@ fn a_cache_continues_a_sequence_as_if_it_were_whole() {
         let tokens: Vec<u32> = (3..43).collect();
         let (whole, parts) = tch::no_grad(|| {
             let whole = model.hidden_states(&Batch::new(&[&tokens], device()), None);
-            let mut cache = crate::model::Cache::new(model.config.layers as usize);
-            let mut parts = vec![model.continue_with(&tokens[..10], &mut cache, None)];
-            parts.extend(tokens[10..].iter().map(|token| model.continue_with(&[*token], &mut cache, None)));
+            let (pages, mut sequence) = (model.pages(), Sequence::default());
+            let mut next = |tokens: &[u32]| {
+                let mut batch = PagedBatch::new(&pages);
+                batch.add(&mut sequence, tokens);
+                let tensors = batch.finish(device());
+                model.walk(&tensors, None, &mut batch).narrow(0, 0, tokens.len() as i64)
+            };
+            let mut parts = vec![next(&tokens[..10])];
+            parts.extend(tokens[10..].iter().map(|token| next(&[*token])));
             (whole, parts)
         });
         let difference = largest_difference(&Tensor::cat(&parts, 0), &whole);

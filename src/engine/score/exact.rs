@@ -7,8 +7,8 @@ use crate::failure::EngineError;
 use crate::interrupt::Pulse;
 use crate::lora::{Active, Adapter};
 use crate::memory::within_memory;
-use crate::model::{Batch, Branch, Model, Tree};
-use crate::score::{ScoringOptions, fill, logits_of};
+use crate::model::{Model, PagedBatch, Sequence};
+use crate::score::{ScoringOptions, logits_of};
 
 /// Receives the score of a sequence, by its number, and returns whether to continue.
 pub(crate) type TakeOne<'a> = dyn FnMut(usize, RequestScore) -> Result<bool, EngineError> + 'a;
@@ -41,12 +41,10 @@ fn score(
     way: ScoringOptions,
 ) -> RequestScore {
     let length = request.input.len() as i64;
-    let mut branches = vec![Branch { after: None, lengths: vec![length], keep: vec![false] }];
-    let mut runs = vec![(0, request.input.as_slice())];
-    let filling = fill(&mut branches, length);
-    runs.extend(filling.as_ref().map(|tokens| (0, tokens.as_slice())));
-    let batch = Batch::branches(&runs, model.device());
-    let states = model.walk(&batch, active, &mut Tree::new(branches));
+    let mut batch = PagedBatch::new(&model.pages());
+    batch.add(&mut Sequence::default(), &request.input);
+    let tensors = batch.finish(model.device());
+    let states = model.walk(&tensors, active, &mut batch);
     let wanted = request.targets.len() as i64;
     let rows: Vec<i64> = (length - wanted..length).collect();
     let logits = logits_of(model, active, &states, &rows);

@@ -1,5 +1,6 @@
 //! Scoring: log-likelihoods of continuations. Each distinct input is computed once, logits at scored positions only.
 
+mod answers;
 mod exact;
 mod tally;
 mod walk;
@@ -9,15 +10,16 @@ use std::cell::RefCell;
 use floor::job::Softmax;
 use floor::pretrained::ModelTokenizer;
 use floor::protocol::{DocumentScore, ScoreOrder};
-use floor::task::{EncodedRequest, RequestEncoder, RequestScore, TaskDocuments};
+use floor::task::{Document, EncodedRequest, RequestEncoder, RequestScore, TaskDocuments};
 use tch::{Kind, Tensor};
 
 use crate::failure::EngineError;
 use crate::interrupt::{LifeSigns, Pulse};
 use crate::lora::{Active, Adapter};
-use crate::model::{Branch, Model, filled};
+use crate::model::{Model, filled};
 use crate::tensor::wide;
 
+use answers::AnsweredTasks;
 #[cfg(test)]
 pub(crate) use exact::TakeOne;
 pub(crate) use exact::score_exactly;
@@ -73,16 +75,8 @@ pub(crate) enum ScoringEvent {
 /// continues.
 pub(crate) type Take<'a> = dyn FnMut(usize, usize, RequestScore) -> Result<bool, EngineError> + 'a;
 
-/// Pads a small pass with a run, so its rows use the kernels of large passes. Returns the run's tokens.
-fn fill(branches: &mut Vec<Branch>, tokens: i64) -> Option<Vec<u32>> {
-    let filler = Branch::filler(tokens)?;
-    let filling = vec![0; filler.tokens() as usize];
-    branches.push(filler);
-    Some(filling)
-}
-
 /// Logits `[rows, vocab]` of these rows of states, at least one; computed with enough rows.
-fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
+pub(crate) fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
     let wanted = rows.len() as i64;
     let mut rows = rows.to_vec();
     rows.resize(filled(wanted) as usize, rows[0]);
@@ -105,18 +99,21 @@ pub(crate) fn score_tasks(
         Tally::new(members.len(), |member, score| (tell.borrow_mut())(ScoringEvent::Document(member, score)));
     let mut sequences: Vec<EncodedRequest> = Vec::new();
     let mut signs = LifeSigns::new();
-    for wanted in &order.tasks {
+    let mut answered = AnsweredTasks::default();
+    let (most, rows) = (model.config.max_positions as usize, model.config.vocab_size);
+    for (place, wanted) in order.tasks.iter().enumerate() {
         let TaskDocuments { task, documents, .. } = TaskDocuments::read(&wanted.documents)
             .ok_or_else(|| EngineError::NoDocuments { path: wanted.documents.display().to_string() })?;
         tracing::info!("scoring {} by {} of one base", task.name, members.len());
-        let profile = task.prompting.profile;
         let number = tally.add_task(&task);
-        let (most, rows) = (model.config.max_positions as usize, model.config.vocab_size);
-        let encoder = RequestEncoder::new(tokenizer, most, rows, profile);
+        let encoder = RequestEncoder::new(tokenizer, most, rows, task.prompting.profile);
+        let documents = documents.into_iter().filter(|document| !wanted.done.contains(&document.id));
+        if let Some(generation) = task.generation.clone() {
+            let documents: Vec<Document> = documents.collect();
+            answered.add(place, task, generation, documents, (&encoder, tokenizer))?;
+            continue;
+        }
         for document in documents {
-            if wanted.done.contains(&document.id) {
-                continue;
-            }
             // Encoding many documents takes as long as a pass, or longer.
             signs.beat(&mut || (tell.borrow_mut())(ScoringEvent::Pass))?;
             let requests = encoder.document(&task, &document)?;
@@ -135,14 +132,24 @@ pub(crate) fn score_tasks(
     };
     let mut sign = || (tell.borrow_mut())(ScoringEvent::Pass);
     let mut pulse = Pulse::new(&mut sign);
-    if order.exact {
+    let scored = if order.exact {
         let mut tokens = 0;
         for (member, adapter) in members.iter().enumerate() {
             let mut take = |sequence, score| take(member, sequence, score);
             tokens += score_exactly(model, *adapter, &sequences, way, &mut take, &mut pulse)?;
         }
-        Ok(tokens)
+        tokens
     } else {
-        score_requests(model, members, &sequences, way, &mut take, &mut pulse)
-    }
+        score_requests(model, members, &sequences, way, &mut take, &mut pulse)?
+    };
+    let mut sign = || (tell.borrow_mut())(ScoringEvent::Pass);
+    let mut pulse = Pulse::new(&mut sign);
+    let mut report = |member, score| {
+        let event = match score {
+            Ok(score) => ScoringEvent::Document(member, score),
+            Err(error) => ScoringEvent::Failed(member, error),
+        };
+        (tell.borrow_mut())(event)
+    };
+    Ok(scored + answered.answer((model, tokenizer), members, order, &mut report, &mut pulse)?)
 }

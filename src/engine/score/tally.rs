@@ -1,7 +1,7 @@
 //! Documents with pending requests; answers arrive in any order.
 
 use floor::protocol::DocumentScore;
-use floor::task::{Document, EncodedRequest, Metric, RequestScore, Task, score_document};
+use floor::task::{Document, EncodedRequest, RequestScore, Task, score_requests_of};
 
 use crate::failure::EngineError;
 
@@ -23,8 +23,7 @@ struct Answers {
 
 /// Collects answers to sequences into documents.
 pub(super) struct Tally<F> {
-    /// Names and metrics.
-    tasks: Vec<(String, Vec<Metric>)>,
+    tasks: Vec<Task>,
     members: usize,
     open: Vec<Open>,
     /// Document and request of each sequence.
@@ -39,8 +38,7 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
 
     /// Adds a task; returns its number.
     pub(super) fn add_task(&mut self, task: &Task) -> usize {
-        let metrics = task.metrics.iter().map(|metric| metric.metric).collect();
-        self.tasks.push((task.name.clone(), metrics));
+        self.tasks.push(task.clone());
         self.tasks.len() - 1
     }
 
@@ -75,7 +73,7 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
         let open = &mut self.open[place];
         if !answer.log_likelihood.is_finite() {
             return Err(EngineError::LikelihoodNotFinite {
-                task: self.tasks[open.task].0.clone(),
+                task: self.tasks[open.task].name.clone(),
                 document: open.document.id,
                 value: answer.log_likelihood,
             });
@@ -91,10 +89,9 @@ impl<F: FnMut(usize, DocumentScore) -> Result<(), EngineError>> Tally<F> {
     fn finish(&mut self, member: usize, place: usize) -> Result<(), EngineError> {
         let open = &mut self.open[place];
         let requests = std::mem::take(&mut open.answers[member].scores);
-        let (_, metrics) = &self.tasks[open.task];
-        let metrics =
-            metrics.iter().map(|metric| score_document(*metric, &open.document, &requests)).collect();
-        let score = DocumentScore { task: open.task, document: open.document.id, requests, metrics };
+        let metrics = score_requests_of(&self.tasks[open.task], &open.document, &requests)?;
+        let (task, document) = (open.task, open.document.id);
+        let score = DocumentScore { task, document, requests, metrics, answers: Vec::new() };
         (self.report)(member, score)
     }
 }

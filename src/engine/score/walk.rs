@@ -1,8 +1,6 @@
 //! All requests as one trie: each prefix is computed once, depth first, with branches batched up to the token budget.
 //! Logits are computed only at scored tokens.
 
-use std::rc::Rc;
-
 use floor::task::{EncodedRequest, RequestScore};
 use floor::trie::{Query, Trie, Want};
 use tch::{Kind, Tensor};
@@ -10,15 +8,13 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::fault;
 use crate::interrupt::Pulse;
-use crate::lora::{Active, Adapter, Part};
+use crate::lora::{Adapter, active};
 use crate::memory::within_memory;
-use crate::model::{Account, Batch, Branch, Kept, Model, Tree};
-use crate::score::{ScoringOptions, Take, fill, logits_of};
+use crate::model::{Model, PagedBatch, Pages, Sequence};
+use crate::score::{ScoringOptions, Take, logits_of};
 
 /// Maximum rows of logits in memory.
 const HEAD_CHUNK: usize = 256;
-/// Maximum tokens per branch: attention scores grow with its square, mostly masked.
-const BRANCH_TOKENS: i64 = 128;
 /// Bytes of cached keys and values above which passes take one run at a time, to go deep rather than wide.
 const KEPT_BOUND: u64 = 1 << 30;
 
@@ -39,13 +35,14 @@ pub(crate) fn score_requests(
         scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
         left: requests.iter().map(|request| request.targets.len()).collect(),
     };
-    let roots = (0..members.len()).rev().map(|member| Waiting { member, node: 0, after: None });
+    let none = Sequence::default;
+    let roots = (0..members.len()).rev().map(|member| Waiting { member, node: 0, after: none() });
     let mut walk = Walk {
         model,
         members,
         trie: &trie,
         waiting: roots.collect(),
-        kept: Account::default(),
+        pages: model.pages(),
         way,
         answers: members.iter().map(|_| fresh()).collect(),
         answered: Vec::new(),
@@ -77,7 +74,7 @@ pub(crate) fn score_requests(
 struct Waiting {
     member: usize,
     node: usize,
-    after: Option<Rc<Kept>>,
+    after: Sequence,
 }
 
 /// A member's results so far.
@@ -94,7 +91,7 @@ struct Walk<'a> {
     /// Deepest last.
     waiting: Vec<Waiting>,
     /// Keys and values of nodes with pending children.
-    kept: Account,
+    pages: Pages,
     way: ScoringOptions,
     answers: Vec<Answers>,
     /// Members and requests completed in this pass.
@@ -110,30 +107,20 @@ impl Walk<'_> {
         let mut chosen = self.choose(token_budget);
         // A member's rows are contiguous.
         chosen.sort_by_key(|waiting| waiting.member);
+        let mut batch = PagedBatch::new(&self.pages);
+        for Waiting { node, after, .. } in &mut chosen {
+            batch.add(after, &self.trie.nodes[*node].tokens);
+        }
         let nodes: Vec<(usize, usize)> =
             chosen.iter().map(|waiting| (waiting.member, waiting.node)).collect();
-        let mut branches = self.branches(chosen);
-        let mut runs: Vec<(usize, &[u32])> = nodes
-            .iter()
-            .map(|&(_, node)| (self.trie.nodes[node].depth, self.trie.nodes[node].tokens.as_slice()))
-            .collect();
-        let tokens: i64 = runs.iter().map(|(_, tokens)| tokens.len() as i64).sum();
-        self.tokens += tokens as u64;
-        let filling = fill(&mut branches, tokens);
-        runs.extend(filling.as_ref().map(|tokens| (0, tokens.as_slice())));
-        let batch = Batch::branches(&runs, self.model.device());
-        let mut tree = Tree::new(branches);
         let rows = nodes.iter().map(|&(member, node)| (member, self.trie.nodes[node].tokens.len()));
+        self.tokens += rows.clone().map(|(_, tokens)| tokens as u64).sum::<u64>();
+        let tensors = batch.finish(self.model.device());
         let active = active(self.members, rows);
-        let states = self.model.walk(&batch, Some(&active), &mut tree);
+        let states = self.model.walk(&tensors, Some(&active), &mut batch);
         self.ask(&nodes, &states)?;
-        let mut kept = tree.kept(&self.kept).into_iter();
         let mut children = Vec::new();
-        for &(member, node) in &nodes {
-            if self.trie.nodes[node].children.is_empty() {
-                continue;
-            }
-            let after = kept.next();
+        for Waiting { member, node, after } in chosen {
             let nodes = self.trie.nodes[node].children.iter();
             children.extend(nodes.map(|&node| Waiting { member, node, after: after.clone() }));
         }
@@ -149,7 +136,7 @@ impl Walk<'_> {
         let mut tokens = 0;
         while let Some(next) = self.waiting.last() {
             let node = &self.trie.nodes[next.node];
-            let narrow = self.kept.bytes() > KEPT_BOUND;
+            let narrow = self.pages.used() * self.model.page_bytes() > KEPT_BOUND;
             if !chosen.is_empty() && (narrow || tokens + node.tokens.len() > token_budget) {
                 break;
             }
@@ -157,34 +144,14 @@ impl Walk<'_> {
             if node.tokens.is_empty() {
                 let member = waiting.member;
                 let children = node.children.iter();
-                self.waiting.extend(children.map(|&node| Waiting { member, node, after: None }));
+                let none = Sequence::default;
+                self.waiting.extend(children.map(|&node| Waiting { member, node, after: none() }));
                 continue;
             }
             tokens += node.tokens.len();
             chosen.push(waiting);
         }
         chosen
-    }
-
-    /// Adjacent nodes after the same run form one branch.
-    fn branches(&self, chosen: Vec<Waiting>) -> Vec<Branch> {
-        let mut branches: Vec<Branch> = Vec::new();
-        for Waiting { node, after, .. } in chosen {
-            let node = &self.trie.nodes[node];
-            let (length, keep) = (node.tokens.len() as i64, !node.children.is_empty());
-            let same = |branch: &&mut Branch| match (&branch.after, &after) {
-                (Some(a), Some(b)) => Rc::ptr_eq(a, b) && branch.tokens() + length <= BRANCH_TOKENS,
-                _ => false,
-            };
-            match branches.last_mut().filter(same) {
-                Some(branch) => {
-                    branch.lengths.push(length);
-                    branch.keep.push(keep);
-                }
-                None => branches.push(Branch { after, lengths: vec![length], keep: vec![keep] }),
-            }
-        }
-        branches
     }
 
     /// Adds the log-probabilities of the scored tokens at the nodes' positions.
@@ -260,22 +227,4 @@ struct PendingRequest {
     member: usize,
     row: i64,
     want: Want,
-}
-
-/// The members' adapters over row ranges, grouped by member.
-fn active<'a>(members: &[Option<&'a Adapter>], runs: impl Iterator<Item = (usize, usize)>) -> Active<'a> {
-    let (mut parts, mut start): (Vec<Part<'a>>, i64) = (Vec::new(), 0);
-    let mut last = None;
-    for (member, rows) in runs {
-        let end = start + rows as i64;
-        if let Some(adapter) = members[member] {
-            match parts.last_mut().and_then(|part| part.rows.as_mut()).filter(|_| last == Some(member)) {
-                Some(range) => range.end = end,
-                None => parts.push(Part { adapter, rows: Some(start..end), masks: None }),
-            }
-        }
-        last = Some(member);
-        start = end;
-    }
-    Active { parts }
 }

@@ -2,6 +2,7 @@
 
 mod ffi;
 mod frozen;
+mod paged;
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -13,6 +14,7 @@ use ffi::{
     loragrid_vector_jacobian, pointer_or_null,
 };
 pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantize};
+pub(crate) use paged::{PagedForm, PagedPass, PagedRow, paged_attention};
 
 /// Where an RMS norm rounds, and its factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 #include "group.h"
 #include "loss.h"
 #include "node.h"
+#include "pages.h"
 #include "rows.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
@@ -89,6 +90,14 @@ at::Tensor *loragrid_attention(const at::Tensor *qkv, const at::Tensor *cos, con
                                size_t size) {
   return guarded(message, size,
                  [&] { return attention(*qkv, or_undefined(cos), or_undefined(sin), runs, run_count, *form); });
+}
+
+// Inputs are queries, keys and values; pools are of keys and of values.
+at::Tensor *loragrid_paged_attention(const at::Tensor *const *inputs, at::Tensor *const *pools, const PagedPass *pass,
+                                     const PagedForm *form, char *message, size_t size) {
+  return guarded(message, size, [&] {
+    return paged_attention(*inputs[0], *inputs[1], *inputs[2], *pools[0], *pools[1], *pass, *form);
+  });
 }
 
 at::Tensor *loragrid_cross_entropy(const at::Tensor *logits, const at::Tensor *targets, const at::Tensor *weights,

@@ -187,6 +187,8 @@ impl LoraConfig {
 pub struct EvalConfig {
     /// Task names, in file order.
     pub tasks: Vec<String>,
+    /// How prompts are put together.
+    pub prompts: PromptConfig,
     /// How they are scored.
     #[serde(flatten)]
     pub facts: ScoreFacts,
@@ -210,6 +212,19 @@ impl Length {
             Self::Epochs(epochs) => ((epochs * rows as f64 / micro_batch_size as f64).ceil() as u64).max(1),
         }
     }
+}
+
+/// How prompts of tasks are put together, and what replaces settings of their files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PromptConfig {
+    /// In the model's chat template.
+    pub apply_chat_template: bool,
+    /// With a chat template: each example as a turn.
+    pub fewshot_as_multiturn: bool,
+    /// The system prompt.
+    pub system_instruction: Option<String>,
+    /// Settings of generation, as on the command line of `eval`.
+    pub gen_kwargs: Option<String>,
 }
 
 /// One fully resolved job.
@@ -259,6 +274,12 @@ impl JobConfig {
             lora: read.lora()?,
             eval: EvalConfig {
                 tasks: read.texts("eval")?,
+                prompts: PromptConfig {
+                    apply_chat_template: read.bool("apply_chat_template")?,
+                    fewshot_as_multiturn: read.bool("fewshot_as_multiturn")?,
+                    system_instruction: read.optional_text("system_instruction"),
+                    gen_kwargs: read.optional_text("gen_kwargs"),
+                },
                 facts: ScoreFacts {
                     limit: read.optional("limit"),
                     num_fewshot: read.optional("num_fewshot"),
@@ -380,6 +401,10 @@ impl<'a> Reader<'a> {
 
     fn text(&self, path: &'static str) -> Result<&'a str, &'static str> {
         self.value(path)?.as_text().ok_or(path)
+    }
+
+    fn optional_text(&self, path: &str) -> Option<String> {
+        self.0.value(path).and_then(Value::as_text).map(str::to_owned)
     }
 
     fn texts(&self, path: &'static str) -> Result<Vec<String>, &'static str> {

@@ -242,7 +242,10 @@ mod tests {
     fn other_value(path: &str) -> Value {
         let list = |items: &[&str]| Value::List(items.iter().map(|item| Value::from(*item)).collect());
         match path {
-            "model" | "revision" | "data" | "template" | "objective" => "other".into(),
+            "model" | "revision" | "data" | "template" | "objective" | "system_instruction"
+            | "gen_kwargs" => "other".into(),
+            "apply_chat_template" => true.into(),
+            "fewshot_as_multiturn" => false.into(),
             "template_date" => "2024-07-26".into(),
             "eval" | "reference" => list(&["b"]),
             "profile" | "prompt_profile" | "train.schedule_form" => "litgpt-2023".into(),

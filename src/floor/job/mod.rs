@@ -17,7 +17,9 @@ pub use choices::{
     AdapterDType, DType, Dequantize, Init, Labels, LastWindow, LayerKind, Loss, Optimizer, Overlong, Profile,
     PromptProfile, Quantize, RowOrder, Scaling, Schedule, ScheduleForm, Softmax, Variant,
 };
-pub use config::{BaseForm, EvalConfig, JobConfig, Length, LoraConfig, TrainConfig, short_name};
+pub use config::{
+    BaseForm, EvalConfig, JobConfig, Length, LoraConfig, PromptConfig, TrainConfig, short_name,
+};
 pub use ids::{AttemptNumber, IdError, JobId, SlotId, SweepName};
 pub use key::{
     Digest, ModelIdentity, SCORING_VERSION, ScoreFacts, ScoreKey, SubjectKey, TRAINING_VERSION,

@@ -174,6 +174,9 @@ pub struct DocumentScore {
     pub requests: Vec<RequestScore>,
     /// Value of each of the task's metrics, in their order.
     pub metrics: Vec<DocumentValue>,
+    /// The generated answers, one for each repetition; none for log-likelihoods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
 }
 
 /// Difference between two models on the same texts.

@@ -12,7 +12,7 @@ pub use order::{
 };
 
 /// Version of orders and events; both sides reject any other. Bump it when the meaning of a field changes.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 
 /// The descriptor for the engine's events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

@@ -4,8 +4,11 @@ mod catalogue;
 mod definition;
 mod dialect;
 mod error;
+mod generation;
 mod metric;
 mod prompt;
+pub mod published;
+pub mod text_score;
 
 pub use catalogue::{Catalogue, Selection};
 pub use definition::{
@@ -14,10 +17,15 @@ pub use definition::{
 };
 pub use dialect::{Check, Field, Refusal, TaskIndex, TaskSpec, function};
 pub use error::TaskError;
+pub use generation::{
+    AnswerFilter, AnsweredDocument, FilterStep, Generation, GenerationSettings, MatchOptions, ShownAnswer,
+    StopWatch, TaskSampling, UnsupportedSetting, cut_at_stops, read_gen_kwargs, score_answers, shown_answers,
+};
 pub use metric::{
     Additive, Aggregate, Aggregation, DocumentValue, Metric, MetricName, RequestScore, TaskMetric, aggregate,
-    column_of, score_document,
+    column_of, score_document, score_requests_of,
 };
 pub use prompt::{
-    ChatForm, EncodedRequest, Prompting, Request, RequestEncoder, build_documents, count_documents,
+    ChatForm, EncodedRequest, FEWSHOT_SEED, Prompting, Request, RequestEncoder, build_documents,
+    count_documents,
 };

@@ -57,6 +57,8 @@ pub struct Evaluation {
     pub limit: Option<f64>,
     /// As given.
     pub num_fewshot: Option<u64>,
+    /// Settings of generation as given, over those of the task files.
+    pub gen_kwargs: Map<String, Value>,
     /// Seed of the few-shot examples.
     pub fewshot_seed: u64,
     /// The system instruction, if prompts use a chat template.
@@ -118,8 +120,9 @@ impl Evaluation {
     pub fn heading(&self) -> String {
         let spelled = |value: Value| python_repr(&value);
         format!(
-            "loragrid ({}), gen_kwargs: ({{}}), limit: {}, num_fewshot: {}, batch_size: auto",
+            "loragrid ({}), gen_kwargs: ({}), limit: {}, num_fewshot: {}, batch_size: auto",
             spelled(self.model_args().into()),
+            spelled(self.gen_kwargs.clone().into()),
             spelled(self.limit.into()),
             spelled(self.num_fewshot.into()),
         )
@@ -173,7 +176,7 @@ impl Evaluation {
     pub(super) fn direction_known(&self, group: &Group, metric: Metric) -> bool {
         group.members.iter().any(|member| match member {
             Member::Task(number) => {
-                self.results[*number].task.metrics.iter().any(|known| known.metric == metric)
+                self.results[*number].task.metrics.iter().any(|known| known.metric.base() == metric.base())
             }
             Member::Group(_) => false,
         })

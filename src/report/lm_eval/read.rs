@@ -156,7 +156,7 @@ fn read_scores(
     let Some(scores) = scores.as_object() else { return filters };
     for key in scores.keys().filter(|key| !key.contains("_stderr,")) {
         let Some((name, filter)) = key.split_once(',') else { continue };
-        match Metric::named(name) {
+        match Metric::named(name).map(|metric| after(metric, filter)) {
             Some(metric) => {
                 let mut unused = None;
                 match filters.entry(metric) {
@@ -173,7 +173,7 @@ fn read_scores(
     }
     let documents = counts["effective"].as_u64().or_else(|| scores.get("sample_len").and_then(Value::as_u64));
     for (metric, filter) in &filters {
-        let name = metric.as_str();
+        let name = metric.base().as_str();
         let Some(value) = scores.get(&format!("{name},{filter}")).and_then(number) else {
             imported.left_out.push(format!("{task}: {name},{filter} is not a number"));
             continue;
@@ -184,6 +184,16 @@ fn read_scores(
         imported.scores.push(ImportedScore { task, metric: *metric, value, stderr, documents });
     }
     filters
+}
+
+/// A metric of answers after its filter; filters of log-likelihoods change nothing.
+fn after(metric: Metric, filter: &str) -> Metric {
+    use Metric::*;
+    match metric {
+        Acc | AccNorm | AccBytes | AccMutualInfo | Mcc | BrierScore | Perplexity | WordPerplexity
+        | BytePerplexity | BitsPerByte => metric,
+        of_answers => of_answers.after(filter),
+    }
 }
 
 /// The samples file written with a results file.
@@ -215,7 +225,8 @@ fn read_samples(
         }
         let document = json["doc_id"].as_u64().ok_or_else(|| malformed("it has no doc_id".to_owned()))?;
         let answers = json["filtered_resps"].as_array().into_iter().flatten();
-        let metrics = filters.keys().filter_map(|metric| Some((*metric, value(&json[metric.as_str()])?)));
+        let own = filters.iter().filter(|(_, own)| *own == filter).map(|(metric, _)| *metric);
+        let metrics = own.filter_map(|metric| Some((metric, value(&json[metric.base().as_str()])?)));
         documents.push(ImportedDocument {
             task: task.to_owned(),
             document: document as usize,
@@ -258,7 +269,7 @@ mod tests {
     }
 
     const RESULTS: &str = r#"{"results": {"a_b": {"alias": "a", "sample_len": 3, "acc,none": 0.5, "acc_stderr,none": NaN,
-        "acc,other": 0.7, "bleu,none": 3.0, "perplexity,none": NaN, "word_perplexity,none": 4.5, "word_perplexity_stderr,none": "N/A"}},
+        "acc,other": 0.7, "spice,none": 3.0, "perplexity,none": NaN, "word_perplexity,none": 4.5, "word_perplexity_stderr,none": "N/A"}},
         "n-samples": {"a_b": {"original": 9, "effective": 2}}, "lm_eval_version": "0.4.13",
         "config": {"model_args": "pretrained=/models/tiny/,peft=runs/x,dtype=float32"}}"#;
 
@@ -268,7 +279,7 @@ mod tests {
         let folder = folder(RESULTS, samples);
         let read = read_results(folder.path()).unwrap();
         let [results] = read.as_slice() else { panic!("one file") };
-        let left_out = ["a_b: acc,other", "a_b: bleu,none"];
+        let left_out = ["a_b: acc,other", "a_b: spice,none"];
         assert_eq!(
             (
                 results.label.as_str(),

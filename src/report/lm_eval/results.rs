@@ -26,7 +26,7 @@ pub(super) fn place(metric: Metric) -> usize {
         BytePerplexity,
         BitsPerByte,
     ];
-    order.iter().position(|known| *known == metric).unwrap_or(order.len())
+    order.iter().position(|known| *known == metric.base()).unwrap_or(order.len())
 }
 
 /// The content of `results_*.json`; `samples`: sample files are written beside it.
@@ -88,8 +88,13 @@ fn of_task(result: &TaskResult) -> Value {
     entries.insert("sample_len".into(), json!(result.documents.len()));
     for filter in &result.task.filters {
         for Aggregate { metric, value, stderr, .. } in in_order(result) {
-            entries.insert(format!("{},{filter}", metric.as_str()), json!(value));
-            entries.insert(format!("{}_stderr,{filter}", metric.as_str()), stderr_json(stderr));
+            // Filters of log-likelihoods change nothing: each has every metric.
+            if result.task.generation.is_some() && metric.filter() != filter {
+                continue;
+            }
+            let name = metric.base().as_str();
+            entries.insert(format!("{name},{filter}"), json!(value));
+            entries.insert(format!("{name}_stderr,{filter}"), stderr_json(stderr));
         }
     }
     Value::Object(entries)
@@ -142,11 +147,9 @@ fn inherited(evaluation: &Evaluation) -> (Map<String, Value>, Map<String, Value>
     let (mut shots, mut better) = (Map::new(), Map::new());
     for result in &evaluation.results {
         shots.insert(result.task.name.clone(), json!(result.task.shots.count));
-        let directions = result
-            .task
-            .metrics
-            .iter()
-            .map(|metric| (metric.metric.as_str().to_owned(), json!(metric.metric.higher_is_better())));
+        let directions = result.task.metrics.iter().map(|metric| {
+            (metric.metric.base().as_str().to_owned(), json!(metric.metric.higher_is_better()))
+        });
         better.insert(result.task.name.clone(), Value::Object(directions.collect()));
     }
     for group in evaluation.groups() {
@@ -179,6 +182,9 @@ fn version(result: &TaskResult) -> Value {
 fn config(result: &TaskResult) -> Value {
     let mut config = result.task.config.clone();
     config["num_fewshot"] = json!(result.task.shots.count);
+    if let Some(generation) = &result.task.generation {
+        config["generation_kwargs"] = generation.settings.kwargs.clone().into();
+    }
     config
 }
 
@@ -198,7 +204,7 @@ fn of_run(evaluation: &Evaluation) -> Value {
         "use_cache": Value::Null,
         "limit": evaluation.limit,
         "bootstrap_iters": 100_000,
-        "gen_kwargs": {},
+        "gen_kwargs": evaluation.gen_kwargs,
         "random_seed": 0,
         "numpy_seed": 1234,
         "torch_seed": 1234,

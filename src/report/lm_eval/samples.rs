@@ -8,7 +8,9 @@ use super::results::place;
 use crate::job::Digest;
 use crate::protocol::DocumentScore;
 use crate::python::python_str;
-use crate::task::{Document, DocumentValue, Metric, OutputType, Request};
+use crate::task::{
+    Document, DocumentValue, Generation, Metric, OutputType, Request, ShownAnswer, TaskError, shown_answers,
+};
 
 fn hash(text: &str) -> String {
     Digest::of(text.as_bytes()).to_string()
@@ -30,11 +32,53 @@ pub fn task_hash(result: &TaskResult) -> String {
     hash(&joined.repeat(result.task.filters.len()))
 }
 
-/// One line for each filter and document, filters outermost.
-pub fn samples_jsonl(result: &TaskResult) -> Vec<Value> {
+/// One line for each filter and document, filters outermost. Error: a filter that cannot be applied to an answer any more.
+pub fn samples_jsonl(result: &TaskResult) -> Result<Vec<Value>, TaskError> {
     let pairs = || result.documents.iter().zip(&result.scores);
+    if let Some(generation) = &result.task.generation {
+        return answered_lines(result, generation);
+    }
     let lines = result.task.filters.iter().flat_map(|filter| pairs().map(move |pair| (filter, pair)));
-    lines.map(|(filter, (document, score))| line(result, filter, document, score)).collect()
+    Ok(lines.map(|(filter, (document, score))| line(result, filter, document, score)).collect())
+}
+
+/// The lines of a task whose answers are generated.
+fn answered_lines(result: &TaskResult, generation: &Generation) -> Result<Vec<Value>, TaskError> {
+    let mut by_filter: Vec<Vec<Value>> = vec![Vec::new(); generation.pipelines.len()];
+    for (document, score) in result.documents.iter().zip(&result.scores) {
+        let shown = shown_answers(&result.task, generation, document, &score.answers)?;
+        let [doc_hash, prompt_hash, target_hash] = hashes(document);
+        let context = document.requests.first().map_or("", Request::context);
+        for (lines, ShownAnswer { filter, filtered, metrics }) in by_filter.iter_mut().zip(shown) {
+            let names: Vec<&str> = metrics.iter().map(|(name, _)| *name).collect();
+            let mut line = json!({
+                "doc_id": document.id,
+                "doc": document.row,
+                "target": document.target,
+                "arguments": { "gen_args_0": { "arg_0": context, "arg_1": generation.settings.kwargs } },
+                "resps": [score.answers],
+                "filtered_resps": [spelled(&filtered)],
+                "filter": filter,
+                "metrics": names,
+                "doc_hash": doc_hash,
+                "prompt_hash": prompt_hash,
+                "target_hash": target_hash,
+            });
+            for (name, value) in metrics {
+                line[name] = value;
+            }
+            lines.push(line);
+        }
+    }
+    Ok(by_filter.into_iter().flatten().collect())
+}
+
+/// Every leaf as Python prints it.
+fn spelled(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => items.iter().map(spelled).collect(),
+        other => python_str(other).into(),
+    }
 }
 
 fn line(result: &TaskResult, filter: &str, document: &Document, score: &DocumentScore) -> Value {
@@ -42,6 +86,7 @@ fn line(result: &TaskResult, filter: &str, document: &Document, score: &Document
         let argument = match request {
             Request::Pair { context, continuation } => json!({ "arg_0": context, "arg_1": continuation }),
             Request::Rolling { text } => json!({ "arg_0": text }),
+            Request::Generate { context } => json!({ "arg_0": context }),
         };
         (format!("gen_args_{number}"), argument)
     };

@@ -28,8 +28,10 @@ fn lines(evaluation: &Evaluation, depth: usize, row: Row<'_>) -> Vec<[String; 9]
     let (alias, version, shots, mut values): (&str, &str, Option<u64>, Vec<Value>) = match row {
         Row::Task(result) => {
             let of = |filter: &String| {
-                let filter = filter.clone();
-                result.aggregates.iter().map(move |a| (a.metric, filter.clone(), a.value, a.stderr))
+                let (filter, own) = (filter.clone(), filter.clone());
+                let generates = result.task.generation.is_some();
+                let of = result.aggregates.iter().filter(move |a| !generates || a.metric.filter() == own);
+                of.map(move |a| (a.metric.base(), filter.clone(), a.value, a.stderr))
             };
             let task = &result.task;
             (&task.alias, &task.version, Some(task.shots.count), task.filters.iter().flat_map(of).collect())

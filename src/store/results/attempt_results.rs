@@ -120,7 +120,10 @@ impl Store {
     /// The documents scored under a key, by number.
     pub async fn documents(&self, key: ScoreKey) -> Result<Vec<StoredDocument>, StoreError> {
         let query = sqlx::query(
-            "SELECT document, requests, metrics FROM scored_documents WHERE score_key = $1 ORDER BY document",
+            "SELECT document, requests, metrics,
+                 (SELECT json_group_array(t.text ORDER BY e.key) FROM json_each(answers) e
+                  JOIN answer_texts t ON t.digest = e.value)
+             FROM scored_documents WHERE score_key = $1 ORDER BY document",
         );
         let rows = query.bind(key.0.to_string()).fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| {
@@ -128,6 +131,7 @@ impl Store {
                 document: row.try_get::<i64, _>(0)? as usize,
                 requests: read_json(row, 1)?,
                 metrics: read_json(row, 2)?,
+                answers: read_json(row, 3)?,
             })
         };
         rows.iter().map(read).collect()
@@ -149,16 +153,26 @@ async fn write_document(
     key: ScoreKey,
     document: &DocumentScore,
 ) -> Result<(), StoreError> {
+    let mut digests = Vec::with_capacity(document.answers.len());
+    for text in &document.answers {
+        let digest = Digest::of(text.as_bytes()).to_string();
+        let insert =
+            "INSERT INTO answer_texts (digest, text) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING";
+        sqlx::query(insert).bind(&digest).bind(text).execute(&mut **tx).await?;
+        digests.push(digest);
+    }
+    let answers = (!digests.is_empty()).then(|| serde_json::to_string(&digests).unwrap_or_default());
     let insert = sqlx::query(
-        "INSERT INTO scored_documents (score_key, document, requests, metrics) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (score_key, document) DO UPDATE
-         SET requests = excluded.requests, metrics = excluded.metrics",
+        "INSERT INTO scored_documents (score_key, document, requests, metrics, answers)
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (score_key, document) DO UPDATE
+         SET requests = excluded.requests, metrics = excluded.metrics, answers = excluded.answers",
     );
     insert
         .bind(key.0.to_string())
         .bind(document.document as i64)
         .bind(serde_json::to_string(&document.requests).unwrap_or_default())
         .bind(serde_json::to_string(&document.metrics).unwrap_or_default())
+        .bind(answers)
         .execute(&mut **tx)
         .await?;
     Ok(())

@@ -21,6 +21,18 @@ use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key,
 
 /// Sections that hold configuration keys.
 const SECTIONS: &[&str] = &["train", "lora"];
+/// Keys of the root that `[eval]` takes too.
+const OF_EVAL: &[&str] = &[
+    "num_fewshot",
+    "limit",
+    "objective",
+    "prompt_profile",
+    "softmax",
+    "apply_chat_template",
+    "fewshot_as_multiturn",
+    "system_instruction",
+    "gen_kwargs",
+];
 /// Other names at the root.
 const ROOT_WORDS: &[&str] = &[
     "name",
@@ -216,6 +228,7 @@ impl<'a> Parser<'a> {
                         self.setting(&format!("{section}.{}", name.get_ref()), name.span(), item);
                     }
                 }
+                ("eval", DeValue::Table(table)) => self.read_eval(table),
                 ("axes", DeValue::Table(table)) => {
                     table.iter().for_each(|(name, item)| self.axis(name, item))
                 }
@@ -237,6 +250,21 @@ impl<'a> Parser<'a> {
                     self.form(path, "no section", "it as a section, [name] with its keys below", item.span());
                 }
                 (path, _) => self.setting(path, name.span(), item),
+            }
+        }
+    }
+
+    /// `[eval]`: the tasks, and keys of the root that decide how they are scored.
+    fn read_eval(&mut self, table: &DeTable<'_>) {
+        for (name, item) in table {
+            match name.get_ref().as_ref() {
+                "tasks" => self.setting("eval", name.span(), item),
+                key if OF_EVAL.contains(&key) => self.setting(key, name.span(), item),
+                other => {
+                    let nearest = OF_EVAL.iter().min_by_key(|key| strsim::levenshtein(key, other));
+                    let nearest = nearest.map(|key| format!("eval.{key}"));
+                    self.problem(Problem::UnknownKey { path: format!("eval.{other}"), nearest }, name.span());
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ pub(in crate::cli::commands) fn write_files(
     let path = folder.join(name);
     std::fs::write(&path, pretty(value))?;
     for result in &evaluation.results {
-        let lines: String = samples_jsonl(result).iter().map(|line| single_line(line) + "\n").collect();
+        let lines: String = samples_jsonl(result)?.iter().map(|line| single_line(line) + "\n").collect();
         std::fs::write(
             folder.join(format!("samples_{}_{stamp}.jsonl", sanitised(&result.task.name))),
             lines,

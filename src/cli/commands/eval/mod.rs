@@ -191,8 +191,8 @@ fn results(request: &Request, stored: Vec<Vec<StoredDocument>>) -> Vec<TaskResul
     let of_task = |(place, (wanted, stored)): (usize, (&request::EvalRequest, Vec<StoredDocument>))| {
         let score = |document: &Document| {
             let found = stored.iter().find(|stored| stored.document == document.id)?.clone();
-            let StoredDocument { document, requests, metrics } = found;
-            Some(DocumentScore { task: place, document, requests, metrics })
+            let StoredDocument { document, requests, metrics, answers } = found;
+            Some(DocumentScore { task: place, document, requests, metrics, answers })
         };
         let scores = wanted.documents.iter().filter_map(score).collect();
         TaskResult::new(wanted.task.clone(), wanted.original, wanted.documents.clone(), scores)
@@ -221,6 +221,7 @@ fn evaluation(
         parameters: checkpoint.config().parameters(),
         limit: arguments.limit,
         num_fewshot: arguments.num_fewshot,
+        gen_kwargs: arguments.gen_kwargs.clone().unwrap_or_default(),
         fewshot_seed: arguments.seed,
         system: arguments.system_instruction.clone(),
         chat_template: chat.map(|chat| chat.source.template.clone()),

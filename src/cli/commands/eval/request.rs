@@ -9,14 +9,12 @@ use crate::cli::arguments::EvalArguments;
 use crate::cli::downloads::pull_rows;
 use crate::cli::failure::Failure;
 use crate::cli::output::write_error;
-use crate::data::ChatTemplate;
-use crate::jinja::TemplateDate;
 use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
 use crate::plan::task_notes;
 use crate::pretrained::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::task::{
-    Catalogue, ChatForm, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError,
-    TaskIndex, build_documents,
+    Catalogue, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError, TaskIndex,
+    build_documents,
 };
 use crate::workspace::Workspace;
 
@@ -53,7 +51,10 @@ impl Request {
         let mut wanted = Vec::new();
         let (mut cut, mut all) = (0, 0);
         for task in tasks {
-            let task = task.with_shots(arguments.num_fewshot).with_prompting(&prompting);
+            let mut task = task.with_shots(arguments.num_fewshot).with_prompting(&prompting);
+            if let Some(changes) = &arguments.gen_kwargs {
+                task = task.with_generation(changes)?;
+            }
             let subset = subsets.remove(&task.name).unwrap_or_default();
             let original = build_count(&task)?;
             check_numbers(&task, &subset, original)?;
@@ -62,9 +63,10 @@ impl Request {
             let (most, rows) = (config.max_positions as usize, config.vocab_size);
             let encoder = RequestEncoder::new(tokenizer, most, rows, prompting.profile);
             for document in &documents {
-                let requests = encoder.document(&task, document)?;
-                all += requests.len();
-                cut += requests.iter().flatten().filter(|request| request.cut > 0).count();
+                let mut requests: Vec<_> = encoder.document(&task, document)?.into_iter().flatten().collect();
+                requests.extend(encoder.prompt_of(&task, document)?);
+                all += document.requests.len();
+                cut += requests.iter().filter(|request| request.cut > 0).count();
             }
             task_notes(&task, &documents).iter().for_each(|note| write_error(&format!("warning: {note}")));
             wanted.push(EvalRequest { task, subset, original, documents });
@@ -124,22 +126,10 @@ fn select(arguments: &EvalArguments, workspace: &Workspace) -> Result<Selection,
 
 fn prompting(arguments: &EvalArguments, tokenizer: &ModelTokenizer) -> Result<Prompting, Failure> {
     let help = "use a checkpoint whose tokenizer_config.json has a chat_template that compiles".to_owned();
-    let wrong = |reason: String| Failure::new(ExitCode::Model, reason, help.clone());
-    let chat = match (arguments.apply_chat_template, tokenizer.chat_template(false)) {
-        (false, _) => None,
-        (true, None) => return Err(wrong(tokenizer.no_chat_template())),
-        (true, Some(source)) => {
-            let template = ChatTemplate::of(source, tokenizer, TemplateDate::default())
-                .map_err(|reason| wrong(format!("the chat template does not compile: {reason}")))?;
-            Some(ChatForm { source: template.source().clone(), multiturn: arguments.fewshot_as_multiturn })
-        }
-    };
-    Ok(Prompting {
-        profile: arguments.prompt_profile,
-        system: arguments.system_instruction.clone(),
-        chat,
-        fewshot_seed: arguments.seed,
-    })
+    let chat = arguments.apply_chat_template.then_some(arguments.fewshot_as_multiturn);
+    let system = arguments.system_instruction.clone();
+    Prompting::of_model(tokenizer, arguments.prompt_profile, chat, system, arguments.seed)
+        .map_err(|reason| Failure::new(ExitCode::Model, reason, help))
 }
 
 /// Which documents of each task.

@@ -10,6 +10,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::templates::ChatTemplates;
 use super::{ModelTokenizer, TokenizerError};
+use crate::pretrained::generation_defaults::GenerationDefaults;
 
 /// Special tokens of any tokenizer.
 const NAMED: [&str; 7] =
@@ -127,8 +128,12 @@ pub(super) fn read(folder: &Path) -> Result<ModelTokenizer, TokenizerError> {
     let (bos, eos) = (id("bos_token"), id("eos_token"));
     let templates = ChatTemplates::of_folder(folder, files.tokenizer_config.get("chat_template"))?;
     let ends = files.end_tokens(eos);
-    ModelTokenizer::new(inner, (bos, eos), tokens, templates, ends)
-        .map(|tokenizer| ModelTokenizer { notes, ..tokenizer })
+    let generation = GenerationDefaults::read(&files.generation_config);
+    ModelTokenizer::new(inner, (bos, eos), tokens, templates, ends).map(|tokenizer| ModelTokenizer {
+        notes,
+        generation,
+        ..tokenizer
+    })
 }
 
 /// The JSON object in a folder's file. None: not found. Error: unreadable, not a JSON object.

@@ -15,6 +15,7 @@ use tokenizers::Tokenizer;
 
 use super::gguf::{Gguf, MetaValue};
 use super::open::Checkpoint;
+use crate::pretrained::generation_defaults::GenerationDefaults;
 
 /// A tokenizer that cannot be built or used.
 #[derive(Debug, Error)]
@@ -87,6 +88,7 @@ pub struct ModelTokenizer {
     ends: Vec<u32>,
     /// Special tokens that the tokenizer adds before and after each string.
     added: (Vec<u32>, Vec<u32>),
+    generation: GenerationDefaults,
     notes: Vec<String>,
 }
 
@@ -116,8 +118,17 @@ impl ModelTokenizer {
         templates: ChatTemplates,
         ends: Vec<u32>,
     ) -> Result<Self, TokenizerError> {
-        let mut tokenizer =
-            Self { inner, bos, eos, special, templates, ends, added: Default::default(), notes: Vec::new() };
+        let mut tokenizer = Self {
+            inner,
+            bos,
+            eos,
+            special,
+            templates,
+            ends,
+            added: Default::default(),
+            generation: GenerationDefaults::default(),
+            notes: Vec::new(),
+        };
         tokenizer.added = tokenizer.added_around("a")?;
         Ok(tokenizer)
     }
@@ -221,6 +232,16 @@ impl ModelTokenizer {
     /// The stop tokens: EOS, and those listed by the model.
     pub fn stops(&self) -> Vec<u32> {
         self.ends.clone()
+    }
+
+    /// The checkpoint's own rules for what it generates.
+    pub fn generation_defaults(&self) -> &GenerationDefaults {
+        &self.generation
+    }
+
+    /// The text of the end-of-sequence token. Error: the tokenizer's.
+    pub fn eos_text(&self) -> Result<Option<String>, TokenizerError> {
+        self.eos.map(|eos| self.decode(&[eos])).transpose()
     }
 
     /// The stop tokens in a chat: [`Self::stops`], and end-of-turn tokens of published templates.

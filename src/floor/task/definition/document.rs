@@ -1,6 +1,7 @@
 //! A document ready to be scored.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::data::Row;
 use crate::task::prompt::request::Request;
@@ -15,6 +16,10 @@ pub enum Gold {
     Target,
     /// Whether each choice is true.
     True(Vec<bool>),
+    /// The target of a generated answer.
+    Answer(Value),
+    /// Several targets of a generated answer, any of which is right.
+    Answers(Vec<Value>),
     /// A whole text, and the divisors of its log-likelihood.
     Text {
         /// Whitespace-separated pieces.

@@ -65,6 +65,17 @@ pub struct Leaf<'a> {
     pub filters: &'a [String],
 }
 
+impl Leaf<'_> {
+    /// The aggregate of a metric after a filter. The filters of log-likelihoods change nothing: one aggregate is that of each.
+    fn aggregate(&self, metric: Metric, filter: &String) -> Option<Aggregate> {
+        let of =
+            |wanted: Metric| self.aggregates.iter().find(|aggregate| aggregate.metric == wanted).copied();
+        let is_filtered = self.aggregates.iter().any(|aggregate| aggregate.metric != aggregate.metric.base());
+        let plain = || of(metric).filter(|_| !is_filtered && self.filters.contains(filter));
+        of(metric.after(filter)).filter(|_| is_filtered).or_else(plain)
+    }
+}
+
 impl Group {
     /// A group without members from its file's map. Error: an aggregation other than the mean, an entry without a metric.
     pub(in crate::task) fn shell(name: &str, node: &Node) -> Result<Self, String> {
@@ -126,23 +137,23 @@ impl Group {
         let mut values = Vec::new();
         for wanted in &self.metrics {
             let Some(metric) = Metric::named(&wanted.metric) else { continue };
-            let has = |leaf: &Leaf<'a>| {
-                leaf.aggregates.iter().find(|aggregate| aggregate.metric == metric).copied()
+            let has = |leaf: &Leaf<'a>, filter: &String| leaf.aggregate(metric, filter);
+            let of_leaf = |leaf: &Leaf<'a>| {
+                let filters: Vec<String> =
+                    leaf.filters.iter().filter(|filter| has(leaf, filter).is_some()).cloned().collect();
+                filters
             };
             let mut filters: Vec<String> = match &wanted.filters {
                 Some(filters) => filters.clone(),
-                None => {
-                    let of = leaves.iter().filter(|leaf| has(leaf).is_some());
-                    of.flat_map(|leaf| leaf.filters.iter().cloned()).collect()
-                }
+                None => leaves.iter().flat_map(of_leaf).collect(),
             };
             if wanted.filters.is_none() {
                 filters.sort_unstable();
                 filters.dedup();
             }
             for filter in filters {
-                let of = leaves.iter().filter(|leaf| leaf.filters.contains(&filter));
-                let aggregates: Vec<Aggregate> = of.filter_map(has).collect();
+                let aggregates: Vec<Aggregate> =
+                    leaves.iter().filter_map(|leaf| has(leaf, &filter)).collect();
                 if let Some(value) = combine(metric, filter, &aggregates, wanted.weight_by_size) {
                     values.push(value);
                 }

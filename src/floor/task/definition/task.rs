@@ -7,8 +7,10 @@ use crate::job::{Digest, canonical_json};
 use crate::task::dialect::function::{RowFilter, RowFunction};
 use crate::task::dialect::task_file::Field;
 use crate::task::error::TaskError;
+use crate::task::generation::Generation;
 use crate::task::metric::kind::TaskMetric;
 use crate::task::prompt::prompting::Prompting;
+use crate::task::published;
 
 /// Output type of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub enum OutputType {
     Loglikelihood,
     /// The log-likelihood of a whole text.
     LoglikelihoodRolling,
+    /// A generated answer.
+    GenerateUntil,
 }
 
 impl OutputType {
@@ -29,6 +33,7 @@ impl OutputType {
             Self::MultipleChoice => "multiple_choice",
             Self::Loglikelihood => "loglikelihood",
             Self::LoglikelihoodRolling => "loglikelihood_rolling",
+            Self::GenerateUntil => "generate_until",
         }
     }
 }
@@ -44,6 +49,8 @@ pub enum Scoring {
     TrueProbability,
     /// WikiText: words and bytes are counted in the column `page`, before cleaning.
     PageLength,
+    /// By a published function.
+    Published(published::ResultsFunction),
 }
 
 /// A preprocessing step on rows.
@@ -54,6 +61,13 @@ pub enum RowStep {
     Filter(RowFilter),
     /// A published function.
     Native(RowFunction),
+    /// A published function with its constants, of all rows.
+    Published {
+        /// The function.
+        function: published::RowsFunction,
+        /// Its constants by name.
+        constants: Row,
+    },
 }
 
 /// How examples are selected.
@@ -176,6 +190,12 @@ pub struct Task {
     pub metrics: Vec<TaskMetric>,
     /// Names of the filter pipelines, each of which takes the first answer; `none` if the file has none.
     pub filters: Vec<String>,
+    /// How answers are generated; none for a task of log-likelihoods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
+    /// Metrics of the file that need computer algebra, which loragrid does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// lm_eval's version of the task, as a string.
     pub version: String,
     /// Prompt settings besides the file's.
@@ -192,6 +212,23 @@ impl Task {
             self.shots.count = count.or(self.shots.of_file).unwrap_or(0);
         }
         self
+    }
+
+    /// The task with these settings of generation over its file's; unchanged if it generates nothing. Error: an unsupported setting.
+    pub fn with_generation(
+        mut self,
+        changes: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Self, TaskError> {
+        if let Some(generation) = &mut self.generation {
+            let settings = generation.settings.with(changes);
+            generation.settings = settings.map_err(|(what, value)| TaskError::Unsupported {
+                file: self.file.clone(),
+                task: self.name.clone(),
+                what,
+                value,
+            })?;
+        }
+        Ok(self)
     }
 
     /// The task with these prompt settings.
@@ -233,6 +270,9 @@ impl Task {
             (&self.version, &self.prompting),
             documents,
         );
-        Digest::of(canonical_json(&definition).as_bytes())
+        match &self.generation {
+            None => Digest::of(canonical_json(&definition).as_bytes()),
+            Some(generation) => Digest::of(canonical_json(&(definition, generation)).as_bytes()),
+        }
     }
 }

@@ -7,11 +7,12 @@ use crate::task::definition::task::{
     Fields, OutputType, Pool, Published, RowStep, Sampler, Scoring, Shots, Task,
 };
 use crate::task::dialect::function::{KnownFunction, Modules, Native, ResultsFunction};
-use crate::task::dialect::task_file::{Field, TaskSpec};
+use crate::task::dialect::task_file::{Field, Refusal, TaskSpec};
 use crate::task::dialect::yaml::Node;
 use crate::task::error::TaskError;
 use crate::task::metric::kind::{Aggregation, Metric, TaskMetric};
 use crate::task::prompt::prompting::Prompting;
+use crate::task::published::{Answered, Recognized};
 
 /// Keys of `dataset_kwargs` that are applied, or irrelevant here.
 const READ_KWARGS: [&str; 2] = ["data_files", "trust_remote_code"];
@@ -49,6 +50,24 @@ impl Task {
 }
 
 impl TaskSpec {
+    /// Whether its metrics, filters and functions can be scored, wherever its rows are. Error: what cannot.
+    pub(in crate::task) fn verify(&self, modules: &Modules) -> Result<(), Refusal> {
+        let roots = DataRoots::default();
+        let around = Surroundings { file: &self.name, folder: Path::new("."), roots: &roots, modules };
+        let reader = Reader { spec: self, around };
+        let verified = reader.output_type().and_then(|output_type| {
+            reader.scoring(output_type)?;
+            reader.metrics(output_type)?;
+            reader.step(&self.process_docs)?;
+            reader.step(&self.fewshot.process_docs)?;
+            if self.generation.is_none() { reader.filters().map(drop) } else { Ok(()) }
+        });
+        verified.map_err(|error| match error {
+            TaskError::Unsupported { what, value, .. } => (what, value),
+            other => ("file", other.to_string()),
+        })
+    }
+
     /// A key's string; none if it is absent or null.
     fn text(&self, key: &str) -> Option<String> {
         self.node.get(key).and_then(Node::scalar)
@@ -70,14 +89,19 @@ impl Reader<'_> {
         TaskError::Unsupported { file, task, what, value: value.to_owned() }
     }
 
+    fn output_type(&self) -> Result<OutputType, TaskError> {
+        match self.spec.output_type.as_str() {
+            "multiple_choice" => Ok(OutputType::MultipleChoice),
+            "loglikelihood" => Ok(OutputType::Loglikelihood),
+            "loglikelihood_rolling" => Ok(OutputType::LoglikelihoodRolling),
+            "generate_until" => Ok(OutputType::GenerateUntil),
+            other => Err(self.unsupported("output_type", other)),
+        }
+    }
+
     fn task(&self) -> Result<Task, TaskError> {
         let spec = self.spec;
-        let output_type = match spec.output_type.as_str() {
-            "multiple_choice" => OutputType::MultipleChoice,
-            "loglikelihood" => OutputType::Loglikelihood,
-            "loglikelihood_rolling" => OutputType::LoglikelihoodRolling,
-            other => return Err(self.unsupported("output_type", other)),
-        };
+        let output_type = self.output_type()?;
         if output_type == OutputType::MultipleChoice && spec.doc_to_choice.is_none() {
             return Err(self.malformed("a multiple_choice task needs doc_to_choice".to_owned()));
         }
@@ -110,7 +134,14 @@ impl Reader<'_> {
             scoring: self.scoring(output_type)?,
             shots: self.shots(&fields)?,
             metrics: self.metrics(output_type)?,
-            filters: self.filters()?,
+            filters: match &spec.generation {
+                None => self.filters()?,
+                Some(generation) => {
+                    generation.pipelines.iter().map(|pipeline| pipeline.name.clone()).collect()
+                }
+            },
+            generation: spec.generation.clone(),
+            left_out: self.left_out(),
             version: version.unwrap_or_else(|| "Yaml".to_owned()),
             prompting: Prompting::default(),
             config: spec.shown(self.around.file),
@@ -124,6 +155,9 @@ impl Reader<'_> {
         let function = match &self.spec.process_results {
             None => return Ok(Scoring::Standard),
             Some(KnownFunction::Native(Native::Results(function))) => *function,
+            Some(KnownFunction::Published(Recognized { answered: Answered::Results(function), .. })) => {
+                return Ok(Scoring::Published(*function));
+            }
             Some(_) => return Err(self.unsupported("process_results", "of another kind")),
         };
         match (function, output_type) {
@@ -140,9 +174,12 @@ impl Reader<'_> {
             None => Ok(None),
             Some(KnownFunction::Filter(filter)) => Ok(Some(RowStep::Filter(filter.clone()))),
             Some(KnownFunction::Native(Native::Rows(function))) => Ok(Some(RowStep::Native(*function))),
-            Some(KnownFunction::Native(Native::Field(_) | Native::Results(_))) => {
-                Err(self.unsupported("process_docs", "of another kind"))
+            Some(KnownFunction::Published(Recognized { answered: Answered::Rows(function), constants })) => {
+                Ok(Some(RowStep::Published { function: *function, constants: constants.clone() }))
             }
+            Some(
+                KnownFunction::Native(Native::Field(_) | Native::Results(_)) | KnownFunction::Published(_),
+            ) => Err(self.unsupported("process_docs", "of another kind")),
             Some(KnownFunction::WeightedF1) => Err(self.unsupported("process_docs", "a metric")),
         }
     }
@@ -213,7 +250,9 @@ impl Reader<'_> {
         let split = text("split").or_else(|| spec.text("fewshot_split"));
         // lm_eval compares the names as written, also if both are missing.
         let excludes_own = split == spec.text("test_split");
+        let listed = spec.fewshot.samples.clone();
         let pool = match (&split, config.and_then(|config| config.get("samples"))) {
+            (None, Some(_)) if listed.is_some() => Pool::Samples(listed.unwrap_or_default()),
             (None, Some(samples)) => Pool::Samples(self.samples(samples)?),
             (Some(split), _) => {
                 let known = spec.fewshot.process_docs.as_ref().or(spec.process_docs.as_ref());
@@ -266,15 +305,48 @@ impl Reader<'_> {
     fn metrics(&self, output_type: OutputType) -> Result<Vec<TaskMetric>, TaskError> {
         let Some(Node::List(entries)) = self.spec.node.get("metric_list") else {
             let defaults: &[Metric] = match output_type {
+                OutputType::GenerateUntil => &[Metric::ExactMatch],
                 OutputType::MultipleChoice => &[Metric::Acc, Metric::AccNorm],
                 OutputType::Loglikelihood => &[Metric::Perplexity, Metric::Acc],
                 OutputType::LoglikelihoodRolling => {
                     &[Metric::WordPerplexity, Metric::BytePerplexity, Metric::BitsPerByte]
                 }
             };
-            return Ok(defaults.iter().map(|metric| TaskMetric::from(*metric)).collect());
+            let defaults = defaults.iter().map(|metric| TaskMetric::from(*metric)).collect();
+            return Ok(self.after_pipelines(defaults));
         };
-        entries.iter().map(|entry| self.metric(entry, output_type)).collect()
+        let is_kept = |entry: &&Node| !self.needs_algebra(entry);
+        let kept = entries.iter().filter(is_kept).map(|entry| self.metric(entry, output_type));
+        let metrics = kept.collect::<Result<_, _>>()?;
+        Ok(self.after_pipelines(metrics))
+    }
+
+    /// Whether a metric compares formulas by computer algebra.
+    fn needs_algebra(&self, entry: &Node) -> bool {
+        let name = entry.get("metric").and_then(Node::text).unwrap_or_default();
+        match &self.spec.process_results {
+            Some(KnownFunction::Published(Recognized { answered: Answered::Results(function), .. })) => {
+                function.algebra().contains(&name)
+            }
+            _ => false,
+        }
+    }
+
+    /// The names of the metrics that are left out.
+    fn left_out(&self) -> Vec<String> {
+        let Some(Node::List(entries)) = self.spec.node.get("metric_list") else { return Vec::new() };
+        let names = entries.iter().filter(|entry| self.needs_algebra(entry));
+        names.filter_map(|entry| entry.get("metric").and_then(Node::scalar)).collect()
+    }
+
+    /// Each metric after each of the file's pipelines, if answers are generated.
+    fn after_pipelines(&self, metrics: Vec<TaskMetric>) -> Vec<TaskMetric> {
+        let Some(generation) = &self.spec.generation else { return metrics };
+        let after = |filter: &str| {
+            let metrics = metrics.iter().map(|m| TaskMetric { metric: m.metric.after(filter), ..*m });
+            metrics.collect::<Vec<_>>()
+        };
+        generation.pipelines.iter().flat_map(|pipeline| after(&pipeline.name)).collect()
     }
 
     fn metric(&self, entry: &Node, output_type: OutputType) -> Result<TaskMetric, TaskError> {
@@ -282,12 +354,22 @@ impl Reader<'_> {
             Some(Node::Function(function)) => function.name.clone(),
             other => other.and_then(Node::scalar).unwrap_or_default(),
         };
-        let metric = Metric::named(&name).filter(|metric| asked_of(output_type).contains(metric));
+        let by_function = matches!(self.scoring(output_type)?, Scoring::Published(_));
+        let metric =
+            Metric::named(&name).filter(|metric| by_function || asked_of(output_type).contains(metric));
         let metric = metric.ok_or_else(|| self.unsupported("metric", &name))?;
         let aggregation = match entry.get("aggregation") {
             None => metric.natural(),
-            // The file's check rejects every other function.
-            Some(Node::Function(_)) => Aggregation::WeightedF1,
+            Some(Node::Function(function)) => match self.around.modules.recognize(function) {
+                Some(KnownFunction::Published(Recognized {
+                    answered: Answered::Aggregation(known), ..
+                })) => {
+                    let aggregation = Aggregation::published(known);
+                    aggregation.ok_or_else(|| self.unsupported("aggregation", &function.name))?
+                }
+                // The file's check rejects every other function.
+                _ => Aggregation::WeightedF1,
+            },
             Some(other) => {
                 let text = other.scalar().unwrap_or_default();
                 Aggregation::named(&text).ok_or_else(|| self.unsupported("aggregation", &text))?
@@ -336,5 +418,6 @@ fn asked_of(output_type: OutputType) -> &'static [Metric] {
         }
         OutputType::Loglikelihood => &[Perplexity, Acc],
         OutputType::LoglikelihoodRolling => &[WordPerplexity, BytePerplexity, BitsPerByte],
+        OutputType::GenerateUntil => &[ExactMatch, Bleu, Chrf, ChrfPlusPlus, Ter],
     }
 }

@@ -16,8 +16,8 @@ pub struct Check {
     pub total: usize,
     /// Tasks whose file is fully supported, including every template, metric and filter.
     pub runnable: usize,
-    /// Of these, generation tasks, which are not scored yet.
-    pub need_generation: usize,
+    /// Of these, tasks whose answers are generated.
+    pub generating: usize,
     /// Groups of tasks.
     pub groups: usize,
     /// Tasks that are Python classes; not included in the total.
@@ -32,7 +32,7 @@ impl TaskIndex {
         let environment = task_environment();
         let mut rendered: HashMap<(String, bool), Result<(), String>> = HashMap::new();
         let mut refused: BTreeMap<Refusal, usize> = BTreeMap::new();
-        let (mut total, mut runnable, mut need_generation, mut groups) = (0, 0, 0, 0);
+        let (mut total, mut runnable, mut generating, mut groups) = (0, 0, 0, 0);
         for (_, entry) in self.entries() {
             let place = match entry {
                 Entry::Task(place) => place,
@@ -55,7 +55,7 @@ impl TaskIndex {
             match checked {
                 Ok(spec) => {
                     runnable += 1;
-                    need_generation += usize::from(spec.output_type == "generate_until");
+                    generating += usize::from(spec.output_type == "generate_until");
                 }
                 Err(refusal) => *refused.entry(refusal).or_default() += 1,
             }
@@ -63,13 +63,15 @@ impl TaskIndex {
         let mut refused: Vec<(String, String, usize)> =
             refused.into_iter().map(|((what, name), count)| (what.to_owned(), name, count)).collect();
         refused.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
-        Check { total, runnable, need_generation, groups, classes: self.classes, refused }
+        Check { total, runnable, generating, groups, classes: self.classes, refused }
     }
 
     /// A checked task file. Error: an unknown item in it.
     fn spec(&self, place: &TaskLocation) -> Result<TaskSpec, Refusal> {
         let node = place.node().map_err(|error| ("file", error.to_string()))?;
-        TaskSpec::check(node, &self.modules)
+        let spec = TaskSpec::check(node, &self.modules)?;
+        spec.verify(&self.modules)?;
+        Ok(spec)
     }
 }
 

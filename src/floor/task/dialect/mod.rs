@@ -3,6 +3,7 @@
 pub(in crate::task) mod build;
 pub(in crate::task) mod check;
 pub mod function;
+mod generated;
 pub(in crate::task) mod index;
 pub(in crate::task) mod shipped;
 pub(in crate::task) mod task_file;

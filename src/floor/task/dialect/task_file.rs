@@ -3,8 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::data::Row;
 use crate::task::dialect::function::{KnownFunction, Modules, Native};
 use crate::task::dialect::yaml::{Function, Node};
+use crate::task::generation::Generation;
+use crate::task::metric::kind::Aggregation;
+use crate::task::published::{self, Answered, Recognized};
 
 /// Every key of a task.
 const KEYS: &[&str] = &[
@@ -61,6 +65,7 @@ const METRICS: &[&str] = &[
     "brier_score",
     "bleu",
     "chrf",
+    "chrf++",
     "ter",
     "likelihood",
 ];
@@ -77,6 +82,7 @@ const AGGREGATIONS: &[&str] = &[
     "brier_score",
     "bleu",
     "chrf",
+    "chrf++",
     "ter",
 ];
 /// Filters of lm_eval by name.
@@ -106,6 +112,13 @@ pub enum Field {
     List(Vec<String>),
     /// A reimplemented function.
     Native(crate::task::dialect::function::FieldFunction),
+    /// A published function with its constants.
+    Published {
+        /// The function.
+        function: published::FieldFunction,
+        /// Its constants by name.
+        constants: Row,
+    },
 }
 
 /// A checked task file.
@@ -129,6 +142,8 @@ pub struct TaskSpec {
     pub fewshot: FewshotFields,
     /// Other templates: description, gen_prefix.
     pub templates: Vec<(&'static str, String)>,
+    /// How answers are generated; none for a task of log-likelihoods.
+    pub generation: Option<Generation>,
     /// The whole file.
     pub(in crate::task) node: Node,
 }
@@ -144,6 +159,8 @@ pub struct FewshotFields {
     pub doc_to_choice: Option<Field>,
     /// Preprocessing of rows.
     pub process_docs: Option<KnownFunction>,
+    /// Examples that a function lists.
+    pub samples: Option<Vec<Row>>,
 }
 
 /// Why a task is rejected, as a countable message.
@@ -169,6 +186,10 @@ impl TaskSpec {
         }
         reader.metrics()?;
         reader.filters()?;
+        let generation = match output_type.as_str() {
+            "generate_until" => Some(reader.generation()?),
+            _ => None,
+        };
         let name = node.get("task").and_then(Node::scalar).ok_or(("key", "task is missing".to_owned()))?;
         Ok(Self {
             name,
@@ -180,18 +201,19 @@ impl TaskSpec {
             process_results: reader.function("process_results", &node)?,
             fewshot: reader.fewshot()?,
             templates: reader.templates(),
+            generation,
             node,
         })
     }
 }
 
-struct Reader<'a> {
-    node: &'a Node,
-    modules: &'a Modules,
+pub(super) struct Reader<'a> {
+    pub(super) node: &'a Node,
+    pub(super) modules: &'a Modules,
 }
 
 impl Reader<'_> {
-    fn recognize(&self, key: &'static str, function: &Function) -> Result<KnownFunction, Refusal> {
+    pub(super) fn recognize(&self, key: &'static str, function: &Function) -> Result<KnownFunction, Refusal> {
         self.modules.recognize(function).ok_or_else(|| (key, function.name.clone()))
     }
 
@@ -209,7 +231,11 @@ impl Reader<'_> {
             None => return Ok(None),
             Some(Node::Function(function)) => match self.recognize(key, function)? {
                 KnownFunction::Native(Native::Field(native)) => Field::Native(native),
+                KnownFunction::Published(Recognized { answered: Answered::Field(function), constants }) => {
+                    Field::Published { function, constants }
+                }
                 KnownFunction::Native(Native::Rows(_) | Native::Results(_))
+                | KnownFunction::Published(_)
                 | KnownFunction::Filter(_)
                 | KnownFunction::WeightedF1 => return Err((key, function.name.clone())),
             },
@@ -239,12 +265,13 @@ impl Reader<'_> {
             match entry.get("aggregation") {
                 None => {}
                 Some(Node::Text(name)) if AGGREGATIONS.contains(&name.as_str()) => {}
-                Some(Node::Function(function)) => {
-                    let known = self.recognize("aggregation", function)?;
-                    if known != KnownFunction::WeightedF1 {
-                        return Err(("aggregation", function.name.clone()));
-                    }
-                }
+                Some(Node::Function(function)) => match self.recognize("aggregation", function)? {
+                    KnownFunction::WeightedF1 => {}
+                    KnownFunction::Published(Recognized {
+                        answered: Answered::Aggregation(known), ..
+                    }) if Aggregation::published(known).is_some() => {}
+                    _ => return Err(("aggregation", function.name.clone())),
+                },
                 Some(other) => return Err(("aggregation", other.json().to_string())),
             }
         }
@@ -258,7 +285,10 @@ impl Reader<'_> {
             for filter in filters {
                 let name = match filter.get("function") {
                     Some(Node::Text(name)) => name.clone(),
-                    Some(Node::Function(function)) => return Err(("filter", function.name.clone())),
+                    Some(Node::Function(function)) => {
+                        self.filter_function(function)?;
+                        continue;
+                    }
                     _ => "none".to_owned(),
                 };
                 if !FILTERS.contains(&name.as_str()) {
@@ -283,10 +313,12 @@ impl Reader<'_> {
     /// Fields specific to examples. Error: an unknown function.
     fn fewshot(&self) -> Result<FewshotFields, Refusal> {
         let Some(fewshot) = self.node.get("fewshot_config") else { return Ok(FewshotFields::default()) };
-        if let Some(Node::Function(function)) = fewshot.get("samples") {
-            return Err(("fewshot samples", function.name.clone()));
-        }
+        let samples = match fewshot.get("samples") {
+            Some(Node::Function(function)) => Some(self.samples(function)?),
+            _ => None,
+        };
         Ok(FewshotFields {
+            samples,
             doc_to_text: self.field("doc_to_text", fewshot)?,
             doc_to_target: self.field("doc_to_target", fewshot)?,
             doc_to_choice: self.field("doc_to_choice", fewshot)?,

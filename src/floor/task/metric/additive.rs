@@ -3,6 +3,7 @@
 
 use crate::task::metric::aggregate::{Classes, DocumentValue, brier, statistic};
 use crate::task::metric::kind::{Aggregation, Metric};
+use crate::task::text_score::{bleu, chrf, ter};
 
 /// Maximum number of classes with summed counts.
 const CLASSES: usize = 16;
@@ -24,7 +25,12 @@ impl Additive {
         let mut classes = Vec::new();
         match aggregation {
             Aggregation::Median => return None,
-            Aggregation::F1 | Aggregation::WeightedF1 | Aggregation::MatthewsCorrcoef => {
+            Aggregation::F1
+            | Aggregation::WeightedF1
+            | Aggregation::MacroF1
+            | Aggregation::MicroF1
+            | Aggregation::ThreeClassF1
+            | Aggregation::MatthewsCorrcoef => {
                 classes = documents.flat_map(|value| [value.part(0) as i64, value.part(1) as i64]).collect();
                 classes.sort_unstable();
                 classes.dedup();
@@ -34,7 +40,12 @@ impl Additive {
             | Aggregation::Perplexity
             | Aggregation::WeightedPerplexity
             | Aggregation::BitsPerByte
-            | Aggregation::BrierScore => {}
+            | Aggregation::BrierScore
+            | Aggregation::FlatMean
+            | Aggregation::Bleu
+            | Aggregation::Chrf
+            | Aggregation::ChrfPlusPlus
+            | Aggregation::Ter => {}
         }
         (classes.len() <= CLASSES).then_some(Self { aggregation, classes })
     }
@@ -46,10 +57,22 @@ impl Additive {
             Aggregation::Mean | Aggregation::Nanmean | Aggregation::Perplexity => vec![value.part(0), 1.0],
             Aggregation::WeightedPerplexity | Aggregation::BitsPerByte => vec![value.part(0), value.part(1)],
             Aggregation::BrierScore => vec![brier(value), 1.0],
-            Aggregation::F1 | Aggregation::WeightedF1 | Aggregation::MatthewsCorrcoef => {
+            Aggregation::F1
+            | Aggregation::WeightedF1
+            | Aggregation::MacroF1
+            | Aggregation::MicroF1
+            | Aggregation::ThreeClassF1
+            | Aggregation::MatthewsCorrcoef => {
                 let document_pair = (value.part(0) as i64, value.part(1) as i64);
                 let is_own = |pair| f64::from(u8::from(pair == document_pair));
                 self.pairs().map(is_own).collect()
+            }
+            Aggregation::FlatMean => {
+                let parts = value.parts();
+                vec![parts.iter().sum(), parts.len() as f64]
+            }
+            Aggregation::Bleu | Aggregation::Chrf | Aggregation::ChrfPlusPlus | Aggregation::Ter => {
+                value.parts().to_vec()
             }
             Aggregation::Median => Vec::new(),
         }
@@ -59,11 +82,19 @@ impl Additive {
     pub fn value(&self, sums: &[f64]) -> f64 {
         let ratio = || sums[0] / sums[1];
         match self.aggregation {
-            Aggregation::Mean | Aggregation::Nanmean | Aggregation::BrierScore => ratio(),
+            Aggregation::Mean | Aggregation::Nanmean | Aggregation::BrierScore | Aggregation::FlatMean => {
+                ratio()
+            }
+            Aggregation::Bleu => bleu::score(sums),
+            Aggregation::Chrf | Aggregation::ChrfPlusPlus => chrf::score(sums),
+            Aggregation::Ter => ter::score(sums),
             Aggregation::Perplexity | Aggregation::WeightedPerplexity => (-ratio()).exp(),
             Aggregation::BitsPerByte => -ratio() / std::f64::consts::LN_2,
             Aggregation::F1 => self.counted(sums).binary_f1(),
             Aggregation::WeightedF1 => self.counted(sums).weighted_f1(),
+            Aggregation::MacroF1 => self.counted(sums).macro_f1(),
+            Aggregation::MicroF1 => self.counted(sums).micro_f1(),
+            Aggregation::ThreeClassF1 => self.counted(sums).three_class_f1(),
             Aggregation::MatthewsCorrcoef => self.counted(sums).correlation(),
             Aggregation::Median => f64::NAN,
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::python::PythonRandom;
 use crate::task::metric::kind::{Aggregation, Metric, TaskMetric};
+use crate::task::text_score::{bleu, chrf, ter};
 
 /// A document's value of a metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +14,7 @@ use crate::task::metric::kind::{Aggregation, Metric, TaskMetric};
 pub enum DocumentValue {
     /// A number.
     Number(#[serde(with = "crate::job::real")] f64),
-    /// Gold and predicted class; log-likelihood and length; gold class and the probability of each.
+    /// Gold and predicted class; log-likelihood and length; gold class and the probability of each; counts of n-grams or edits.
     Parts(#[serde(with = "crate::job::real::list")] Vec<f64>),
 }
 
@@ -24,6 +25,14 @@ impl DocumentValue {
             Self::Number(number) if index == 0 => *number,
             Self::Number(_) => f64::NAN,
             Self::Parts(parts) => parts.get(index).copied().unwrap_or(f64::NAN),
+        }
+    }
+
+    /// All of its numbers.
+    pub fn parts(&self) -> &[f64] {
+        match self {
+            Self::Number(number) => std::slice::from_ref(number),
+            Self::Parts(parts) => parts,
         }
     }
 }
@@ -42,8 +51,9 @@ pub struct Aggregate {
     pub documents: u64,
 }
 
-/// Bootstrap resamples, and how many are drawn per generator.
+/// Bootstrap resamples, fewer for metrics of texts, and how many are drawn per generator.
 const RESAMPLES: usize = 100_000;
+const RESAMPLES_OF_TEXTS: usize = 100;
 const CHUNK: usize = 1_000;
 
 /// The aggregate of at least one document's values.
@@ -65,7 +75,12 @@ fn standard_error(aggregation: Aggregation, values: &[DocumentValue], resamples:
         Perplexity | F1 | MatthewsCorrcoef | Median | Nanmean => {
             Some(bootstrap(values, resamples, |resample| statistic(aggregation, resample)))
         }
-        WeightedPerplexity | BitsPerByte | BrierScore | WeightedF1 => None,
+        Bleu | Chrf | ChrfPlusPlus | Ter => {
+            let resamples = resamples.min(RESAMPLES_OF_TEXTS);
+            Some(bootstrap(values, resamples, |resample| statistic(aggregation, resample)))
+        }
+        WeightedPerplexity | BitsPerByte | BrierScore | WeightedF1 | MacroF1 | MicroF1 | ThreeClassF1
+        | FlatMean => None,
     }
 }
 
@@ -88,8 +103,29 @@ pub(in crate::task) fn statistic(
         BrierScore => mean(&mut values.map(brier)),
         F1 => Classes::of(values).binary_f1(),
         WeightedF1 => Classes::of(values).weighted_f1(),
+        MacroF1 => Classes::of(values).macro_f1(),
+        MicroF1 => Classes::of(values).micro_f1(),
+        ThreeClassF1 => Classes::of(values).three_class_f1(),
         MatthewsCorrcoef => Classes::of(values).correlation(),
+        FlatMean => {
+            let parts = |value: &DocumentValue| value.parts().to_vec();
+            mean(&mut values.flat_map(parts))
+        }
+        Bleu => bleu::score(&summed(values)),
+        Chrf | ChrfPlusPlus => chrf::score(&summed(values)),
+        Ter => ter::score(&summed(values)),
     }
+}
+
+/// The sums of each part over documents.
+fn summed(values: &mut dyn Iterator<Item = &DocumentValue>) -> Vec<f64> {
+    let mut sums: Vec<f64> = Vec::new();
+    for value in values {
+        let parts = value.parts();
+        sums.resize(sums.len().max(parts.len()), 0.0);
+        sums.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+    }
+    sums
 }
 
 fn mean(numbers: &mut dyn Iterator<Item = f64>) -> f64 {
@@ -163,6 +199,22 @@ impl Classes {
         self.labels().iter().map(part).sum()
     }
 
+    /// The mean over the classes that occur.
+    pub(in crate::task) fn macro_f1(&self) -> f64 {
+        let labels = self.labels();
+        labels.iter().map(|class| self.f1(*class)).sum::<f64>() / labels.len() as f64
+    }
+
+    /// With one class a document, the share of right ones.
+    pub(in crate::task) fn micro_f1(&self) -> f64 {
+        self.count(|(gold, chosen)| gold == chosen) / self.count(|_| true)
+    }
+
+    /// CommitmentBank's mean over its three classes.
+    pub(in crate::task) fn three_class_f1(&self) -> f64 {
+        (0..3).map(|class| self.f1(class)).sum::<f64>() / 3.0
+    }
+
     /// The multiclass form (Gorodkin 2004); 0 if either side has only one class.
     pub(in crate::task) fn correlation(&self) -> f64 {
         let all = self.count(|_| true);
@@ -188,7 +240,7 @@ fn bootstrap(
     let mut drawn = Vec::with_capacity(resamples);
     for chunk in 0..resamples.div_ceil(CHUNK) {
         let mut random = PythonRandom::new(chunk as u64);
-        for _ in 0..CHUNK {
+        for _ in 0..CHUNK.min(resamples) {
             let mut resample =
                 (0..values.len()).map(|_| &values[(random.random() * values.len() as f64) as usize]);
             drawn.push(statistic(&mut resample));

@@ -10,4 +10,4 @@ pub use additive::{Additive, column_of};
 pub use aggregate::{Aggregate, DocumentValue, aggregate};
 pub use kind::{Aggregation, Metric, TaskMetric};
 pub use name::MetricName;
-pub use score::{RequestScore, score_document};
+pub use score::{RequestScore, score_document, score_requests_of};

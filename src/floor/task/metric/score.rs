@@ -3,8 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::task::definition::document::{Document, Gold};
+use serde_json::{Value, json};
+
+use crate::task::definition::task::{Scoring, Task};
+use crate::task::error::TaskError;
+use crate::task::generation::published_value;
 use crate::task::metric::aggregate::DocumentValue;
 use crate::task::metric::kind::Metric;
+use crate::task::published::TextScores;
 
 /// The model's result for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -16,7 +22,25 @@ pub struct RequestScore {
     pub is_greedy: bool,
 }
 
-/// A document's value of a metric; `scores` has one entry per request, in order.
+/// The values of a task's metrics for a document, from the model's results on its requests. Error: a published function that cannot be
+/// applied.
+pub fn score_requests_of(
+    task: &Task,
+    document: &Document,
+    scores: &[RequestScore],
+) -> Result<Vec<DocumentValue>, TaskError> {
+    let Scoring::Published(function) = task.scoring else {
+        return Ok(task.metrics.iter().map(|m| score_document(m.metric, document, scores)).collect());
+    };
+    let fail = |reason: String| task.field_error(document.id, "process_results", reason);
+    let pairs: Vec<Value> =
+        scores.iter().map(|score| json!([score.log_likelihood, score.is_greedy])).collect();
+    let none = TextScores { bleu: &|_, _| f64::NAN, rouge: &|_, _, _| f64::NAN };
+    let found = function.scores(&document.row, &pairs, &none).map_err(fail)?;
+    task.metrics.iter().map(|m| published_value(&found, m.metric).map_err(fail)).collect()
+}
+
+/// The value of one metric of a document by its own rule.
 pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScore]) -> DocumentValue {
     let yes = |yes: bool| DocumentValue::Number(f64::from(u8::from(yes)));
     match &document.gold {
@@ -24,15 +48,10 @@ pub fn score_document(metric: Metric, document: &Document, scores: &[RequestScor
             Metric::Perplexity | Metric::WordPerplexity | Metric::BytePerplexity | Metric::BitsPerByte => {
                 DocumentValue::Number(scores[0].log_likelihood)
             }
-            Metric::Acc
-            | Metric::AccNorm
-            | Metric::AccBytes
-            | Metric::AccMutualInfo
-            | Metric::ExactMatch
-            | Metric::F1
-            | Metric::Mcc
-            | Metric::BrierScore => yes(scores[0].is_greedy),
+            _ => yes(scores[0].is_greedy),
         },
+        // Answers have no log-likelihoods.
+        Gold::Answer(_) | Gold::Answers(_) => DocumentValue::Number(f64::NAN),
         Gold::Text { words, bytes } => {
             let length = if metric == Metric::WordPerplexity { words } else { bytes };
             DocumentValue::Parts(vec![scores[0].log_likelihood, *length as f64])
@@ -70,12 +89,8 @@ fn of_choices(metric: Metric, golds: &[usize], choices: &[String], scores: &[Req
                 [gold].into_iter().chain(weights.iter().map(|weight| weight / all)).collect(),
             )
         }
-        // Perplexities have no choices: a task with choices is rejected.
-        Metric::Acc
-        | Metric::Perplexity
-        | Metric::WordPerplexity
-        | Metric::BytePerplexity
-        | Metric::BitsPerByte => right(first_maximum(likelihoods())),
+        // Perplexities and metrics of answers have no choices: a task with choices is rejected.
+        _ => right(first_maximum(likelihoods())),
     }
 }
 

@@ -108,6 +108,9 @@ impl<'a> Evaluator<'a> {
             Field::Int(number) => return Ok((*number).into()),
             Field::List(items) => return Ok(items.clone().into()),
             Field::Native(native) => return native.field(row).map_err(|reason| self.error(id, name, reason)),
+            Field::Published { function, constants } => {
+                return function.field(constants, row).map_err(|reason| self.error(id, name, reason));
+            }
             Field::Text(text) if self.columns.contains(text.as_str()) => {
                 let missing = || self.error(id, name, format!("the column '{text}' is missing"));
                 return row.get(text).cloned().ok_or_else(missing);
@@ -153,6 +156,7 @@ impl<'a> Evaluator<'a> {
             Some(Field::List(items)) => items.clone().into(),
             Some(Field::Int(number)) => (*number).into(),
             Some(Field::Native(native)) => native.field(row).map_err(fail)?,
+            Some(Field::Published { function, constants }) => function.field(constants, row).map_err(fail)?,
         };
         let items: Vec<Value> = match value {
             Value::Array(items) => items,

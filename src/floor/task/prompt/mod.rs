@@ -8,7 +8,7 @@ pub(in crate::task) mod shots;
 pub(in crate::task) mod synthetic;
 mod turn;
 
-pub use prompting::{ChatForm, Prompting};
+pub use prompting::{ChatForm, FEWSHOT_SEED, Prompting};
 pub use request::{EncodedRequest, Request, RequestEncoder};
 
 use serde_json::Value;
@@ -19,6 +19,7 @@ use crate::python::python_str;
 use crate::task::definition::document::{Document, Gold};
 use crate::task::definition::subset::Subset;
 use crate::task::definition::task::{OutputType, Pool, Published, RowStep, Scoring, Task};
+use crate::task::generation::gold_answer;
 use crate::task::metric::kind::Metric;
 use crate::task::prompt::shots::Examples;
 use field::{Evaluator, whole};
@@ -59,7 +60,7 @@ fn rows_of(task: &Task, source: &Published, step: Option<&RowStep>) -> Result<Ve
     let here = here.ok_or_else(|| read(DataError::NotLocal { name: source.name() }))?;
     let mut rows = here.table().map_err(read)?;
     match step {
-        None => {}
+        None | Some(RowStep::Published { .. }) => {}
         Some(RowStep::Filter(filter)) => rows.retain(|row| filter.keeps(row)),
         Some(RowStep::Native(native)) => {
             for (document, row) in rows.iter_mut().enumerate() {
@@ -67,6 +68,10 @@ fn rows_of(task: &Task, source: &Published, step: Option<&RowStep>) -> Result<Ve
                 *row = made.map_err(|reason| task.field_error(document, "process_docs", reason))?;
             }
         }
+    }
+    if let Some(RowStep::Published { function, constants }) = step {
+        let made = function.rows(constants, &rows);
+        rows = made.map_err(|reason| task.field_error(0, "process_docs", reason))?;
     }
     if rows.is_empty() {
         return Err(read(DataError::Empty { name: here.name() }));
@@ -81,6 +86,8 @@ struct Builder<'a> {
     conversation: Conversation,
     /// Whether the prompt is the number of the correct choice: each choice is a context of the one target.
     several_contexts: bool,
+    /// Whether every document has several targets.
+    several_targets: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -91,7 +98,8 @@ impl<'a> Builder<'a> {
             .map_err(|reason| values.error(0, "chat template", reason))?;
         let several_contexts =
             task.fields.choice.is_some() && whole(&values.text(0, first, &task.fields)?).is_some();
-        Ok(Self { task, values, conversation, several_contexts })
+        let several_targets = values.target(0, first, &task.fields)?.is_array();
+        Ok(Self { task, values, conversation, several_contexts, several_targets })
     }
 
     fn document(&self, id: usize, row: &Row, shots: &[&Row]) -> Result<Document, TaskError> {
@@ -102,7 +110,9 @@ impl<'a> Builder<'a> {
         if task.output_type == OutputType::LoglikelihoodRolling {
             let length = match task.scoring {
                 Scoring::PageLength => row.get("page").and_then(Value::as_str),
-                Scoring::Standard | Scoring::TrueProbability => Some(spelled.as_str()),
+                Scoring::Standard | Scoring::TrueProbability | Scoring::Published(_) => {
+                    Some(spelled.as_str())
+                }
             };
             let length = length.ok_or_else(|| {
                 self.values.error(id, "process_results", "'page' must be a string".to_owned())
@@ -126,6 +136,11 @@ impl<'a> Builder<'a> {
             let request = Request::Pair { context: context(question, delimiter)?, continuation: spelled };
             return Ok(Document { requests: vec![request], ..made });
         }
+        if task.output_type == OutputType::GenerateUntil {
+            let request = Request::Generate { context: context(self.question(id, &prompt)?, delimiter)? };
+            let gold = self.answer(id, row, &target)?;
+            return Ok(Document { requests: vec![request], gold, ..made });
+        }
         let choices = self.values.choices(id, row, task.fields.choice.as_ref())?;
         let between = self.between();
         let pair = |context: String, answer: &str| Request::Pair {
@@ -141,6 +156,8 @@ impl<'a> Builder<'a> {
             let requests = choices.iter().map(|choice| pair(context.clone(), choice)).collect();
             let gold = match task.scoring {
                 Scoring::TrueProbability => true_choices(row, choices.len()),
+                // A published function reads the golds from the row.
+                Scoring::Published(_) => Ok(golds(&target, &choices).unwrap_or(Gold::Target)),
                 Scoring::Standard | Scoring::PageLength => golds(&target, &choices),
             };
             (requests, gold)
@@ -151,6 +168,14 @@ impl<'a> Builder<'a> {
             requests.extend(choices.iter().map(|choice| pair(String::new(), choice)));
         }
         Ok(Document { requests, choices, gold, ..made })
+    }
+
+    /// The gold answer of a generation task.
+    fn answer(&self, id: usize, row: &Row, target: &Value) -> Result<Gold, TaskError> {
+        let field = self.task.fields.choice.as_ref();
+        let choices = field.map(|field| self.values.choices(id, row, Some(field))).transpose()?;
+        let gold = gold_answer(target, choices.as_deref(), self.several_targets);
+        gold.map_err(|reason| self.values.error(id, "doc_to_target", reason))
     }
 
     /// The delimiter between context and choice: none for a chat turn, unless the answer's prefix needs one.

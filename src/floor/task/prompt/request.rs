@@ -28,22 +28,28 @@ pub enum Request {
         /// The text.
         text: String,
     },
+    /// A context to answer.
+    Generate {
+        /// The context.
+        context: String,
+    },
 }
 
 impl Request {
     /// The unscored context; empty for a whole text.
     pub fn context(&self) -> &str {
         match self {
-            Self::Pair { context, .. } => context,
+            Self::Pair { context, .. } | Self::Generate { context } => context,
             Self::Rolling { .. } => "",
         }
     }
 
-    /// The scored string.
+    /// The scored string; empty for an answer, which is not known yet.
     pub fn scored(&self) -> &str {
         match self {
             Self::Pair { continuation, .. } => continuation,
             Self::Rolling { text } => text,
+            Self::Generate { .. } => "",
         }
     }
 }
@@ -89,6 +95,7 @@ impl<'a> RequestEncoder<'a> {
         let encoded = match request {
             Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
             Request::Rolling { text } => self.windows(text)?,
+            Request::Generate { .. } => Vec::new(),
         };
         let mut tokens = encoded
             .iter()
@@ -101,6 +108,41 @@ impl<'a> RequestEncoder<'a> {
                 Err(TokenizerError::Encode { reason }.into())
             }
         }
+    }
+
+    /// The tokens of a context that is answered with at most `answer` tokens: the last ones that leave room for them. Errors: the
+    /// tokenizer's, no room, no token, a token without an embedding row.
+    pub fn prompt(&self, context: &str, answer: u64) -> Result<EncodedRequest, TaskError> {
+        let wrong = |reason: String| TaskError::from(TokenizerError::Encode { reason });
+        let most = usize::try_from(answer).ok().and_then(|answer| self.max_positions.checked_sub(answer));
+        let Some(most) = most.filter(|most| *most > 0) else {
+            let positions = self.max_positions;
+            return Err(wrong(format!(
+                "answers of up to {answer} tokens leave no room in the model's {positions} positions"
+            )));
+        };
+        let mut input = self.text(context)?;
+        let cut = input.len().saturating_sub(most);
+        input.drain(..cut);
+        if input.is_empty() {
+            return Err(wrong("the prompt has no token".to_owned()));
+        }
+        if let Some(token) = input.iter().find(|token| u64::from(**token) >= self.vocabulary) {
+            return Err(wrong(format!(
+                "token {token} is beyond the model's embedding of {} rows",
+                self.vocabulary
+            )));
+        }
+        Ok(EncodedRequest { input, targets: Vec::new(), cut })
+    }
+
+    /// The prompt of a document that is answered; none for log-likelihoods. Error: as [`RequestEncoder::prompt`], with the document's
+    /// location.
+    pub fn prompt_of(&self, task: &Task, document: &Document) -> Result<Option<EncodedRequest>, TaskError> {
+        let Some(generation) = &task.generation else { return Ok(None) };
+        let context = document.requests.first().map_or("", Request::context);
+        let placed = |error: TaskError| task.field_error(document.id, "doc_to_text", error.to_string());
+        self.prompt(context, generation.settings.max_tokens).map(Some).map_err(placed)
     }
 
     /// The sequences of each request of a document. Error: as [`RequestEncoder::encode`], with the document's location.

@@ -131,9 +131,12 @@ fn the_answers_beginning_stands_before_the_choices() {
 }
 
 #[test]
-fn what_log_likelihoods_do_not_have_is_refused_by_name() {
+fn what_is_not_supported_is_refused_by_name() {
     for (extra, what) in [
-        ("output_type: generate_until\ndoc_to_text: a\ndoc_to_target: b\n", "output_type 'generate_until'"),
+        (
+            "output_type: generate_until\ndoc_to_text: a\ndoc_to_target: b\ngeneration_kwargs: {num_beams: 4}\n",
+            "generation_kwargs 'num_beams = 4'",
+        ),
         (
             "output_type: loglikelihood\ndoc_to_text: a\ndoc_to_target: b\nmetric_list: [{metric: f1}]\n",
             "metric 'f1'",

@@ -13,6 +13,7 @@ pub use native::{FieldFunction, Native, ResultsFunction, RowFunction};
 pub use pattern::RowFilter;
 
 use crate::task::dialect::yaml::Function;
+use crate::task::published::{Module, Recognized};
 
 /// A supported function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum KnownFunction {
     WeightedF1,
     /// A published function.
     Native(Native),
+    /// A published function with what it takes from its module.
+    Published(Recognized),
 }
 
 /// Reads modules with functions, each once.
@@ -46,7 +49,13 @@ impl Modules {
         if pattern::is_weighted_f1(&text, name) {
             return Some(KnownFunction::WeightedF1);
         }
-        pattern::row_filter(&text, name).map(KnownFunction::Filter)
+        if let Some(filter) = pattern::row_filter(&text, name) {
+            return Some(KnownFunction::Filter(filter));
+        }
+        let named = function.folder.file_name().unwrap_or_default().to_string_lossy();
+        let beside = |path: &str| self.text(&function.folder.join(path)).map(|text| text.to_string());
+        let module = Module { source: &text, folder: &named, beside: &beside };
+        module.recognize(name).map(KnownFunction::Published)
     }
 
     fn text(&self, path: &Path) -> Option<Arc<str>> {

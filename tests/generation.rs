@@ -232,3 +232,34 @@ fn a_chat_template_that_is_missing_and_settings_that_are_not_known_are_told() {
         assert!(error.contains(told), "{error}");
     }
 }
+
+#[test]
+fn an_evaluation_whose_engine_is_killed_keeps_what_was_answered() {
+    let scratch = sums();
+    let eval = [
+        "eval",
+        "model",
+        "--tasks",
+        "sums",
+        "--include-path",
+        "tasks",
+        "--dtype",
+        "fp32",
+        "--engine",
+        ENGINE,
+    ];
+    let run = |fault: &str| {
+        let mut command = scratch.command(&eval);
+        command.arg("--json").env("LORAGRID_FAULT", fault).output().unwrap()
+    };
+    // Answers end one after another: the longest need a pass for each token.
+    let killed = run("kill@answer:8");
+    let whole = run("");
+    assert!(whole.status.success(), "{}", stderr(&whole));
+    let fresh = sums();
+    let other = fresh.command(&eval).arg("--json").output().unwrap();
+    let results = |output: &std::process::Output| -> Json {
+        serde_json::from_slice::<Json>(&output.stdout).unwrap()["results"].clone()
+    };
+    assert_eq!(results(&whole), results(&other), "{}", stderr(&killed));
+}

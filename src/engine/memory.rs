@@ -29,6 +29,13 @@ fn peak_resident() -> Bytes {
     Bytes(kilobytes.unwrap_or_default() * 1024)
 }
 
+/// Memory that processes may still use, in bytes; none where the kernel does not tell.
+pub(crate) fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
+}
+
 /// Returns free heap memory to the system. Memory freed while loading is interleaved with memory in use: without this,
 /// a model quantized on load leaves holes of its full size.
 pub(crate) fn give_back() {

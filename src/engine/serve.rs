@@ -257,7 +257,7 @@ impl Engine {
             Ok(())
         };
         let mut sign = || Ok(write_frame(&mut **events.borrow_mut(), &Event::Pass)?);
-        let limits = DecodeLimits::of_budget(SAMPLE_BUDGET);
+        let limits = DecodeLimits::of_budget(SAMPLE_BUDGET, model);
         decode(&speaker, &members, &requests, limits, &mut take, &mut Pulse::new(&mut sign))?;
         for (member, prompts) in answers.into_iter().enumerate() {
             for (prompt, tokens) in prompts.into_iter().enumerate() {
@@ -293,7 +293,7 @@ impl Engine {
                 &speaker,
                 adapter.as_ref(),
                 &request,
-                DecodeLimits::of_budget(SAMPLE_BUDGET),
+                DecodeLimits::of_budget(SAMPLE_BUDGET, model),
                 &mut |token| {
                     made += 1;
                     Ok(write_frame(events, &Event::Token { token })?)

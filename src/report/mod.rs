@@ -50,5 +50,5 @@ pub use render::{
     render_terminal, table_html, table_latex, table_markdown,
 };
 pub use status::status_table;
-pub use sweep::{ReportInput, SampleText, sweep_report};
+pub use sweep::{AnswerText, ReportInput, SampleText, sweep_report};
 pub use table::{Align, Cell, Column, Mark, Table};

@@ -1,16 +1,19 @@
 //! What is read of results: leaderboards, comparisons, the input of a report.
 
 use super::error::WorkspaceError;
+use super::examples::first_examples;
 use crate::job::{JobId, JobState};
 use crate::queue::StoredSample;
 use crate::report::{
-    BoardRow, BoardView, ReportInput, SampleText, Sort, cells_of, count_competing, mark_ties, rank_cells,
-    rows_of,
+    AnswerText, BoardRow, BoardView, ReportInput, SampleText, Sort, cells_of, count_competing, mark_ties,
+    rank_cells, rows_of,
 };
 use crate::store::{CurvePoint, DocumentValues, Leaderboard, Store, StoredJob};
 
 /// So many of the best rows show what they answered, beside the untrained models.
 const ANSWERING: usize = 6;
+/// Documents of a generation task in a report.
+const DOCUMENTS: usize = 3;
 /// So many of the best rows of a report get a loss curve and are tested against the best.
 const CURVES: usize = 60;
 /// So many of the best rows of a leaderboard are tested against the best: whatever the data cannot tell from it is among them.
@@ -106,7 +109,42 @@ pub async fn report_input(store: &Store, board: Leaderboard) -> Result<ReportInp
     };
     let (sweep, curves) = (store.sweep(&board.sweep).await?, store.curves(&ids).await?);
     let samples = samples(store, &board, &cells).await?;
-    Ok(ReportInput { board, sweep, curves, values, samples })
+    let answers = answers(store, &board, &cells).await?;
+    Ok(ReportInput { board, sweep, curves, values, samples, answers })
+}
+
+/// What the untrained models and the best rows answered to the first documents of each generation task. Documents that are no longer
+/// in the cache are left out.
+async fn answers(
+    store: &Store,
+    board: &Leaderboard,
+    cells: &[Vec<usize>],
+) -> Result<Vec<AnswerText>, WorkspaceError> {
+    let (mut texts, mut answering) = (Vec::new(), 0);
+    for job in cells.iter().map(|cell| &board.jobs[cell[0]]) {
+        if !job.is_base && answering == ANSWERING {
+            continue;
+        }
+        answering += usize::from(!job.is_base);
+        for example in first_examples(store, &job.id, DOCUMENTS).await? {
+            texts.push(AnswerText {
+                document: (example.0, example.1.document),
+                filtered: example
+                    .1
+                    .filtered
+                    .iter()
+                    .map(|own| format!("{}: {}", own.filter, own.text()))
+                    .collect(),
+                answer: example.1.answers.first().cloned().unwrap_or_default(),
+                prompt: example.1.prompt,
+                target: example.1.target,
+                label: job.label.clone(),
+            });
+        }
+    }
+    // The rows stay in the leaderboard's order.
+    texts.sort_by(|a, b| a.document.cmp(&b.document));
+    Ok(texts)
 }
 
 /// What the untrained models and the best rows answered, by prompt; of a row the first job that has answers.

@@ -78,6 +78,31 @@ pub async fn examples(
     Ok(examples)
 }
 
+/// The first documents of each task whose answers a job generated, by task; those whose documents are gone are left out.
+pub(super) async fn first_examples(
+    store: &Store,
+    job: &JobId,
+    most: usize,
+) -> Result<Vec<(String, Example)>, WorkspaceError> {
+    let orders = store.orders(std::slice::from_ref(job)).await.map_err(WorkspaceError::Queue)?;
+    let mut names: Vec<String> =
+        orders.iter().flat_map(|(order, _)| order.tasks()).map(|asked| asked.task.clone()).collect();
+    names.sort();
+    names.dedup();
+    let mut found = Vec::new();
+    for name in names {
+        match examples(store, job, &name, most).await {
+            Ok(examples) => {
+                let answered = examples.into_iter().filter(|example| !example.answers.is_empty());
+                found.extend(answered.map(|example| (name.clone(), example)));
+            }
+            Err(WorkspaceError::NoDocuments(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
 impl Example {
     /// A document with what was said of it. Error: a filter that cannot be applied any more.
     pub fn of(

@@ -11,7 +11,7 @@ use crate::failure::EngineError;
 use crate::fault;
 use crate::interrupt::Pulse;
 use crate::lora::Adapter;
-use crate::memory::within_memory;
+use crate::memory::{available_memory, within_memory};
 use crate::model::{Model, Pages, Sequence};
 
 pub(crate) use choose::Draw;
@@ -50,11 +50,17 @@ pub(crate) struct DecodeLimits {
 }
 
 impl DecodeLimits {
-    /// Bytes of keys and values where nothing else is known.
+    /// Bytes of keys and values on a device whose free memory is not known.
     const KEPT: u64 = 2 << 30;
+    /// Least and most bytes on a CPU, whose memory others use too.
+    const LEAST: u64 = 64 << 20;
+    const MOST: u64 = 8 << 30;
 
-    pub(crate) fn of_budget(token_budget: usize) -> Self {
-        Self { token_budget, kept_bytes: Self::KEPT }
+    /// Within a token budget, and a quarter of the memory that is free now.
+    pub(crate) fn of_budget(token_budget: usize, model: &Model) -> Self {
+        let free = available_memory().filter(|_| model.device() == tch::Device::Cpu);
+        let kept_bytes = free.map_or(Self::KEPT, |free| (free / 4).clamp(Self::LEAST, Self::MOST));
+        Self { token_budget, kept_bytes }
     }
 }
 

@@ -70,6 +70,8 @@ impl<'a> Decoder<'a> {
         (pages, known): (&Pages, Sequence),
     ) -> Self {
         let first = known.tokens();
+        let token_budget = speaker.model.row_rule().within(limits.token_budget);
+        let limits = DecodeLimits { token_budget, ..limits };
         // The place of the one target is where a prompt ends.
         let queries: Vec<Query<'_>> =
             requests.iter().map(|request| Query { input: &request.prompt[first..], targets: &[0] }).collect();
@@ -131,7 +133,7 @@ impl<'a> Decoder<'a> {
             rows.push((*member, count));
             self.tokens += count as u64;
         }
-        let tensors = batch.finish(self.speaker.model.device());
+        let tensors = batch.finish(self.speaker.model.row_rule(), self.speaker.model.device());
         let adapters = active(self.members, rows.iter().copied());
         let states = self.speaker.model.walk(&tensors, Some(&adapters), &mut batch);
         let (wanted, places) = self.after_pass(parts);
@@ -151,7 +153,7 @@ impl<'a> Decoder<'a> {
                 + node.wants.iter().map(|want| self.pages_to_come(want.query, 0) + 1).sum::<u64>();
             let bytes = (pages + needed) * self.speaker.model.page_bytes();
             let fits = tokens + node.tokens.len() <= self.limits.token_budget
-                && answers + node.wants.len() <= MOST_OPEN
+                && answers + node.wants.len() <= MOST_OPEN.min(self.limits.token_budget)
                 && bytes <= self.limits.kept_bytes;
             // Something goes on in every pass.
             if !fits && !(begun.is_empty() && self.open.is_empty()) {

@@ -96,7 +96,7 @@ fn together_with_any_others_an_answer_is_what_it_is_alone_to_the_bit() {
                     // An answer's length and random numbers go by its number.
                     let mut alone = vec![vec![1]; number];
                     alone.push(prompt.clone());
-                    let wide = DecodeLimits::of_budget(1024);
+                    let wide = DecodeLimits::of_budget(1024, &model);
                     let alone = answers(&model, &[*adapter], &alone, (wide, draw));
                     assert_eq!(
                         together[member][number], alone[0][number],

@@ -60,6 +60,11 @@ impl Block {
         })
     }
 
+    /// Its products.
+    pub(super) fn groups(&self) -> [&Group; 4] {
+        [&self.attention, &self.output, &self.feed, &self.down]
+    }
+
     /// A layer that can have an adapter.
     pub(super) fn layer(&self, projection: Projection) -> Option<&Linear> {
         let name = LayerName::Block(self.number, projection);

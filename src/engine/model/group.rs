@@ -75,6 +75,11 @@ impl Group {
         }
     }
 
+    /// Columns of its input.
+    pub(super) fn input_width(&self) -> i64 {
+        self.layers.first().map_or(0, |(_, linear)| linear.input())
+    }
+
     /// Output columns per layer.
     pub(super) fn widths(&self) -> Vec<i64> {
         self.layers.iter().map(|(_, linear)| linear.out()).collect()

@@ -74,6 +74,14 @@ impl Linear {
         Ok(Self { weight, bias, frozen })
     }
 
+    /// Columns of its input.
+    pub(super) fn input(&self) -> i64 {
+        match &self.weight {
+            Matrix::Dense(weight) => weight.size()[1],
+            Matrix::FourBit(matrix) => matrix.columns,
+        }
+    }
+
     /// Number of output columns.
     pub(super) fn out(&self) -> i64 {
         match &self.weight {

@@ -51,6 +51,7 @@ pub(crate) fn load(
     Ok(Model {
         embedding_scale: config.scaled_embedding.then_some(scale),
         frequencies: Frequencies::new(&config, device),
+        row_rule: std::cell::OnceCell::new(),
         config,
         kind,
         embedding,

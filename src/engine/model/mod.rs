@@ -9,6 +9,7 @@ mod load;
 mod norm;
 mod pages;
 mod rope;
+mod rows;
 
 use floor::pretrained::{LayerName, ModelConfig};
 use tch::{Device, Kind, Tensor};
@@ -24,6 +25,7 @@ pub(crate) use load::load;
 use norm::NormWeights;
 pub(crate) use pages::{PAGE, PageForm, PagedBatch, Pages, Sequence};
 use rope::{Frequencies, Rotation};
+pub(crate) use rows::RowRule;
 
 use crate::lora::Active;
 use crate::tensor::wide;
@@ -42,6 +44,8 @@ pub(crate) struct Model {
     /// `[vocab, hidden]`; the embedding itself if the head is tied and not quantized.
     head: Group,
     frequencies: Frequencies,
+    /// Found when it is first asked for.
+    row_rule: std::cell::OnceCell<RowRule>,
 }
 
 /// A pass in progress through the blocks.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Attend, Rules, additive, by_hand};
-use super::batch::{Batch, filled};
+use super::batch::Batch;
+use super::rows::RowRule;
 use crate::shim::{self, PagedForm, PagedPass, PagedRow};
 
 /// Tokens of a page; `kPage` of the shim.
@@ -183,9 +184,9 @@ impl PagedBatch {
     }
 
     /// Adds rows that nobody asks for, so that small passes use the kernels of large ones; returns the pass as tensors.
-    pub(crate) fn finish(&mut self, device: Device) -> Batch {
+    pub(crate) fn finish(&mut self, rule: RowRule, device: Device) -> Batch {
         let rows = self.tokens.len();
-        let all = filled(rows as i64) as usize;
+        let all = rule.rows(rows as i64) as usize;
         self.tokens.resize(all, 0);
         self.positions.resize(all, 0);
         self.places.resize(all, -1);

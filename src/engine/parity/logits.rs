@@ -86,7 +86,7 @@ fn a_cache_continues_a_sequence_as_if_it_were_whole() {
             let mut next = |tokens: &[u32]| {
                 let mut batch = PagedBatch::new(&pages);
                 batch.add(&mut sequence, tokens);
-                let tensors = batch.finish(device());
+                let tensors = batch.finish(model.row_rule(), device());
                 model.walk(&tensors, None, &mut batch).narrow(0, 0, tokens.len() as i64)
             };
             let mut parts = vec![next(&tokens[..10])];

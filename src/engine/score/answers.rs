@@ -126,7 +126,7 @@ impl AnsweredTasks {
             let tokens = std::mem::take(&mut answers.tokens);
             report(member, Ok(self.asked[place].score(&tokens, tokenizer)?))
         };
-        let limits = DecodeLimits::of_budget(order.token_budget);
+        let limits = DecodeLimits::of_budget(order.token_budget, model);
         decode(&speaker, members, &requests, limits, &mut take, pulse)
     }
 }

@@ -41,10 +41,16 @@ fn score(
     way: ScoringOptions,
 ) -> RequestScore {
     let length = request.input.len() as i64;
-    let mut batch = PagedBatch::new(&model.pages());
-    batch.add(&mut Sequence::default(), &request.input);
-    let tensors = batch.finish(model.device());
-    let states = model.walk(&tensors, active, &mut batch);
+    let (pages, mut sequence) = (model.pages(), Sequence::default());
+    let pass = |tokens: &[u32]| {
+        let mut batch = PagedBatch::new(&pages);
+        batch.add(&mut sequence, tokens);
+        let tensors = batch.finish(model.row_rule(), model.device());
+        model.walk(&tensors, active, &mut batch).narrow(0, 0, tokens.len() as i64)
+    };
+    let states: Vec<Tensor> =
+        request.input.chunks(model.row_rule().within(request.input.len()).max(1)).map(pass).collect();
+    let states = Tensor::cat(&states, 0);
     let wanted = request.targets.len() as i64;
     let rows: Vec<i64> = (length - wanted..length).collect();
     let logits = logits_of(model, active, &states, &rows);

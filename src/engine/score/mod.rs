@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 use crate::failure::EngineError;
 use crate::interrupt::{LifeSigns, Pulse};
 use crate::lora::{Active, Adapter};
-use crate::model::{Model, filled};
+use crate::model::Model;
 use crate::tensor::wide;
 
 use answers::AnsweredTasks;
@@ -79,7 +79,7 @@ pub(crate) type Take<'a> = dyn FnMut(usize, usize, RequestScore) -> Result<bool,
 pub(crate) fn logits_of(model: &Model, active: Option<&Active<'_>>, states: &Tensor, rows: &[i64]) -> Tensor {
     let wanted = rows.len() as i64;
     let mut rows = rows.to_vec();
-    rows.resize(filled(wanted) as usize, rows[0]);
+    rows.resize(model.row_rule().rows(wanted) as usize, rows[0]);
     let states = states.index_select(0, &Tensor::from_slice(&rows).to_device(states.device()));
     model.logits(&states, active).narrow(0, 0, wanted)
 }

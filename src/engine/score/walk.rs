@@ -30,6 +30,8 @@ pub(crate) fn score_requests(
 ) -> Result<u64, EngineError> {
     let queries: Vec<Query<'_>> =
         requests.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
+    let token_budget = model.row_rule().within(way.token_budget);
+    let way = ScoringOptions { token_budget, ..way };
     let trie = Trie::new(&queries, way.token_budget);
     let fresh = || Answers {
         scores: vec![RequestScore { log_likelihood: 0.0, is_greedy: true }; requests.len()],
@@ -115,7 +117,7 @@ impl Walk<'_> {
             chosen.iter().map(|waiting| (waiting.member, waiting.node)).collect();
         let rows = nodes.iter().map(|&(member, node)| (member, self.trie.nodes[node].tokens.len()));
         self.tokens += rows.clone().map(|(_, tokens)| tokens as u64).sum::<u64>();
-        let tensors = batch.finish(self.model.device());
+        let tensors = batch.finish(self.model.row_rule(), self.model.device());
         let active = active(self.members, rows);
         let states = self.model.walk(&tensors, Some(&active), &mut batch);
         self.ask(&nodes, &states)?;
@@ -172,7 +174,7 @@ impl Walk<'_> {
             requests.iter().map(|request| (request.member, request.row)).collect();
         rows.dedup();
         let mut rest = requests.as_slice();
-        for rows in rows.chunks(HEAD_CHUNK) {
+        for rows in rows.chunks(self.model.row_rule().within(HEAD_CHUNK)) {
             let last = rows[rows.len() - 1].1;
             let count = rest.iter().take_while(|request| request.row <= last).count();
             let (chunk, others) = rest.split_at(count);

@@ -8,7 +8,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use input::{ReportInput, SampleText};
+pub use input::{AnswerText, ReportInput, SampleText};
 
 use super::board::{
     BoardColumn, BoardRow, BoardView, RowKind, board_notes, board_table, cells_of, count_competing,
@@ -86,6 +86,7 @@ fn sections_of(input: &ReportInput) -> Vec<Section> {
         Section::of("Time and memory", costs::costs(board)),
         Section::of("Failures", failures(&rows)),
         Section::of("Samples", samples(input)),
+        Section::of("Answers", answers(input)),
         Section::of("Configuration and versions", intro::versions(input)),
     ];
     sections.into_iter().flatten().collect()
@@ -168,6 +169,34 @@ fn failures(rows: &[BoardRow]) -> Vec<Block> {
     };
     let rows = failed.iter().map(row).collect();
     vec![Block::Table("Runs that failed, diverged or did not converge".to_owned(), Table { columns, rows })]
+}
+
+/// The end of a prompt, after few-shot examples that all prompts share.
+const PROMPT_SHOWN: usize = 400;
+
+/// Answers of generation tasks: prompt, target, and what each run said.
+fn answers(input: &ReportInput) -> Vec<Block> {
+    if input.answers.is_empty() {
+        return Vec::new();
+    }
+    let columns = ["document", "prompt", "target", "run", "answer", "filtered"];
+    let columns = columns.map(Column::text).into();
+    let row = |answer: &AnswerText| {
+        let (task, document) = &answer.document;
+        let start = answer.prompt.char_indices().rev().nth(PROMPT_SHOWN).map(|(at, _)| at);
+        let prompt = start.map_or(answer.prompt.clone(), |at| format!("…{}", &answer.prompt[at..]));
+        let texts = [
+            format!("{task} {document}"),
+            prompt,
+            answer.target.clone(),
+            answer.label.clone(),
+            answer.answer.clone(),
+            answer.filtered.join("\n"),
+        ];
+        texts.map(|text| Cell::Text(text.trim().to_owned())).into()
+    };
+    let rows = input.answers.iter().map(row).collect();
+    vec![Block::Table("First documents of each generation task".to_owned(), Table { columns, rows })]
 }
 
 fn samples(input: &ReportInput) -> Vec<Block> {

@@ -98,6 +98,14 @@ fn input() -> ReportInput {
         },
         curves,
         values: HashMap::new(),
+        answers: vec![AnswerText {
+            document: ("truth_a".to_owned(), 0),
+            prompt: format!("{}What is 3 + 3?", "shot ".repeat(100)),
+            target: "6".to_owned(),
+            label: "base".to_owned(),
+            answer: " It is 6. <b>".to_owned(),
+            filtered: vec!["number: 6".to_owned()],
+        }],
         samples: vec![
             sample("base", "4"),
             sample("r=64 alpha=16", HOSTILE),

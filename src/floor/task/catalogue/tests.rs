@@ -23,7 +23,7 @@ fn every_shipped_task_parses_and_says_which_documents_it_needs() {
         assert_eq!(task.name, *name);
         assert_eq!(task.documents.here.is_some(), name.starts_with("two_digit"), "{name}");
     }
-    assert_eq!(tasks.len(), 10 + 67 + 57 + 2 + 2 + 2 + 11);
+    assert_eq!(tasks.len(), 10 + 67 + 57 + 2 + 2 + 2 + 11 + 5);
     let selected: Vec<(String, usize)> =
         names("group").map(|name| (name.clone(), catalogue.select(&[name]).unwrap().tasks.len())).collect();
     let expected = [

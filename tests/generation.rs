@@ -1,6 +1,7 @@
 //! Tasks whose answers are generated, by the real engine, against what lm_eval answered (`generate/` of LORAGRID_REFERENCE).
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
@@ -19,7 +20,7 @@ fn reference() -> Option<PathBuf> {
     let folder = std::env::var_os("LORAGRID_REFERENCE").map(|root| Path::new(&root).join("generate"));
     let folder = folder.filter(|folder| folder.is_dir());
     if folder.is_none() {
-        eprintln!("skipped: LORAGRID_REFERENCE has no folder generate");
+        let _ = writeln!(std::io::stderr(), "skipped: LORAGRID_REFERENCE has no folder generate");
     }
     folder
 }

@@ -262,7 +262,8 @@ fn score_task(
             Some(generation) => {
                 let digit = -requests.first().map_or(0.0, |request| request.log_likelihood);
                 let answers = vec![format!(" {digit}"); generation.repeats as usize];
-                let metrics = score_answers(&task, generation, &document, &answers).unwrap().metrics;
+                let scored = score_answers(&task, generation, &document, &answers);
+                let metrics = scored.map(|scored| scored.metrics).unwrap_or_default();
                 DocumentScore { task: place, document: document.id, requests: Vec::new(), metrics, answers }
             }
         };

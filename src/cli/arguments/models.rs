@@ -117,7 +117,7 @@ pub(in crate::cli) struct VerifyArguments {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SamplingArguments {
     /// Sampling temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, value_parser = temperature, default_value = "0.7")]
     pub(in crate::cli) temperature: f64,
     /// Sample from the k most likely tokens; 0 is all
     #[arg(long, default_value_t = 0)]
@@ -237,6 +237,15 @@ pub(in crate::cli) struct EvalArguments {
 fn limit(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
     if Subset::limit(number).is_some() { Ok(number) } else { Err("expected a number above 0".to_owned()) }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if number.is_finite() && number >= 0.0 {
+        Ok(number)
+    } else {
+        Err("expected a number from 0 up".to_owned())
+    }
 }
 
 fn fewshot_seed(text: &str) -> Result<u64, String> {

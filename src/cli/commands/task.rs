@@ -12,7 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, show_table, write_json, write_line};
 use crate::job::PromptProfile;
 use crate::report::{Cell, Column, Table};
-use crate::task::{Catalogue, Document, Gold, Subset, TaskIndex, build_documents};
+use crate::task::{Catalogue, Document, Gold, Request, Subset, TaskIndex, build_documents};
 use crate::workspace::Workspace;
 
 /// Reasons that are listed one by one for people.
@@ -154,7 +154,11 @@ fn shown(document: &Document) -> Vec<String> {
         }
         let mark = if is_true(number) { "  <- right" } else { "" };
         let what = if document.choices.is_empty() { "target".to_owned() } else { format!("choice {number}") };
-        lines.push(format!("{what}: {:?}{mark}", request.scored()));
+        let scored = match request {
+            Request::Generate { .. } => document.target.as_str(),
+            request => request.scored(),
+        };
+        lines.push(format!("{what}: {scored:?}{mark}"));
     }
     lines
 }

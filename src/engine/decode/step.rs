@@ -156,7 +156,8 @@ impl<'a> Decoder<'a> {
                 && answers + node.wants.len() <= MOST_OPEN.min(self.limits.token_budget)
                 && bytes <= self.limits.kept_bytes;
             // Something goes on in every pass.
-            if !fits && !(begun.is_empty() && self.open.is_empty()) {
+            let is_idle = begun.is_empty() && self.open.is_empty();
+            if !fits && !is_idle {
                 break;
             }
             let Some(Waiting { member, node: number, after }) = self.waiting.pop() else { break };

@@ -159,7 +159,7 @@ impl PagedBatch {
     /// Adds the next tokens of a sequence, which has them from now on. A page that other sequences have too is copied before it is
     /// written to.
     pub(crate) fn add(&mut self, sequence: &mut Sequence, tokens: &[u32]) {
-        if sequence.tokens % PAGE != 0
+        if !sequence.tokens.is_multiple_of(PAGE)
             && let Some(last) = sequence.pages.last_mut()
             && Rc::strong_count(last) > 1
         {

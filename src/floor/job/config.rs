@@ -187,7 +187,8 @@ impl LoraConfig {
 pub struct EvalConfig {
     /// Task names, in file order.
     pub tasks: Vec<String>,
-    /// How prompts are put together.
+    /// How prompts are put together; an order of an earlier release says nothing of it.
+    #[serde(default)]
     pub prompts: PromptConfig,
     /// How they are scored.
     #[serde(flatten)]
@@ -225,6 +226,17 @@ pub struct PromptConfig {
     pub system_instruction: Option<String>,
     /// Settings of generation, as on the command line of `eval`.
     pub gen_kwargs: Option<String>,
+}
+
+impl Default for PromptConfig {
+    fn default() -> Self {
+        Self {
+            apply_chat_template: false,
+            fewshot_as_multiturn: true,
+            system_instruction: None,
+            gen_kwargs: None,
+        }
+    }
 }
 
 /// One fully resolved job.
@@ -433,6 +445,14 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
     use crate::job::{Origin, Profile, find_key};
+
+    #[test]
+    fn an_evaluation_of_an_earlier_release_has_plain_prompts() {
+        let stored =
+            r#"{"tasks":["a"],"limit":150,"num_fewshot":null,"prompt_profile":"lm_eval","softmax":"fp32"}"#;
+        let eval: EvalConfig = serde_json::from_str(stored).unwrap();
+        assert_eq!(eval.prompts, PromptConfig::default());
+    }
 
     #[test]
     fn lists_of_the_settings_are_in_the_configuration() {

@@ -7,16 +7,22 @@ const MAX_DEPTH: usize = 64;
 
 /// Parses a literal; tuples become lists. `None`: not a literal.
 pub fn parse_literal(text: &str) -> Option<Value> {
-    let mut parser = Parser { chars: text.chars().collect(), at: 0 };
+    parse_with_tuples(text).map(|(value, _)| value)
+}
+
+/// Parses a literal, and whether it has a tuple, which is printed otherwise than a list. `None`: not a literal.
+pub fn parse_with_tuples(text: &str) -> Option<(Value, bool)> {
+    let mut parser = Parser { chars: text.chars().collect(), at: 0, has_tuple: false };
     parser.space();
     let value = parser.value(0)?;
     parser.space();
-    (parser.at == parser.chars.len()).then_some(value)
+    (parser.at == parser.chars.len()).then_some((value, parser.has_tuple))
 }
 
 struct Parser {
     chars: Vec<char>,
     at: usize,
+    has_tuple: bool,
 }
 
 impl Parser {
@@ -53,7 +59,11 @@ impl Parser {
             '(' => {
                 let (mut items, comma) = self.items('(', ')', depth)?;
                 // A value in parentheses is just the value; with a comma it is a tuple.
-                if items.len() == 1 && !comma { items.pop() } else { Some(Value::Array(items)) }
+                if items.len() == 1 && !comma {
+                    return items.pop();
+                }
+                self.has_tuple = true;
+                Some(Value::Array(items))
             }
             '{' => self.dict(depth),
             '\'' | '"' => self.strings().map(Value::String),

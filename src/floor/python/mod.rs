@@ -7,7 +7,7 @@ mod regex;
 mod repr;
 mod space;
 
-pub use literal::parse_literal;
+pub use literal::{parse_literal, parse_with_tuples};
 pub use random::PythonRandom;
 pub use regex::{Found, PythonRegex, escaped};
 pub use repr::{python_float, python_quoted, python_repr, python_str};

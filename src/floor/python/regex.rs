@@ -88,33 +88,46 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// Python's whitespace: Unicode's and the four separators.
-const SPACE: &str = r"\s\x1c-\x1f";
+/// What `\s`, `\w` and `\d` stand for inside a class: of Unicode, and under the flag `a` of ASCII.
+struct Classes {
+    space: &'static str,
+    word: &'static str,
+    digit: &'static str,
+}
+
+const UNICODE: Classes = Classes { space: r"\s\x1c-\x1f", word: r"\p{L}\p{N}_", digit: r"\p{Nd}" };
+const ASCII: Classes = Classes { space: r" \t\n\r\f\v", word: "0-9A-Za-z_", digit: "0-9" };
+
+impl Classes {
+    /// The class of an escape's letter, and whether it is the complement.
+    fn of(&self, letter: char) -> Option<(&'static str, bool)> {
+        let class = match letter.to_ascii_lowercase() {
+            's' => self.space,
+            'w' => self.word,
+            'd' => self.digit,
+            _ => return None,
+        };
+        Some((class, letter.is_ascii_uppercase()))
+    }
+}
 
 /// The pattern in the syntax of the regular expressions used here.
 fn translated(pattern: &str) -> String {
+    let (flags, rest) = flags(pattern);
+    let classes = if flags.contains('a') { &ASCII } else { &UNICODE };
+    let kept: String = flags.chars().filter(|flag| "imsx".contains(*flag)).collect();
     let mut out = String::with_capacity(pattern.len());
-    let chars: Vec<char> = pattern.chars().collect();
-    let multiline = flags(pattern).contains('m');
+    if !kept.is_empty() {
+        out += &format!("(?{kept})");
+    }
+    let chars: Vec<char> = rest.chars().collect();
     let mut at = 0;
     // Whether inside a class, and where it began.
     let mut class: Option<usize> = None;
     while let Some(&c) = chars.get(at) {
         at += 1;
         match (c, class) {
-            ('\\', _) => {
-                let next = chars.get(at).copied().unwrap_or('\\');
-                at += 1;
-                match (next, class) {
-                    ('Z', None) => out += r"\z",
-                    ('s', None) => out += &format!("[{SPACE}]"),
-                    ('S', None) => out += &format!("[^{SPACE}]"),
-                    ('s', Some(_)) => out += SPACE,
-                    // An escaped space, quote or the like stands for itself.
-                    (next, _) if !next.is_alphanumeric() && !is_syntax(next) => out.push(next),
-                    (next, _) => out.extend(['\\', next]),
-                }
-            }
+            ('\\', _) => at += escape(&chars[at..], class.is_some(), classes, &mut out),
             ('[', None) => {
                 out.push('[');
                 if chars.get(at) == Some(&'^') {
@@ -131,7 +144,7 @@ fn translated(pattern: &str) -> String {
             // Elements that would nest or combine classes.
             (']' | '[' | '&' | '~', Some(_)) => out.extend(['\\', c]),
             ('-', Some(_)) if chars.get(at) == Some(&'-') || chars.get(at) == Some(&'[') => out += r"\-",
-            ('$', None) if !multiline => out += r"(?=\n?\z)",
+            ('$', None) if !flags.contains('m') => out += r"(?=\n?\z)",
             ('{', None) if chars.get(at) == Some(&',') => out += "{0",
             // A brace that opens no repetition is a brace.
             ('{', None) if !is_repetition(&chars[at..]) => out += r"\{",
@@ -139,6 +152,39 @@ fn translated(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// Adds what an escape stands for; returns its characters after the backslash.
+fn escape(rest: &[char], in_class: bool, classes: &Classes, out: &mut String) -> usize {
+    let Some(&next) = rest.first() else {
+        *out += r"\\";
+        return 0;
+    };
+    if let Some((class, is_complement)) = classes.of(next) {
+        *out += &match (in_class, is_complement) {
+            (true, false) => class.to_owned(),
+            (_, true) => format!("[^{class}]"),
+            (false, false) => format!("[{class}]"),
+        };
+        return 1;
+    }
+    let word = classes.word;
+    let octal: String = rest.iter().take(3).take_while(|c| ('0'..='7').contains(*c)).collect();
+    match next {
+        'Z' if !in_class => *out += r"\z",
+        'b' if !in_class => *out += &format!("(?:(?<=[{word}])(?![{word}])|(?<![{word}])(?=[{word}]))"),
+        'B' if !in_class => *out += &format!("(?:(?<=[{word}])(?=[{word}])|(?<![{word}])(?![{word}]))"),
+        'b' => *out += r"\x08",
+        // Three digits, or one that begins with 0, are a character by its number; others refer to a group.
+        '0'..='7' if octal.len() == 3 || next == '0' || in_class => {
+            *out += &format!(r"\x{{{:x}}}", u32::from_str_radix(&octal, 8).unwrap_or_default());
+            return octal.len();
+        }
+        // An escaped space, quote or the like stands for itself.
+        next if !next.is_alphanumeric() && !is_syntax(next) => out.push(next),
+        next => out.extend(['\\', next]),
+    }
+    1
 }
 
 /// Whether a character has a meaning of its own in a pattern.
@@ -175,11 +221,14 @@ fn is_repetition(rest: &[char]) -> bool {
         && inside.chars().all(|c| c.is_ascii_digit() || c == ',')
 }
 
-/// The flags at the start of a pattern, such as `(?sm)`.
-fn flags(pattern: &str) -> &str {
+/// The flags at the start of a pattern, such as `(?sm)`, and the rest of it.
+fn flags(pattern: &str) -> (&str, &str) {
     let rest = pattern.strip_prefix("(?").unwrap_or_default();
     let end = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(0);
-    if rest[end..].starts_with(')') { &rest[..end] } else { "" }
+    match rest[end..].strip_prefix(')') {
+        Some(after) => (&rest[..end], after),
+        None => ("", pattern),
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +270,17 @@ mod tests {
         assert_eq!(texts("{x}", "{x}"), ["{x}"]);
         assert_eq!(texts(r"a\sb", "a\u{1c}b"), ["a\u{1c}b"]);
         assert_eq!(texts(r"(?<=is )(.*)(?=.)", "is (B)."), ["(B)"]);
+    }
+
+    #[test]
+    fn words_are_letters_and_numbers_of_unicode_or_of_ascii() {
+        assert_eq!(texts(r"\w", "²"), ["²"]);
+        assert_eq!(texts(r"\w+", "nai\u{308}ve"), ["nai", "ve"]);
+        assert_eq!(texts(r"\b[^\W\d_]+\b", "１２３ ½ ab"), ["½", "ab"]);
+        assert_eq!(texts(r"(?a)\w+", "aé1"), ["a", "1"]);
+        assert_eq!(texts(r"\x41|\101|\u0042|[\142]", "ABb"), ["A", "B", "b"]);
+        assert_eq!(texts(r".\Z", "ab"), ["b"]);
+        assert_eq!(texts(r"(a)\1", "aa"), ["a"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! How Python prints values.
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 /// `str(value)`: strings unchanged, everything else as [`python_repr`].
@@ -54,6 +56,18 @@ pub fn python_float(float: f64) -> String {
     if float == float.trunc() { format!("{float:.1}") } else { float.to_string() }
 }
 
+/// Characters that Python escapes: controls, formats, unassigned ones, and separators other than the space.
+static ESCAPED: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(r"^[\p{C}\p{Z}]$").ok());
+
+/// `str.isprintable` of a character.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
+    let mut buffer = [0; 4];
+    !ESCAPED.as_ref().is_some_and(|escaped| escaped.is_match(c.encode_utf8(&mut buffer)))
+}
+
 /// `repr` of a string: single quotes, unless it contains some and no double ones.
 pub fn python_quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
@@ -65,8 +79,12 @@ pub fn python_quoted(text: &str) -> String {
             '\r' => out += "\\r",
             '\\' => out += "\\\\",
             c if c == quote => out.extend(['\\', c]),
-            c if (c as u32) < 0x20 || (0x7F..0xA0).contains(&(c as u32)) || c == '\u{AD}' => {
-                out += &format!("\\x{:02x}", c as u32);
+            c if !is_printable(c) => {
+                out += &match c as u32 {
+                    code @ ..0x100 => format!("\\x{code:02x}"),
+                    code @ ..0x1_0000 => format!("\\u{code:04x}"),
+                    code => format!("\\U{code:08x}"),
+                };
             }
             c => out.push(c),
         }
@@ -88,6 +106,7 @@ mod tests {
             (json!({ "a": true, "b": null }), "{'a': True, 'b': None}"),
             (json!("it's"), "\"it's\""),
             (json!("it's \"x\"\n\u{1}"), "'it\\'s \"x\"\\n\\x01'"),
+            (json!("a\u{a0}b\u{200b}é"), "'a\\xa0b\\u200bé'"),
             (json!([1.0, 0.1, 1e20, 1e-7, 3]), "[1.0, 0.1, 1e+20, 1e-07, 3]"),
         ] {
             assert_eq!(python_repr(&value), text);

@@ -108,8 +108,14 @@ async fn write_order(tx: &mut Transaction<'_, Sqlite>, order: &JobOrder) -> Resu
     Ok(())
 }
 
+/// Characters of an order in an error.
+const SHOWN: usize = 80;
+
 pub(in crate::store) fn parse_order(text: &str) -> Result<JobOrder, StoreError> {
-    serde_json::from_str(text).map_err(|_| StoreError::Value { what: "an order", value: text.to_owned() })
+    serde_json::from_str(text).map_err(|error| {
+        let start: String = text.chars().take(SHOWN).collect();
+        StoreError::Value { what: "an order", value: format!("{error}, in {start}…") }
+    })
 }
 
 impl Store {

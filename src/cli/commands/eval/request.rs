@@ -142,7 +142,11 @@ fn subsets(arguments: &EvalArguments, tasks: &[Task]) -> Result<BTreeMap<String,
         let limit = arguments.limit.and_then(Subset::limit).unwrap_or_default();
         return Ok(tasks.iter().map(|task| (task.name.clone(), limit.clone())).collect());
     };
-    let text = if text.trim_start().starts_with('{') { text.clone() } else { std::fs::read_to_string(text)? };
+    let text = if text.trim_start().starts_with('{') {
+        text.clone()
+    } else {
+        std::fs::read_to_string(text).map_err(|error| wrong(format!("{text}: {error}")))?
+    };
     let numbers: BTreeMap<String, Vec<usize>> =
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     if let Some(name) = numbers.keys().find(|name| !tasks.iter().any(|task| task.name == **name)) {

@@ -218,7 +218,14 @@ impl Reader<'_> {
     /// The file in `dataset_kwargs` for a split. Error: several files for one split.
     fn file_of(&self, files: Option<&Node>, split: &str) -> Result<Option<String>, TaskError> {
         let named = match files {
-            Some(Node::Map(_)) => files.and_then(|files| files.get(split)),
+            Some(Node::Map(entries)) => match files.and_then(|files| files.get(split)) {
+                None => {
+                    let known: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+                    return Err(self
+                        .malformed(format!("data_files has no split '{split}', only {}", known.join(", "))));
+                }
+                file => file,
+            },
             other => other,
         };
         match named {
@@ -230,11 +237,12 @@ impl Reader<'_> {
         }
     }
 
-    /// A file relative to the task file or to the working directory.
+    /// A file relative to the task file, the sweep file or the working directory.
     fn local(&self, name: &str) -> Option<DataSource> {
         let beside = Path::new(self.around.file).parent().map(|folder| folder.join(name));
-        let path = beside.filter(|path| path.is_file()).unwrap_or_else(|| self.around.folder.join(name));
-        path.is_file().then_some(DataSource::File { path })
+        let places = [beside, Some(self.around.folder.join(name)), Some(name.into())];
+        let path = places.into_iter().flatten().find(|path| path.is_file());
+        path.map(|path| DataSource::File { path })
     }
 
     fn shots(&self, task_fields: &Fields) -> Result<Shots, TaskError> {
@@ -317,7 +325,14 @@ impl Reader<'_> {
         };
         let is_kept = |entry: &&Node| !self.needs_algebra(entry);
         let kept = entries.iter().filter(is_kept).map(|entry| self.metric(entry, output_type));
-        let metrics = kept.collect::<Result<_, _>>()?;
+        let mut metrics: Vec<TaskMetric> = Vec::new();
+        for metric in kept {
+            let metric = metric?;
+            match metrics.iter_mut().find(|known| known.metric == metric.metric) {
+                Some(known) => *known = metric,
+                None => metrics.push(metric),
+            }
+        }
         Ok(self.after_pipelines(metrics))
     }
 

@@ -58,7 +58,19 @@ impl Reader<'_> {
             };
             Ok(AnswerFilter { name, steps: steps.iter().map(step).collect::<Result<_, Refusal>>()? })
         };
-        entries.iter().map(pipeline).collect()
+        let mut pipelines: Vec<AnswerFilter> = Vec::new();
+        for read in entries.iter().map(pipeline) {
+            let read = read?;
+            // Of two with one name the last one counts, in the place of the first.
+            match pipelines.iter_mut().find(|known| known.name == read.name) {
+                Some(known) => *known = read,
+                None => pipelines.push(read),
+            }
+        }
+        if pipelines.is_empty() {
+            return Err(("filter_list", "empty".to_owned()));
+        }
+        Ok(pipelines)
     }
 
     /// How answers are generated. Error: an unsupported setting, filter or option of a metric.
@@ -88,6 +100,11 @@ impl Reader<'_> {
         let Some(Node::List(entries)) = self.node.get("metric_list") else { return Ok(matching) };
         for entry in entries {
             let Node::Map(options) = entry else { continue };
+            let is_exact_match = entry.get("metric").and_then(Node::text) == Some("exact_match");
+            if is_exact_match {
+                // Of two entries the last one counts.
+                matching = MatchOptions::default();
+            }
             for (key, value) in options {
                 let flag = || match value {
                     Node::Bool(yes) => Ok(*yes),
@@ -95,6 +112,9 @@ impl Reader<'_> {
                 };
                 match key.as_str() {
                     "metric" | "aggregation" | "higher_is_better" => {}
+                    other if !is_exact_match && other != "hf_evaluate" => {
+                        return Err(("metric option", other.to_owned()));
+                    }
                     "ignore_case" => matching.ignore_case = flag()?,
                     "ignore_punctuation" => matching.ignore_punctuation = flag()?,
                     "ignore_numbers" => matching.ignore_numbers = flag()?,

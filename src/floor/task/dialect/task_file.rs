@@ -295,7 +295,7 @@ impl Reader<'_> {
                     return Err(("filter", name));
                 }
                 if let Some(pattern) = filter.get("regex_pattern").and_then(Node::text)
-                    && fancy_regex::Regex::new(pattern).is_err()
+                    && crate::python::PythonRegex::new(pattern).is_err()
                 {
                     return Err(("regex", pattern.to_owned()));
                 }
@@ -331,7 +331,6 @@ impl Reader<'_> {
 const SHOWN: &[&str] = &[
     "task",
     "task_alias",
-    "tag",
     "dataset_path",
     "dataset_name",
     "dataset_kwargs",

@@ -272,13 +272,21 @@ pub(in crate::task) fn gold_answer(
     several: bool,
 ) -> Result<Gold, String> {
     if let Some(choices) = choices {
-        let number = target.as_i64().map(|n| if n < 0 { n + choices.len() as i64 } else { n });
+        let number = target.as_i64().or_else(|| target.as_bool().map(i64::from));
+        let number = number.map(|n| if n < 0 { n + choices.len() as i64 } else { n });
         let choice = number.and_then(|n| choices.get(usize::try_from(n).ok()?));
         let wrong =
             || format!("{} is not the number of one of the {} choices", python_repr(target), choices.len());
         return Ok(Gold::Answer(choice.ok_or_else(wrong)?.clone().into()));
     }
     Ok(match target {
+        Value::Array(items) if several && items.iter().any(Value::is_array) => {
+            return Err(format!("{} is a list of lists", python_repr(target)));
+        }
+        // In an array with a string everything is one.
+        Value::Array(items) if several && items.iter().any(Value::is_string) => {
+            Gold::Answers(items.iter().map(|item| python_str(item).into()).collect())
+        }
         Value::Array(items) if several => Gold::Answers(items.clone()),
         Value::String(text) if several => Gold::Answers(text.chars().map(|c| c.to_string().into()).collect()),
         other if several => return Err(format!("{} is not a list of targets", python_repr(other))),
@@ -325,5 +333,11 @@ mod tests {
         let choices = ["x".to_owned(), "y".to_owned()];
         assert_eq!(gold_answer(&json!(1), Some(&choices), false), Ok(Gold::Answer(json!("y"))));
         assert!(gold_answer(&json!(2), Some(&choices), false).is_err());
+        assert_eq!(gold_answer(&json!(true), Some(&choices), false), Ok(Gold::Answer(json!("y"))));
+        assert_eq!(
+            gold_answer(&json!([3, "yes"]), None, true),
+            Ok(Gold::Answers(vec![json!("3"), json!("yes")]))
+        );
+        assert!(gold_answer(&json!([["yes"]]), None, true).is_err());
     }
 }

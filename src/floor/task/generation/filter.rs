@@ -256,7 +256,7 @@ impl RegexFilter {
             group_select: parameters.integer("group_select", 0)?,
             fallback: parameters.text("fallback", INVALID)?,
         };
-        PythonRegex::new(&filter.pattern).map_err(|reason| ("regex_pattern", reason))?;
+        PythonRegex::new(&filter.pattern).map_err(|_| ("regex", filter.pattern.clone()))?;
         Ok(filter)
     }
 

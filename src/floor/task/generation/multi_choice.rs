@@ -53,7 +53,7 @@ impl MultiChoice {
             regexes_to_ignore: ignored_patterns.ok_or_else(wrong)?,
         };
         for pattern in filter.regexes_to_ignore.iter().chain([&filter.pattern]) {
-            PythonRegex::new(pattern).map_err(|reason| ("regex_pattern", reason))?;
+            PythonRegex::new(pattern).map_err(|_| ("regex", pattern.clone()))?;
         }
         Ok(filter)
     }

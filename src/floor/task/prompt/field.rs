@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::data::Row;
 use crate::jinja::{task_environment, with_tuples};
-use crate::python::{parse_literal, python_str};
+use crate::python::{parse_literal, parse_with_tuples, python_str};
 use crate::task::TaskError;
 use crate::task::definition::task::{Fields, Task};
 use crate::task::dialect::task_file::Field;
@@ -68,7 +68,14 @@ impl<'a> Evaluator<'a> {
                     && rendered.starts_with('[')
                     && rendered.ends_with(']') =>
             {
-                Ok(parse_literal(&rendered).unwrap_or(Value::String(rendered)))
+                match parse_with_tuples(&rendered) {
+                    // A tuple would be printed and compared as a list.
+                    Some((_, true)) => {
+                        Err(self.error(id, "doc_to_target", "a tuple in a list is not supported".to_owned()))
+                    }
+                    Some((value, false)) => Ok(value),
+                    None => Ok(Value::String(rendered)),
+                }
             }
             other => Ok(other),
         }

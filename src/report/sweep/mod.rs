@@ -181,8 +181,13 @@ fn answers(input: &ReportInput) -> Vec<Block> {
     }
     let columns = ["document", "prompt", "target", "run", "answer", "filtered"];
     let columns = columns.map(Column::text).into();
-    let row = |answer: &AnswerText| {
+    let row = |(at, answer): (usize, &AnswerText)| {
         let (task, document) = &answer.document;
+        // A document's prompt is told once, above what every run said of it.
+        if at > 0 && input.answers[at - 1].document == answer.document {
+            let texts = ["", "", "", &answer.label, &answer.answer, &answer.filtered.join("\n")];
+            return texts.map(|text| Cell::Text(text.trim().to_owned())).into();
+        }
         let start = answer.prompt.char_indices().rev().nth(PROMPT_SHOWN).map(|(at, _)| at);
         let prompt = start.map_or(answer.prompt.clone(), |at| format!("…{}", &answer.prompt[at..]));
         let texts = [
@@ -195,7 +200,7 @@ fn answers(input: &ReportInput) -> Vec<Block> {
         ];
         texts.map(|text| Cell::Text(text.trim().to_owned())).into()
     };
-    let rows = input.answers.iter().map(row).collect();
+    let rows = input.answers.iter().enumerate().map(row).collect();
     vec![Block::Table("First documents of each generation task".to_owned(), Table { columns, rows })]
 }
 

@@ -203,6 +203,16 @@ fn a_sweep_answers_its_tasks_and_shows_what_was_said() {
     let metrics: Vec<&str> =
         base["scores"].as_array().unwrap().iter().map(|score| score["metric"].as_str().unwrap()).collect();
     assert_eq!(metrics, ["bleu,number", "bleu,raw", "exact_match,number", "exact_match,raw"]);
+    let named = |metrics: &str| -> Vec<String> {
+        let top = scratch.json(&["top", "--metrics", metrics, "--json"]);
+        let scores = top["rows"][0]["scores"].as_array().unwrap();
+        scores.iter().map(|score| score["metric"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        named("sums:bleu,raw,sums:exact_match,number"),
+        ["exact_match,raw", "bleu,raw", "exact_match,number"]
+    );
+    assert_eq!(named("sums:bleu"), ["exact_match,raw", "bleu,raw"]);
     let shown = scratch.json(&["show", "base", "--examples", "sums", "--count", "2", "--json"]);
     let example = &shown["examples"][1];
     assert_eq!(example["prompt"], "Add.1 + 1 =");

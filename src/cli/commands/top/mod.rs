@@ -152,7 +152,8 @@ fn view_of(board: &Leaderboard, arguments: &TopArguments) -> Result<BoardView, F
     let mut view = BoardView::of(board);
     let shown = &arguments.shown;
     if !shown.metrics.is_empty() {
-        let named = shown.metrics.iter().map(|name| board.metric_named(name));
+        let names = whole_names(&shown.metrics, &|name| board.metric_named(name).is_ok());
+        let named = names.iter().map(|name| board.metric_named(name));
         view.metrics = named.collect::<Result<_, _>>()?;
         view.metrics_named = true;
     }
@@ -272,4 +273,19 @@ fn print_json(
         }
     }
     Ok(())
+}
+
+/// Names of a comma-separated list: a metric after a filter pipeline has a comma of its own.
+fn whole_names(pieces: &[String], is_known: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for piece in pieces {
+        match names.last_mut() {
+            Some(last) if !is_known(piece) && is_known(&format!("{last},{piece}")) => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ => names.push(piece.clone()),
+        }
+    }
+    names
 }

@@ -26,9 +26,12 @@ impl MetricName {
 }
 
 impl Metric {
-    /// The metric with this name among a task's; without a name the first.
+    /// The metric with this name among a task's; without a name the first, and without a filter the first of those that have one.
     pub fn among(metrics: impl IntoIterator<Item = Self>, name: Option<&str>) -> Option<Self> {
-        metrics.into_iter().find(|metric| name.is_none_or(|name| metric.as_str() == name))
+        let metrics: Vec<Self> = metrics.into_iter().collect();
+        let Some(name) = name else { return metrics.first().copied() };
+        let of = |is_named: &dyn Fn(&Self) -> bool| metrics.iter().copied().find(is_named);
+        of(&|metric| metric.as_str() == name).or_else(|| of(&|metric| metric.base().as_str() == name))
     }
 }
 

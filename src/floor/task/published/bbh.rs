@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use fancy_regex::Regex;
 use serde_json::Value;
+
+use crate::python::{PythonRegex, escaped};
 
 use super::Row;
 use super::expression::{Found, find_all, is_punctuation, python_regex};
@@ -18,7 +19,7 @@ pub(super) struct Arguments {
     fallback: String,
     ignore_case: bool,
     ignore_punctuation: bool,
-    regexes_to_ignore: Vec<Regex>,
+    regexes_to_ignore: Vec<PythonRegex>,
     pattern: String,
     /// For the map filter: patterns and their values.
     values: Vec<(String, String)>,
@@ -66,10 +67,10 @@ impl Arguments {
     }
 
     /// The text without what the arguments ignore.
-    fn simplified(&self, text: &str) -> String {
+    fn simplified(&self, text: &str) -> Result<String, String> {
         let mut text = text.to_owned();
         for regex in &self.regexes_to_ignore {
-            text = regex.replace_all(&text, "").into_owned();
+            text = regex.removed(&text)?;
         }
         if self.ignore_case {
             text = text.to_lowercase();
@@ -77,11 +78,11 @@ impl Arguments {
         if self.ignore_punctuation {
             text.retain(|c| !is_punctuation(c));
         }
-        text
+        Ok(text)
     }
 
     /// The selected match, stripped; of several groups the first that is not empty. None: no match or an empty one.
-    fn select(&self, regex: &Regex, text: &str) -> Result<Option<String>, String> {
+    fn select(&self, regex: &PythonRegex, text: &str) -> Result<Option<String>, String> {
         let mut found = find_all(regex, text)?;
         if found.is_empty() {
             return Ok(None);
@@ -92,7 +93,7 @@ impl Arguments {
         let at = at.ok_or("group_select is beyond the matches of an answer")?;
         let text = match found.swap_remove(at) {
             Found::Text(text) => text,
-            Found::Tuple(groups) => {
+            Found::Groups(groups) => {
                 let first = groups.into_iter().find(|group| !group.is_empty());
                 first.ok_or("a match of an answer has only empty groups")?
             }
@@ -107,12 +108,12 @@ impl Arguments {
 
     /// `MultiChoiceRegexFilter`: the pattern, else a choice's text, else a letter after a colon.
     pub(super) fn multiple_choice(&self, answers: &[&str], row: &Row) -> Result<Vec<String>, String> {
-        static CHOICE: LazyLock<Result<Regex, String>> =
+        static CHOICE: LazyLock<Result<PythonRegex, String>> =
             LazyLock::new(|| python_regex(r"\([A-Z]\)([^\n^(]*)", ""));
         let mut choices = Vec::new();
         for choice in find_all(CHOICE.as_ref().map_err(Clone::clone)?, text(row, "input")?)? {
             if let Found::Text(choice) = choice {
-                choices.push(self.simplified(strip(&choice)));
+                choices.push(self.simplified(strip(&choice))?);
             }
         }
         let letter = |at: usize| char::from_u32('A' as u32 + at as u32).unwrap_or('?');
@@ -129,7 +130,7 @@ impl Arguments {
         let filter = |answer: &&str| -> Result<String, String> {
             let mut found = self.select(&pattern, answer)?;
             if found.is_none() {
-                let choice = self.select(&texts, &self.simplified(answer))?;
+                let choice = self.select(&texts, &self.simplified(answer)?)?;
                 found = choice.map(|choice| letters.get(choice.as_str()).cloned().unwrap_or(choice));
             }
             if found.is_none() {
@@ -155,7 +156,7 @@ impl Arguments {
 
     /// The selected number written in English words, in digits.
     fn number_word(&self, answer: &str) -> Result<Option<String>, String> {
-        static NUMBER: LazyLock<Result<Regex, String>> = LazyLock::new(super::number_words::expression);
+        static NUMBER: LazyLock<Result<PythonRegex, String>> = LazyLock::new(super::number_words::expression);
         let found = self.select(NUMBER.as_ref().map_err(Clone::clone)?, answer)?;
         found.map(|text| number_of(&text)).transpose()
     }
@@ -164,13 +165,13 @@ impl Arguments {
     pub(super) fn map(&self, answers: &[&str]) -> Result<Vec<String>, String> {
         let patterns: Vec<&str> = self.values.iter().map(|(pattern, _)| pattern.as_str()).collect();
         let whole = python_regex(&patterns.join("|"), "")?;
-        let each: Result<Vec<Regex>, String> = patterns.iter().map(|p| python_regex(p, "")).collect();
+        let each: Result<Vec<PythonRegex>, String> = patterns.iter().map(|p| python_regex(p, "")).collect();
         let each = each?;
         let filter = |answer: &&str| -> Result<String, String> {
-            let Some(selected) = self.select(&whole, &self.simplified(answer))? else {
+            let Some(selected) = self.select(&whole, &self.simplified(answer)?)? else {
                 return Ok(self.fallback.clone());
             };
-            let selected = self.simplified(&selected);
+            let selected = self.simplified(&selected)?;
             for (regex, (_, value)) in each.iter().zip(&self.values) {
                 if self.select(regex, &selected)?.is_some() {
                     return Ok(value.clone());
@@ -183,17 +184,18 @@ impl Arguments {
 }
 
 /// The pattern of the choices' texts, the longest first, so that a choice does not hide one that starts with it.
-fn choice_texts(choices: &[String]) -> Result<Regex, String> {
+fn choice_texts(choices: &[String]) -> Result<PythonRegex, String> {
     let mut escaped: Vec<(usize, String)> = choices.iter().map(|choice| escape(choice)).collect();
     escaped.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
     let escaped: Vec<String> = escaped.into_iter().map(|(_, pattern)| pattern).collect();
-    Regex::new(&escaped.join("|")).map_err(|error| format!("the choices of 'input' do not compile: {error}"))
+    python_regex(&escaped.join("|"), "")
+        .map_err(|error| format!("the choices of 'input' do not compile: {error}"))
 }
 
 /// A literal pattern, and the length of `re.escape` of the text.
 fn escape(text: &str) -> (usize, String) {
     let special = |c: &char| "()[]{}?*+-|^$\\.&~# \t\n\r\u{b}\u{c}".contains(*c);
-    (text.chars().count() + text.chars().filter(special).count(), regex::escape(text))
+    (text.chars().count() + text.chars().filter(special).count(), escaped(text))
 }
 
 /// `WordSortFilter`: the words of the document's list found in the answer, ordered by their last occurrence.

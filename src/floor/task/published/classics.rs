@@ -74,7 +74,7 @@ pub(super) fn mathqa_choices(row: &Row) -> Result<Value, String> {
     let choice = |found: super::expression::Found| match found {
         // The letter and its parenthesis are 4 ASCII characters.
         super::expression::Found::Text(text) => text[4..].trim_end_matches([' ', ',']).to_owned(),
-        super::expression::Found::Tuple(groups) => groups.concat(),
+        super::expression::Found::Groups(groups) => groups.concat(),
     };
     let found = super::expression::find_all(&regex, text(row, "options")?)?;
     Ok(json!(found.into_iter().map(choice).collect::<Vec<_>>()))

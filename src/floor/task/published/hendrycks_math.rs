@@ -201,7 +201,7 @@ fn last_number(text: &str) -> Option<String> {
     let regex = super::expression::python_regex(r"(?:\$)?\d+(?:\.\d+)?(?![\w\d])", "").ok()?;
     match super::expression::find_all(&regex, text).ok()?.pop()? {
         super::expression::Found::Text(found) => Some(found),
-        super::expression::Found::Tuple(_) => None,
+        super::expression::Found::Groups(_) => None,
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use crate::python::PythonRegex;
+
 use super::boxed::{UNBOXED, answer_of};
 use super::expression::{constant, python_regex};
 use super::text::{answer, shown, strip, text, value};
@@ -156,11 +158,11 @@ pub(super) fn leaderboard_normalized(answer: &str) -> String {
 
 /// `minerva_math`'s normalization, which keeps units' letters inside LaTeX commands and tuples' commas.
 pub(super) fn normalized(answer: &str) -> Result<String, String> {
-    static WHOLE_WORDS: LazyLock<Result<Vec<fancy_regex::Regex>, String>> =
+    static WHOLE_WORDS: LazyLock<Result<Vec<PythonRegex>, String>> =
         LazyLock::new(|| WORDS.iter().map(|word| python_regex(&format!(r"(?<!\\)\b{word}\b"), "")).collect());
     let mut text = last_side(answer).to_owned();
     for word in WHOLE_WORDS.as_ref().map_err(Clone::clone)? {
-        text = word.replace_all(&text, "").into_owned();
+        text = word.removed(&text)?;
     }
     text = substituted(&text);
     for (at, word) in WORDS.iter().enumerate() {

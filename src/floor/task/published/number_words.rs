@@ -1,6 +1,6 @@
 //! English number words, read as the Python package word2number reads them.
 
-use fancy_regex::Regex;
+use crate::python::PythonRegex;
 
 use super::text::words;
 
@@ -11,13 +11,13 @@ const BASE: &str =
 const STEMS: &str = "twen|thir|for|fif|six|seven|nine";
 
 /// The filter's pattern of a number. Six, seven, eight and nine count only within a longer number, as published.
-pub(super) fn expression() -> Result<Regex, String> {
+pub(super) fn expression() -> Result<PythonRegex, String> {
     // Alternatives in the published order, where it matters: `eight` before `eighteen`, a bare stem before its ending.
     let first = format!("(?:(?:{STEMS})(?:teen|ty)|eight(?:|een|y)|{BASE})");
     let middle = format!("(?:(?:{STEMS})(?:|teen|ty)|eight(?:een|y)|{BASE}|[^\\S\\r\\n]|,|and|&)");
     let last = format!("(?:(?:{STEMS})(?:teen|ty)|eight(?:een|y)|{BASE})");
     let pattern = format!("((?:{first}{middle}+)?{last})");
-    Regex::new(&pattern).map_err(|error| error.to_string())
+    PythonRegex::new(&pattern)
 }
 
 fn value(word: &str) -> Option<i64> {
@@ -104,6 +104,7 @@ fn sum(numbers: &[i64]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::python::Found;
 
     #[test]
     fn numbers_in_words_have_digits() {
@@ -122,8 +123,11 @@ mod tests {
 
     #[test]
     fn a_bare_seven_is_not_found() {
-        let found = |text| expression().unwrap().find(text).unwrap().map(|found| found.as_str().to_owned());
-        assert_eq!(found("seven"), None);
-        assert_eq!(found("about twenty seven and one cats").as_deref(), Some("twenty seven and one"));
+        let found = |text| expression().unwrap().find_all(text).unwrap();
+        assert_eq!(found("seven"), []);
+        assert_eq!(
+            found("about twenty seven and one cats"),
+            [Found::Text("twenty seven and one".to_owned())]
+        );
     }
 }

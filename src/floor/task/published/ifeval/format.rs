@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use fancy_regex::Regex;
+use crate::python::PythonRegex;
 
 use super::super::expression::{Found, find_all, python_regex};
 use super::super::text::strip;
@@ -10,16 +10,16 @@ use super::Arguments;
 use super::checks::Check;
 
 /// A pattern of this file. The tests compile each.
-fn pattern(text: &str, flags: &str) -> Regex {
+fn pattern(text: &str, flags: &str) -> PythonRegex {
     python_regex(text, flags).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn count(regex: &Regex, response: &str) -> Result<usize, String> {
+fn count(regex: &PythonRegex, response: &str) -> Result<usize, String> {
     find_all(regex, response).map(|found| found.len())
 }
 
 pub(super) fn placeholders<'a>(arguments: &'a Arguments<'a>) -> Result<Check<'a>, String> {
-    static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[.*?\]", ""));
+    static PLACEHOLDER: LazyLock<PythonRegex> = LazyLock::new(|| pattern(r"\[.*?\]", ""));
     arguments.only(&["num_placeholders"])?;
     let wanted = arguments.number("num_placeholders")?;
     Ok(Box::new(move |response| Ok(count(&PLACEHOLDER, response)? as f64 >= wanted)))
@@ -37,16 +37,16 @@ pub(super) fn postscript<'a>(arguments: &'a Arguments<'a>) -> Result<Check<'a>, 
 }
 
 pub(super) fn bullets<'a>(arguments: &'a Arguments<'a>) -> Result<Check<'a>, String> {
-    static STARS: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s*\*[^\*].*$", "(?m)"));
-    static DASHES: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\s*-.*$", "(?m)"));
+    static STARS: LazyLock<PythonRegex> = LazyLock::new(|| pattern(r"^\s*\*[^\*].*$", "(?m)"));
+    static DASHES: LazyLock<PythonRegex> = LazyLock::new(|| pattern(r"^\s*-.*$", "(?m)"));
     arguments.only(&["num_bullets"])?;
     let wanted = arguments.number("num_bullets")?;
     Ok(Box::new(move |response| Ok((count(&STARS, response)? + count(&DASHES, response)?) as f64 == wanted)))
 }
 
 pub(super) fn highlights<'a>(arguments: &'a Arguments<'a>) -> Result<Check<'a>, String> {
-    static SINGLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\*[^\n\*]*\*", ""));
-    static DOUBLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"\*\*[^\n\*]*\*\*", ""));
+    static SINGLE: LazyLock<PythonRegex> = LazyLock::new(|| pattern(r"\*[^\n\*]*\*", ""));
+    static DOUBLE: LazyLock<PythonRegex> = LazyLock::new(|| pattern(r"\*\*[^\n\*]*\*\*", ""));
     arguments.only(&["num_highlights"])?;
     let wanted = arguments.number("num_highlights")?;
     // Neither pattern has an asterisk inside, so both kinds are bare once their asterisks are trimmed.

@@ -1,6 +1,6 @@
 //! Instructions about keywords and letters.
 
-use fancy_regex::Regex;
+use crate::python::PythonRegex;
 
 use super::super::expression::{find_all, python_regex};
 use super::super::text::strip;
@@ -8,11 +8,11 @@ use super::Arguments;
 use super::checks::Check;
 
 /// Compiles keywords, which are patterns, with case ignored.
-fn compiled(keywords: &[&str], around: &str) -> Result<Vec<Regex>, String> {
+fn compiled(keywords: &[&str], around: &str) -> Result<Vec<PythonRegex>, String> {
     keywords.iter().map(|word| python_regex(&format!("{around}{word}{around}"), "(?i)")).collect()
 }
 
-fn is_found(regex: &Regex, response: &str) -> Result<bool, String> {
+fn is_found(regex: &PythonRegex, response: &str) -> Result<bool, String> {
     regex.is_match(response).map_err(|error| format!("a keyword failed on a response: {error}"))
 }
 

@@ -163,9 +163,9 @@ impl PagedBatch {
             && let Some(last) = sequence.pages.last_mut()
             && Rc::strong_count(last) > 1
         {
-            let own = self.pages.take();
-            self.copies.extend([last.number, own.number]);
-            *last = own;
+            let copy = self.pages.take();
+            self.copies.extend([last.number, copy.number]);
+            *last = copy;
         }
         let first = sequence.tokens;
         sequence.tokens += tokens.len();

@@ -95,12 +95,13 @@ pub fn shown_answers(
                 found.map_err(fail)?
             }
             _ => {
-                let own = task.metrics.iter().zip(&metrics);
-                let own = own.filter(|(metric, _)| metric.metric.filter() == pipeline.name);
-                own.map(|(metric, value)| {
-                    (metric.metric.base().as_str(), shown_value(value, &document.gold, &filtered))
-                })
-                .collect()
+                let scored = task.metrics.iter().zip(&metrics);
+                let of_pipeline = scored.filter(|(metric, _)| metric.metric.filter() == pipeline.name);
+                of_pipeline
+                    .map(|(metric, value)| {
+                        (metric.metric.base().as_str(), shown_value(value, &document.gold, &filtered))
+                    })
+                    .collect()
             }
         };
         shown.push(ShownAnswer { filter: pipeline.name.clone(), filtered, metrics });

@@ -44,6 +44,7 @@ pub use mlqa::Language;
 pub use samples::SamplesFunction;
 pub use squad::{exact as squad_exact, f1 as squad_f1, normalized as squad_normalized};
 pub use table::PUBLISHED;
+pub(in crate::task) use text::{capitalized, cleaned, strip, uncapitalized};
 pub use truthfulqa::Rouge;
 
 pub use crate::data::Row;

@@ -68,7 +68,7 @@ pub(super) fn truthy(value: &Value) -> bool {
 }
 
 /// `str.strip()`.
-pub(super) fn strip(text: &str) -> &str {
+pub(in crate::task) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
@@ -162,7 +162,7 @@ fn ascii_digit(c: char) -> Option<char> {
 }
 
 /// Python's `capitalize`: the first character in title case, all others lower.
-pub(super) fn capitalized(text: &str) -> String {
+pub(in crate::task) fn capitalized(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(title).unwrap_or_default();
     first + &lower_after(text, chars.as_str())
@@ -191,7 +191,7 @@ fn lower_after(text: &str, rest: &str) -> String {
 }
 
 /// A text with its first character lower. Error: an empty text.
-pub(super) fn uncapitalized(text: &str) -> Option<String> {
+pub(in crate::task) fn uncapitalized(text: &str) -> Option<String> {
     let mut chars = text.chars();
     let first = chars.next()?;
     Some(first.to_lowercase().collect::<String>() + chars.as_str())
@@ -217,7 +217,7 @@ pub(super) fn without_brackets(text: &str) -> String {
 
 /// The cleaning that HellaSwag, ARC and TruthfulQA share: titles end a sentence, other brackets are removed, double
 /// spaces become one.
-pub(super) fn cleaned(text: &str) -> String {
+pub(in crate::task) fn cleaned(text: &str) -> String {
     without_brackets(&strip(text).replace(" [title]", ". ")).replace("  ", " ")
 }
 

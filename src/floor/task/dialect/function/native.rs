@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::data::Row;
 use crate::job::Digest;
 use crate::python::parse_literal;
+use crate::task::published::{capitalized, cleaned, strip, uncapitalized};
 
 /// A reimplemented function, by its use in a task file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -143,7 +144,7 @@ impl RowFunction {
         let mut row = row.clone();
         match self {
             Self::ArithmeticDocs => {
-                let text = text(&row, "context")?.trim();
+                let text = strip(text(&row, "context")?);
                 let text = text.replace("\n\n", "\n").replace("Q:", "Question:").replace("A:", "Answer:");
                 row.insert("context".to_owned(), text.into());
             }
@@ -151,7 +152,7 @@ impl RowFunction {
                 let context = format!("{} {}", text(&row, "ctx_a")?, capitalized(text(&row, "ctx_b")?));
                 let query = cleaned(&format!("{}: {context}", text(&row, "activity_label")?));
                 let endings: Value = texts(&row, "endings")?.into_iter().map(cleaned).collect();
-                let gold = text(&row, "label")?.trim().parse::<i64>();
+                let gold = strip(text(&row, "label")?).parse::<i64>();
                 let gold = gold.map_err(|_| "'label' must be a number".to_owned())?;
                 row.insert("query".to_owned(), query.into());
                 row.insert("choices".to_owned(), endings);
@@ -171,7 +172,7 @@ impl FieldFunction {
                 "2" => Ok(json!(1)),
                 other => Err(format!("'answer' is '{other}', neither 1 nor 2")),
             },
-            Self::WinograndeTarget => Ok(json!(gap(row)?.1.trim())),
+            Self::WinograndeTarget => Ok(json!(strip(gap(row)?.1))),
             Self::WinograndeChoice => {
                 let before = gap(row)?.0;
                 Ok(json!([
@@ -185,7 +186,7 @@ impl FieldFunction {
                     "effect" => "therefore",
                     other => return Err(format!("'question' is '{other}', neither cause nor effect")),
                 };
-                let premise = text(row, "premise")?.trim();
+                let premise = strip(text(row, "premise")?);
                 let end = premise.char_indices().next_back().map_or(0, |(at, _)| at);
                 Ok(json!(format!("{} {connector}", &premise[..end])))
             }
@@ -223,33 +224,6 @@ fn texts<'a>(row: &'a Row, column: &str) -> Result<Vec<&'a str>, String> {
     texts.ok_or_else(|| format!("'{column}' must be a list of strings"))
 }
 
-/// Python's `capitalize`: the first character upper, all others lower.
-fn capitalized(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
-    first + &chars.as_str().to_lowercase()
-}
-
-/// HellaSwag's cleaning: titles end a sentence, other brackets are removed, double spaces become one.
-fn cleaned(text: &str) -> String {
-    let text = text.trim().replace(" [title]", ". ");
-    let mut out = String::new();
-    let mut rest = text.as_str();
-    while let Some(open) = rest.find('[') {
-        let (before, from) = rest.split_at(open);
-        out += before;
-        // `\[.*?\]`, where the dot does not match a newline.
-        match from.find([']', '\n']).filter(|&at| from[at..].starts_with(']')) {
-            Some(close) => rest = &from[close + 1..],
-            None => {
-                out.push('[');
-                rest = &from[1..];
-            }
-        }
-    }
-    (out + rest).replace("  ", " ")
-}
-
 /// The sentence before and after its blank.
 fn gap(row: &Row) -> Result<(&str, &str), String> {
     text(row, "sentence")?.split_once('_').ok_or_else(|| "'sentence' has no gap".to_owned())
@@ -257,9 +231,8 @@ fn gap(row: &Row) -> Result<(&str, &str), String> {
 
 /// A choice with a leading space and its first character lowercased.
 fn copa_choice(row: &Row, column: &str) -> Result<String, String> {
-    let mut chars = text(row, column)?.chars();
-    let first = chars.next().ok_or_else(|| format!("'{column}' is empty"))?;
-    Ok(format!(" {}{}", first.to_lowercase(), chars.as_str()))
+    let choice = uncapitalized(text(row, column)?).ok_or_else(|| format!("'{column}' is empty"))?;
+    Ok(format!(" {choice}"))
 }
 
 fn problems(row: &Row) -> Result<Vec<Value>, String> {
@@ -311,6 +284,17 @@ mod tests {
         assert_eq!(made["query"], "Sitting: A man sits. x He smiles");
         assert_eq!(made["choices"], json!(["goes away.", "a.  b".replace("  ", " ")]));
         assert_eq!(made["gold"], 1);
+    }
+
+    #[test]
+    fn hellaswag_takes_title_case_and_spaces_from_python() {
+        let made = RowFunction::HellaswagDocs.row(&row(json!({
+            "ctx_a": "A man sits.", "ctx_b": "\u{fb01}SHES\u{1f}", "activity_label": "Sitting",
+            "endings": ["goes\u{1c}"], "label": "0",
+        })));
+        let made = made.unwrap();
+        assert_eq!(made["query"], "Sitting: A man sits. Fishes");
+        assert_eq!(made["choices"], json!(["goes"]));
     }
 
     #[test]

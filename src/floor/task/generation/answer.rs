@@ -317,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn each_thing_is_ignored_on_its_own() {
+        let case = MatchOptions { ignore_case: true, ..MatchOptions::default() };
+        let punctuation = MatchOptions { ignore_punctuation: true, ..MatchOptions::default() };
+        let numbers = MatchOptions { ignore_numbers: true, ..MatchOptions::default() };
+        for (answer, scores) in [("A1!", [1.0, 0.0, 0.0]), ("a.1", [0.0, 1.0, 0.0]), ("2a!", [0.0, 0.0, 1.0])]
+        {
+            let found = [&case, &punctuation, &numbers].map(|one| equal(json!("a1!"), json!(answer), one));
+            assert_eq!(found, scores.map(Ok), "{answer}");
+        }
+    }
+
+    #[test]
     fn the_target_takes_the_answers_type() {
         let plain = MatchOptions::default();
         assert_eq!(equal(json!(5), json!("5"), &plain), Ok(1.0));

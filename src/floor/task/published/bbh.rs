@@ -252,6 +252,14 @@ mod tests {
     }
 
     #[test]
+    fn a_negative_group_select_counts_from_the_last_match() {
+        let select = |at: i64| arguments(json!({ "group_select": at, "regex_pattern": "([0-9]+)" }));
+        assert_eq!(select(-1).number(&["1 and 2 and 3"]).unwrap(), ["3"]);
+        assert_eq!(select(-2).number(&["1 and 2 and 3"]).unwrap(), ["2"]);
+        assert!(select(-4).number(&["1 and 2 and 3"]).is_err());
+    }
+
+    #[test]
     fn a_map_gives_the_value_of_the_first_pattern() {
         let filter = arguments(json!({
             "ignore_case": true,

@@ -20,4 +20,5 @@ pub mod scheduler;
 pub mod stats;
 pub mod store;
 pub mod sweep_file;
+pub mod web;
 pub mod workspace;

@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "stats",
     "report",
     "workspace",
+    "web",
     "cli",
 ];
 /// Modules that may use fewer others than the order allows.

@@ -110,6 +110,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Chat(command) | Command::Model(ModelCommand::Chat(command)) => {
             commands::chat::run(command, &workspace)
         }
+        Command::ServeModel(command) => commands::serve_model::run(command, &workspace),
         Command::Workers(_) => commands::workers::run(&workspace),
         Command::Wait(command) => commands::wait::run(command, &workspace),
         Command::Rm(command) => commands::rm::run(command, &workspace),

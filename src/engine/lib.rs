@@ -8,6 +8,7 @@ mod compare;
 mod decode;
 mod failure;
 mod fault;
+mod inquiries;
 mod interrupt;
 mod lora;
 mod memory;
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
     load_cuda();
     memory::keep_freed();
     interrupt::listen();
-    match serve::serve(std::io::stdin().lock(), events) {
+    match serve::serve(std::io::stdin(), events) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("the stream of orders broke: {error}");

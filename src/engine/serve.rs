@@ -12,16 +12,17 @@ use floor::job::{AdapterDType, BaseForm, Seconds, Tokens};
 use floor::pretrained::{Checkpoint, ModelTokenizer, TokenizerError};
 use floor::protocol::{
     self, CompareOrder, Event, FrameError, GenerateOrder, LoadOrder, MergeOrder, Order, PROTOCOL_VERSION,
-    PackOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, StepReport, TrainOrder, Trained, read_frame,
-    write_frame,
+    PackOrder, SampleOrder, SamplePrompt, Sampling, ScoreOrder, ServeOrder, StepReport, TrainOrder, Trained,
+    read_frame, write_frame,
 };
 use floor::task::StopWatch;
 use tch::{Device, Kind};
 
 use crate::compare::compare;
-use crate::decode::{AnswerRequest, Conversation, DecodeLimits, Draw, Speaker, decode};
+use crate::decode::{AnswerRequest, Conversation, DecodeLimits, Draw, ServingDecoder, Speaker, decode};
 use crate::failure::EngineError;
 use crate::fault;
+use crate::inquiries::{answer_inquiries, read_inquiries};
 use crate::interrupt::{LifeSigns, Pulse, is_stopped, set_idle};
 use crate::lora::{Adapter, read_adapter, write_adapter};
 use crate::memory::{forget_peak, give_back, peak_memory};
@@ -49,6 +50,7 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
             Order::Score(order) => engine.score(&order),
             Order::Sample(order) => engine.sample(&order),
             Order::Generate(order) => engine.generate(&order),
+            Order::Serve(order) => engine.answer(&order),
             Order::Merge(order) => engine.merge(&order),
             Order::Compare(order) => engine.compare(&order),
             Order::Shutdown => return Ok(()),
@@ -303,6 +305,21 @@ impl Engine {
         }
         let seconds = Seconds(started.elapsed().as_secs_f64());
         Ok(self.send(&Event::Generated { tokens: Tokens(made), seconds })?)
+    }
+
+    fn answer(&mut self, order: &ServeOrder) -> Result<(), EngineError> {
+        let Loaded { model, tokenizer, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let adapters = order.adapters.iter().map(|folder| {
+            let read = |folder: &PathBuf| read_adapter(folder, model);
+            folder.as_ref().map(read).transpose()
+        });
+        let adapters: Vec<Option<Adapter>> = adapters.collect::<Result<_, _>>()?;
+        let members: Vec<Option<&Adapter>> = adapters.iter().map(Option::as_ref).collect();
+        let defaults = tokenizer.as_ref().map(|t| t.generation_defaults().clone()).unwrap_or_default();
+        let limits = DecodeLimits::of_budget(order.token_budget, model);
+        let decoder = ServingDecoder::new(model, &members, &defaults, limits);
+        write_frame(&mut self.events, &Event::Serving)?;
+        answer_inquiries(decoder, read_inquiries(), &mut self.events)
     }
 
     fn merge(&mut self, order: &MergeOrder) -> Result<(), EngineError> {

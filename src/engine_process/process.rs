@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::exit::{EngineExit, oom_kills};
 use super::groups::KnownGroup;
-use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Order, encode_frame, split_frame};
+use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Inquiry, Order, encode_frame, split_frame};
 
 /// Environment variables that hold the orchestrator's secrets.
 const SECRETS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
@@ -191,6 +191,12 @@ impl EngineHandle {
     pub fn send(&self, order: &Order) -> Result<(), FrameError> {
         // The writing task ends with the engine's pipe.
         let _ = self.orders.send(encode_frame(order)?);
+        Ok(())
+    }
+
+    /// Sends an inquiry to an engine that carries out a serve order, as [`Self::send`]. Error: one that cannot be encoded.
+    pub fn inquire(&self, inquiry: &Inquiry) -> Result<(), FrameError> {
+        let _ = self.orders.send(encode_frame(inquiry)?);
         Ok(())
     }
 

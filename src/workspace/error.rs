@@ -113,6 +113,19 @@ pub enum WorkspaceError {
         /// The file that every adapter has.
         file: &'static str,
     },
+    /// A sweep without an adapter on this machine.
+    #[error("sweep '{0}' has no adapter on this machine")]
+    NoAdapters(String),
+    /// An adapter of another base model.
+    #[error("job {job} was trained on {trained}, and {} is another model", named.display())]
+    OtherModel {
+        /// The job.
+        job: JobId,
+        /// Its model.
+        trained: String,
+        /// The model that is named.
+        named: PathBuf,
+    },
     /// A row that the last leaderboard does not have.
     #[error("the last leaderboard has {rows} rows, not {number}")]
     NoRow {

@@ -1,5 +1,6 @@
 //! What a user can do, callable without a shell: typed arguments in, data or an error out, progress as events.
 
+mod adapters;
 mod boards;
 mod config;
 mod edit;
@@ -16,6 +17,7 @@ mod rate;
 mod session;
 mod winner;
 
+pub use adapters::{TrainedAdapter, usual_template};
 pub use boards::{Compared, NEAR, board, compare, near_the_best, report_input, tested_rows};
 pub use config::{Config, ConfigError, ConfigFlags, ConfigOrigin, Configured, DATABASE};
 pub use edit::{CloneRequest, PreparedClone};
@@ -28,8 +30,9 @@ pub use open::Workspace;
 pub use plan::{Prepared, SweepRequest};
 pub use queue::{EndedSweep, WorkRequest, remove_sweep, wait_for_sweep};
 pub use session::{
-    Answer, CompareRequest, ComparedModel, GenerationLimits, Generator, MergeRequest, Merged, SessionDevice,
-    SessionError, compare_models, merge, require_adapter,
+    Answer, AnswerError, AnswerPart, AnswerStream, CompareRequest, ComparedModel, GenerationLimits,
+    Generator, MergeRequest, Merged, ModelServer, Question, SessionDevice, SessionError, compare_models,
+    merge, require_adapter,
 };
 pub use winner::{Winner, winner};
 

@@ -17,8 +17,9 @@ use std::path::Path;
 
 use loragrid::job::{Bytes, Digest, Seconds, Tokens};
 use loragrid::protocol::{
-    Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Order, PROTOCOL_VERSION,
-    ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame, write_frame,
+    AnswerEnd, Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Inquiry, Order,
+    PROTOCOL_VERSION, ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame,
+    write_frame,
 };
 use loragrid::task::{RequestScore, TaskDocuments, TaskMetric, score_answers, score_document};
 
@@ -68,7 +69,28 @@ fn main() {
                 let message = "the fake engine only trains and scores".to_owned();
                 send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));
             }
+            Order::Serve(_) => answer_inquiries(&mut events, &mut orders),
             Order::Shutdown => return,
+        }
+    }
+}
+
+/// Answers each prompt with its last tokens in turn, member by member another one, as many as are asked for.
+fn answer_inquiries(events: &mut File, orders: &mut impl std::io::Read) {
+    send(events, &Event::Serving);
+    while let Ok(Some(inquiry)) = read_frame::<Inquiry>(orders) {
+        match inquiry {
+            Inquiry::Ask(asked) => {
+                for place in 0..asked.max_new_tokens as usize {
+                    let token = asked.prompt[(asked.member + place) % asked.prompt.len()];
+                    let is_last = place + 1 == asked.max_new_tokens as usize;
+                    let end = is_last.then_some(AnswerEnd::Length);
+                    send(events, &Event::Answered { id: asked.id, token, end, logprobs: None });
+                }
+            }
+            // It has been answered.
+            Inquiry::Withdraw { .. } => {}
+            Inquiry::Close => return,
         }
     }
 }

@@ -23,7 +23,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "import",
         ],
     ),
-    ("Models and data", &["model", "data", "task", "eval", "merge", "verify", "generate", "chat"]),
+    (
+        "Models and data",
+        &["model", "data", "task", "eval", "merge", "verify", "generate", "chat", "serve-model"],
+    ),
     ("Tools", &["init", "keys", "config", "doctor", "gc", "db", "completions", "man"]),
 ];
 

@@ -5,6 +5,7 @@ mod groups;
 mod models;
 mod queue;
 mod results;
+mod servers;
 mod sweeps;
 mod tools;
 
@@ -19,6 +20,7 @@ pub(super) use groups::groups;
 pub(super) use models::*;
 pub(super) use queue::*;
 pub(super) use results::*;
+pub(super) use servers::*;
 pub(super) use sweeps::*;
 pub(super) use tools::*;
 
@@ -143,6 +145,8 @@ pub(super) enum Command {
     Generate(GenerateArguments),
     /// Chat with a model, with or without an adapter
     Chat(ChatArguments),
+    /// Serve a model and its adapters with OpenAI's API
+    ServeModel(ServeModelArguments),
     /// Write a commented sweep file
     Init(InitArguments),
     /// List the keys of a sweep file
@@ -185,6 +189,7 @@ impl Arguments {
             Command::Chat(command) | Command::Model(ModelCommand::Chat(command)) => {
                 (None, None, command.load.engine.clone())
             }
+            Command::ServeModel(command) => (None, None, command.load.engine.clone()),
             Command::Status(_)
             | Command::Workers(_)
             | Command::Wait(_)

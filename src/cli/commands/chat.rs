@@ -9,20 +9,15 @@ use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{write_error, write_part};
-use crate::data::{RenderError, Template};
-use crate::jinja::TemplateDate;
+use crate::data::RenderError;
 use crate::pretrained::{Checkpoint, ModelTokenizer};
-use crate::workspace::{Generator, Workspace, WorkspaceError};
+use crate::workspace::{Generator, Workspace, WorkspaceError, usual_template};
 
 /// Each line of standard input is a message; the end of input ends the talk.
 pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let model = local_model(&arguments.model, workspace)?;
     let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model)?).map_err(WorkspaceError::from)?;
-    let own = if tokenizer.chat_template(false).is_some() { "chat" } else { "alpaca" };
-    let name = arguments.template.as_deref().unwrap_or(own);
-    let template =
-        Template::resolve(name, None, &tokenizer, TemplateDate::default(), std::path::Path::new("."))
-            .map_err(|error| Failure::new(ExitCode::Usage, error.to_string(), None))?;
+    let template = usual_template(arguments.template.as_deref(), &tokenizer).map_err(unresolved)?;
     let adapter = arguments.adapter.as_deref().map(std::path::absolute).transpose()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
@@ -55,6 +50,14 @@ pub(in crate::cli) fn run(arguments: &ChatArguments, workspace: &Workspace) -> R
         }
         Ok(ExitCode::Success)
     })
+}
+
+/// A template that does not exist is a wrong argument.
+fn unresolved(error: WorkspaceError) -> Failure {
+    match error {
+        WorkspaceError::Data(error) => Failure::new(ExitCode::Usage, error.to_string(), None),
+        other => other.into(),
+    }
 }
 
 fn unrendered(error: RenderError) -> Failure {

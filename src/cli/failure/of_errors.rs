@@ -17,6 +17,7 @@ use crate::runner::RunError;
 use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
 use crate::task::TaskError;
+use crate::web::WebError;
 use crate::workspace::{ConfigError, SessionError, WorkspaceError};
 
 impl From<SpecError> for Failure {
@@ -202,6 +203,25 @@ impl From<EngineNotFound> for Failure {
     }
 }
 
+impl From<WebError> for Failure {
+    fn from(error: WebError) -> Self {
+        let message = error.to_string();
+        match error {
+            WebError::Bind { .. } => {
+                Self::new(ExitCode::Usage, message, "use another --port; 0 takes a free one".to_owned())
+            }
+            WebError::NoToken(_) => {
+                let help = "set LORAGRID_TOKEN, or name a file with --token-file".to_owned();
+                Self::new(ExitCode::Usage, message, help)
+            }
+            WebError::BadToken => {
+                Self::new(ExitCode::Usage, message, "use letters, digits and punctuation".to_owned())
+            }
+            WebError::Serve(_) => Self::new(ExitCode::Internal, message, None),
+        }
+    }
+}
+
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
         let message = error.to_string();
@@ -280,6 +300,13 @@ impl From<WorkspaceError> for Failure {
             WorkspaceError::NoAdapter { .. } => {
                 let help = "use a folder in PEFT's format, such as results/adapters/ID".to_owned();
                 Self::new(ExitCode::Model, message, help)
+            }
+            WorkspaceError::NoAdapters(_) => {
+                let help = "`loragrid top` shows what is trained; [keep] and `loragrid gc` delete adapters";
+                Self::new(ExitCode::NotFound, message, help.to_owned())
+            }
+            WorkspaceError::OtherModel { trained, .. } => {
+                Self::new(ExitCode::Model, message, format!("name {trained}"))
             }
             WorkspaceError::NoRow { .. } => {
                 let help =

@@ -1,6 +1,7 @@
 //! The next token from logits.
 
 use floor::pretrained::GenerationDefaults;
+use floor::protocol::TokenLogprobs;
 use floor::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
@@ -26,13 +27,14 @@ pub(super) struct SoFar<'a> {
     pub(super) prompt: &'a [u32],
     pub(super) answer: &'a [u32],
     pub(super) draw: Option<Draw>,
+    /// The tokens that end it.
+    pub(super) ends: &'a [u32],
 }
 
 /// The next token of each row of logits `[rows, vocab]`; none for a row that is not finite.
 pub(super) fn choose(
     logits: &Tensor,
     rows: &[SoFar<'_>],
-    ends: &[u32],
     defaults: &GenerationDefaults,
 ) -> Result<Vec<Option<u32>>, EngineError> {
     // A NaN anywhere makes the maximum NaN.
@@ -50,13 +52,29 @@ pub(super) fn choose(
             continue;
         }
         let mut scores = Vec::<f32>::try_from(logits.get(row as i64).to_kind(Kind::Float))?;
-        defaults.apply(&mut scores, so_far.prompt, so_far.answer, ends);
+        defaults.apply(&mut scores, so_far.prompt, so_far.answer, so_far.ends);
         tokens.push(match so_far.draw {
             None => Some(first_largest(&scores)),
             Some(draw) => drawn(&scores, draw, so_far.answer.len() as u64),
         });
     }
     Ok(tokens)
+}
+
+/// The logarithm of the probability of a row's token, and of its most likely ones, from logits `[rows, vocab]`. Error: libtorch's.
+pub(super) fn logprobs(
+    logits: &Tensor,
+    row: i64,
+    token: u32,
+    top: usize,
+) -> Result<TokenLogprobs, EngineError> {
+    let logs = logits.get(row).to_kind(Kind::Double).log_softmax(-1, Kind::Double);
+    let chosen = logs.double_value(&[i64::from(token)]);
+    let top = (top as i64).min(logs.size()[0]);
+    let (values, tokens) = logs.topk(top, -1, true, true);
+    let (values, tokens) = (Vec::<f64>::try_from(values)?, Vec::<i64>::try_from(tokens)?);
+    let top = tokens.into_iter().map(|token| token as u32).zip(values).collect();
+    Ok(TokenLogprobs { chosen, top })
 }
 
 /// The first of the largest scores.
@@ -148,7 +166,7 @@ mod tests {
     #[test]
     fn logits_that_are_no_numbers_are_an_error() {
         let logits = Tensor::from_slice(&[1.0, f32::NAN, 0.5]).view([1, 3]);
-        let row = SoFar { prompt: &[0], answer: &[], draw: None };
-        assert_eq!(choose(&logits, &[row], &[], &GenerationDefaults::default()).unwrap(), [None]);
+        let row = SoFar { prompt: &[0], answer: &[], draw: None, ends: &[] };
+        assert_eq!(choose(&logits, &[row], &GenerationDefaults::default()).unwrap(), [None]);
     }
 }

@@ -2,6 +2,7 @@
 //! one batch that they join and leave.
 
 mod choose;
+mod serving;
 mod step;
 
 use floor::pretrained::{GenerationDefaults, ModelTokenizer};
@@ -15,6 +16,7 @@ use crate::memory::{available_memory, within_memory};
 use crate::model::{Model, Pages, Sequence};
 
 pub(crate) use choose::Draw;
+pub(crate) use serving::{Asked, Outcome, ServingDecoder};
 use step::Decoder;
 
 /// A prompt to answer.

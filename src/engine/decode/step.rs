@@ -240,10 +240,10 @@ impl<'a> Decoder<'a> {
             .iter()
             .map(|open| {
                 let request = &self.requests[open.request];
-                SoFar { prompt: request.prompt, answer: &open.answer, draw: request.draw }
+                SoFar { prompt: request.prompt, answer: &open.answer, draw: request.draw, ends }
             })
             .collect();
-        let tokens = choose(&logits, &rows, ends, defaults)?;
+        let tokens = choose(&logits, &rows, defaults)?;
         for (mut open, token) in wanted.into_iter().zip(tokens) {
             let request = &self.requests[open.request];
             if self.gone[open.member] {

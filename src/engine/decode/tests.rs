@@ -176,3 +176,77 @@ fn a_conversation_goes_on_as_if_it_were_read_anew() {
         text.extend([turn + 1, 2, 3]);
     }
 }
+
+/// Inquiries that come one after another, in two waves, some of them withdrawn: the answers by their number.
+fn served(
+    model: &Model,
+    members: &[Option<&Adapter>],
+    prompts: &[Vec<u32>],
+    (limits, draw): (DecodeLimits, Option<Draw>),
+) -> std::collections::BTreeMap<u64, Vec<u32>> {
+    let defaults = GenerationDefaults::default();
+    let mut decoder = ServingDecoder::new(model, members, &defaults, limits);
+    let asked = |number: usize| Asked {
+        id: number as u64,
+        member: number % members.len(),
+        prompt: prompts[number].clone(),
+        ends: vec![7],
+        max_tokens: 5 + number % 9,
+        draw: draw.map(|draw| Draw { answer: draw.answer + number as u64, ..draw }),
+        top_logprobs: (number == 1).then_some(3),
+    };
+    let mut answers = std::collections::BTreeMap::<u64, Vec<u32>>::new();
+    let mut take = |id: u64, outcome: Outcome| {
+        let Outcome::Token { token, logprobs, .. } = outcome else { panic!("the logits are finite") };
+        let logprobs = logprobs.filter(|_| draw.is_none());
+        if let Some(logprobs) = logprobs {
+            assert_eq!((id, logprobs.top.len(), logprobs.top[0].0), (1, 3, token), "greedy is the likeliest");
+            assert!(logprobs.chosen < 0.0 && logprobs.chosen == logprobs.top[0].1);
+        }
+        answers.entry(id).or_default().push(token);
+        Ok(())
+    };
+    let half = prompts.len() / 2;
+    (0..half).for_each(|number| decoder.ask(asked(number)));
+    for _ in 0..3 {
+        tch::no_grad(|| decoder.step(&mut take)).unwrap();
+    }
+    (half..prompts.len()).for_each(|number| decoder.ask(asked(number)));
+    decoder.withdraw(2);
+    while decoder.has_work() {
+        tch::no_grad(|| decoder.step(&mut take)).unwrap();
+    }
+    // What was said before is known.
+    decoder.ask(Asked { id: 99, ..asked(0) });
+    let mut passes = 0;
+    while decoder.has_work() {
+        tch::no_grad(|| decoder.step(&mut take)).unwrap();
+        passes += 1;
+    }
+    assert_eq!(passes, answers[&99].len(), "a known prompt takes no pass of its own");
+    answers.remove(&2);
+    answers
+}
+
+#[test]
+fn inquiries_that_come_and_go_are_answered_as_alone_to_the_bit() {
+    for (name, model) in models(Kind::Float) {
+        let adapters = [adapter(&model, 2, 0.1), adapter(&model, 3, -0.2)];
+        let members = [None, Some(&adapters[0]), Some(&adapters[1])];
+        let scarce = DecodeLimits { token_budget: 48, kept_bytes: 4 * model.page_bytes() };
+        let draw = Draw { temperature: 0.8, top_p: 0.95, top_k: 0, seed: 5, answer: 0 };
+        let prompts = prompts();
+        for (limits, draw) in [(FEW, None), (FEW, Some(draw)), (scarce, None)] {
+            // With so little memory a known prompt is computed again, in a pass of the 48 tokens that it does not exceed.
+            let found = served(&model, &members, &prompts, (limits, draw));
+            assert_eq!(found.len(), prompts.len(), "{name}");
+            for (number, prompt) in prompts.iter().enumerate().filter(|(number, _)| *number != 2) {
+                let mut alone = vec![vec![1]; number];
+                alone.push(prompt.clone());
+                let wide = DecodeLimits::of_budget(1024, &model);
+                let alone = answers(&model, &[members[number % 3]], &alone, (wide, draw));
+                assert_eq!(found[&(number as u64)], alone[0][number], "{name}, prompt {number}");
+            }
+        }
+    }
+}

@@ -38,5 +38,5 @@ pub use stamp::FileStamp;
 pub use sync::{sync_folder, sync_parent};
 pub use tensor::{Elements, TensorData, TensorInfo};
 pub use tensor_location::TensorLocation;
-pub use tokenizer::{ModelTokenizer, TokenizerError};
+pub use tokenizer::{ModelTokenizer, TextStream, TokenizerError};
 pub use writer::{FolderWriter, write_model_files};

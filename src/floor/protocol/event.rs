@@ -87,6 +87,26 @@ pub enum Event {
         /// Its id.
         token: u32,
     },
+    /// The models of a serve order are ready.
+    Serving,
+    /// An inquiry got its next token.
+    Answered {
+        /// The inquiry.
+        id: u64,
+        /// The token.
+        token: u32,
+        /// Why the answer ends with it; none: it goes on.
+        end: Option<AnswerEnd>,
+        /// Its log-probability, if requested.
+        logprobs: Option<TokenLogprobs>,
+    },
+    /// An inquiry cannot be answered; the others continue.
+    Unanswered {
+        /// The inquiry.
+        id: u64,
+        /// The cause.
+        failure: EngineFailure,
+    },
     /// Generation finished.
     Generated {
         /// Number of generated tokens.
@@ -108,6 +128,25 @@ pub enum Event {
     },
     /// The order failed; the engine continues with the next.
     Failed(EngineFailure),
+}
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerEnd {
+    /// By a stop token.
+    Stop,
+    /// By the maximum of tokens, or of positions of the model.
+    Length,
+}
+
+/// Natural logarithms of probabilities, before temperature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprobs {
+    /// Of the token.
+    pub chosen: f64,
+    /// Of the most likely tokens, descending.
+    pub top: Vec<(u32, f64)>,
 }
 
 /// A kind of device.

@@ -4,15 +4,18 @@ mod event;
 mod frame;
 mod order;
 
-pub use event::{Device, Difference, DocumentScore, EngineFailure, Event, FailureKind, StepReport, Trained};
+pub use event::{
+    AnswerEnd, Device, Difference, DocumentScore, EngineFailure, Event, FailureKind, StepReport,
+    TokenLogprobs, Trained,
+};
 pub use frame::{FrameError, MAX_FRAME, encode_frame, read_frame, split_frame, write_frame};
 pub use order::{
-    CompareOrder, GenerateOrder, LoadOrder, MergeBase, MergeOrder, Order, PackOrder, SampleOrder,
-    SamplePrompt, Sampling, ScoreOrder, TaskOrder, TrainOrder,
+    AskInquiry, CompareOrder, GenerateOrder, Inquiry, LoadOrder, MergeBase, MergeOrder, Order, PackOrder,
+    SampleOrder, SamplePrompt, Sampling, ScoreOrder, ServeOrder, TaskOrder, TrainOrder,
 };
 
 /// Version of orders and events; both sides reject any other. Bump it when the meaning of a field changes.
-pub const PROTOCOL_VERSION: u32 = 9;
+pub const PROTOCOL_VERSION: u32 = 10;
 
 /// The descriptor for the engine's events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

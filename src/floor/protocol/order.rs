@@ -21,6 +21,8 @@ pub enum Order {
     Sample(SampleOrder),
     /// Continue a prompt.
     Generate(GenerateOrder),
+    /// Answer [`Inquiry`]s, which follow instead of orders until [`Inquiry::Close`].
+    Serve(ServeOrder),
     /// Write a model with an adapter added to its weights.
     Merge(MergeOrder),
     /// Compute log-probabilities of texts; save them or compare them with saved ones.
@@ -151,6 +153,51 @@ pub struct Sampling {
     pub top_p: f64,
     /// Seed.
     pub seed: u64,
+}
+
+/// Models to answer inquiries with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeOrder {
+    /// The adapters' folders; none for the base model. Inquiries refer to them by index.
+    pub adapters: Vec<Option<PathBuf>>,
+    /// Maximum tokens per pass.
+    pub token_budget: usize,
+}
+
+/// What is sent while a [`ServeOrder`] is carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "inquiry", rename_all = "snake_case")]
+pub enum Inquiry {
+    /// Answer a prompt, together with all that are being answered.
+    Ask(AskInquiry),
+    /// Nobody waits for this answer any more.
+    Withdraw {
+        /// Its id.
+        id: u64,
+    },
+    /// Drop what is being answered; orders follow.
+    Close,
+}
+
+/// A prompt to answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskInquiry {
+    /// Names the answer in events.
+    pub id: u64,
+    /// Index of the adapter.
+    pub member: usize,
+    /// The prompt's tokens, at least one.
+    pub prompt: Vec<u32>,
+    /// Stop tokens.
+    pub stop: Vec<u32>,
+    /// Maximum tokens to add, at least one.
+    pub max_new_tokens: u64,
+    /// Sampling settings.
+    pub sampling: Sampling,
+    /// The answer's number among those of the seed: each has random numbers of its own.
+    pub answer: u64,
+    /// Report the log-probability of each token, and the most likely tokens, this many.
+    pub top_logprobs: Option<usize>,
 }
 
 /// The base for a merge.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Session, SessionDevice, SessionError};
 use crate::job::BaseForm;
-use crate::pretrained::{Checkpoint, ModelTokenizer};
+use crate::pretrained::{Checkpoint, ModelTokenizer, TextStream};
 use crate::protocol::{Event, GenerateOrder, Order, Sampling};
 use crate::workspace::WorkspaceError;
 
@@ -71,25 +71,25 @@ impl Generator {
         let GenerationLimits { sampling, max_new_tokens } = *limits;
         let adapter = self.adapter.clone();
         let order = GenerateOrder { adapter, prompt, stop: stop.clone(), max_new_tokens, sampling };
-        let (mut tokens, mut text): (Vec<u32>, String) = (Vec::new(), String::new());
+        let (mut stream, mut text) = (TextStream::default(), String::new());
         let tokenizer = &self.tokenizer;
         let each = |event: &Event| {
             let Event::Token { token } = event else { return Ok(()) };
             if stop.contains(token) {
                 return Ok(());
             }
-            tokens.push(*token);
-            let whole = tokenizer.decode_generated(&tokens).unwrap_or_default();
-            // The bytes of a character can come in several tokens.
-            if !whole.ends_with('\u{FFFD}') && whole.len() > text.len() && whole.starts_with(text.as_str()) {
-                watch(&whole[text.len()..])?;
-                text = whole;
-            }
+            let part = stream.push(*token, tokenizer).unwrap_or_default();
+            watch(&part)?;
+            text.push_str(&part);
             Ok(())
         };
-        match self.session.carry_out(&Order::Generate(order), each).await? {
-            Event::Generated { tokens, seconds } => Ok(Answer { text, tokens: tokens.0, seconds: seconds.0 }),
-            _ => Err(SessionError::OtherAnswer.into()),
-        }
+        let event = self.session.carry_out(&Order::Generate(order), each).await?;
+        let Event::Generated { tokens, seconds } = event else {
+            return Err(SessionError::OtherAnswer.into());
+        };
+        let rest = stream.finish(tokenizer)?;
+        watch(&rest).map_err(SessionError::from)?;
+        text.push_str(&rest);
+        Ok(Answer { text, tokens: tokens.0, seconds: seconds.0 })
     }
 }

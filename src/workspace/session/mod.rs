@@ -1,8 +1,10 @@
-//! An engine for one call: a model is loaded, and one order after another is carried out. Merging, comparing and generating.
+//! An engine for one call: a model is loaded, and one order after another is carried out. Merging, comparing, generating and serving.
 
 mod compare;
 mod generate;
 mod merge;
+mod serving;
+mod stop_texts;
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +13,12 @@ use thiserror::Error;
 pub use compare::{CompareRequest, ComparedModel, compare_models};
 pub use generate::{Answer, GenerationLimits, Generator};
 pub use merge::{MergeRequest, Merged, merge, require_adapter};
+pub use serving::{AnswerError, AnswerPart, AnswerStream, ModelServer, Question};
 
 use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
 use crate::engine_process::{Engine, EngineDevice, EngineHandle, EngineNotFound, WorkerError, find_engine};
 use crate::job::{BaseForm, DType, Quantize};
-use crate::protocol::{Device, EngineFailure, Event, FrameError, LoadOrder, Order};
+use crate::protocol::{Device, EngineFailure, Event, FrameError, Inquiry, LoadOrder, Order};
 
 /// Why an engine did not do what it was asked.
 #[derive(Debug, Error)]
@@ -140,8 +143,13 @@ impl Session {
         }
     }
 
+    /// Sends an inquiry to an engine that is serving. Error: one that cannot be encoded.
+    pub(super) fn inquire(&self, inquiry: &Inquiry) -> Result<(), SessionError> {
+        Ok(self.handle.inquire(inquiry)?)
+    }
+
     /// The next event. Errors: the engine's failure, a dead engine.
-    async fn next(&mut self) -> Result<Event, SessionError> {
+    pub(super) async fn next(&mut self) -> Result<Event, SessionError> {
         match self.engine.next_event().await? {
             Some(Event::Failed(failure) | Event::MemberFailed { failure, .. }) => {
                 Err(SessionError::Failed(failure))

@@ -3,12 +3,14 @@
 mod folder;
 mod gguf;
 mod sentence_piece;
+mod stream;
 mod templates;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub(super) use folder::FILES as TOKENIZER_FILES;
+pub use stream::TextStream;
 use templates::ChatTemplates;
 use thiserror::Error;
 use tokenizers::Tokenizer;

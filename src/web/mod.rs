@@ -1,0 +1,10 @@
+//! What the program serves over HTTP: models with OpenAI's API.
+
+mod error;
+mod guard;
+mod listen;
+pub mod openai;
+
+pub use error::WebError;
+pub use guard::{Access, Secret};
+pub use listen::{Listener, serve};

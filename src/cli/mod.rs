@@ -13,6 +13,7 @@ mod progress;
 #[cfg(test)]
 mod reference;
 mod time;
+mod watch;
 
 mod work;
 
@@ -81,6 +82,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Doctor(command) => commands::doctor::run(command, &workspace),
         Command::Clone(command) => commands::clone::run(command, &workspace),
         Command::Retry(command) => commands::control::retry(command, &workspace),
+        Command::Priority(command) => commands::control::priority(command, &workspace),
         Command::Run(command) => commands::run::run(command, &workspace),
         Command::Top(command) => commands::top::run(command, &workspace),
         Command::Status(_) => commands::status::run(&workspace),
@@ -112,6 +114,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::ServeModel(command) => commands::serve_model::run(command, &workspace),
         Command::Workers(_) => commands::workers::run(&workspace),
+        Command::Watch(command) => watch::run(command, &workspace),
         Command::Wait(command) => commands::wait::run(command, &workspace),
         Command::Rm(command) => commands::rm::run(command, &workspace),
         Command::Config(_) => commands::config::run(&config),

@@ -4,6 +4,7 @@ mod cards;
 mod cpu;
 mod kind;
 mod memory;
+mod usage;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use cards::{Card, CardId, Holder, Inventory};
 pub use cpu::cpu_slots;
 pub use kind::{Capability, DeviceKind};
 pub use memory::available_memory;
+pub use usage::{ProcessMeter, SlotUse};
 
 use crate::job::{Bytes, SlotId};
 use crate::scheduler::PackRules;

@@ -9,6 +9,7 @@ use super::{
     ActiveJob, Advanced, Attempt, AttemptResults, Claim, Closing, Fence, JobProgress, Observer, Owner, Queue,
     QueueError, Record, ScoreRecord, StoredDocument, StoredSample, Submission, Taken,
 };
+use crate::device::SlotUse;
 use crate::job::{AttemptNumber, Digest, JobId, JobState, ScoreKey, Transition};
 use crate::orders::JobOrder;
 use crate::protocol::DocumentScore;
@@ -368,6 +369,10 @@ impl Queue for MemoryQueue {
 
     async fn changes(&self) -> Result<i64, QueueError> {
         Ok(self.state().changes)
+    }
+
+    async fn note_use(&self, _: &Owner, _: &[SlotUse]) -> Result<(), QueueError> {
+        Ok(())
     }
 
     async fn reach(&self) -> Result<(), QueueError> {

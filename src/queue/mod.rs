@@ -19,7 +19,7 @@ pub use observer::Observer;
 pub use owner::Owner;
 pub use records::{AttemptResults, Record, ScoreRecord, StoredDocument, StoredSample, TrainingRecord};
 
-use crate::device::Slot;
+use crate::device::{Slot, SlotUse};
 use crate::job::{Digest, JobId, JobState, ScoreKey, Transition};
 use crate::orders::JobOrder;
 
@@ -163,6 +163,9 @@ pub trait Queue {
 
     /// A number that changes whenever another process changes the queue.
     async fn changes(&self) -> Result<i64, QueueError>;
+
+    /// Replaces what the slots of an owner use; with none, nothing of the owner is left.
+    async fn note_use(&self, owner: &Owner, slots: &[SlotUse]) -> Result<(), QueueError>;
 
     /// Waits until the queue is writable.
     async fn reach(&self) -> Result<(), QueueError>;

@@ -19,6 +19,8 @@ use crate::task::{Aggregate, DocumentValue, TaskMetric, aggregate};
 const STEP_BATCH: usize = 32;
 /// Documents that are collected before they are recorded together.
 const DOCUMENT_BATCH: usize = 64;
+/// Fewer are recorded after so long: whoever watches sees curves grow.
+const RECORD_EVERY: Duration = Duration::from_secs(2);
 
 /// A running attempt on a slot.
 pub(super) struct RunningJob {
@@ -43,6 +45,8 @@ pub(super) struct RunningJob {
     /// Results not recorded yet.
     results: AttemptResults,
     losses: Option<(f64, f64)>,
+    /// When results were last recorded.
+    recorded: Instant,
     /// Documents not recorded yet.
     documents: Vec<(ScoreKey, DocumentScore)>,
     scored: u64,
@@ -138,6 +142,7 @@ impl RunningJob {
             stop: samples.first().map(|prompts| prompts.stop.clone()).unwrap_or_default(),
             samples: missing.samples.iter().map(|&(file, at)| samples[file].samples[at].clone()).collect(),
             results: AttemptResults::default(),
+            recorded: Instant::now(),
             losses: None,
             documents: Vec::new(),
             scored,
@@ -282,10 +287,19 @@ impl RunningJob {
         let first = self.losses.map_or(report.loss, |(first, _)| first);
         self.losses = Some((first, report.loss));
         self.results.steps.push(report);
-        if self.results.steps.len() >= STEP_BATCH {
+        if self.results.steps.len() >= STEP_BATCH || self.is_record_due() {
             self.record_training(queue).await?;
         }
         Ok(Progress::Step { job: self.order.id.clone(), report })
+    }
+
+    /// Whether results were last recorded long enough ago; if so, they are recorded now.
+    fn is_record_due(&mut self) -> bool {
+        let due = self.recorded.elapsed() >= RECORD_EVERY;
+        if due {
+            self.recorded = Instant::now();
+        }
+        due
     }
 
     /// Records the end of its training; returns the attempt's end if nothing is to be scored.
@@ -315,7 +329,7 @@ impl RunningJob {
         }
         self.scored += 1;
         self.reach += 1;
-        if self.documents.len() >= DOCUMENT_BATCH {
+        if self.documents.len() >= DOCUMENT_BATCH || self.is_record_due() {
             self.record_documents(queue).await?;
         }
         let total = self.missing.iter().map(|missing| missing.task.count).sum();

@@ -16,6 +16,7 @@ mod slot;
 mod summary;
 mod tally;
 mod trouble;
+mod usage;
 
 pub use error::RunError;
 pub use inputs::Inputs;

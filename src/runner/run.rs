@@ -19,6 +19,7 @@ use super::slot::{SlotEngine, SlotMessage};
 use super::summary::{RunSummary, Stopped};
 use super::tally::Tally;
 use super::trouble::Trouble;
+use super::usage::Meters;
 use crate::device::{DeviceKind, DeviceName, Inventory, Slot};
 use crate::engine_process::EngineDevice;
 use crate::job::{Bytes, JobId, Seconds, SlotId};
@@ -103,6 +104,8 @@ pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
     pub(super) keep_since: Option<Instant>,
     /// When jobs that cannot run here were last retried.
     retried: Instant,
+    /// What the slots' engines use.
+    pub(super) meters: Meters,
     /// The last reported number of jobs.
     pub(super) total: usize,
 }
@@ -152,12 +155,15 @@ impl<Q: Queue> Runner<'_, Q> {
             logs_are_lost: false,
             keep_since: None,
             retried: started,
+            meters: Meters::default(),
             total: 0,
         };
         let heartbeat = self.queue.heartbeat(&running.owner);
         let result = running.drive(&mut receiver, stops).await;
         drop(heartbeat);
         running.let_engines_go(&mut receiver).await;
+        // A database that is away has nothing to tell either.
+        let _ = self.queue.note_use(&running.owner, &[]).await;
         if let Err(error) = &result {
             running.tally.fail(&error.to_string(), running.watch);
         }
@@ -238,6 +244,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                         reached = Instant::now();
                         self.runner.queue.reach().await?;
                         self.look_at_cards().await?;
+                        self.note_use().await?;
                         self.give_up_undead().await?;
                         look |= self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }

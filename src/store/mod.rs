@@ -11,15 +11,15 @@ mod results;
 mod tests;
 
 pub use boards::{
-    BoardJob, BoardScore, Datum, FirstRows, Frame, LabeledJob, Leaderboard, QueryError, ScoresOf,
-    StatusCounts, StoredJob, SweepStatus, TrainingWork, Wanted, query,
+    BoardJob, BoardScore, Datum, FirstRows, Frame, LabeledJob, Leaderboard, OpenAttempt, QueryError,
+    RunSoFar, ScoresOf, StatusCounts, StoredJob, SweepStatus, TrainingWork, UndoneJob, Wanted, query,
 };
 pub use error::StoreError;
 pub use maintenance::{Patience, RememberedDigests};
 pub use open::{Store, require_room};
 pub use queue::{
-    AttemptRecord, Heartbeat, JobExplanation, StoredSpecError, StoredSweep, SweepOrigin, SweepRemoval,
-    SweepVersion, WorkerRecord,
+    AttemptRecord, Heartbeat, JobExplanation, StoredSpecError, StoredSweep, StoredUse, SweepOrigin,
+    SweepRemoval, SweepVersion, WorkerRecord,
 };
 pub use results::{
     ByDocument, CurvePoint, DocumentValues, Documents, ImportedDocument, ImportedResults, ImportedScore,

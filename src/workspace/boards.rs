@@ -17,7 +17,7 @@ const DOCUMENTS: usize = 3;
 /// So many of the best rows of a report get a loss curve and are tested against the best.
 const CURVES: usize = 60;
 /// So many of the best rows of a leaderboard are tested against the best: whatever the data cannot tell from it is among them.
-pub const NEAR: usize = 200;
+pub(super) const NEAR: usize = 200;
 
 /// A sweep with every score, or the last one submitted. Errors: no such sweep, no job.
 pub async fn board(store: &Store, sweep: Option<&str>) -> Result<Leaderboard, WorkspaceError> {
@@ -88,7 +88,7 @@ pub async fn tested_rows(
 }
 
 /// The first cells by the ranking metric: whatever the order, ties with the best are among them.
-pub fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
+pub(super) fn near_the_best(board: &Leaderboard, view: &BoardView, cells: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let by_rank = BoardView { sort: Sort::Rank, ..view.clone() };
     let job_cells = cells.iter().filter(|cell| board.jobs[cell[0]].is_cell()).cloned().collect();
     rank_cells(board, &by_rank, job_cells).into_iter().take(NEAR).collect()

@@ -14,7 +14,7 @@ use crate::job::{IdError, JobId, JobState, SweepName};
 use crate::plan::{Blocker, PlanError};
 use crate::pretrained::{CheckpointError, TokenizerError};
 use crate::queue::QueueError;
-use crate::report::metric_title;
+use crate::report::{FilterError, UnknownMetric, metric_title};
 use crate::runner::RunError;
 use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
@@ -82,6 +82,33 @@ pub enum WorkspaceError {
     /// A sweep of which nothing is done.
     #[error("sweep '{0}' has no results yet")]
     NoResults(String),
+    /// A key that there is not.
+    #[error("--{option}: unknown key '{name}'")]
+    UnknownKey {
+        /// What it is said for.
+        option: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A metric that a sweep does not score.
+    #[error(transparent)]
+    UnknownMetric(#[from] UnknownMetric),
+    /// A condition that is not understood.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// A condition that no run meets.
+    #[error("no run of sweep '{0}' meets the condition")]
+    NoRowMeets(String),
+    /// A pivot without a value.
+    #[error("no job has {rows}, {columns} and a score of {metric}")]
+    EmptyPivot {
+        /// The key down.
+        rows: String,
+        /// The key across.
+        columns: String,
+        /// The metric.
+        metric: MetricName,
+    },
     /// A sweep without an objective.
     #[error("sweep '{0}' has no objective")]
     NoObjective(String),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::device::SlotUse;
 use crate::job::{BaseForm, Digest, JobId, ScoreKey, SubjectKey, Transition};
 use crate::orders::{JobOrder, ORDER_VERSION, OrderedModel, OrderedTask, OrderedWork, SweepWants};
 use crate::queue::{
@@ -183,6 +184,10 @@ impl Queue for EvaluationQueue {
 
     async fn changes(&self) -> Result<i64, QueueError> {
         self.memory.changes().await
+    }
+
+    async fn note_use(&self, owner: &Owner, slots: &[SlotUse]) -> Result<(), QueueError> {
+        self.memory.note_use(owner, slots).await
     }
 
     async fn reach(&self) -> Result<(), QueueError> {

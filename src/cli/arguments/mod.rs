@@ -83,6 +83,10 @@ pub(super) enum Command {
     Status(StatusArguments),
     /// List workers with their devices and jobs
     Workers(WorkersArguments),
+    /// Watch a sweep in the terminal while it runs
+    ///
+    /// Slots, loss curves, leaderboard, what waits and why, logs; keys pause, cancel and retry jobs. Quitting leaves the run alone.
+    Watch(WatchArguments),
     /// Wait until a sweep has ended
     Wait(WaitArguments),
     /// Pause a sweep or a job; progress is kept
@@ -93,6 +97,8 @@ pub(super) enum Command {
     Cancel(ControlArguments),
     /// Requeue jobs that failed, diverged or were cancelled
     Retry(RetryArguments),
+    /// Change the priority of a sweep's waiting jobs
+    Priority(PriorityArguments),
     /// Queue a job again with some keys changed, as a sweep of its own
     Clone(CloneArguments),
     /// Explain a job's state and list its attempts
@@ -193,10 +199,12 @@ impl Arguments {
             Command::Status(_)
             | Command::Workers(_)
             | Command::Wait(_)
+            | Command::Watch(_)
             | Command::Pause(_)
             | Command::Resume(_)
             | Command::Cancel(_)
             | Command::Retry(_)
+            | Command::Priority(_)
             | Command::Clone(_)
             | Command::Explain(_)
             | Command::Logs(_)

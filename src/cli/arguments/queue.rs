@@ -16,6 +16,13 @@ pub(in crate::cli) struct StatusArguments {}
 pub(in crate::cli) struct WorkersArguments {}
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct WatchArguments {
+    /// Sweep [default: the last submitted one that runs or waits]
+    #[arg(add = super::super::completion::sweeps())]
+    pub(in crate::cli) sweep: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct WaitArguments {
     /// Sweep [default: the last submitted one]
     #[arg(add = super::super::completion::sweeps())]
@@ -92,4 +99,14 @@ pub(in crate::cli) struct RmArguments {
     /// Remove without asking
     #[arg(short, long)]
     pub(in crate::cli) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PriorityArguments {
+    /// Sweep
+    #[arg(add = super::super::completion::sweeps())]
+    pub(in crate::cli) sweep: String,
+    /// Priority: jobs of a higher one start first; sweeps are submitted with 0
+    #[arg(allow_negative_numbers = true)]
+    pub(in crate::cli) priority: i64,
 }

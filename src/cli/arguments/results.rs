@@ -31,7 +31,7 @@ pub(in crate::cli) struct TopArguments {
 }
 
 /// What of a leaderboard is shown.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Args, Clone, Default)]
 pub(in crate::cli) struct ShownArguments {
     /// Sort by a task or task:metric (best first), loss, time, memory, trainable, or a key
     #[arg(long, value_name = "BY")]

@@ -18,7 +18,7 @@ pub(in crate::cli) fn run(arguments: &EffectsArguments, workspace: &Workspace) -
         let store = Store::open_to_read(&workspace.db).await?;
         let mut board = store.board(arguments.sweep.as_deref()).await?;
         if arguments.sweep.is_none() {
-            say_sweep(&board);
+            say_sweep(&board.sweep);
         }
         let MetricName { task, metric } = effects_metric(&board, arguments.metric.as_deref())?;
         let metrics = [(task, metric)];

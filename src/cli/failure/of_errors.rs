@@ -9,10 +9,12 @@ use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::engine_process::EngineNotFound;
 use crate::hub::HubError;
+use crate::job::nearest_key;
 use crate::plan::PlanError;
 use crate::pretrained::CheckpointError;
 use crate::protocol::FailureKind;
 use crate::queue::QueueError;
+use crate::report::{FilterError, UnknownMetric};
 use crate::runner::RunError;
 use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
@@ -222,6 +224,29 @@ impl From<WebError> for Failure {
     }
 }
 
+impl From<UnknownMetric> for Failure {
+    fn from(error: UnknownMetric) -> Self {
+        let help = match error.known.as_slice() {
+            [] => "it has no task".to_owned(),
+            known => format!("it scores {}", known.join(", ")),
+        };
+        Self::new(ExitCode::NotFound, error.to_string(), help)
+    }
+}
+
+impl From<FilterError> for Failure {
+    fn from(error: FilterError) -> Self {
+        let help =
+            "such as \"lora.rank >= 64 && arc_easy > 0.4\"; `loragrid keys` lists the keys, and a score is named task or task:metric"
+                .to_owned();
+        let place = match &error {
+            FilterError::Text { span, .. } => format!(" at character {}", span.start + 1),
+            FilterError::NotBool => String::new(),
+        };
+        Self::new(ExitCode::Usage, format!("--where{place}: {error}"), help)
+    }
+}
+
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
         let message = error.to_string();
@@ -256,6 +281,20 @@ impl From<WorkspaceError> for Failure {
             }
             WorkspaceError::NoResults(_) => {
                 Self::new(ExitCode::NotFound, message, "`loragrid work` runs what is queued".to_owned())
+            }
+            WorkspaceError::UnknownKey { name, .. } => {
+                let near = nearest_key(&name).map(|near| format!("did you mean {near}?"));
+                let help = near.unwrap_or_else(|| "`loragrid keys` lists the keys".to_owned());
+                Self::new(ExitCode::Usage, message, help)
+            }
+            WorkspaceError::UnknownMetric(error) => error.into(),
+            WorkspaceError::Filter(error) => error.into(),
+            WorkspaceError::NoRowMeets(_) => {
+                let help = "`loragrid top --all` without --where shows what there is".to_owned();
+                Self::new(ExitCode::NotFound, message, help)
+            }
+            WorkspaceError::EmptyPivot { .. } => {
+                Self::new(ExitCode::NotFound, message, "wait for more results".to_owned())
             }
             WorkspaceError::NoObjective(_) | WorkspaceError::NoWinner { .. } => {
                 let help = "`loragrid top` shows the state of each run; `loragrid work` continues".to_owned();

@@ -10,6 +10,7 @@ mod removal;
 mod sweeps;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use sqlx::Row;
 
 use super::error::StoreError;
 use super::open::Store;
+use crate::device::SlotUse;
 use crate::job::{Digest, JobId, JobState, ScoreKey, Transition};
 use crate::orders::JobOrder;
 use crate::queue::{
@@ -31,6 +33,7 @@ pub(super) use orders::{drop_wants, parse_order, put_order, text_of};
 pub use removal::SweepRemoval;
 pub(super) use sweeps::read_digest;
 pub use sweeps::{StoredSpecError, StoredSweep, SweepOrigin, SweepVersion};
+pub use usage::StoredUse;
 
 impl From<StoreError> for QueueError {
     fn from(error: StoreError) -> Self {
@@ -127,6 +130,10 @@ impl Queue for Store {
 
     async fn changes(&self) -> Result<i64, QueueError> {
         Ok(self.data_version().await?)
+    }
+
+    async fn note_use(&self, owner: &Owner, slots: &[SlotUse]) -> Result<(), QueueError> {
+        Ok(self.write_use(owner, slots).await?)
     }
 
     async fn reach(&self) -> Result<(), QueueError> {

@@ -119,6 +119,35 @@ pub(in crate::store) fn parse_order(text: &str) -> Result<JobOrder, StoreError> 
 }
 
 impl Store {
+    /// The priority of a sweep's newest version; 0 where no job has an order. Error: no such sweep.
+    pub async fn priority(&self, sweep: &str) -> Result<i64, StoreError> {
+        let (id, _, name) = self.find_sweep(Some(sweep)).await?;
+        let mut connection = self.pool.acquire().await?;
+        super::sweeps::last_priority(&mut connection, id, &name).await
+    }
+
+    /// Gives the waiting jobs of a sweep's newest version this priority. Returns how many got another one. Error: no such sweep.
+    pub async fn set_priority(&self, sweep: &str, priority: i64) -> Result<u64, StoreError> {
+        // Of a running job nothing changes: one that is wanted otherwise than when it was claimed would be queued again.
+        let waiting = self.jobs_in(Some(sweep), &[JobState::Queued, JobState::Paused]).await?;
+        let mut tx = self.begin().await?;
+        let mut changed = 0;
+        for job in &waiting {
+            let select = "SELECT job_order FROM jobs WHERE id = $1 AND state IN ('queued', 'paused')";
+            let row = sqlx::query(select).bind(job.as_str()).fetch_optional(&mut *tx).await?;
+            let text = row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?.flatten();
+            let Some(mut order) = text.as_deref().map(parse_order).transpose()? else { continue };
+            let Some(wants) = order.sweeps.get_mut(sweep).filter(|wants| wants.priority != priority) else {
+                continue;
+            };
+            wants.priority = priority;
+            write_order(&mut tx, &order).await?;
+            changed += 1;
+        }
+        tx.commit().await?;
+        Ok(changed)
+    }
+
     pub(super) async fn active_jobs(&self) -> Result<Vec<ActiveJob>, StoreError> {
         let query = sqlx::query(
             "SELECT j.id, j.state, j.revision,

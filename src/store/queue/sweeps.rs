@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction};
 use thiserror::Error;
 
 use crate::job::{CellKey, DType, Digest, JobId, JobState, Settings, StoredOrigin, TRAINING_VERSION, Value};
@@ -239,12 +239,17 @@ impl Store {
 }
 
 /// The priority of a sweep's last version; 0 for a new sweep.
-async fn last_priority(tx: &mut Transaction<'_, Sqlite>, sweep: i64, name: &str) -> Result<i64, StoreError> {
+pub(super) async fn last_priority(
+    connection: &mut SqliteConnection,
+    sweep: i64,
+    name: &str,
+) -> Result<i64, StoreError> {
     let query = sqlx::query(
         "SELECT j.job_order FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
-         WHERE s.sweep_id = $1 AND j.job_order IS NOT NULL ORDER BY s.version DESC LIMIT 20",
+         WHERE s.sweep_id = $1 AND j.job_order IS NOT NULL
+         ORDER BY s.version DESC, j.state NOT IN ('queued', 'paused') LIMIT 20",
     );
-    for row in query.bind(sweep).fetch_all(&mut **tx).await? {
+    for row in query.bind(sweep).fetch_all(&mut *connection).await? {
         let order = crate::store::queue::parse_order(&row.try_get::<String, _>(0)?)?;
         if let Some(wants) = order.sweeps.get(name) {
             return Ok(wants.priority);

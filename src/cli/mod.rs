@@ -92,6 +92,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Best(command) => commands::best::run(command, &workspace),
         Command::Findings(command) => commands::findings::run(command, &workspace),
         Command::Report(command) => commands::report::run(command, &workspace),
+        Command::Serve(command) => commands::serve::run(command, workspace),
         Command::Export(command) => commands::export::run(command, &workspace),
         Command::Query(command) => commands::query::run(command, &workspace),
         Command::Data(command) => commands::data::run(command, &workspace),

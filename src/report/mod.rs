@@ -21,9 +21,11 @@ pub use board::{
     BoardColumn, BoardRow, BoardScoreCell, BoardView, Condition, ErrorKind, FilterError, Pivot, PivotCell,
     RowKind, Sort, UnknownMetric, best_cell, board_notes, board_rows, board_table, cells_of, count_competing,
     fitting_pivot, join_boards, mark_ties, metric_title, numbered, pivot, pivot_notes, pivot_table,
-    rank_cells, rows_of,
+    rank_cells, rows_of, shaded_pivot,
 };
-pub use chart::{Chart, Point, Series, chart_svg_file};
+pub use chart::{
+    Chart, ParallelAxis, ParallelChart, ParallelLine, Point, Series, chart_svg_file, parallel_svg,
+};
 pub use comparison::{
     SettingDifference, TaskDifference, Untested, setting_differences, setting_differences_table,
     task_differences, task_differences_table, untested_line, verdict,
@@ -46,8 +48,8 @@ pub use plan_tables::{
     LONG_PLAN, folded_table, memory_table, plan_difference, plan_disk, plan_json, plan_table, settings_table,
 };
 pub use render::{
-    ChartFile, document_html, document_latex, document_markdown, escape_markdown, plain, render_json_rows,
-    render_terminal, table_html, table_latex, table_markdown,
+    ChartFile, blocks_html, document_html, document_latex, document_markdown, escape_html, escape_markdown,
+    page_parts, plain, render_json_rows, render_terminal, table_html, table_latex, table_markdown,
 };
 pub use status::status_table;
 pub use sweep::{AnswerText, ReportInput, SampleText, sweep_report};

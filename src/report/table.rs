@@ -41,6 +41,8 @@ pub enum Cell {
     Marked(Box<Cell>, Mark),
     /// A value of a heat map, with its shade: from 0, the worst, to the number of shades less one.
     Shaded(Box<Cell>, u8),
+    /// A value that leads to a page.
+    Linked(Box<Cell>, String),
     /// No value.
     Missing,
 }
@@ -121,6 +123,11 @@ impl Cell {
         value.map_or(Self::Missing, |value| Self::Signed(value, decimals))
     }
 
+    /// The same as a link.
+    pub fn linked(self, address: String) -> Self {
+        Self::Linked(Box::new(self), address)
+    }
+
     /// The same with a mark.
     pub fn marked(self, mark: Mark) -> Self {
         Self::Marked(Box::new(self), mark)
@@ -141,7 +148,7 @@ impl Cell {
                 if *value > 0.0 && !zero { format!("+{shown}") } else { shown }
             }
             Self::Marked(inner, mark) => format!("{} {}", inner.show(), mark.sign()),
-            Self::Shaded(inner, _) => inner.show(),
+            Self::Shaded(inner, _) | Self::Linked(inner, _) => inner.show(),
             Self::Missing => "–".to_owned(),
         }
     }
@@ -152,7 +159,7 @@ impl Cell {
             Self::Text(text) => json!(text),
             Self::Count(n) => json!(n),
             Self::Number(value, _) | Self::Uncertain(value, _, _) | Self::Signed(value, _) => json!(value),
-            Self::Marked(inner, _) | Self::Shaded(inner, _) => inner.json(),
+            Self::Marked(inner, _) | Self::Shaded(inner, _) | Self::Linked(inner, _) => inner.json(),
             Self::Missing => Json::Null,
         }
     }

@@ -63,6 +63,11 @@ impl Access {
         self.token.as_ref().is_none_or(|known| known.is(token))
     }
 
+    /// Whether this is what is derived from the token.
+    pub(super) fn knows_derived(&self, value: &str, derive: &dyn Fn(&str) -> String) -> bool {
+        self.token.as_ref().is_none_or(|known| Secret(derive(&known.0)).is(value))
+    }
+
     /// Whether a request is meant for this server and comes from one of its pages or from no page. A page of another site can make a
     /// browser send requests here, under any name that leads here. Error: why not.
     pub(super) fn check_source(&self, method: &Method, headers: &HeaderMap) -> Result<(), Denied> {

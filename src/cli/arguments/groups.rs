@@ -19,8 +19,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Results",
         &[
-            "top", "show", "compare", "best", "effects", "findings", "report", "export", "query", "sweep",
-            "import",
+            "top", "show", "compare", "best", "effects", "findings", "report", "serve", "export", "query",
+            "sweep", "import",
         ],
     ),
     (

@@ -122,6 +122,8 @@ pub(super) enum Command {
     Findings(FindingsArguments),
     /// Write a report with tables and charts as HTML, Markdown or LaTeX
     Report(ReportArguments),
+    /// Serve the results as pages, with the queue's controls
+    Serve(ServeArguments),
     /// Export runs, scores, curves or documents as CSV, JSON, Parquet, …
     Export(ExportArguments),
     /// Run a read-only SQL query over the results
@@ -215,6 +217,7 @@ impl Arguments {
             | Command::Effects(_)
             | Command::Findings(_)
             | Command::Report(_)
+            | Command::Serve(_)
             | Command::Export(_)
             | Command::Query(_)
             | Command::Sweep(_)

@@ -12,12 +12,18 @@ pub(in crate::cli) struct ListenArguments {
     /// Host to listen on; another one than the loopback needs a token
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     pub(in crate::cli) host: String,
-    /// Port to listen on; 0 is any free one
-    #[arg(long, value_name = "PORT", default_value_t = 8000)]
-    pub(in crate::cli) port: u16,
     /// File with the token that requests must have [default: LORAGRID_TOKEN, else none]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ServeArguments {
+    /// Port to listen on; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(in crate::cli) port: u16,
+    #[command(flatten)]
+    pub(in crate::cli) listen: ListenArguments,
 }
 
 #[derive(Debug, Args)]
@@ -40,6 +46,9 @@ pub(in crate::cli) struct ServeModelArguments {
     /// template, else alpaca]
     #[arg(long)]
     pub(in crate::cli) template: Option<String>,
+    /// Port to listen on; 0 is any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    pub(in crate::cli) port: u16,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = positive)]
     pub(in crate::cli) max_new_tokens: usize,

@@ -30,6 +30,7 @@ pub(super) mod query;
 pub(super) mod report;
 pub(super) mod rm;
 pub(super) mod run;
+pub(super) mod serve;
 pub(super) mod serve_model;
 pub(super) mod show;
 pub(super) mod status;

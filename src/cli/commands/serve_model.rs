@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::serve::access_of;
 use crate::cli::ExitCode;
-use crate::cli::arguments::{ListenArguments, ServeModelArguments};
+use crate::cli::arguments::ServeModelArguments;
 use crate::cli::downloads::local_model;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
@@ -18,7 +19,7 @@ use crate::job::Quantize;
 use crate::pretrained::{Checkpoint, ModelTokenizer};
 use crate::store::Store;
 use crate::web::openai::{Api, ServedModel, router};
-use crate::web::{Access, Listener, Secret, serve};
+use crate::web::{Listener, serve};
 use crate::workspace::{ModelServer, Workspace, WorkspaceError, usual_template};
 
 /// A model under a name: the base model, or an adapter of it.
@@ -32,13 +33,13 @@ pub(in crate::cli) fn run(
     arguments: &ServeModelArguments,
     workspace: &Workspace,
 ) -> Result<ExitCode, Failure> {
-    let access = access(&arguments.listen)?;
+    let access = access_of(&arguments.listen)?;
     let model = local_model(&arguments.model, workspace)?;
     let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model)?).map_err(WorkspaceError::from)?;
     block_on(async {
         let (mut stops, _) = stops();
         // A port that is in use is said before a model is loaded.
-        let listener = Listener::bind(&arguments.listen.host, arguments.listen.port).await?;
+        let listener = Listener::bind(&arguments.listen.host, arguments.port).await?;
         let named = models(arguments, workspace, (&model, &tokenizer)).await?;
         let folders = named.iter().map(|named| named.folder.clone()).collect();
         let form = arguments.load.form(arguments.load.quantize);
@@ -76,18 +77,6 @@ pub(in crate::cli) fn run(
         write_note("stopped");
         Ok(ExitCode::Success)
     })
-}
-
-/// Who may ask. Errors: no token for a host that others can reach, a file that cannot be read.
-fn access(listen: &ListenArguments) -> Result<Access, Failure> {
-    let text = match &listen.token_file {
-        Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
-            Failure::new(ExitCode::Usage, format!("--token-file {}: {error}", file.display()), None)
-        })?),
-        None => std::env::var("LORAGRID_TOKEN").ok(),
-    };
-    let token = text.as_deref().map(Secret::new).transpose()?;
-    Ok(Access::new(&listen.host, token)?)
 }
 
 /// The base model first, then named adapters, then those of the sweep. Errors: a name that is there twice, no template.

@@ -12,8 +12,7 @@ mod view;
 
 pub use filter::{Condition, FilterError};
 pub use join::join_boards;
-pub(super) use pivot::shaded_pivot;
-pub use pivot::{Pivot, PivotCell, fitting_pivot, pivot, pivot_notes, pivot_table};
+pub use pivot::{Pivot, PivotCell, fitting_pivot, pivot, pivot_notes, pivot_table, shaded_pivot};
 pub use rows::{
     BoardRow, BoardScoreCell, ErrorKind, RowKind, best_cell, cells_of, count_competing, rank_cells, rows_of,
 };

@@ -34,7 +34,7 @@ pub struct Pivot {
 }
 
 /// A pivot as a heat map: each value shaded by its position between the worst and the best.
-pub(in crate::report) fn shaded_pivot(found: &Pivot) -> Table {
+pub fn shaded_pivot(found: &Pivot) -> Table {
     let mut table = pivot_table(found);
     let values = || found.cells.iter().flatten().flatten().map(|cell| cell.value);
     let (low, high) = values()

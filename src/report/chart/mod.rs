@@ -1,9 +1,11 @@
 //! Charts independent of the output format: lines or points over one horizontal axis.
 
+mod parallel;
 mod pgf;
 mod svg;
 mod ticks;
 
+pub use parallel::{ParallelAxis, ParallelChart, ParallelLine, parallel_svg};
 pub(super) use pgf::chart_pgf;
 pub use svg::chart_svg_file;
 pub(super) use svg::{CHART_STYLE, chart_svg};

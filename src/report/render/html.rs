@@ -8,9 +8,15 @@ use crate::report::chart::{CHART_STYLE, chart_svg};
 use crate::report::document::{Block, Document};
 use crate::report::table::{Align, Cell, Mark, Table};
 
+/// The style of every page.
 const STYLE: &str = include_str!("page.css");
 /// Sorting. It reads the cells' content, so a page without it still shows everything.
 const SCRIPT: &str = include_str!("sort.js");
+/// The style and the script of pages that show parts of documents, for whoever makes such pages.
+pub fn page_parts() -> (String, &'static str) {
+    (format!("{STYLE}{CHART_STYLE}"), SCRIPT)
+}
+
 /// Content security policy: nothing is loaded, and only the page's own script runs, identified by its hash.
 fn policy(script: &str) -> String {
     let hash = BASE64_STANDARD.encode(Sha256::digest(script));
@@ -20,7 +26,7 @@ fn policy(script: &str) -> String {
 }
 
 /// Escapes a string for HTML.
-pub(in crate::report) fn escape_html(text: &str) -> String {
+pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_escaped(&mut out, text);
     out
@@ -100,6 +106,13 @@ fn push_cell(out: &mut String, cell: &Cell) {
             out.push_str(" <span class=\"mark\" title=\"statistically tied with the best\">≈</span>");
         }
         Cell::Shaded(inner, _) => push_cell(out, inner),
+        Cell::Linked(inner, address) => {
+            out.push_str("<a href=\"");
+            push_escaped(out, address);
+            out.push_str("\">");
+            push_cell(out, inner);
+            out.push_str("</a>");
+        }
         other => push_escaped(out, &other.show()),
     }
 }
@@ -127,17 +140,28 @@ pub fn document_html(document: &Document) -> String {
         let level = if section.part.is_some() { "h3" } else { "h2" };
         let title = escape_html(&section.title);
         out.push_str(&format!("<section id=\"s{at}\"><{level}>{title}</{level}>\n"));
-        // Adjacent charts share the page's width.
-        for blocks in section.blocks.chunk_by(|a, b| is_chart(a) && is_chart(b)) {
-            let is_grid = blocks.len() > 1;
-            out.push_str(if is_grid { "<div class=\"charts\">\n" } else { "" });
-            blocks.iter().for_each(|block| push_block(&mut out, block, &mut charts));
-            out.push_str(if is_grid { "</div>\n" } else { "" });
-        }
+        push_blocks(&mut out, &section.blocks, "chart", &mut charts);
         out.push_str("</section>\n");
     }
     out.push_str(&format!("</main>\n<script>{script}</script>\n</body>\n</html>\n"));
     out
+}
+
+/// Blocks as a part of a page; `id` begins the ids of its charts.
+pub fn blocks_html(blocks: &[Block], id: &str) -> String {
+    let mut out = String::new();
+    push_blocks(&mut out, blocks, &format!("{id}-chart"), &mut 0);
+    out
+}
+
+fn push_blocks(out: &mut String, blocks: &[Block], id: &str, charts: &mut usize) {
+    // Adjacent charts share the page's width.
+    for blocks in blocks.chunk_by(|a, b| is_chart(a) && is_chart(b)) {
+        let is_grid = blocks.len() > 1;
+        out.push_str(if is_grid { "<div class=\"charts\">\n" } else { "" });
+        blocks.iter().for_each(|block| push_block(out, block, id, charts));
+        out.push_str(if is_grid { "</div>\n" } else { "" });
+    }
 }
 
 /// Links to the sections, or, in a report with parts, to each part.
@@ -158,7 +182,7 @@ fn is_chart(block: &Block) -> bool {
     matches!(block, Block::Chart(_))
 }
 
-fn push_block(out: &mut String, block: &Block, charts: &mut usize) {
+fn push_block(out: &mut String, block: &Block, id: &str, charts: &mut usize) {
     match block {
         Block::Text(text) => out.push_str(&format!("<p>{}</p>\n", escape_html(text))),
         Block::List(items) => {
@@ -168,7 +192,7 @@ fn push_block(out: &mut String, block: &Block, charts: &mut usize) {
         Block::Table(caption, table) => out.push_str(&table_html(caption, table)),
         Block::Chart(chart) => {
             *charts += 1;
-            let drawn = chart_svg(chart, &format!("chart{charts}"));
+            let drawn = chart_svg(chart, &format!("{id}{charts}"));
             let title = escape_html(&chart.title);
             out.push_str(&format!(
                 "<figure><figcaption>{title}</figcaption><div class=\"plot\" role=\"region\" aria-label=\"{title}\" \

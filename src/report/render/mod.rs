@@ -6,8 +6,7 @@ mod latex;
 mod markdown;
 mod terminal;
 
-pub(super) use html::escape_html;
-pub use html::{document_html, table_html};
+pub use html::{blocks_html, document_html, escape_html, page_parts, table_html};
 pub use json::render_json_rows;
 pub(super) use latex::escape_latex;
 pub use latex::{document_latex, table_latex};

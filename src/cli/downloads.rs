@@ -24,6 +24,10 @@ impl EventDisplay {
                 write_error(&format!("downloading {name} from {endpoint}"));
                 self.begin();
             }
+            WorkspaceEvent::Upload { name, endpoint } => {
+                write_error(&format!("uploading to {name} at {endpoint}"));
+                self.begin();
+            }
             WorkspaceEvent::RowsDownload { name, endpoint } => {
                 write_error(&format!("downloading data set {name} from {endpoint}"));
                 self.begin();

@@ -113,6 +113,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Chat(command) | Command::Model(ModelCommand::Chat(command)) => {
             commands::chat::run(command, &workspace)
         }
+        Command::Push(command) => commands::model::push(command, &workspace),
         Command::ServeModel(command) => commands::serve_model::run(command, &workspace),
         Command::Workers(_) => commands::workers::run(&workspace),
         Command::Watch(command) => watch::run(command, &workspace),

@@ -1,6 +1,7 @@
 //! From stored rows to tables, and from tables to output: builders know the meaning of rows, renderers only the syntax.
 
 mod board;
+mod card;
 mod chart;
 mod comparison;
 mod curves;
@@ -23,6 +24,7 @@ pub use board::{
     fitting_pivot, join_boards, mark_ties, metric_title, numbered, pivot, pivot_notes, pivot_table,
     rank_cells, rows_of, shaded_pivot,
 };
+pub use card::{ModelCard, model_card};
 pub use chart::{
     Chart, ParallelAxis, ParallelChart, ParallelLine, Point, Series, chart_svg_file, parallel_svg,
 };

@@ -145,7 +145,8 @@ fn require_model(
     Err(WorkspaceError::OtherModel { job, trained, named: model.to_owned() })
 }
 
-async fn first_adapter(
+/// The adapter of a row's first seed that is there.
+pub(super) async fn first_adapter(
     store: &Store,
     sweep: &str,
     row: &BoardRow,

@@ -197,6 +197,14 @@ pub enum WorkspaceError {
     /// The engine of a call.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A file that cannot be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// A folder that is to be written and holds something.
     #[error("{} is not empty", .0.display())]
     NotEmpty(PathBuf),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::WorkspaceEvent;
 use super::error::WorkspaceError;
 use super::open::Workspace;
-use crate::hub::{Pulled, RepositoryId, Tables};
+use crate::hub::{Pulled, Pushed, RepositoryId, Tables};
 use crate::task::{Published, Task};
 
 impl Workspace {
@@ -45,6 +45,27 @@ impl Workspace {
         });
         watch(WorkspaceEvent::DownloadEnded);
         Ok(pulled?)
+    }
+
+    /// Uploads the files of a folder to a model's repository on the hub, as one commit. Errors: no token, the hub's.
+    pub fn push(
+        &self,
+        id: &RepositoryId,
+        folder: &Path,
+        (message, private): (&str, bool),
+        watch: &mut dyn FnMut(WorkspaceEvent),
+    ) -> Result<Pushed, WorkspaceError> {
+        let name = id.to_string();
+        watch(WorkspaceEvent::Upload { name, endpoint: self.hub.endpoint.to_string() });
+        let pushed = self.hub.push(id, folder, (message, private), |transfer| {
+            watch(WorkspaceEvent::Transfer {
+                file: transfer.file.to_owned(),
+                size: transfer.size,
+                done: transfer.done,
+            });
+        });
+        watch(WorkspaceEvent::DownloadEnded);
+        Ok(pushed?)
     }
 
     /// Downloads the rows that tasks read and that are not on this machine. Returns whether any were; offline none are. Errors: the

@@ -8,6 +8,7 @@ mod edit;
 mod error;
 mod evaluate;
 mod examples;
+mod export_adapter;
 mod fetch;
 mod job_names;
 mod last_board;
@@ -28,6 +29,7 @@ pub use edit::{CloneRequest, PreparedClone};
 pub use error::WorkspaceError;
 pub use evaluate::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
 pub use examples::{ChoiceScore, Example, FilteredAnswer, examples};
+pub use export_adapter::{AdapterFormat, ExportedAdapter};
 pub use job_names::job_named;
 pub use last_board::{job_or_row, remember_board};
 pub use leaderboards::{BoardRequest, PivotRequest, ShownBoard, shown_board, shown_pivot};
@@ -56,6 +58,13 @@ pub enum WorkspaceEvent {
         /// The hub.
         endpoint: String,
     },
+    /// Files are uploaded.
+    Upload {
+        /// The repository.
+        name: String,
+        /// The hub.
+        endpoint: String,
+    },
     /// The rows of a data set are downloaded.
     RowsDownload {
         /// The data set.
@@ -63,7 +72,7 @@ pub enum WorkspaceEvent {
         /// The hub.
         endpoint: String,
     },
-    /// How far a file of a download is.
+    /// How far a file of a download or an upload is.
     Transfer {
         /// The file.
         file: String,
@@ -72,6 +81,6 @@ pub enum WorkspaceEvent {
         /// Those that are there.
         done: Bytes,
     },
-    /// A download ended.
+    /// A download or an upload ended.
     DownloadEnded,
 }

@@ -25,7 +25,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     (
         "Models and data",
-        &["model", "data", "task", "eval", "merge", "verify", "generate", "chat", "serve-model"],
+        &["model", "data", "task", "eval", "merge", "verify", "generate", "chat", "push", "serve-model"],
     ),
     ("Tools", &["init", "keys", "config", "doctor", "gc", "db", "completions", "man"]),
 ];

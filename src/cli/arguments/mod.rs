@@ -153,6 +153,8 @@ pub(super) enum Command {
     Generate(GenerateArguments),
     /// Chat with a model, with or without an adapter
     Chat(ChatArguments),
+    /// Upload a folder to a Hugging Face Hub
+    Push(PushArguments),
     /// Serve a model and its adapters with OpenAI's API
     ServeModel(ServeModelArguments),
     /// Write a commented sweep file
@@ -219,6 +221,7 @@ impl Arguments {
             | Command::Report(_)
             | Command::Serve(_)
             | Command::Export(_)
+            | Command::Push(_)
             | Command::Query(_)
             | Command::Sweep(_)
             | Command::Import(_)

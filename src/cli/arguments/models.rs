@@ -33,6 +33,21 @@ pub(in crate::cli) struct PullArguments {
 }
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct PushArguments {
+    /// Folder, such as `loragrid best --export` writes
+    pub(in crate::cli) folder: PathBuf,
+    /// Repository, such as you/name@main; it is made if there is none
+    #[arg(value_name = "ID[@REVISION]")]
+    pub(in crate::cli) id: String,
+    /// Make the repository private
+    #[arg(long)]
+    pub(in crate::cli) private: bool,
+    /// Message of the commit
+    #[arg(long, value_name = "TEXT", default_value = "Upload by loragrid")]
+    pub(in crate::cli) message: String,
+}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct ModelShowArguments {
     /// Model: a .gguf file, a checkpoint folder, or a hub id
     pub(in crate::cli) model: String,

@@ -99,8 +99,29 @@ pub(in crate::cli) struct BestArguments {
     // The section's brackets would be a link in a doc comment.
     #[arg(long = "final", help = "Score the winner and the base model on the held-out tasks of [final]")]
     pub(in crate::cli) final_tasks: bool,
+    /// Write the winner for use elsewhere, with a model card: peft, gguf (llama.cpp, with an Ollama Modelfile) or merged
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        requires = "out",
+        conflicts_with = "final_tasks",
+        hide_possible_values = true
+    )]
+    pub(in crate::cli) export: Option<WinnerFormat>,
+    /// Folder to write
+    #[arg(long, value_name = "FOLDER", requires = "export")]
+    pub(in crate::cli) out: Option<PathBuf>,
     #[command(flatten)]
     pub(in crate::cli) working: WorkingArguments,
+}
+
+/// What `best --export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum WinnerFormat {
+    Peft,
+    Gguf,
+    Merged,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::submit::submit;
 use super::top;
 use crate::cli::ExitCode;
-use crate::cli::arguments::BestArguments;
+use crate::cli::arguments::{BestArguments, WinnerFormat};
 use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
@@ -17,7 +17,7 @@ use crate::job::counted;
 use crate::report::{BoardView, Cell, metric_title};
 use crate::store::{Leaderboard, Store, StoredJob, StoredSweep};
 use crate::sweep_file::{SourceText, SweepSpec};
-use crate::workspace::{Winner, WorkRequest, Workspace, winner};
+use crate::workspace::{AdapterFormat, SessionDevice, Winner, WorkRequest, Workspace, winner};
 
 pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
     let limits = arguments.working.limits()?;
@@ -25,6 +25,11 @@ pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> R
         let store = Store::open_existing(&workspace.db).await?;
         let board = top::board_of(&store, arguments.sweep.as_deref()).await?;
         let found = winner(&store, &board).await?;
+        if let (Some(format), Some(out)) = (arguments.export, &arguments.out) {
+            export(&store, (&board, &found), (format, out), workspace).await?;
+            store.close().await;
+            return Ok(ExitCode::Success);
+        }
         if !arguments.final_tasks {
             tell(&store, &board, &found, is_json()).await?;
             store.close().await;
@@ -49,6 +54,30 @@ pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> R
         store.close().await;
         Ok(exit_code(&outcome))
     })
+}
+
+/// Writes the winner for use elsewhere.
+async fn export(
+    store: &Store,
+    of: (&Leaderboard, &Winner),
+    (format, out): (WinnerFormat, &Path),
+    workspace: &Workspace,
+) -> Result<(), Failure> {
+    let format = match format {
+        WinnerFormat::Peft => AdapterFormat::Peft,
+        WinnerFormat::Gguf => AdapterFormat::Gguf,
+        WinnerFormat::Merged => AdapterFormat::Merged,
+    };
+    let on = SessionDevice { device: "cpu".to_owned(), engine: workspace.engine.clone() };
+    let mut display = EventDisplay::default();
+    let watch = &mut |event| display.show(event);
+    let written = workspace.export_winner(store, of, (format, out), &on, watch).await?;
+    if is_json() {
+        write_json(&json!({ "job": written.job, "folder": written.folder, "files": written.files }))?;
+    } else {
+        write_line(&format!("{}: {}", written.folder.display(), written.files.join(", ")))?;
+    }
+    Ok(())
 }
 
 async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) -> Result<(), Failure> {

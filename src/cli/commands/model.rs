@@ -1,10 +1,10 @@
-//! `loragrid model pull` and `loragrid model show`
+//! `loragrid model pull`, `loragrid model show` and `loragrid push`
 
 use serde_json::json;
 
 use crate::cli::ExitCode;
-use crate::cli::arguments::{ModelShowArguments, PullArguments};
-use crate::cli::downloads::{self, local_model, repository_id};
+use crate::cli::arguments::{ModelShowArguments, PullArguments, PushArguments};
+use crate::cli::downloads::{self, EventDisplay, local_model, repository_id};
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, write_json, write_line};
 use crate::job::{Bytes, DType, Quantize};
@@ -24,6 +24,21 @@ pub(in crate::cli) fn pull(arguments: &PullArguments, workspace: &Workspace) -> 
     } else {
         let (files, bytes) = (pulled.files, pulled.transferred);
         write_line(&format!("{id}: {files} files, {bytes} transferred\n{}", pulled.folder.display()))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+pub(in crate::cli) fn push(arguments: &PushArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    let id = repository_id(&arguments.id)?;
+    let mut display = EventDisplay::default();
+    let how = (arguments.message.as_str(), arguments.private);
+    let pushed = workspace.push(&id, &arguments.folder, how, &mut |event| display.show(event))?;
+    if is_json() {
+        write_json(
+            &json!({ "id": id.name(), "revision": id.revision(), "url": pushed.url, "files": pushed.files }),
+        )?;
+    } else {
+        write_line(&format!("{}: {}", pushed.url, pushed.files.join(", ")))?;
     }
     Ok(ExitCode::Success)
 }

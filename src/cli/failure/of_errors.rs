@@ -384,6 +384,11 @@ impl From<WorkspaceError> for Failure {
                 Self::new(ExitCode::Model, message, "use a checkpoint with its tokenizer".to_owned())
             }
             WorkspaceError::Session(error) => error.into(),
+            WorkspaceError::Write { source, .. } => {
+                let full = source.kind() == std::io::ErrorKind::StorageFull;
+                let code = if full { ExitCode::Disk } else { ExitCode::Usage };
+                Self::new(code, message, "check the place, its permissions and the disk".to_owned())
+            }
             WorkspaceError::NotEmpty(_) => {
                 let help = "use a new folder, or delete this one".to_owned();
                 Self::new(ExitCode::Usage, message, help)

@@ -226,6 +226,20 @@ fn halves_from_pairs(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> 
     out
 }
 
+/// The other way: rows of halves as rotary pairs. `values` is `[heads × head_dim, in]`.
+pub(super) fn pairs_from_halves(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
+    let width = values.len() / (heads * head_dim);
+    let mut out = Vec::with_capacity(values.len());
+    for head in 0..heads {
+        for row in 0..head_dim {
+            let (pair, half) = (row / 2, row % 2);
+            let from = (head * head_dim + half * (head_dim / 2) + pair) * width;
+            out.extend_from_slice(&values[from..from + width]);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,5 +248,6 @@ mod tests {
     fn rotary_pairs_become_halves_within_each_head() {
         let rows: Vec<f32> = (0..8).map(|n| n as f32).collect(); // two heads of four rows, width 1
         assert_eq!(halves_from_pairs(&rows, 2, 4), [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+        assert_eq!(pairs_from_halves(&halves_from_pairs(&rows, 2, 4), 2, 4), rows);
     }
 }

@@ -20,5 +20,6 @@ pub mod scheduler;
 pub mod stats;
 pub mod store;
 pub mod sweep_file;
+pub mod track;
 pub mod web;
 pub mod workspace;

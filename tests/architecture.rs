@@ -31,6 +31,7 @@ const ORDER: &[&str] = &[
     "runner",
     "stats",
     "report",
+    "track",
     "workspace",
     "web",
     "cli",

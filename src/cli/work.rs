@@ -18,7 +18,7 @@ use super::time::{TIME_HELP, duration, until};
 use crate::engine_process::{continue_engines, stop_engines};
 use crate::runner::{Limits, Progress, RunSummary, Stopped};
 use crate::store::{Patience, Store};
-use crate::workspace::{WorkRequest, Workspace};
+use crate::workspace::{TrackLoop, WorkRequest, Workspace};
 
 impl WorkingArguments {
     /// How long to go on, from now. Error: not a time.
@@ -149,11 +149,14 @@ pub(super) async fn carry_out(
         let open = |open: &mut dyn FnMut()| plan_interruptibly(open);
         workspace.work(store, request, open, &mut watch, stops).await
     };
+    let tracking = TrackLoop::start(&workspace.db);
     let (outcome, ()) = tokio::join!(run, notify(sweeps, store, workspace.notify.as_ref()));
+    let untold = tracking.finish().await;
     let lost = display.finish();
     if lost > 0 {
         tracing::debug!(lost, "progress that the terminal did not take");
     }
+    untold.iter().for_each(|line| write_error(line));
     let outcome = outcome?;
     if is_json() {
         write_event(&serde_json::json!({ "event": "summary", "summary": outcome }))?;

@@ -11,7 +11,7 @@ pub use error::{Problem, SpecError};
 pub use expression::{EvalError, Expression, ExpressionError, Scope};
 pub use source::SourceText;
 pub use sweep::{
-    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
+    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, Track, When, Zip,
 };
 
 /// Most jobs per sweep.

@@ -103,6 +103,16 @@ impl SweepSpec {
                 let _ = writeln!(out, "on = {}", texts(&notify.on));
             }
         }
+        if let Some(track) = &self.track {
+            out.push_str("\n[track]\n");
+            let entries =
+                [("mlflow", &track.mlflow), ("tensorboard", &track.tensorboard), ("trackio", &track.trackio)];
+            for (name, text) in entries {
+                if let Some(text) = text {
+                    let _ = writeln!(out, "{name} = {}", quoted(text));
+                }
+            }
+        }
         if !self.data_sets.is_empty() {
             out.push_str("\n[data_sets]\n");
         }
@@ -155,7 +165,7 @@ mod tests {
             .collect();
         let derive: Vec<_> = spec.derive.iter().map(|derive| (derive.key.path, &derive.text)).collect();
         let exclude: Vec<_> = spec.exclude.iter().map(|rule| &rule.text).collect();
-        let rest = (&spec.keep, &spec.final_eval, &spec.notify, &spec.data_sets, spec.trains);
+        let rest = (&spec.keep, &spec.final_eval, &spec.notify, &spec.track, &spec.data_sets, spec.trains);
         format!("{:?}", (&spec.name, settings, axes, zips, when, derive, exclude, rest))
     }
 
@@ -207,7 +217,7 @@ mod tests {
             if rule {
                 text.push_str("[zip.z]\n'lora.rank' = [1, 2]\n'train.warmup_steps' = [3, 4]\n[[when]]\nif = \"seed > 3 && train.loss == 'token'\"\n\
                                set = { 'train.momentum' = 0.5 }\n[[exclude]]\nif = 'seed in [1, 2]'\n[keep]\nadapters = 'best:3'\nmax_disk = '1.5 GB'\n\
-                               [final]\neval = ['a']\n[samples]\nprompts = ['Say x']\nrows = 2\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[data_sets]\n'a/b' = 'c d.csv'\n");
+                               [final]\neval = ['a']\n[samples]\nprompts = ['Say x']\nrows = 2\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[track]\nmlflow = 'http://h:5000'\ntensorboard = 'runs'\ntrackio = 'p'\n[data_sets]\n'a/b' = 'c d.csv'\n");
             }
             let first = parse(&text);
             let second = parse(&first.to_toml());

@@ -134,6 +134,17 @@ pub struct Notify {
     pub on: Vec<String>,
 }
 
+/// Trackers that are told what jobs do. Secrets come from the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Track {
+    /// The address of an MLflow server.
+    pub mlflow: Option<String>,
+    /// A folder for TensorBoard's event files.
+    pub tensorboard: Option<String>,
+    /// A project of Trackio.
+    pub trackio: Option<String>,
+}
+
 impl Notify {
     /// The first of `on` that is not an event.
     pub fn unknown_event(&self) -> Option<&str> {
@@ -173,6 +184,8 @@ pub struct SweepSpec {
     pub samples: Option<SampleSpec>,
     /// Notifications.
     pub notify: Option<Notify>,
+    /// Trackers.
+    pub track: Option<Track>,
     /// Local files of data sets, by the name in the file or in a task; relative to the file's folder.
     pub data_sets: BTreeMap<String, PathBuf>,
 }

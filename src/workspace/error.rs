@@ -19,6 +19,7 @@ use crate::runner::RunError;
 use crate::store::{LabeledJob, StoreError, StoredSpecError};
 use crate::sweep_file::{Problem, SpecError};
 use crate::task::{MetricName, TaskError};
+use crate::track::TrackError;
 
 /// Why a call cannot do its work.
 #[derive(Debug, Error)]
@@ -197,6 +198,9 @@ pub enum WorkspaceError {
     /// The engine of a call.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// A tracker outside.
+    #[error(transparent)]
+    Track(TrackError),
     /// A file that cannot be written.
     #[error("{}: {source}", path.display())]
     Write {

@@ -1,7 +1,10 @@
 //! A sweep while it runs: what its slots do, what waits and why, how long it takes, its curves and its leaderboard.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -10,7 +13,9 @@ use super::leaderboards::{BoardRequest, ShownBoard, shown_board};
 use crate::job::{JobId, JobState, Seconds};
 use crate::orders::JobOrder;
 use crate::queue::{Owner, Queue};
-use crate::store::{CurvePoint, OpenAttempt, RunSoFar, Store, StoredUse, SweepStatus, UndoneJob};
+use crate::store::{
+    CurvePoint, OpenAttempt, RunSoFar, StatusCounts, Store, StoredUse, SweepStatus, UndoneJob,
+};
 
 /// Jobs that wait or failed and are listed.
 const LISTED: usize = 100;
@@ -18,16 +23,18 @@ const LISTED: usize = 100;
 const TRAINING: f64 = 0.8;
 /// Before so much of the run is done no time left is shown.
 const FIRST_ESTIMATE: f64 = 0.01;
+/// Scores of jobs that still run may be so old.
+const BOARD_AGE: Duration = Duration::from_secs(10);
 /// Bytes at the end of a log.
 const TAIL: u64 = 16 << 10;
 
 /// A sweep at a moment.
 #[derive(Debug)]
 pub struct LiveSweep {
-    /// Every sweep with its jobs by state, the last submitted first.
-    pub sweeps: Vec<SweepStatus>,
-    /// The one that is looked at.
+    /// The sweep.
     pub sweep: String,
+    /// Its jobs by state.
+    pub counts: StatusCounts,
     /// Its jobs that run.
     pub running: Vec<RunningJob>,
     /// Slots of live workers, with what they use.
@@ -39,7 +46,7 @@ pub struct LiveSweep {
     /// How long it will still take at this rate; none where that is not known yet.
     pub left: Option<Seconds>,
     /// Its leaderboard.
-    pub board: ShownBoard,
+    pub board: Arc<ShownBoard>,
 }
 
 /// A job that runs.
@@ -119,33 +126,35 @@ impl Phase {
     }
 }
 
-/// A sweep now. Without a name the last one submitted that has something queued or running, else the last one. Errors: no such sweep, the
-/// database's.
-pub async fn live_sweep(
-    store: &Store,
-    sweep: Option<&str>,
-    rows: usize,
-) -> Result<LiveSweep, WorkspaceError> {
+/// The last sweep submitted that has something queued or running, else the last one. Error: there is none.
+pub async fn sweep_to_watch(store: &Store) -> Result<String, WorkspaceError> {
     let sweeps = store.status().await?;
     let is_active = |status: &&SweepStatus| {
         [JobState::Queued, JobState::Running].iter().any(|state| status.counts.contains_key(state))
     };
-    let sweep = match sweep {
-        Some(sweep) => sweep.to_owned(),
-        None => match sweeps.iter().find(is_active).or(sweeps.first()) {
-            Some(status) => status.name.clone(),
-            None => store.last_sweep().await?,
-        },
-    };
-    let open = store.open_attempts(&sweep).await?;
+    match sweeps.iter().find(is_active).or(sweeps.first()) {
+        Some(status) => Ok(status.name.clone()),
+        None => Ok(store.last_sweep().await?),
+    }
+}
+
+/// A sweep now, with the leaderboard of `remembered` unless it is too old for what is read. Errors: no such sweep, the database's.
+pub async fn live_sweep(
+    store: &Store,
+    (sweep, rows): (&str, usize),
+    remembered: &mut Option<RememberedBoard>,
+) -> Result<LiveSweep, WorkspaceError> {
+    let state = FileState::of(store);
+    let counts = store.sweep_counts(sweep).await?;
+    let open = store.open_attempts(sweep).await?;
     let ids: Vec<JobId> = open.iter().map(|attempt| attempt.job.clone()).collect();
     let orders: HashMap<JobId, JobOrder> =
         store.orders(&ids).await?.into_iter().map(|(order, _)| (order.id.clone(), order)).collect();
     let mut owners: Vec<&Owner> = open.iter().map(|attempt| &attempt.owner).collect();
     owners.dedup();
-    let run = store.run_so_far(&sweep, &owners).await?;
+    let run = store.run_so_far(sweep, &owners).await?;
     let running: Vec<RunningJob> =
-        open.iter().map(|attempt| running_job(attempt, orders.get(&attempt.job), &sweep)).collect();
+        open.iter().map(|attempt| running_job(attempt, orders.get(&attempt.job), sweep)).collect();
     let done: f64 = running
         .iter()
         .map(|job| {
@@ -153,13 +162,61 @@ pub async fn live_sweep(
             job.phase.fraction(trains)
         })
         .sum();
-    let counts = sweeps.iter().find(|status| status.name == sweep).map(|status| &status.counts);
-    let (elapsed, left) = times(run, (done, running.len()), counts, now_ms());
+    let (elapsed, left) = times(run, (done, running.len()), &counts, now_ms());
     let slots = store.slot_uses().await?;
-    let undone = store.undone_jobs(&sweep, LISTED).await?;
-    let request = BoardRequest { sweeps: vec![sweep.clone()], rows: Some(rows), ..BoardRequest::default() };
-    let board = shown_board(store, &request).await?;
-    Ok(LiveSweep { sweeps, sweep, running, slots, undone, elapsed, left, board })
+    let is_undone = |state: &JobState| !matches!(state, JobState::Done | JobState::Running);
+    let undone = match counts.keys().any(is_undone) {
+        true => store.undone_jobs(sweep, LISTED).await?,
+        false => Vec::new(),
+    };
+    let known = remembered.as_ref().filter(|known| known.is_fresh(rows, &counts, &state));
+    let board = match known {
+        Some(known) => Arc::clone(&known.board),
+        None => {
+            let request =
+                BoardRequest { sweeps: vec![sweep.to_owned()], rows: Some(rows), ..BoardRequest::default() };
+            let board = Arc::new(shown_board(store, &request).await?);
+            let at = Instant::now();
+            *remembered =
+                Some(RememberedBoard { rows, counts: counts.clone(), state, at, board: Arc::clone(&board) });
+            board
+        }
+    };
+    Ok(LiveSweep { sweep: sweep.to_owned(), counts, running, slots, undone, elapsed, left, board })
+}
+
+/// A leaderboard that was read. A large one takes longer to read than everything else.
+#[derive(Debug, Clone)]
+pub struct RememberedBoard {
+    rows: usize,
+    counts: StatusCounts,
+    state: FileState,
+    at: Instant,
+    board: Arc<ShownBoard>,
+}
+
+impl RememberedBoard {
+    /// Whether nothing was written since, or only within jobs that still run, and not long ago.
+    fn is_fresh(&self, rows: usize, counts: &StatusCounts, state: &FileState) -> bool {
+        let is_recent = self.at.elapsed() < BOARD_AGE && self.counts == *counts;
+        self.rows == rows && (self.state == *state || is_recent)
+    }
+}
+
+/// What changes when a database is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileState([Option<(u64, SystemTime)>; 2]);
+
+impl FileState {
+    fn of(store: &Store) -> Self {
+        let mut log = store.path().as_os_str().to_owned();
+        log.push("-wal");
+        let state = |path: &Path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.len(), metadata.modified().ok()?))
+        };
+        Self([state(store.path()), state(Path::new(&log))])
+    }
 }
 
 impl LiveSweep {
@@ -182,12 +239,6 @@ impl LiveSweep {
             }
         }
         jobs
-    }
-
-    /// The jobs of the sweep by state.
-    pub fn counts(&self) -> BTreeMap<JobState, u64> {
-        let status = self.sweeps.iter().find(|status| status.name == self.sweep);
-        status.map(|status| status.counts.clone()).unwrap_or_default()
     }
 }
 
@@ -255,14 +306,14 @@ fn running_job(attempt: &OpenAttempt, order: Option<&JobOrder>, sweep: &str) -> 
 fn times(
     run: RunSoFar,
     (part, running): (f64, usize),
-    counts: Option<&BTreeMap<JobState, u64>>,
+    counts: &StatusCounts,
     now_ms: i64,
 ) -> (Option<Seconds>, Option<Seconds>) {
     if running == 0 || run.started_ms == 0 {
         return (None, None);
     }
     let elapsed = (now_ms - run.started_ms).max(0) as f64 / 1000.0;
-    let queued = counts.and_then(|counts| counts.get(&JobState::Queued)).copied().unwrap_or_default() as f64;
+    let queued = counts.get(&JobState::Queued).copied().unwrap_or_default() as f64;
     let done = run.finished as f64 + part;
     let all = run.finished as f64 + running as f64 + queued;
     let fraction = done / all;
@@ -280,14 +331,15 @@ mod tests {
 
     #[test]
     fn the_time_left_follows_from_what_the_workers_have_done() {
-        let counts = BTreeMap::from([(JobState::Queued, 5), (JobState::Running, 2), (JobState::Done, 40)]);
+        let counts =
+            StatusCounts::from([(JobState::Queued, 5), (JobState::Running, 2), (JobState::Done, 40)]);
         let run = RunSoFar { started_ms: 1_000, finished: 2 };
         // Two finished and two halves of nine in thirty seconds.
-        let (elapsed, left) = times(run, (1.0, 2), Some(&counts), 31_000);
+        let (elapsed, left) = times(run, (1.0, 2), &counts, 31_000);
         assert_eq!((elapsed, left), (Some(Seconds(30.0)), Some(Seconds(60.0))));
-        assert_eq!(times(run, (0.0, 0), Some(&counts), 31_000), (None, None), "nothing runs");
+        assert_eq!(times(run, (0.0, 0), &counts, 31_000), (None, None), "nothing runs");
         let fresh = RunSoFar { started_ms: 1_000, finished: 0 };
-        assert_eq!(times(fresh, (0.0, 1), Some(&counts), 31_000), (Some(Seconds(30.0)), None));
+        assert_eq!(times(fresh, (0.0, 1), &counts, 31_000), (Some(Seconds(30.0)), None));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod plan;
 mod queue;
 mod rate;
 mod session;
+mod tracking;
 mod winner;
 
 pub use adapters::{TrainedAdapter, usual_template};
@@ -33,7 +34,9 @@ pub use export_adapter::{AdapterFormat, ExportedAdapter};
 pub use job_names::job_named;
 pub use last_board::{job_or_row, remember_board};
 pub use leaderboards::{BoardRequest, PivotRequest, ShownBoard, shown_board, shown_pivot};
-pub use live::{LiveSweep, Phase, RunningJob, live_sweep, log_tail, thinned};
+pub use live::{
+    LiveSweep, Phase, RememberedBoard, RunningJob, live_sweep, log_tail, sweep_to_watch, thinned,
+};
 pub use open::Workspace;
 pub use plan::{Prepared, SweepRequest};
 pub use queue::{EndedSweep, WorkRequest, remove_sweep, wait_for_sweep};
@@ -42,6 +45,7 @@ pub use session::{
     Generator, MergeRequest, Merged, ModelServer, Question, SessionDevice, SessionError, compare_models,
     merge, require_adapter,
 };
+pub use tracking::{SharedTracker, TrackLoop, TrackSummary, forget_tracked, track_sweep, trackers_of};
 pub use winner::{Winner, winner};
 
 use crate::job::Bytes;

@@ -165,9 +165,29 @@ pub(in crate::cli) struct ExportArguments {
     /// Format [default: by the file's extension]
     #[arg(long, value_enum)]
     pub(in crate::cli) format: Option<ExportFormat>,
-    /// File to write; a folder for lm-eval [default: standard output]
+    /// File to write; a folder for lm-eval and tensorboard [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
+    /// Tell a tracker instead: mlflow, tensorboard or trackio; only what it was not told yet
+    #[arg(long, value_enum, value_name = "TRACKER", conflicts_with_all = ["what", "format"], hide_possible_values = true)]
+    pub(in crate::cli) to: Option<TrackerKind>,
+    /// MLflow server [default: MLFLOW_TRACKING_URI, else that of the sweep file]
+    #[arg(long, value_name = "URI", requires = "to")]
+    pub(in crate::cli) uri: Option<String>,
+    /// Trackio project [default: the sweep's name]
+    #[arg(long, value_name = "NAME", requires = "to")]
+    pub(in crate::cli) project: Option<String>,
+    /// Tell it everything again
+    #[arg(long, requires = "to")]
+    pub(in crate::cli) again: bool,
+}
+
+/// Trackers outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(in crate::cli) enum TrackerKind {
+    Mlflow,
+    Tensorboard,
+    Trackio,
 }
 
 /// What an export holds.

@@ -16,6 +16,9 @@ use crate::store::{Frame, Leaderboard, Store};
 use crate::workspace::{Workspace, tested_rows};
 
 pub(in crate::cli) fn run(arguments: &ExportArguments, workspace: &Workspace) -> Result<ExitCode, Failure> {
+    if let Some(kind) = arguments.to {
+        return super::export_tracked::run(arguments, kind, workspace);
+    }
     let format = format_of(arguments)?;
     block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;

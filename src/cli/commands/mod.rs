@@ -15,6 +15,7 @@ pub(super) mod eval;
 pub(super) mod explain;
 pub(super) mod export;
 mod export_lm_eval;
+pub(super) mod export_tracked;
 pub(super) mod findings;
 pub(super) mod gc;
 pub(super) mod generate;

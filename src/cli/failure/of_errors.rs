@@ -384,6 +384,10 @@ impl From<WorkspaceError> for Failure {
                 Self::new(ExitCode::Model, message, "use a checkpoint with its tokenizer".to_owned())
             }
             WorkspaceError::Session(error) => error.into(),
+            WorkspaceError::Track(_) => {
+                let help = "start the tracker and try again: only what it misses is sent".to_owned();
+                Self::new(ExitCode::Blocked, message, help)
+            }
             WorkspaceError::Write { source, .. } => {
                 let full = source.kind() == std::io::ErrorKind::StorageFull;
                 let code = if full { ExitCode::Disk } else { ExitCode::Usage };

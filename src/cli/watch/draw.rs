@@ -113,7 +113,7 @@ fn framed(title: &str, looks: Looks) -> Block<'static> {
 
 /// The sweep with its jobs by state, a bar with the time left, and the panes.
 fn head_lines(live: &LiveSweep, current: Pane, width: u16, looks: Looks) -> Vec<Line<'static>> {
-    let counts = live.counts();
+    let counts = &live.counts;
     let count = |state: JobState| counts.get(&state).copied().unwrap_or_default();
     let all: u64 = counts.values().sum();
     let states = JobState::ALL.into_iter().filter(|state| count(*state) > 0);
@@ -188,7 +188,7 @@ fn pane(
         Pane::Slots => ("slots".to_owned(), slot_lines(live, width, looks), 1),
         Pane::Leaderboard => leaderboard(live, width, looks),
         Pane::Waiting => ("waiting and failed".to_owned(), waiting_lines(live, looks), 0),
-        Pane::Sweeps => ("sweeps".to_owned(), sweep_lines(live, looks), 0),
+        Pane::Sweeps => ("sweeps".to_owned(), sweep_lines(screen, live, looks), 0),
         Pane::Log | Pane::Curves => log(screen, looks, area.height),
     };
     let marked = selected.filter(|_| pane != Pane::Log).map(|line| line + first);
@@ -300,14 +300,14 @@ fn waiting_lines(live: &LiveSweep, looks: Looks) -> Vec<Line<'static>> {
     }
 }
 
-fn sweep_lines(live: &LiveSweep, looks: Looks) -> Vec<Line<'static>> {
+fn sweep_lines(screen: &Screen, live: &LiveSweep, looks: Looks) -> Vec<Line<'static>> {
     let line = |status: &crate::store::SweepStatus| {
         let states = status.counts.iter().map(|(state, count)| format!("{count} {}", state.as_str()));
         let states: Vec<String> = states.collect();
         let mark = if status.name == live.sweep { ">" } else { " " };
         Line::from(shown(&format!("{mark} {:<28} {}", status.name, states.join(", ")), looks))
     };
-    live.sweeps.iter().map(line).collect()
+    screen.sweeps.iter().map(line).collect()
 }
 
 fn log(screen: &Screen, looks: Looks, height: u16) -> (String, Vec<Line<'static>>, usize) {

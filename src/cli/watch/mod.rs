@@ -23,7 +23,9 @@ use crate::cli::environment::block_on;
 use crate::cli::work::stops;
 use crate::job::{JobId, Transition, counted};
 use crate::store::Store;
-use crate::workspace::{Workspace, WorkspaceError, live_sweep, log_tail, move_named, retry, thinned};
+use crate::workspace::{
+    Workspace, WorkspaceError, live_sweep, log_tail, move_named, retry, sweep_to_watch, thinned,
+};
 
 /// How often it is looked whether the database changed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -142,7 +144,12 @@ async fn refresh(store: Option<Store>, db: &Path, screen: &mut Screen, sweep: Op
 
 /// Reads what the screen shows.
 async fn look(store: &Store, screen: &mut Screen, sweep: Option<&str>) -> Result<(), WorkspaceError> {
-    let live = live_sweep(store, sweep, ROWS).await?;
+    let name = match sweep {
+        Some(sweep) => sweep.to_owned(),
+        None => sweep_to_watch(store).await?,
+    };
+    let sweeps = store.status().await?;
+    let live = live_sweep(store, (&name, ROWS), &mut screen.board).await?;
     let jobs = live.curve_jobs(CURVES);
     let ids: Vec<JobId> = jobs.iter().map(|(job, _)| job.clone()).collect();
     let mut curves = if ids.is_empty() { Default::default() } else { store.curves(&ids).await? };
@@ -150,7 +157,7 @@ async fn look(store: &Store, screen: &mut Screen, sweep: Option<&str>) -> Result
         .into_iter()
         .filter_map(|(job, label)| Some((label, thinned(&curves.remove(&job)?, POINTS))))
         .collect();
-    screen.take(live);
+    screen.take(sweeps, live);
     read_log(Some(store), screen);
     Ok(())
 }

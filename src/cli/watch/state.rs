@@ -3,8 +3,8 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::job::{JobId, JobState};
-use crate::store::CurvePoint;
-use crate::workspace::LiveSweep;
+use crate::store::{CurvePoint, SweepStatus};
+use crate::workspace::{LiveSweep, RememberedBoard};
 
 /// What is shown below the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +91,12 @@ pub(super) struct Screen {
     /// What was done last, or why nothing could be read.
     pub(super) message: Option<String>,
     pub(super) live: Option<LiveSweep>,
+    /// Every sweep with its jobs by state, the last submitted first.
+    pub(super) sweeps: Vec<SweepStatus>,
     /// Curves with their labels.
     pub(super) curves: Vec<(String, Vec<CurvePoint>)>,
+    /// The leaderboard that was read last.
+    pub(super) board: Option<RememberedBoard>,
     /// The log's name and its last lines.
     pub(super) log: (String, Vec<String>),
 }
@@ -106,7 +110,9 @@ impl Screen {
             shows_help: false,
             message: None,
             live: None,
+            sweeps: Vec::new(),
             curves: Vec::new(),
+            board: None,
             log: (String::new(), Vec::new()),
         }
     }
@@ -160,7 +166,8 @@ impl Screen {
     }
 
     /// New facts: what is selected may be gone.
-    pub(super) fn take(&mut self, live: LiveSweep) {
+    pub(super) fn take(&mut self, sweeps: Vec<SweepStatus>, live: LiveSweep) {
+        self.sweeps = sweeps;
         self.live = Some(live);
         self.selected = self.selected.min(self.lines().saturating_sub(1));
     }
@@ -173,7 +180,7 @@ impl Screen {
             Pane::Curves => self.curves.len(),
             Pane::Leaderboard => live.board.rows.len(),
             Pane::Waiting => live.undone.len(),
-            Pane::Sweeps => live.sweeps.len(),
+            Pane::Sweeps => self.sweeps.len(),
         }
     }
 
@@ -199,7 +206,7 @@ impl Screen {
     pub(super) fn selected_sweep(&self) -> Option<String> {
         let live = self.live.as_ref()?;
         match self.pane {
-            Pane::Sweeps => live.sweeps.get(self.selected).map(|status| status.name.clone()),
+            Pane::Sweeps => self.sweeps.get(self.selected).map(|status| status.name.clone()),
             _ => Some(live.sweep.clone()),
         }
     }
@@ -230,8 +237,7 @@ impl Screen {
             Verb::Cancel => &[JobState::Queued, JobState::Running, JobState::Paused],
             Verb::Retry => &[JobState::Failed, JobState::Diverged],
         };
-        let live = self.live.as_ref();
-        let status = live.and_then(|live| live.sweeps.iter().find(|status| status.name == sweep));
+        let status = self.sweeps.iter().find(|status| status.name == sweep);
         let count = |state: &JobState| status.and_then(|status| status.counts.get(state)).copied();
         crate::job::counted(states.iter().filter_map(count).sum(), "job")
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use insta::assert_snapshot;
 use ratatui::Terminal;
@@ -81,15 +82,8 @@ fn live() -> LiveSweep {
         power: None,
     };
     LiveSweep {
-        sweeps: vec![
-            SweepStatus { name: "night".to_owned(), version: 1, counts },
-            SweepStatus {
-                name: "older".to_owned(),
-                version: 2,
-                counts: BTreeMap::from([(JobState::Done, 9)]),
-            },
-        ],
         sweep: "night".to_owned(),
+        counts,
         running: vec![
             running("bb", "r=16 lr=0.001", Phase::Training { step: 40, of: 64 }),
             running("cc", "r=32\u{1b}[31m", Phase::Scoring { documents: 90, of: 300 }),
@@ -111,7 +105,7 @@ fn live() -> LiveSweep {
         ],
         elapsed: Some(Seconds(600.0)),
         left: Some(Seconds(1200.0)),
-        board: ShownBoard { board, view, all: rows.len(), rows, best_elsewhere: None },
+        board: Arc::new(ShownBoard { board, view, all: rows.len(), rows, best_elsewhere: None }),
     }
 }
 
@@ -126,7 +120,12 @@ fn screen() -> Screen {
     };
     screen.curves = vec![("r=16".to_owned(), (1..=40).map(point).collect())];
     screen.log = ("logs/a-1.log".to_owned(), vec!["loaded".to_owned(), "step 1\u{7}".to_owned()]);
-    screen.take(live());
+    let live = live();
+    let sweeps = vec![
+        SweepStatus { name: "night".to_owned(), version: 1, counts: live.counts.clone() },
+        SweepStatus { name: "older".to_owned(), version: 2, counts: BTreeMap::from([(JobState::Done, 9)]) },
+    ];
+    screen.take(sweeps, live);
     screen
 }
 

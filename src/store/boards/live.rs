@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::job::{JobId, JobState};
 use crate::queue::Owner;
-use crate::store::boards::job_details::read_state;
+use crate::store::boards::job_details::{StatusCounts, read_state};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
@@ -116,6 +116,17 @@ impl Store {
         };
         let rows = query.bind(sweep).bind(version).bind(most as i64).fetch_all(&self.pool).await?;
         rows.iter().map(read).collect()
+    }
+
+    /// The jobs of a sweep's newest version by state. Error: no such sweep.
+    pub async fn sweep_counts(&self, sweep: &str) -> Result<StatusCounts, StoreError> {
+        let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
+        let query = sqlx::query(
+            "SELECT j.state, COUNT(*) FROM sweep_jobs s JOIN jobs j ON j.id = s.job_id
+             WHERE s.sweep_id = $1 AND s.version = $2 GROUP BY j.state",
+        );
+        let rows = query.bind(sweep).bind(version).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((read_state(row, 0)?, row.try_get::<i64, _>(1)? as u64))).collect()
     }
 
     /// What the workers that run jobs of a sweep have finished of it.

@@ -6,8 +6,10 @@ pub(in crate::store) mod document_values;
 pub(in crate::store) mod imports;
 pub(in crate::store) mod keep;
 pub(in crate::store) mod samples;
+pub(in crate::store) mod tracking;
 
 pub use curves::CurvePoint;
 pub use document_values::{ByDocument, DocumentValues, Documents};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
 pub use keep::StoredAdapter;
+pub use tracking::{Told, TrackedJob, TrackedPoint, TrackerPlace};

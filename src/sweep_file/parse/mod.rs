@@ -15,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{Problem, SpecError};
 use super::source::SourceText;
 use super::sweep::{
-    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, When, Zip,
+    Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, Track, When, Zip,
 };
 use crate::job::{Key, Origin, Settings, SweepName, Value, find_key, nearest_key, replaced_by};
 
@@ -47,6 +47,7 @@ const ROOT_WORDS: &[&str] = &[
     "final",
     "samples",
     "notify",
+    "track",
     "data_sets",
 ];
 
@@ -121,6 +122,7 @@ impl SweepSpec {
                     final_eval: parser.final_eval,
                     samples: parser.samples,
                     notify: parser.notify,
+                    track: parser.track,
                     data_sets: parser.data_sets,
                     notes: parser.notes,
                     source,
@@ -175,6 +177,7 @@ struct Parser<'a> {
     final_eval: Option<FinalEval>,
     samples: Option<SampleSpec>,
     notify: Option<Notify>,
+    track: Option<Track>,
     data_sets: BTreeMap<String, PathBuf>,
     /// Byte range of each key that the root and the sections set.
     places: BTreeMap<&'static str, Range<usize>>,
@@ -201,6 +204,7 @@ impl<'a> Parser<'a> {
             final_eval: None,
             samples: None,
             notify: None,
+            track: None,
             data_sets: BTreeMap::new(),
             places: BTreeMap::new(),
             problems: Vec::new(),
@@ -242,6 +246,7 @@ impl<'a> Parser<'a> {
                 ("final", DeValue::Table(table)) => self.read_final(table, item.span()),
                 ("samples", DeValue::Table(table)) => self.read_samples(table, item.span()),
                 ("notify", DeValue::Table(table)) => self.read_notify(table),
+                ("track", DeValue::Table(table)) => self.read_track(table),
                 ("data_sets", DeValue::Table(table)) => self.read_data_sets(table),
                 ("when" | "exclude", _) => {
                     self.form(path, "no list of rules", "each rule as [[when]] or [[exclude]]", item.span())

@@ -1,4 +1,4 @@
-//! `[keep]`, `[final]`, `[samples]`, `[notify]` and `[data_sets]`.
+//! `[keep]`, `[final]`, `[samples]`, `[notify]`, `[track]` and `[data_sets]`.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::{Item, Name, Parser};
 use crate::job::Bytes;
 use crate::sweep_file::error::Problem;
-use crate::sweep_file::sweep::{FinalEval, KeepAdapters, Notify, SampleSpec};
+use crate::sweep_file::sweep::{FinalEval, KeepAdapters, Notify, SampleSpec, Track};
 
 /// Events accepted in `[notify]`.
 pub(in crate::sweep_file) const EVENTS: &[&str] = &["started", "done", "failed", "diverged", "stopped"];
@@ -116,6 +116,37 @@ impl Parser<'_> {
             }
         }
         self.notify = Some(notify);
+    }
+
+    pub(super) fn read_track(&mut self, table: &DeTable<'_>) {
+        let mut track = Track::default();
+        for (name, item) in table {
+            match name.get_ref().as_ref() {
+                "mlflow" => track.mlflow = self.address("track.mlflow", item),
+                "tensorboard" => track.tensorboard = self.text("track.tensorboard", item),
+                "trackio" => track.trackio = self.text("track.trackio", item),
+                _ => self.unknown(name, "track", &["mlflow", "tensorboard", "trackio"]),
+            }
+        }
+        self.track = Some(track);
+    }
+
+    /// An address of a server, without a name and a password.
+    fn address(&mut self, path: &str, item: &Item<'_>) -> Option<String> {
+        let text = self.text(path, item)?;
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        if host.contains('@') {
+            let wanted = "an address without a password; secrets come from the environment, such as MLFLOW_TRACKING_TOKEN";
+            self.form(path, "a secret", wanted, item.span());
+            self.secrets.push(item.span());
+            return None;
+        }
+        if host.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            self.form(path, "no address", "an address such as http://127.0.0.1:5000", item.span());
+            return None;
+        }
+        Some(text)
     }
 
     /// The name of an environment variable, never a URL.

@@ -13,7 +13,8 @@ mod sweep;
 mod sweeps;
 mod views;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -24,9 +25,11 @@ use axum::routing::{get, post};
 
 use super::guard::{Access, Denied};
 use crate::store::{Store, StoreError};
-use crate::workspace::{Workspace, WorkspaceError};
+use crate::workspace::{RememberedBoard, Workspace, WorkspaceError};
 use events::Watchers;
 
+/// Most leaderboards that are remembered.
+const MOST_BOARDS: usize = 32;
 /// Most bytes of a form.
 const MAX_FORM: usize = 2 << 20;
 
@@ -42,13 +45,22 @@ struct Shared {
     /// What a form of these pages sends back.
     form_token: String,
     watchers: Watchers,
+    boards: Boards,
 }
 
 impl Pages {
     /// Pages of a workspace.
     pub fn new(workspace: Workspace, access: Access) -> Self {
         let form_token = shell::random_token();
-        Self { shared: Arc::new(Shared { workspace, access, form_token, watchers: Watchers::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                workspace,
+                access,
+                form_token,
+                watchers: Watchers::default(),
+                boards: Boards::default(),
+            }),
+        }
     }
 
     /// The database, opened to read.
@@ -59,6 +71,25 @@ impl Pages {
     /// Ends every stream of events.
     pub fn close(&self) {
         self.shared.watchers.close();
+    }
+}
+
+/// The leaderboards that were read last, by sweep.
+#[derive(Debug, Default)]
+struct Boards(Mutex<HashMap<String, RememberedBoard>>);
+
+impl Boards {
+    fn take(&self, sweep: &str) -> Option<RememberedBoard> {
+        // A thread that panicked within these lines has changed nothing by half.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(sweep).cloned()
+    }
+
+    fn put(&self, sweep: &str, board: Option<RememberedBoard>) {
+        let mut boards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if boards.len() >= MOST_BOARDS {
+            boards.clear();
+        }
+        boards.extend(board.map(|board| (sweep.to_owned(), board)));
     }
 }
 

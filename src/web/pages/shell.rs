@@ -1,13 +1,16 @@
 //! The frame of every page: head, navigation, style, script, and the policy that allows these and nothing else.
 
-use std::fmt::Write;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::StreamExt;
+use futures_util::stream;
 use sha2::{Digest as _, Sha256};
 
 use super::parts::Part;
@@ -49,26 +52,42 @@ impl Page<'_> {
         (StatusCode::OK, Html(self.html())).into_response()
     }
 
+    /// The page with its first parts at once, and the others when they are there.
+    pub(super) fn streamed(self, rest: impl Future<Output = Vec<Part>> + Send + 'static) -> Response {
+        let first = stream::once(std::future::ready(self.head() + &parts_html(&self.parts)));
+        let rest = stream::once(async move { parts_html(&rest.await) + &end() });
+        let body = Body::from_stream(first.chain(rest).map(Ok::<_, Infallible>));
+        ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], body).into_response()
+    }
+
     fn html(&self) -> String {
+        self.head() + &parts_html(&self.parts) + &end()
+    }
+
+    /// Everything before the first part.
+    fn head(&self) -> String {
         let title = escape_html(self.title);
-        let Frame { style, script, .. } = &*FRAME;
         let events = self.events.as_ref().map(|events| format!(" data-events=\"{}\"", escape_html(events)));
         let connection = if events.is_some() { "connecting" } else { "" };
-        let mut out = format!(
+        format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
              content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" \
-             href=\"data:,\">\n<title>{title} - loragrid</title>\n<style>{style}</style>\n</head>\n<body{}>\n<header class=\"bar\">\
+             href=\"data:,\">\n<title>{title} - loragrid</title>\n<style>{}</style>\n</head>\n<body{}>\n<header class=\"bar\">\
              <h1>{title}</h1><p><a href=\"/\">sweeps</a> · <a href=\"/plan\">plan</a></p>\
              <span id=\"connection\" role=\"status\">{connection}</span></header>\n<main>\n",
+            FRAME.style,
             events.unwrap_or_default()
-        );
-        for part in &self.parts {
-            // Writing to a string cannot fail.
-            let _ = write!(out, "<div id=\"{}\">{}</div>\n", part.id, part.html);
-        }
-        let _ = write!(out, "</main>\n<script>{script}</script>\n</body>\n</html>\n");
-        out
+        )
     }
+}
+
+fn parts_html(parts: &[Part]) -> String {
+    parts.iter().map(|part| format!("<div id=\"{}\">{}</div>\n", part.id, part.html)).collect()
+}
+
+/// Everything after the last part.
+fn end() -> String {
+    format!("</main>\n<script>{}</script>\n</body>\n</html>\n", FRAME.script)
 }
 
 /// A page that says why there is no other.

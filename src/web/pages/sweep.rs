@@ -24,30 +24,30 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let query = Query::parse(uri.query().unwrap_or_default());
     let store = pages.store().await?;
-    let found = parts(&pages, &store, &name, &query).await;
-    store.close().await;
-    let mut all = vec![Part::new("tabs", tabs(&name, &query))];
+    // An unknown sweep is said before anything is sent.
+    store.sweep(&name).await?;
+    let mut first = vec![Part::new("tabs", tabs(&name, &query))];
     if let Some(said) = query.get("said") {
-        all.push(Part::new(
-            "said",
-            format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(said)),
-        ));
-    }
-    match found {
-        Ok(found) => all.extend(found),
-        // A wrong condition or metric is corrected in its form.
-        Err(error) if View::of(&query) != View::Live && error.status().as_u16() != 503 => {
-            all.push(Part::new("form", views::form(&name, &query)));
-            let message = escape_html(&error.message());
-            all.push(Part::new("trouble", format!("<p class=\"message\">{message}</p>")));
-        }
-        Err(error) => return Err(error),
+        let said = format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(said));
+        first.push(Part::new("said", said));
     }
     let events = View::of(&query).is_live().then(|| {
         let text = query.with("said", "").text();
         events::address(&format!("{}?{text}", sweep_address(&name)))
     });
-    Ok(Page { title: &name, events, parts: all }.response())
+    let page = Page { title: &name, events, parts: first };
+    let (name, pages) = (name.clone(), pages.clone());
+    // A large sweep takes a while to read.
+    Ok(page.streamed(async move {
+        let found = parts(&pages, &store, &name, &query).await;
+        store.close().await;
+        found.unwrap_or_else(|error| {
+            // A wrong condition or metric is corrected in its form.
+            let form = if View::of(&query).has_form() { views::form(&name, &query) } else { String::new() };
+            let message = format!("<p class=\"message\">{}</p>", escape_html(&error.message()));
+            vec![Part::new("form", form), Part::new("trouble", message)]
+        })
+    }))
 }
 
 /// The report of `loragrid report`, as it is now.
@@ -72,7 +72,10 @@ pub(super) async fn parts(
     let mut parts = vec![Part::new("trouble", String::new())];
     match View::of(query) {
         View::Live => {
-            let live = live_sweep(store, Some(name), FIRST_ROWS).await?;
+            let mut remembered = pages.shared.boards.take(name);
+            let live = live_sweep(store, (name, FIRST_ROWS), &mut remembered).await;
+            pages.shared.boards.put(name, remembered);
+            let live = live?;
             parts.push(Part::new("head", head(pages, &live)));
             parts.extend(views::live(store, &live).await?);
         }
@@ -99,7 +102,7 @@ fn tabs(name: &str, query: &Query) -> String {
 
 /// How far it is, and what can be done.
 fn head(pages: &Pages, live: &LiveSweep) -> String {
-    let counts = live.counts();
+    let counts = &live.counts;
     let count = |state: JobState| counts.get(&state).copied().unwrap_or_default();
     let (all, ended): (u64, u64) = (
         counts.values().sum(),

@@ -61,6 +61,11 @@ impl View {
         }
     }
 
+    /// Whether it is asked for by the form of a leaderboard.
+    pub(super) fn has_form(self) -> bool {
+        matches!(self, Self::Leaderboard | Self::Parallel)
+    }
+
     /// Whether its parts are pushed; the others read everything and are loaded again.
     pub(super) fn is_live(self) -> bool {
         matches!(self, Self::Live | Self::Leaderboard | Self::Curves)
@@ -71,7 +76,7 @@ impl View {
 pub(super) async fn live(store: &Store, live: &LiveSweep) -> Result<Vec<Part>, PageError> {
     let chosen = live.curve_jobs(CURVES);
     let chart = curves_chart(store, &chosen).await?;
-    let ShownBoard { view, rows, all, .. } = &live.board;
+    let ShownBoard { view, rows, all, .. } = &*live.board;
     let address = format!("{}?view=leaderboard", sweep_address(&live.sweep));
     let more = if rows.len() < *all {
         format!("<p><a href=\"{address}\">all {all} rows</a></p>")
@@ -288,6 +293,7 @@ pub(super) async fn parallel(store: &Store, name: &str, query: &Query) -> Result
     let rows: Vec<&BoardRow> = shown.rows.iter().filter(|row| row.kind() == RowKind::Cell).collect();
     let mut axes: Vec<(ParallelAxis, Vec<Option<f64>>)> =
         shown.view.keys.iter().map(|key| key_axis(key, &rows)).collect();
+    axes.extend(loss_axis(&rows));
     axes.extend(shown.view.metrics.iter().filter_map(|metric| score_axis(metric, &rows)));
     let lines = rows.iter().enumerate().map(|(at, row)| ParallelLine {
         name: row.label.clone(),
@@ -328,6 +334,14 @@ fn key_axis(key: &str, rows: &[&BoardRow]) -> (ParallelAxis, Vec<Option<f64>>) {
     };
     let places = values.iter().map(place).collect();
     (ParallelAxis::Texts { name, values: texts }, places)
+}
+
+fn loss_axis(rows: &[&BoardRow]) -> Option<(ParallelAxis, Vec<Option<f64>>)> {
+    let values: Vec<Option<f64>> =
+        rows.iter().map(|row| row.last_loss.filter(|loss| loss.is_finite())).collect();
+    values.iter().any(Option::is_some).then(|| {
+        (ParallelAxis::Numbers { name: "loss".to_owned(), ends: ends(&values), doubling: false }, values)
+    })
 }
 
 fn score_axis(metric: &MetricName, rows: &[&BoardRow]) -> Option<(ParallelAxis, Vec<Option<f64>>)> {

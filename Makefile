@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -103,6 +103,24 @@ test-lm-eval: build peer ## tasks of each kind through lm_eval and through lorag
 
 test-browser: build ## a report in headless Chromium, light and dark, at three widths; needs node and Chromium
 	@tests/browser/run.sh
+
+test-serve: build ## the pages of `loragrid serve` in headless Chromium, while a sweep runs; needs node and Chromium
+	@tests/browser/serve.sh
+
+CLIENTS := .deps/clients
+clients: ## a Python with the openai client, MLflow, TensorBoard and Trackio in .deps/clients (1 GB)
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/pip install -q -r tests/reference/clients.txt
+
+test-openai: build clients ## serve-model asked by the openai package, 64 requests at once over four adapters
+	$(CLIENTS)/bin/python tests/reference/test_openai.py target/release $(MODEL)
+
+test-trackers: build clients ## what MLflow, TensorBoard and Trackio read of what they were told
+	$(CLIENTS)/bin/python tests/reference/test_trackers.py target/release
+
+test-gguf-adapter: build clients ## the winner as GGUF in llama.cpp, whose Python package is built from source (ten minutes)
+	@$(CLIENTS)/bin/pip install -q llama-cpp-python==0.3.36
+	$(CLIENTS)/bin/python tests/reference/test_gguf_adapter.py target/release $(MODEL)
 
 test-latex: build ## a report through pdflatex, and Parquet through pyarrow and DuckDB
 	@tests/reference/test_formats.sh

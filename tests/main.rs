@@ -42,10 +42,14 @@ mod results;
 #[cfg(feature = "fake-engine")]
 mod runs;
 #[cfg(feature = "fake-engine")]
+mod sharing;
+#[cfg(feature = "fake-engine")]
 mod stories;
 mod support;
 #[cfg(feature = "fake-engine")]
 mod terminal;
+#[cfg(feature = "fake-engine")]
+mod web;
 #[cfg(feature = "fake-engine")]
 mod winner;
 #[cfg(feature = "fake-engine")]

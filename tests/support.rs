@@ -47,6 +47,11 @@ impl Scratch {
             "COLUMNS",
             "XDG_CONFIG_HOME",
             "LORAGRID_PACK",
+            "LORAGRID_TOKEN",
+            "MLFLOW_TRACKING_URI",
+            "MLFLOW_TRACKING_TOKEN",
+            "MLFLOW_TRACKING_USERNAME",
+            "TRACKIO_DIR",
         ] {
             command.env_remove(variable);
         }

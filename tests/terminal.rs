@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::libc;
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 
 use crate::lab::{FAKE, Lab, gone, succeeded, wait_until};
 
@@ -17,8 +17,13 @@ struct Terminal(OwnedFd);
 
 impl Terminal {
     /// Starts a program in a new terminal, as a shell does; its output goes there unless redirected.
-    fn start(mut command: Command, prepare: impl FnOnce(&mut Command)) -> (Self, Child) {
-        let pair = openpty(None, None).unwrap();
+    fn start(command: Command, prepare: impl FnOnce(&mut Command)) -> (Self, Child) {
+        Self::start_in(&Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }, command, prepare)
+    }
+
+    /// The same in a terminal of a size.
+    fn start_in(size: &Winsize, mut command: Command, prepare: impl FnOnce(&mut Command)) -> (Self, Child) {
+        let pair = openpty(size, None).unwrap();
         // The program must not inherit the user's end.
         let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
         nix::fcntl::fcntl(&pair.master, flag).unwrap();
@@ -140,4 +145,45 @@ fn an_error_in_the_plain_locale_is_ascii_and_fits_a_narrow_terminal() {
     child.wait().unwrap();
     let wide = text.lines().filter(|line| line.trim_end().chars().count() > 44).collect::<Vec<_>>();
     assert!(text.contains("lora.rnk") && wide.is_empty(), "{wide:?}\n{text}");
+}
+
+#[test]
+fn watch_shows_a_run_in_eighty_by_twenty_four_does_what_was_confirmed_and_leaves_it_alone() {
+    use std::io::{Read, Write};
+    let lab = Lab::new(SIX);
+    let run = lab.spawn(lab.command(Some("hang@train"), &[]));
+    lab.wait_for_fault();
+    let mut watch = lab.0.command(&["watch"]);
+    watch.env("TERM", "xterm").env("NO_COLOR", "1");
+    let (terminal, mut child) = Terminal::start(watch, |_| {});
+    let mut file = std::fs::File::from(terminal.0);
+    let mut shown = String::new();
+    let mut until = |file: &mut std::fs::File, text: &str| {
+        let mut bytes = [0; 4096];
+        while !shown.contains(text) {
+            let read = file.read(&mut bytes).unwrap();
+            shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+    };
+    until(&mut file, "sweep tiny");
+    until(&mut file, "cpu");
+    // The pane of what waits, its first job, cancel, and a no before the yes.
+    file.write_all(b"4").unwrap();
+    until(&mut file, "r=32");
+    file.write_all(b"cncy").unwrap();
+    wait_until("a job is cancelled", || {
+        lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'cancelled'") == 1
+    });
+    file.write_all(b"q").unwrap();
+    let mut rest = Vec::new();
+    let _ = file.read_to_end(&mut rest);
+    assert!(child.wait().unwrap().success());
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("\u{1b}[?1049l"), "the terminal is as it was before: {rest:?}");
+    assert_eq!(lab.count("SELECT COUNT(*) FROM attempts WHERE ended_ms IS NULL"), 1, "the run goes on");
+    run.signal(nix::sys::signal::Signal::SIGKILL);
+    run.wait();
+    // Without a terminal there is nothing to draw on.
+    let output = lab.0.run(&["watch"]);
+    assert_eq!(output.status.code(), Some(2), "{}", crate::support::stderr(&output));
 }

@@ -316,8 +316,7 @@ fn times(
     let queued = counts.get(&JobState::Queued).copied().unwrap_or_default() as f64;
     let done = run.finished as f64 + part;
     let all = run.finished as f64 + running as f64 + queued;
-    let fraction = done / all;
-    let left = (fraction >= FIRST_ESTIMATE).then(|| Seconds(elapsed * (1.0 - fraction) / fraction));
+    let left = (done >= FIRST_ESTIMATE * all).then(|| Seconds(elapsed * (all - done) / done));
     (Some(Seconds(elapsed)), left)
 }
 

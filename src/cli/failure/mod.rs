@@ -1,6 +1,7 @@
 //! Errors at the edge: one exit code, a message, a place, a fix.
 
 mod of_errors;
+mod of_workspace;
 
 use std::ops::Range;
 use std::path::PathBuf;

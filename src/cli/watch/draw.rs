@@ -322,16 +322,19 @@ fn log(screen: &Screen, looks: Looks, height: u16) -> (String, Vec<Line<'static>
     (title, shown_lines, 0)
 }
 
+/// A name with its points.
+type NamedPoints = (String, Vec<(f64, f64)>);
+
 /// Losses by step.
 fn curves(frame: &mut Frame<'_>, screen: &Screen, area: Rect, looks: Looks) {
-    let series: Vec<(String, Vec<(f64, f64)>)> = screen
+    let series: Vec<NamedPoints> = screen
         .curves
         .iter()
         .map(|(label, points)| {
             let point = |point: &crate::store::CurvePoint| Some((point.step as f64, point.loss?));
             (shown(label, looks), points.iter().filter_map(point).collect())
         })
-        .filter(|(_, points): &(String, Vec<(f64, f64)>)| !points.is_empty())
+        .filter(|(_, points): &NamedPoints| !points.is_empty())
         .collect();
     if series.is_empty() {
         let text = Paragraph::new("no job has made a step yet").block(framed("loss", looks));
@@ -346,7 +349,7 @@ fn curves(frame: &mut Frame<'_>, screen: &Screen, area: Rect, looks: Looks) {
     let ((left, right), (low, high)) = (ends(&|point| point.0), ends(&|point| point.1));
     let (right, high) = (right.max(left + 1.0), if high > low { high } else { low + 1.0 });
     let is_plain = !looks.colored || looks.ascii;
-    let dataset = |(at, (label, points)): (usize, &'_ (String, Vec<(f64, f64)>))| {
+    let dataset = |(at, (label, points)): (usize, &'_ NamedPoints)| {
         let style = if looks.colored { Style::new().fg(COLORS[at % COLORS.len()]) } else { Style::new() };
         let mark = MARKS[at % MARKS.len()];
         let (marker, name) = match is_plain {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -78,7 +79,8 @@ fn agent() -> Agent {
         // A request with a token is not sent elsewhere.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .timeout_connect(Some(std::time::Duration::from_secs(20)))
+        .timeout_connect(Some(Duration::from_secs(20)))
+        .timeout_recv_response(Some(Duration::from_secs(120)))
         .user_agent(concat!("loragrid/", env!("CARGO_PKG_VERSION")))
         .build();
     Agent::new_with_config(config)

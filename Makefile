@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -141,6 +141,10 @@ task-check: build ## count which of lm_eval's own tasks can be scored: 12,091 of
 
 bench-lm-eval: dist peer ## the study's tasks in loragrid and in lm_eval, alternately; LIMIT=25 documents
 	$(PEER)/bin/python benches/peer/harness.py target/dist/loragrid $(MODEL) $(LORAGRID_DATA) --limit $(or $(LIMIT),25)
+
+bench-serving: dist peer ## serve-model beside transformers' generate; FOLDER=checkpoint of safetensors, ARGS="--adapter NAME=FOLDER --requests 32"
+	@test -n "$(FOLDER)" || { echo "make bench-serving FOLDER=checkpoint"; exit 2; }
+	$(PEER)/bin/python benches/peer/serving.py target/dist/loragrid $(FOLDER) $(ARGS)
 
 bench-peer: dist peer ## the same training in loragrid and in PEFT
 	PEER_PYTHON=$(PEER)/bin/python benches/peer/train.sh

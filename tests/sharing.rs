@@ -1,4 +1,4 @@
-//! The winner for use elsewhere: uploaded to a hub on the loopback interface, which checks the protocol; told to a tracker.
+//! The winner for use elsewhere: uploaded to a hub on the loopback interface, which checks the protocol; sent to a tracker.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -216,7 +216,11 @@ fn a_tracker_that_is_down_delays_nothing_and_is_told_later_once() {
     let lab = Lab::new(&format!("{TRACKED}[track]\nmlflow = \"http://{down}\"\ntensorboard = \"events\"\n"));
     let output = lab.run(None, &[]);
     succeeded(&output);
-    assert!(stderr(&output).contains("mlflow was not told everything of sweep tiny"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("mlflow did not receive everything of sweep tiny"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(
         std::fs::read_dir(lab.0.path().join("events/tiny")).unwrap().count(),
         3,
@@ -239,7 +243,7 @@ fn a_tracker_that_is_down_delays_nothing_and_is_told_later_once() {
     };
     let output = export();
     succeeded(&output);
-    assert!(stdout(&output).starts_with("tiny: 3 jobs of 3 told to mlflow"), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with("tiny: sent 3 of 3 jobs to mlflow"), "{}", stdout(&output));
     let requests = server.requests();
     assert!(requests.iter().all(|request| request.header("authorization") == Some("Bearer tracking-secret")));
     assert!(!format!("{}{}", stdout(&output), stderr(&output)).contains("tracking-secret"));

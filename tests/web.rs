@@ -39,8 +39,8 @@ impl Served {
         while !text.ends_with("}\n") {
             assert!(output.read_line(&mut text).unwrap() > 0, "it ended: {text}");
         }
-        let said: Json = serde_json::from_str(&text).unwrap();
-        let url = said["url"].as_str().unwrap();
+        let started: Json = serde_json::from_str(&text).unwrap();
+        let url = started["url"].as_str().unwrap();
         let port = url.split(':').nth(2).unwrap().split('/').next().unwrap().parse().unwrap();
         Self { child, port }
     }
@@ -176,11 +176,11 @@ fn a_form_needs_the_token_of_its_page_and_an_address_of_this_server() {
     assert_eq!(states(), ["queued"]);
     let paused = server.form("/control", &body);
     assert_eq!(paused.status, 303, "{}", paused.body);
-    assert!(paused.head.contains("location: /sweeps/tiny?said=5%20jobs%20paused"), "{}", paused.head);
+    assert!(paused.head.contains("location: /sweeps/tiny?message=5%20jobs%20paused"), "{}", paused.head);
     assert_eq!(states(), ["paused"]);
     // An address of another site is not gone to.
     let elsewhere = body.replace("%2Fsweeps%2Ftiny", "%2F%2Fevil.example").replace("pause", "resume");
-    assert!(server.form("/control", &elsewhere).head.contains("location: /?said="));
+    assert!(server.form("/control", &elsewhere).head.contains("location: /?message="));
     assert_eq!(states(), ["queued"]);
     let raise = body.replace("verb=pause", "verb=raise");
     assert_eq!(server.form("/control", &raise).status, 303);

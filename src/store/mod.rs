@@ -23,7 +23,7 @@ pub use queue::{
 };
 pub use results::{
     ByDocument, CurvePoint, DocumentValues, Documents, ImportedDocument, ImportedResults, ImportedScore,
-    StoredAdapter, Told, TrackedJob, TrackedPoint, TrackerPlace,
+    Sent, StoredAdapter, TrackedJob, TrackedPoint, TrackerPlace,
 };
 
 /// Milliseconds since 1970, for columns that people read; no decision depends on it.

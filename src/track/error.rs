@@ -1,10 +1,10 @@
-//! Why a tracker was not told.
+//! Why a tracker was not updated.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why a tracker was not told.
+/// Why a tracker was not updated.
 #[derive(Debug, Error)]
 pub enum TrackError {
     /// It does not answer.

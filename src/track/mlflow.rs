@@ -1,4 +1,4 @@
-//! MLflow by its REST API 2.0: an experiment for a sweep, a run for a job. Told twice, it has everything once: a run is found by its tag,
+//! MLflow by its REST API 2.0: an experiment for a sweep, a run for a job. What is sent twice is there once: a run is found by its tag,
 //! and MLflow keeps one value for a metric, step and time.
 
 use std::collections::HashMap;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value as Json, json};
 use ureq::Agent;
 
@@ -71,7 +72,7 @@ impl Mlflow {
         &self.uri
     }
 
-    pub(super) fn tell(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
+    pub(super) fn send(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
         let run = match &part.run {
             Some(run) => run.clone(),
             None => self.begin(part)?,
@@ -128,7 +129,10 @@ impl Mlflow {
         if let Some(known) = self.experiments.get(name) {
             return Ok(known.clone());
         }
-        let path = format!("experiments/get-by-name?experiment_name={}", encoded(name));
+        let path = format!(
+            "experiments/get-by-name?experiment_name={}",
+            utf8_percent_encode(name, NON_ALPHANUMERIC)
+        );
         let found = match self.get(&path) {
             Err(TrackError::Refused { status: 404, .. }) => None,
             other => other?["experiment"]["experiment_id"].as_str().map(str::to_owned),
@@ -213,14 +217,6 @@ fn allowed(name: &str) -> String {
     name.chars().map(sign).take(250).collect()
 }
 
-fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +243,5 @@ mod tests {
     #[test]
     fn names_are_those_that_the_server_takes() {
         assert_eq!(allowed("gsm8k/exact_match,strict-match"), "gsm8k/exact_match_strict-match");
-        assert_eq!(encoded("a b/ü"), "a%20b%2F%C3%BC");
     }
 }

@@ -1,4 +1,4 @@
-//! Trackers outside: MLflow, TensorBoard (whose files W&B reads too) and Trackio. Each takes what a job did since it was told last.
+//! Outside trackers: MLflow, TensorBoard (whose files W&B reads too) and Trackio. Each takes what a job did since the last update.
 
 mod error;
 mod event_file;
@@ -18,7 +18,7 @@ pub use trackio::Trackio;
 use crate::job::JobState;
 use crate::store::TrackedPoint;
 
-/// What a tracker is told of a job at once.
+/// One update about a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrackedPart {
     /// The sweep.
@@ -27,7 +27,7 @@ pub struct TrackedPart {
     pub job: String,
     /// As the sweep calls it.
     pub label: String,
-    /// The tracker's name for the run; none: it was told nothing of it yet.
+    /// The tracker's name for the run; none: it has received nothing of it yet.
     pub run: Option<String>,
     /// Resolved keys with their values.
     pub settings: BTreeMap<String, String>,
@@ -81,12 +81,12 @@ pub enum Tracker {
 }
 
 impl Tracker {
-    /// Tells what a job did; the tracker's name for the run. What was told before may be told again. Errors: the tracker's.
-    pub fn tell(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
+    /// Sends what a job did; the tracker's name for the run. Sending a part twice is allowed. Errors: the tracker's.
+    pub fn send(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
         match self {
-            Self::Mlflow(tracker) => tracker.tell(part),
-            Self::TensorBoard(tracker) => tracker.tell(part),
-            Self::Trackio(tracker) => tracker.tell(part),
+            Self::Mlflow(tracker) => tracker.send(part),
+            Self::TensorBoard(tracker) => tracker.send(part),
+            Self::Trackio(tracker) => tracker.send(part),
         }
     }
 

@@ -30,7 +30,7 @@ impl TensorBoard {
         &self.folder
     }
 
-    pub(super) fn tell(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
+    pub(super) fn send(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
         let run = match &part.run {
             Some(run) => run.clone(),
             // Labels of two jobs can become the same name.

@@ -1,4 +1,4 @@
-//! Trackio's local store: a SQLite file for a project. A row's `log_id` is unique there, so that what is told twice is there once.
+//! Trackio's local store: a SQLite file for a project. A row's `log_id` is unique there, so that what is sent twice is there once.
 
 use std::path::{Path, PathBuf};
 
@@ -42,12 +42,12 @@ impl Trackio {
         &self.file
     }
 
-    pub(super) fn tell(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
+    pub(super) fn send(&mut self, part: &TrackedPart) -> Result<String, TrackError> {
         let failed = |reason: String| TrackError::Database { path: self.file.clone(), reason };
         if let Some(folder) = self.file.parent() {
             std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
         }
-        // Trackers are told on a thread that may wait.
+        // Trackers are called on a thread that may block.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
         runtime.block_on(write(&self.file, part)).map_err(|error| failed(error.to_string()))?;

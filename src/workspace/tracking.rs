@@ -1,5 +1,5 @@
-//! Trackers outside are told what jobs did: during a run every few seconds, and by `export --to`. What one was told is noted in the
-//! database; what a tracker that is down was not told is sent later.
+//! Sends what jobs did to outside trackers: during a run every few seconds, and by `export --to`. What one has received is noted in the
+//! database; what a tracker that is down did not receive is sent later.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,24 +11,24 @@ use tokio::sync::oneshot;
 use super::error::WorkspaceError;
 use crate::job::JobState;
 use crate::queue::Owner;
-use crate::store::{Store, StoreError, StoredSweep, Told, TrackedJob, TrackerPlace};
+use crate::store::{Sent, Store, StoreError, StoredSweep, TrackedJob, TrackerPlace};
 use crate::sweep_file::Track;
 use crate::track::{Mlflow, TensorBoard, TrackError, TrackedPart, Tracker, Trackio};
 
 /// Points of a part.
 const POINTS: usize = 2000;
-/// How often trackers are told during a run.
+/// How often trackers are updated during a run.
 const EVERY: Duration = Duration::from_secs(5);
 /// How long a tracker that is down is left alone, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
-/// How long the end of a run may take to tell the rest.
+/// How long the end of a run may take to send the rest.
 const LAST: Duration = Duration::from_secs(20);
 
 /// How far a tracker is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TrackSummary {
-    /// Jobs that were told of now.
-    pub told: usize,
+    /// Jobs of which something was sent now.
+    pub sent: usize,
     /// Jobs that there are.
     pub jobs: usize,
 }
@@ -47,10 +47,10 @@ pub fn trackers_of(sweep: &StoredSweep) -> Vec<Tracker> {
     trackers
 }
 
-/// A tracker that is told on threads that may wait.
+/// A tracker; calls to it run on threads that may block.
 pub type SharedTracker = Arc<Mutex<Tracker>>;
 
-/// Tells a tracker what it was not told yet of a sweep. Errors: no such sweep, the tracker's: what it was told by then is noted.
+/// Sends a tracker what it has not received yet of a sweep. Errors: no such sweep, the tracker's: what was sent by then is noted.
 pub async fn track_sweep(
     store: &Store,
     sweep: &str,
@@ -58,37 +58,37 @@ pub async fn track_sweep(
 ) -> Result<TrackSummary, WorkspaceError> {
     let place = place_of(tracker);
     let jobs = store.tracked_jobs(sweep).await?;
-    let mut known = store.told(&place, sweep).await?;
-    let mut summary = TrackSummary { told: 0, jobs: jobs.len() };
+    let mut known = store.sent_to(&place, sweep).await?;
+    let mut summary = TrackSummary { sent: 0, jobs: jobs.len() };
     for job in jobs {
-        let mut told = known.remove(&job.job).unwrap_or_default();
+        let mut sent = known.remove(&job.job).unwrap_or_default();
         let mut is_new = false;
-        while let Some(part) = next_part(store, sweep, (&job, &told)).await? {
+        while let Some(part) = next_part(store, sweep, (&job, &sent)).await? {
             let (last, ended) = (part.points.last().map(|point| point.step), part.end);
-            let scores = if part.scores.is_empty() { told.scores } else { job.scores };
-            let telling = Arc::clone(tracker);
+            let scores = if part.scores.is_empty() { sent.scores } else { job.scores };
+            let sending = Arc::clone(tracker);
             // Trackers answer when they like, and files are synced.
-            let answered = tokio::task::spawn_blocking(move || locked(&telling).tell(&part));
+            let answered = tokio::task::spawn_blocking(move || locked(&sending).send(&part));
             let run = match answered.await {
                 Ok(answer) => answer.map_err(WorkspaceError::Track)?,
                 Err(panic) => std::panic::resume_unwind(panic.into_panic()),
             };
-            told = Told {
+            sent = Sent {
                 run,
-                step: last.unwrap_or(told.step),
+                step: last.unwrap_or(sent.step),
                 scores,
                 ended: ended.map_or(String::new(), |(state, _)| state.as_str().to_owned()),
             };
-            store.note_told(&place, sweep, (&job.job, &told)).await?;
+            store.note_sent(&place, sweep, (&job.job, &sent)).await?;
             is_new = true;
         }
-        summary.told += usize::from(is_new);
+        summary.sent += usize::from(is_new);
     }
     Ok(summary)
 }
 
 fn locked(tracker: &SharedTracker) -> MutexGuard<'_, Tracker> {
-    // What a thread that panicked told by half is told again.
+    // What a thread that panicked sent in part is sent again.
     tracker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -97,22 +97,22 @@ fn place_of(tracker: &SharedTracker) -> TrackerPlace {
     TrackerPlace { tracker: tracker.word(), target: tracker.target() }
 }
 
-/// What a tracker was not told of a job; none: it knows everything.
+/// What a tracker has not received of a job; none: it has everything.
 async fn next_part(
     store: &Store,
     sweep: &str,
-    (job, told): (&TrackedJob, &Told),
+    (job, sent): (&TrackedJob, &Sent),
 ) -> Result<Option<TrackedPart>, StoreError> {
     let ended = job.ended_ms.filter(|_| !matches!(job.state, JobState::Queued | JobState::Running));
     let end = ended.map(|ended| (job.state, ended));
-    let is_end_new = end.map_or("", |(state, _)| state.as_str()) != told.ended;
-    let is_known = !told.run.is_empty() && job.step <= told.step && job.scores <= told.scores && !is_end_new;
+    let is_end_new = end.map_or("", |(state, _)| state.as_str()) != sent.ended;
+    let is_known = !sent.run.is_empty() && job.step <= sent.step && job.scores <= sent.scores && !is_end_new;
     if is_known {
         return Ok(None);
     }
-    let points = store.points_after(&job.job, told.step, POINTS).await?;
-    let is_last = points.last().map_or(told.step, |point| point.step) >= job.step;
-    let needs_job = told.run.is_empty() || (is_last && job.scores > told.scores);
+    let points = store.points_after(&job.job, sent.step, POINTS).await?;
+    let is_last = points.last().map_or(sent.step, |point| point.step) >= job.step;
+    let needs_job = sent.run.is_empty() || (is_last && job.scores > sent.scores);
     let stored = if needs_job { Some(store.job(job.job.as_str()).await?) } else { None };
     let settings = stored.iter().flat_map(|stored| &stored.settings);
     let settings: BTreeMap<String, String> =
@@ -123,7 +123,7 @@ async fn next_part(
         sweep: sweep.to_owned(),
         job: job.job.as_str().to_owned(),
         label: job.label.clone(),
-        run: Some(told.run.clone()).filter(|run| !run.is_empty()),
+        run: Some(sent.run.clone()).filter(|run| !run.is_empty()),
         settings,
         started_ms: job.started_ms,
         points,
@@ -134,26 +134,26 @@ async fn next_part(
     Ok(Some(part))
 }
 
-/// What a run tells trackers, beside the run: nothing waits for a tracker.
+/// Updates trackers beside a run, which never waits for one.
 pub struct TrackLoop {
     end: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<Vec<String>>,
 }
 
 impl TrackLoop {
-    /// Tells the trackers of the sweeps that run, until [`Self::finish`].
+    /// Updates the trackers of the sweeps that run, until [`Self::finish`].
     pub fn start(db: &Path) -> Self {
         let (end, ended) = oneshot::channel();
         let db = db.to_owned();
-        Self { end, task: tokio::spawn(async move { tell_until(&db, ended).await }) }
+        Self { end, task: tokio::spawn(async move { send_until(&db, ended).await }) }
     }
 
-    /// Tells the rest, as far as it takes no long time; what a user should know of trackers that are down.
+    /// Sends the rest within a limited time; what a user should know of trackers that are down.
     pub async fn finish(self) -> Vec<String> {
         // The task may have ended by itself, where no sweep has a tracker.
         let _ = self.end.send(());
         match tokio::time::timeout(LAST, self.task).await {
-            Ok(told) => told.unwrap_or_default(),
+            Ok(sent) => sent.unwrap_or_default(),
             Err(_) => {
                 vec!["trackers take long to answer: `loragrid export --to` sends what is missing".to_owned()]
             }
@@ -161,7 +161,7 @@ impl TrackLoop {
     }
 }
 
-/// A tracker of a sweep, and when it is told again if it was down.
+/// A tracker of a sweep, and when it is tried again if it was down.
 struct TrackedSweep {
     sweep: String,
     tracker: SharedTracker,
@@ -170,7 +170,7 @@ struct TrackedSweep {
     trouble: Option<String>,
 }
 
-async fn tell_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> {
+async fn send_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> {
     let Ok(store) = Store::open_existing(db).await else { return Vec::new() };
     let owner = Owner::this_process();
     let mut known: Vec<TrackedSweep> = Vec::new();
@@ -195,7 +195,7 @@ async fn tell_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> 
         }
         for entry in &mut known {
             if is_last || entry.next <= Instant::now() {
-                entry.tell(&store).await;
+                entry.send(&store).await;
             }
         }
         if is_last {
@@ -206,7 +206,7 @@ async fn tell_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> 
 }
 
 impl TrackedSweep {
-    async fn tell(&mut self, store: &Store) {
+    async fn send(&mut self, store: &Store) {
         match track_sweep(store, &self.sweep, &self.tracker).await {
             Ok(_) => (self.pause, self.trouble) = (EVERY, None),
             Err(error) => {
@@ -215,7 +215,7 @@ impl TrackedSweep {
                     tracing::warn!("{word}: {error}; what it misses is sent later");
                 }
                 self.trouble = Some(format!(
-                    "{word} was not told everything of sweep {0}: {error}; `loragrid export {0} --to {word}` sends the rest",
+                    "{word} did not receive everything of sweep {0}: {error}; `loragrid export {0} --to {word}` sends the rest",
                     self.sweep
                 ));
                 self.pause = (2 * self.pause).min(LONGEST_PAUSE);
@@ -225,13 +225,13 @@ impl TrackedSweep {
     }
 }
 
-/// Forgets what a tracker was told, so that everything is told again.
+/// Forgets what a tracker received, so that everything is sent again.
 pub async fn forget_tracked(
     store: &Store,
     sweep: &str,
     tracker: &SharedTracker,
 ) -> Result<(), WorkspaceError> {
-    Ok(store.forget_told(&place_of(tracker), sweep).await?)
+    Ok(store.forget_sent(&place_of(tracker), sweep).await?)
 }
 
 impl From<TrackError> for WorkspaceError {

@@ -165,14 +165,14 @@ async function liveChanges() {
   await first.page.getByText(/jobs? paused/).first().waitFor();
   await second.page.locator("#head").getByText(queued).waitFor({ timeout: 10_000 });
   await second.page.getByRole("button", { name: "resume" }).click();
-  await second.page.locator("#said").getByText(/jobs? queued/).waitFor();
+  await second.page.locator("#message").getByText(/jobs? queued/).waitFor();
   await first.page.locator("#head").getByText(/^(?!.*paused).*queued/).first().waitFor({ timeout: 10_000 });
   // A dialog that is dismissed changes nothing.
   const before = statusOf("night").cancelled;
   const third = await open("/sweeps/night");
   third.page.on("dialog", (dialog) => dialog.dismiss());
   await third.page.getByRole("button", { name: "cancel" }).click();
-  check(!third.page.url().includes("said"), "a dismissed question changes nothing");
+  check(!third.page.url().includes("message="), "a dismissed question changes nothing");
   check(statusOf("night").cancelled === before, "nothing is cancelled");
   for (const { context } of [first, second, third]) await context.close();
 }
@@ -231,7 +231,7 @@ async function restarted() {
   await page.locator("#connection:not(.lost)").getByText("live").waitFor({ timeout: 20_000 });
   page.on("dialog", (dialog) => dialog.accept());
   await page.getByRole("button", { name: "raise priority" }).click();
-  await page.locator("#said").waitFor();
+  await page.locator("#message").waitFor();
   await context.close();
 }
 

@@ -1,4 +1,4 @@
-"""What MLflow, TensorBoard and Trackio were told, read by themselves: python test_trackers.py target/release"""
+"""What MLflow, TensorBoard and Trackio received, read by themselves: python test_trackers.py target/release"""
 
 import json
 import os
@@ -78,9 +78,9 @@ def check_mlflow(folder, port, expected):
     import mlflow
 
     client = mlflow.MlflowClient(f"http://127.0.0.1:{port}")
-    told = loragrid(folder, "export", "--to", "mlflow").stdout
-    assert told.startswith("night-shift: 5 jobs of 5 told to mlflow"), told
-    assert loragrid(folder, "export", "--to", "mlflow").stdout.startswith("night-shift: 0 jobs of 5"), "told twice"
+    output = loragrid(folder, "export", "--to", "mlflow").stdout
+    assert output.startswith("night-shift: sent 5 of 5 jobs to mlflow"), output
+    assert loragrid(folder, "export", "--to", "mlflow").stdout.startswith("night-shift: sent 0 of 5 jobs"), "sent twice"
     loragrid(folder, "export", "--to", "mlflow", "--again")
     experiment = client.get_experiment_by_name("night-shift")
     runs = client.search_runs([experiment.experiment_id])
@@ -114,7 +114,7 @@ def check_tensorboard(folder, expected):
         start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
         assert start.hparams["seed"].number_value in (0, 1, 2, 1337) or not row["loss"], start
         assert not row["loss"] or start.hparams["lora.rank"].number_value in (2, 4)
-    assert loragrid(folder, "export", "--to", "tensorboard").stdout.startswith("night-shift: 0 jobs of 5"), "told during the run"
+    assert loragrid(folder, "export", "--to", "tensorboard").stdout.startswith("night-shift: sent 0 of 5 jobs"), "sent during the run"
     print("tensorboard: passed")
 
 
@@ -144,7 +144,7 @@ def main():
         started = time.monotonic()
         done = loragrid(folder, "run", "sweep.toml", "--engine", str(PROGRAMS / "fake-engine"))
         assert time.monotonic() - started < 30, "a tracker that is down delays a run"
-        assert "mlflow was not told everything of sweep night-shift" in done.stderr, done.stderr
+        assert "mlflow did not receive everything of sweep night-shift" in done.stderr, done.stderr
         expected = stored(folder)
         refused = loragrid(folder, "export", "--to", "mlflow", ok=False)
         assert refused.returncode == 14 and "cannot be reached" in refused.stderr, refused

@@ -168,7 +168,7 @@ pub(in crate::cli) struct ExportArguments {
     /// File to write; a folder for lm-eval and tensorboard [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(in crate::cli) output: Option<PathBuf>,
-    /// Tell a tracker instead: mlflow, tensorboard or trackio; only what it was not told yet
+    /// Send to a tracker instead: mlflow, tensorboard or trackio; only what it has not received yet
     #[arg(long, value_enum, value_name = "TRACKER", conflicts_with_all = ["what", "format"], hide_possible_values = true)]
     pub(in crate::cli) to: Option<TrackerKind>,
     /// MLflow server [default: MLFLOW_TRACKING_URI, else that of the sweep file]

@@ -1,4 +1,4 @@
-//! `loragrid export --to`: telling a tracker what it was not told yet.
+//! `loragrid export --to`: sending a tracker what it has not received yet.
 
 use std::sync::{Arc, Mutex};
 
@@ -36,11 +36,11 @@ pub(super) fn run(
         store.close().await;
         if is_json() {
             write_json(&json!({
-                "sweep": sweep, "tracker": word, "target": target, "told": summary.told, "jobs": summary.jobs,
+                "sweep": sweep, "tracker": word, "target": target, "sent": summary.sent, "jobs": summary.jobs,
             }))?;
         } else {
-            let (told, jobs) = (counted(summary.told as u64, "job"), summary.jobs);
-            write_line(&format!("{sweep}: {told} of {jobs} told to {word} at {target}"))?;
+            let (sent, jobs) = (summary.sent, counted(summary.jobs as u64, "job"));
+            write_line(&format!("{sweep}: sent {sent} of {jobs} to {word} at {target}"))?;
         }
         Ok(ExitCode::Success)
     })

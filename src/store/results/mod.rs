@@ -12,4 +12,4 @@ pub use curves::CurvePoint;
 pub use document_values::{ByDocument, DocumentValues, Documents};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
 pub use keep::StoredAdapter;
-pub use tracking::{Told, TrackedJob, TrackedPoint, TrackerPlace};
+pub use tracking::{Sent, TrackedJob, TrackedPoint, TrackerPlace};

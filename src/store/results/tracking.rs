@@ -1,4 +1,4 @@
-//! What trackers outside were told, and what they were not yet.
+//! What outside trackers have received, and what they have not yet.
 
 use std::collections::HashMap;
 
@@ -20,9 +20,9 @@ pub struct TrackerPlace {
     pub target: String,
 }
 
-/// What a tracker was told of a job.
+/// What a tracker has received of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Sent {
     /// The tracker's name for the run.
     pub run: String,
     /// The last step.
@@ -131,31 +131,35 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// What a tracker was told of the jobs of a sweep.
-    pub async fn told(&self, place: &TrackerPlace, sweep: &str) -> Result<HashMap<JobId, Told>, StoreError> {
+    /// What a tracker has received of the jobs of a sweep.
+    pub async fn sent_to(
+        &self,
+        place: &TrackerPlace,
+        sweep: &str,
+    ) -> Result<HashMap<JobId, Sent>, StoreError> {
         let query = sqlx::query(
             "SELECT job_id, run, step, scores, ended FROM tracked_jobs
              WHERE tracker = $1 AND target = $2 AND sweep = $3",
         );
         let rows = query.bind(place.tracker).bind(&place.target).bind(sweep).fetch_all(&self.pool).await?;
         let read = |row: &SqliteRow| {
-            let told = Told {
+            let sent = Sent {
                 run: row.try_get(1)?,
                 step: row.try_get(2)?,
                 scores: row.try_get(3)?,
                 ended: row.try_get(4)?,
             };
-            Ok((JobId::from_store(row.try_get(0)?), told))
+            Ok((JobId::from_store(row.try_get(0)?), sent))
         };
         rows.iter().map(read).collect()
     }
 
-    /// Notes what a tracker was told of a job.
-    pub async fn note_told(
+    /// Notes what a tracker has received of a job.
+    pub async fn note_sent(
         &self,
         place: &TrackerPlace,
         sweep: &str,
-        (job, told): (&JobId, &Told),
+        (job, sent): (&JobId, &Sent),
     ) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let insert = sqlx::query(
@@ -168,17 +172,17 @@ impl Store {
             .bind(&place.target)
             .bind(sweep)
             .bind(job.as_str())
-            .bind(&told.run)
-            .bind(told.step)
-            .bind(told.scores)
-            .bind(&told.ended)
+            .bind(&sent.run)
+            .bind(sent.step)
+            .bind(sent.scores)
+            .bind(&sent.ended)
             .execute(&mut *tx)
             .await?;
         Ok(tx.commit().await?)
     }
 
-    /// Forgets what a tracker was told of a sweep.
-    pub async fn forget_told(&self, place: &TrackerPlace, sweep: &str) -> Result<(), StoreError> {
+    /// Forgets what a tracker has received of a sweep.
+    pub async fn forget_sent(&self, place: &TrackerPlace, sweep: &str) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         let delete = "DELETE FROM tracked_jobs WHERE tracker = $1 AND target = $2 AND sweep = $3";
         let delete = sqlx::query(delete).bind(place.tracker).bind(&place.target).bind(sweep);

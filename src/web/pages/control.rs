@@ -34,9 +34,9 @@ pub(super) async fn control(State(pages): State<Pages>, body: String) -> Result<
         _ => return Err(refuse(StatusCode::BAD_REQUEST, "this is not known to be done")),
     };
     store.close().await;
-    let said = format!("{} {}", counted(done.0 as u64, "job"), done.1);
+    let message = format!("{} {}", counted(done.0 as u64, "job"), done.1);
     let back = local(fields.get("back").unwrap_or("/"));
     let (path, query) = back.split_once('?').unwrap_or((back, ""));
-    let query = Query::parse(query).with("said", &said).text();
+    let query = Query::parse(query).with("message", &message).text();
     Ok(Redirect::to(&format!("{path}?{query}")).into_response())
 }

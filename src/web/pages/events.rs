@@ -39,7 +39,7 @@ impl Watched {
     /// The page at an address; none: it does not change.
     fn parse(address: &str) -> Option<Self> {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        let query = Query::parse(query).with("said", "").text();
+        let query = Query::parse(query).with("message", "").text();
         match path.split('/').collect::<Vec<_>>().as_slice() {
             ["", ""] => Some(Self::Sweeps),
             ["", "sweeps", name] => Some(Self::Sweep(plain(name), query)),
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_page_is_known_by_its_address_whatever_was_said_on_it() {
         let sweep = |query: &str| Some(Watched::Sweep("a b".to_owned(), query.to_owned()));
-        assert_eq!(Watched::parse("/sweeps/a%20b?view=pivot&said=1%20job"), sweep("view=pivot"));
+        assert_eq!(Watched::parse("/sweeps/a%20b?view=pivot&message=1%20job"), sweep("view=pivot"));
         assert_eq!(Watched::parse("/"), Some(Watched::Sweeps));
         assert_eq!(Watched::parse("/jobs/ab?x=1"), Some(Watched::Job("ab".to_owned(), "x=1".to_owned())));
         for other in ["", "/plan", "/sweeps", "/sweeps/a/report", "//"] {

@@ -30,17 +30,17 @@ pub(super) async fn page(
     let store = pages.store().await?;
     let job = job_named(&store, &id).await?;
     let mut all = Vec::new();
-    if let Some(said) = query.get("said") {
+    if let Some(message) = query.get("message") {
         all.push(Part::new(
-            "said",
-            format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(said)),
+            "message",
+            format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(message)),
         ));
     }
     all.extend(parts(&pages, &store, job.id.as_str(), &query).await?);
     let labels = store.labels(&job.id).await?;
     store.close().await;
     let title = labels.first().cloned().unwrap_or_else(|| job.id.to_string());
-    let text = query.with("said", "").text();
+    let text = query.with("message", "").text();
     let events = Some(events::address(&format!("{}?{text}", job_address(job.id.as_str()))));
     Ok(Page { title: &title, events, parts: all }.response())
 }

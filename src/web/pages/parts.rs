@@ -1,6 +1,11 @@
 //! Parts of pages, by the renderer of reports.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::report::{Block, Cell, Table, blocks_html, escape_html};
+
+/// What has no place in a part of an address (RFC 3986, unreserved characters).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A part of a page that is pushed when it changes.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,11 +49,7 @@ pub(super) fn sweep_address(name: &str) -> String {
 
 /// A text within an address.
 pub(super) fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(byte).collect()
+    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 /// Names with values.

@@ -24,15 +24,15 @@ pub(super) async fn page(
 ) -> Result<Response, PageError> {
     let query = Query::parse(uri.query().unwrap_or_default());
     let store = pages.store().await?;
-    // An unknown sweep is said before anything is sent.
+    // An unknown sweep is reported before anything is sent.
     store.sweep(&name).await?;
     let mut first = vec![Part::new("tabs", tabs(&name, &query))];
-    if let Some(said) = query.get("said") {
-        let said = format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(said));
-        first.push(Part::new("said", said));
+    if let Some(message) = query.get("message") {
+        let message = format!("<p class=\"message\" role=\"status\">{}</p>", escape_html(message));
+        first.push(Part::new("message", message));
     }
     let events = View::of(&query).is_live().then(|| {
-        let text = query.with("said", "").text();
+        let text = query.with("message", "").text();
         events::address(&format!("{}?{text}", sweep_address(&name)))
     });
     let page = Page { title: &name, events, parts: first };

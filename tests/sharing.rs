@@ -211,7 +211,7 @@ fn a_push_that_cannot_be_is_said_and_commits_nothing() {
 const TRACKED: &str = "eval = [\"two_digit_subtraction\"]\nlimit = 10\n[axes]\n\"lora.rank\" = [2, 4]\n";
 
 #[test]
-fn a_tracker_that_is_down_delays_nothing_and_is_told_later_once() {
+fn a_tracker_that_is_down_delays_nothing_and_receives_everything_once() {
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let lab = Lab::new(&format!("{TRACKED}[track]\nmlflow = \"http://{down}\"\ntensorboard = \"events\"\n"));
     let output = lab.run(None, &[]);
@@ -257,7 +257,7 @@ fn a_tracker_that_is_down_delays_nothing_and_is_told_later_once() {
     let ended = requests.iter().filter(|request| request.path.ends_with("/runs/update")).map(Request::json);
     assert!(ended.into_iter().all(|update| update["status"] == "FINISHED"));
     let asked = server.requests().len();
-    assert!(stdout(&export()).starts_with("tiny: 0 jobs of 3"), "it knows everything");
+    assert!(stdout(&export()).starts_with("tiny: sent 0 of 3 jobs"), "nothing is sent twice");
     assert_eq!(server.requests().len(), asked);
     // A password is not written into a file.
     let lab = Lab::new(&format!("{TRACKED}[track]\nmlflow = \"http://me:hidden@host:5000\"\n"));

@@ -115,7 +115,7 @@ clients: ## a Python with the openai client, MLflow, TensorBoard and Trackio in 
 test-openai: build clients ## serve-model asked by the openai package, 64 requests at once over four adapters
 	$(CLIENTS)/bin/python tests/reference/test_openai.py target/release $(MODEL)
 
-test-trackers: build clients ## what MLflow, TensorBoard and Trackio read of what they were told
+test-trackers: build clients ## what MLflow, TensorBoard and Trackio read of what they were sent
 	$(CLIENTS)/bin/python tests/reference/test_trackers.py target/release
 
 test-gguf-adapter: build clients ## the winner as GGUF in llama.cpp, whose Python package is built from source (ten minutes)

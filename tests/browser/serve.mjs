@@ -64,6 +64,7 @@ await restarted();
 await thousandStreams();
 await token();
 await browser.close();
+check(await end(server) === 0, "SIGTERM ends the server well");
 worker.kill("SIGKILL");
 spawnSync("pkill", ["-KILL", "-f", join(work, "hung")]);
 rmSync(work, { recursive: true, force: true });
@@ -128,6 +129,9 @@ function contrasts() {
 async function keyboard() {
   const { context, page } = await open("/");
   await page.getByRole("link", { name: "night", exact: true }).focus();
+  await page.evaluate(() => { globalThis.before = document.activeElement; });
+  await until("the list is pushed again", () => page.evaluate(() => !globalThis.before.isConnected));
+  check(await page.evaluate(() => document.activeElement.textContent) === "night", "a link keeps the focus when its part is replaced");
   await page.keyboard.press("Enter");
   await page.waitForURL("**/sweeps/night");
   await page.getByRole("link", { name: "leaderboard" }).focus();

@@ -1,11 +1,19 @@
 // Parts of the page that changed are pushed and replaced; nothing else is loaded.
 const source = document.body.dataset.events;
 const connection = document.getElementById("connection");
+const stops = (part) => [...part.querySelectorAll("a, button, summary, [tabindex]")];
+// The same link or button has the keyboard's focus after its part was replaced; no other one, which Enter would press.
+const focusAgain = (found, before, at) => {
+  const isSame = (stop) => stop.tagName === before.tagName && stop.getAttribute("href") === before.getAttribute("href") && stop.textContent === before.textContent;
+  const presses = before.matches("a, button");
+  (found.find(isSame) ?? (presses ? null : found[at]))?.focus({ preventScroll: true });
+};
 const replace = (id, html) => {
   const part = document.getElementById(id);
   // What somebody is typing or choosing in stays.
   if (!part || (part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea"))) return;
-  const focused = part.contains(document.activeElement) ? document.activeElement.closest("[id]")?.id : null;
+  const at = stops(part).indexOf(document.activeElement);
+  const focused = at < 0 ? null : document.activeElement;
   const scrolls = [...part.querySelectorAll(".wide, .plot, pre")].map((box) => [box.scrollLeft, box.scrollTop]);
   part.innerHTML = html;
   [...part.querySelectorAll(".wide, .plot, pre")].forEach((box, at) => { if (scrolls[at]) [box.scrollLeft, box.scrollTop] = scrolls[at]; });
@@ -13,7 +21,7 @@ const replace = (id, html) => {
     const chosen = sorted.get(table.caption?.textContent);
     if (chosen) sortTable(table, chosen.at, chosen.down);
   }
-  if (focused && focused !== id) document.getElementById(focused)?.focus();
+  if (focused) focusAgain(stops(part), focused, at);
 };
 if (source) {
   const stream = new EventSource(source);

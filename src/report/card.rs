@@ -20,7 +20,7 @@ pub struct ModelCard<'a> {
     /// The title.
     pub title: &'a str,
     /// The library that loads it, by the hub's name.
-    pub library: &'a str,
+    pub loads_with: &'a str,
     /// The base model, as the sweep names it.
     pub base: &'a str,
     /// Its id on the hub, if it is there.
@@ -99,7 +99,7 @@ fn without_paths(mut table: Table) -> Table {
 /// The block between dashes that the hub reads. JSON strings are YAML strings.
 fn metadata(card: &ModelCard<'_>) -> String {
     let text = |text: &str| Json::from(text).to_string();
-    let mut lines = vec!["---".to_owned(), format!("library_name: {}", text(card.library))];
+    let mut lines = vec!["---".to_owned(), format!("library_name: {}", text(card.loads_with))];
     lines.extend(card.base_id.map(|id| format!("base_model: {}", text(id))));
     lines.extend(card.base_id.map(|_| "base_model_relation: adapter".to_owned()));
     lines.extend(card.data_id.map(|id| format!("datasets:\n- {}", text(id))));

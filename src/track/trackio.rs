@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json, json};
+use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{Row, SqlitePool};
 
 use super::error::TrackError;
 use super::{TrackedPart, TrackedPoint};
@@ -100,9 +100,6 @@ async fn write_rows(pool: &SqlitePool, part: &TrackedPart) -> Result<(), sqlx::E
         let insert = insert.bind(time(time_ms)).bind(&part.job).bind(&part.label).bind(step);
         insert.bind(metrics.to_string()).bind(id).execute(&mut *tx).await?;
     }
-    let known = sqlx::query("SELECT COUNT(*) FROM metrics WHERE run_id = $1").bind(&part.job);
-    let count: i64 = known.fetch_one(&mut *tx).await?.try_get(0)?;
-    tracing::debug!(count, job = part.job, "rows of a run in Trackio");
     tx.commit().await
 }
 

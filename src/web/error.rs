@@ -13,8 +13,8 @@ pub enum WebError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// Other machines could connect, and there is no token.
-    #[error("other machines can connect to {0}, and there is no token")]
+    /// Other machines could connect without a token.
+    #[error("{0} accepts connections from other machines, which needs a token")]
     NoToken(String),
     /// A token that nobody could send.
     #[error("the token is empty, or has characters that no header can have")]

@@ -44,7 +44,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Access to a host. Error: other machines could connect, and there is no token.
+    /// Access to a host. Error: other machines could connect without a token.
     pub fn new(host: &str, token: Option<Secret>) -> Result<Self, WebError> {
         let is_loopback = is_loopback(host);
         if !is_loopback && token.is_none() {

@@ -134,7 +134,7 @@ impl Workspace {
         let data = shown(&adapter.config.data).unwrap_or_else(|| adapter.config.data.clone());
         Ok(model_card(&ModelCard {
             title: &adapter.name,
-            library: match format {
+            loads_with: match format {
                 AdapterFormat::Peft => "peft",
                 AdapterFormat::Gguf => "llama.cpp",
                 AdapterFormat::Merged => "transformers",

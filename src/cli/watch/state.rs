@@ -184,7 +184,7 @@ impl Screen {
         }
     }
 
-    /// The selected job with its label; none where a line is no job.
+    /// The selected job with its label; none where a line is not a job.
     pub(super) fn selected_job(&self) -> Option<(JobId, String)> {
         let live = self.live.as_ref()?;
         match self.pane {

@@ -95,7 +95,7 @@ impl<'a> ServingDecoder<'a> {
     pub(crate) fn check(&self, inquiry: &AskInquiry) -> Result<usize, String> {
         let (positions, vocabulary) = (self.model.config.max_positions, self.model.config.vocab_size);
         if inquiry.member >= self.members.len() {
-            return Err(format!("there is no model {}", inquiry.member));
+            return Err(format!("unknown model {}", inquiry.member));
         }
         if let Some(token) = inquiry.prompt.iter().find(|token| u64::from(**token) >= vocabulary) {
             return Err(format!("the model has {vocabulary} tokens, and none with the id {token}"));

@@ -271,7 +271,7 @@ fn uploads(folder: &Path) -> Result<Vec<Upload>, HubError> {
         files.push(Upload { name, path, size, digest, sample });
     }
     if files.is_empty() {
-        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no file to upload");
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no file to upload");
         return Err(HubError::Io { path: folder.to_owned(), source });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -72,7 +72,7 @@ impl Query {
     }
 }
 
-/// A text of an address or form: `%41` is A and + a space; what is no such pair stays.
+/// A text of an address or form: `%41` is A and + a space; anything else is kept.
 fn decoded(text: &str) -> String {
     percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }

@@ -49,11 +49,13 @@ mod tests {
 
     #[test]
     fn the_parts_are_the_whole_text_and_no_part_ends_within_a_character() {
-        let Some(model) = std::env::var_os("LORAGRID_TEST_MODEL").filter(|model| !model.is_empty()) else {
+        let model = std::env::var_os("LORAGRID_TEST_MODEL").map(std::path::PathBuf::from);
+        // `make` names the file before `setup` has brought it, and a bare clone is tested without it.
+        let Some(model) = model.filter(|model| model.is_file()) else {
             println!("skipped: LORAGRID_TEST_MODEL names no file");
             return;
         };
-        let checkpoint = Checkpoint::open(std::path::Path::new(&model)).unwrap();
+        let checkpoint = Checkpoint::open(&model).unwrap();
         let tokenizer = ModelTokenizer::open(&checkpoint).unwrap();
         let texts = ["Hello, world.\n  two  spaces", "naïve café 日本語 👩‍🚀🏽 end", "", " 🦀", "a\u{FFFD}b"];
         for text in texts {

@@ -40,7 +40,22 @@ fn link_arguments(lib: &Path) -> Vec<String> {
 fn build_shim(lib: &Path) {
     let folder = Path::new("shim");
     println!("cargo:rerun-if-changed={}", folder.display());
-    let sources = ["adamw", "attention", "four_bit", "frozen", "group", "loss", "pages", "rows", "shim"];
+    let sources = [
+        "adamw",
+        "attention",
+        "block",
+        "four_bit",
+        "frozen",
+        "group",
+        "group_tiles",
+        "loss",
+        "low_rank",
+        "pages",
+        "panels",
+        "rows",
+        "shim",
+        "tile_attention",
+    ];
     let include = lib.with_file_name("include");
     cc::Build::new()
         .cpp(true)

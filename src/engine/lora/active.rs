@@ -39,6 +39,11 @@ impl<'a> Active<'a> {
         Self { parts: vec![Part { adapter, rows: None, masks: None }] }
     }
 
+    /// Whether all adapters are in this dtype.
+    pub(crate) fn is_of(&self, kind: Kind) -> bool {
+        self.parts.iter().all(|part| part.adapter.flat.kind() == kind)
+    }
+
     /// The low-rank updates of layers with adjacent outputs, each starting at its own column, in a pass of `rows` rows.
     /// None if an adapter does more than add a product.
     pub(crate) fn low_rank(&self, layers: &[(LayerName, i64)], rows: i64) -> Option<Vec<LowRank<'_>>> {

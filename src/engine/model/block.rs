@@ -10,11 +10,12 @@ use tch::{Device, Tensor};
 use super::attention::{Attend, Rules};
 use super::group::Group;
 use super::linear::Linear;
-use super::norm::NormWeights;
+use super::norm::{NormWeights, rms_form};
 use super::rope::Rotation;
 use crate::failure::EngineError;
 use crate::lora::Active;
-use crate::shim::{self, AttentionForm};
+use crate::shim::{self, AttentionForm, BlockShape};
+use crate::tensor::wide;
 
 /// The weights of one block.
 pub(crate) struct Block {
@@ -27,6 +28,8 @@ pub(crate) struct Block {
     /// Gate and up, or up only.
     feed: Group,
     down: Group,
+    /// Whether [`shim::block`] computes products with its matrices.
+    has_tiles: bool,
 }
 
 /// Shared state of all blocks in a pass.
@@ -49,15 +52,18 @@ impl Block {
             let named = |p: &Projection| Some((LayerName::Block(number, *p), matrices.remove(p)?));
             Group::new(projections.iter().filter_map(named).collect())
         };
-        Ok(Self {
-            number,
-            form,
-            norms,
-            attention: group(&[Projection::Query, Projection::Key, Projection::Value])?,
-            output: group(&[Projection::Output])?,
-            feed: group(&[Projection::Gate, Projection::Up])?,
-            down: group(&[Projection::Down])?,
-        })
+        let attention = group(&[Projection::Query, Projection::Key, Projection::Value])?;
+        let output = group(&[Projection::Output])?;
+        let feed = group(&[Projection::Gate, Projection::Up])?;
+        let down = group(&[Projection::Down])?;
+        let kind = norms.values().next().map(|norm| norm.weight.kind());
+        let has_tiles = match [&attention, &output, &feed, &down].map(Group::frozen) {
+            [Some(attention), Some(output), Some(feed), Some(down)] => {
+                kind.is_some_and(|kind| shim::has_block([attention, output, feed, down], kind))
+            }
+            _ => false,
+        };
+        Ok(Self { number, form, norms, attention, output, feed, down, has_tiles })
     }
 
     /// Its products.
@@ -75,6 +81,46 @@ impl Block {
 
     /// States `[tokens, hidden]` after this block; `attend` defines what each token sees.
     pub(super) fn forward(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
+        self.in_tiles(states, pass, attend).unwrap_or_else(|| self.by_layers(states, pass, attend))
+    }
+
+    /// The block as one node, where it is one that [`shim::block`] computes.
+    fn in_tiles(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Option<Tensor> {
+        let config = pass.config;
+        let plain = config.block == BlockForm::PreNorm
+            && config.gated
+            && config.activation == Activation::Silu
+            && config.query_key_norm == QueryKeyNorm::None;
+        let norm = rms_form(config.norm).filter(|_| plain && self.has_tiles)?;
+        let (groups, rows) = (self.groups(), states.size()[0]);
+        let mut parts = [const { Vec::new() }; 4];
+        if let Some(active) = pass.adapter.filter(|active| active.is_of(wide(states.kind()))) {
+            for (parts, group) in parts.iter_mut().zip(groups) {
+                *parts = group.low_rank(active, rows)?;
+            }
+        } else if pass.adapter.is_some() {
+            return None;
+        }
+        let runs = attend.sequences(states, self.rules(config))?;
+        let [attention, output, feed, down] = groups.map(Group::frozen);
+        let shape = BlockShape {
+            norms: [NormPlace::BeforeAttention, NormPlace::BeforeMlp].map(|place| &self.norms[&place].weight),
+            eps: config.norm_eps,
+            norm,
+            attention: attention_form(config),
+        };
+        Some(shim::block(
+            [attention?, output?, feed?, down?],
+            &shape,
+            [&parts[0], &parts[1], &parts[2], &parts[3]],
+            states,
+            self.form.rope.map(|table| pass.turns[table].tables()),
+            runs.iter().map(|run| (run.count, run.length)),
+        ))
+    }
+
+    /// The block layer by layer, in any form.
+    fn by_layers(&self, states: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         use NormPlace::*;
         let norm = |place, x: &Tensor| self.norm(place, x, pass);
         match pass.config.block {
@@ -111,22 +157,17 @@ impl Block {
     fn attention(&self, x: &Tensor, pass: &PassContext<'_>, attend: &mut dyn Attend) -> Tensor {
         let config = pass.config;
         let joined = self.attention.forward(x, pass.adapter);
-        let rules = Rules {
-            scale: config.attention_scale,
-            cap: config.attention_cap,
-            window: self.form.window.map(|window| window as i64),
-        };
+        let rules = self.rules(config);
         let plain = config.query_key_norm == QueryKeyNorm::None;
         let attended = match attend.sequences(&joined, rules).filter(|_| plain) {
             Some(runs) => {
-                let form = AttentionForm {
-                    heads: config.heads as i64,
-                    kv_heads: config.kv_heads as i64,
-                    head_dim: config.head_dim as i64,
-                    scale: rules.scale,
-                };
                 let turn = self.form.rope.map(|table| pass.turns[table].tables());
-                shim::attention(&joined, turn, runs.iter().map(|run| (run.count, run.length)), form)
+                shim::attention(
+                    &joined,
+                    turn,
+                    runs.iter().map(|run| (run.count, run.length)),
+                    attention_form(config),
+                )
             }
             None => {
                 let [query, key, value] = self.heads(&joined, pass);
@@ -134,6 +175,14 @@ impl Block {
             }
         };
         self.output.forward(&attended, pass.adapter)
+    }
+
+    fn rules(&self, config: &ModelConfig) -> Rules {
+        Rules {
+            scale: config.attention_scale,
+            cap: config.attention_cap,
+            window: self.form.window.map(|window| window as i64),
+        }
     }
 
     /// Queries `[tokens, heads, head_dim]`, keys and values `[tokens, kv_heads, head_dim]`, after norms and rotary positions.
@@ -171,6 +220,15 @@ impl Block {
             activate(&joined, config.activation)
         };
         self.down.forward(&inner, pass.adapter)
+    }
+}
+
+fn attention_form(config: &ModelConfig) -> AttentionForm {
+    AttentionForm {
+        heads: config.heads as i64,
+        kv_heads: config.kv_heads as i64,
+        head_dim: config.head_dim as i64,
+        scale: config.attention_scale,
     }
 }
 

@@ -6,7 +6,7 @@ use tch::Tensor;
 use super::linear::{Linear, Matrix};
 use crate::failure::EngineError;
 use crate::lora::Active;
-use crate::shim::{FourBitParts, Frozen};
+use crate::shim::{FourBitParts, Frozen, LowRank, PANEL};
 
 /// Layers that read the same input; their outputs are the columns of one tensor, in order.
 pub(super) struct Group {
@@ -16,10 +16,14 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Stacks the layers' matrices vertically; the layers keep views of the result.
+    /// Stacks the layers' matrices vertically; the layers keep views of the result. Dense matrices are packed where the CPU
+    /// has micro-kernels for them.
     pub(super) fn new(mut layers: Vec<(LayerName, Linear)>) -> Result<Self, EngineError> {
         if layers.len() == 1 {
-            return Ok(Self { layers, frozen: None });
+            // A pass goes through the head in chunks of rows, and each would pack it again.
+            let packed =
+                layers.into_iter().map(|(name, linear)| Ok((name, linear.packed(name == LayerName::Head)?)));
+            return Ok(Self { layers: packed.collect::<Result<_, EngineError>>()?, frozen: None });
         }
         let bias = joined_bias(&layers);
         let dense: Vec<&Tensor> = layers.iter().filter_map(|(_, linear)| linear.weight.as_dense()).collect();
@@ -35,44 +39,64 @@ impl Group {
         }
         let all = Tensor::cat(&dense, 0);
         drop((dense, parts));
-        let frozen = Frozen::new(Some(&all), &[], bias.as_ref())?;
+        let in_panels = layers.iter().all(|(_, linear)| linear.out() % PANEL == 0);
+        let packed = if in_panels { Frozen::packed(&all, bias.as_ref(), false)? } else { None };
         let mut row = 0;
         for (_, linear) in &mut layers {
-            let rows = all.narrow(0, row, linear.out());
-            row += linear.out();
-            let bias = linear.bias.take();
-            *linear = Linear::new(Matrix::Dense(rows), bias)?;
+            let rows = linear.out();
+            match &packed {
+                Some(packed) => linear.pack_as_part(packed, row, all.kind())?,
+                None => {
+                    let bias = linear.bias.take();
+                    *linear = Linear::new(Matrix::Dense(all.narrow(0, row, rows)), bias)?;
+                }
+            }
+            row += rows;
         }
+        let frozen = match packed {
+            Some(packed) => packed,
+            None => Frozen::new(Some(&all), &[], bias.as_ref())?,
+        };
         Ok(Self { layers, frozen: Some(frozen) })
     }
 
     /// Outputs `[tokens, columns of all layers]` for x `[tokens, in]`, adapters included.
     pub(super) fn forward(&self, x: &Tensor, adapter: Option<&Active<'_>>) -> Tensor {
-        let frozen = match (&self.frozen, self.layers.as_slice()) {
-            (Some(frozen), _) => frozen,
-            (None, [(_, linear)]) => linear.frozen(),
-            (None, layers) => {
-                let outputs = layers.iter().map(|(name, linear)| match adapter {
-                    Some(active) => active.forward(*name, x, linear),
-                    None => linear.forward(x),
-                });
-                return Tensor::cat(&outputs.collect::<Vec<_>>(), 1);
-            }
+        let Some(frozen) = self.frozen() else {
+            let outputs = self.layers.iter().map(|(name, linear)| match adapter {
+                Some(active) => active.forward(*name, x, linear),
+                None => linear.forward(x),
+            });
+            return Tensor::cat(&outputs.collect::<Vec<_>>(), 1);
         };
         let Some(active) = adapter else { return frozen.forward(x, &[]) };
-        let mut column = 0;
-        let mut places = Vec::with_capacity(self.layers.len());
-        for (name, linear) in &self.layers {
-            places.push((*name, column));
-            column += linear.out();
-        }
-        match active.low_rank(&places, x.size()[0]) {
+        match self.low_rank(active, x.size()[0]) {
             Some(parts) => frozen.forward(x, &parts),
             None => {
                 let outputs = self.layers.iter().map(|(name, linear)| active.forward(*name, x, linear));
                 Tensor::cat(&outputs.collect::<Vec<_>>(), 1)
             }
         }
+    }
+
+    /// All of its matrices as one; none if only some are in 4 bits.
+    pub(super) fn frozen(&self) -> Option<&Frozen> {
+        match (&self.frozen, self.layers.as_slice()) {
+            (Some(frozen), _) => Some(frozen),
+            (None, [(_, linear)]) => Some(linear.frozen()),
+            (None, _) => None,
+        }
+    }
+
+    /// The adapters' low-rank updates of its output in a pass of `rows` rows. None if an adapter does more than add a product.
+    pub(super) fn low_rank<'a>(&self, active: &'a Active<'_>, rows: i64) -> Option<Vec<LowRank<'a>>> {
+        let mut column = 0;
+        let mut places = Vec::with_capacity(self.layers.len());
+        for (name, linear) in &self.layers {
+            places.push((*name, column));
+            column += linear.out();
+        }
+        active.low_rank(&places, rows)
     }
 
     /// Columns of its input.

@@ -32,6 +32,13 @@ impl Storage {
 /// A frozen matrix `[out, in]`.
 pub(crate) enum Matrix {
     Dense(Tensor),
+    /// In the order in which micro-kernels read it.
+    Packed {
+        frozen: Frozen,
+        size: [i64; 2],
+        /// Compute dtype.
+        kind: Kind,
+    },
     FourBit(FourBitMatrix),
 }
 
@@ -74,10 +81,40 @@ impl Linear {
         Ok(Self { weight, bias, frozen })
     }
 
+    /// A layer of a packed matrix, which `frozen` has with its bias.
+    fn of_packed(frozen: Frozen, bias: Option<Tensor>, size: [i64; 2], kind: Kind) -> Self {
+        Self { weight: Matrix::Packed { frozen: frozen.share(), size, kind }, bias, frozen }
+    }
+
+    /// Packs a dense matrix, if this CPU has micro-kernels for its dtype; see [`Frozen::packed`]. Error: libtorch's.
+    pub(super) fn packed(self, keeps_back: bool) -> Result<Self, EngineError> {
+        let Some(dense) = self.weight.as_dense() else { return Ok(self) };
+        let (size, kind) = ([self.out(), self.input()], dense.kind());
+        match Frozen::packed(dense, self.bias.as_ref(), keeps_back)? {
+            Some(frozen) => Ok(Self::of_packed(frozen, self.bias, size, kind)),
+            None => Ok(self),
+        }
+    }
+
+    /// Takes the rows from `first` on of a packed matrix, which are its own. Error: libtorch's.
+    pub(super) fn pack_as_part(&mut self, all: &Frozen, first: i64, kind: Kind) -> Result<(), EngineError> {
+        let size = [self.out(), self.input()];
+        let bias = self.bias.take();
+        let part = all.part(first..first + size[0], bias.as_ref())?;
+        *self = Self::of_packed(part, bias, size, kind);
+        Ok(())
+    }
+
+    /// The packed matrix, if it is one.
+    pub(super) fn as_packed(&self) -> Option<&Frozen> {
+        matches!(self.weight, Matrix::Packed { .. }).then_some(&self.frozen)
+    }
+
     /// Columns of its input.
     pub(super) fn input(&self) -> i64 {
         match &self.weight {
             Matrix::Dense(weight) => weight.size()[1],
+            Matrix::Packed { size, .. } => size[1],
             Matrix::FourBit(matrix) => matrix.columns,
         }
     }
@@ -86,6 +123,7 @@ impl Linear {
     pub(super) fn out(&self) -> i64 {
         match &self.weight {
             Matrix::Dense(weight) => weight.size()[0],
+            Matrix::Packed { size, .. } => size[0],
             Matrix::FourBit(matrix) => matrix.rows,
         }
     }
@@ -163,13 +201,13 @@ impl Matrix {
     pub(super) fn as_dense(&self) -> Option<&Tensor> {
         match self {
             Self::Dense(weight) => Some(weight),
-            Self::FourBit(_) => None,
+            Self::Packed { .. } | Self::FourBit(_) => None,
         }
     }
 
     pub(super) fn as_four_bit(&self) -> Option<FourBitParts<'_>> {
         match self {
-            Self::Dense(_) => None,
+            Self::Dense(_) | Self::Packed { .. } => None,
             Self::FourBit(matrix) => Some(matrix.parts()),
         }
     }
@@ -178,6 +216,7 @@ impl Matrix {
     pub(crate) fn dense(&self) -> Tensor {
         match self {
             Self::Dense(weight) => weight.shallow_clone(),
+            Self::Packed { frozen, kind, .. } => frozen.weight(*kind),
             Self::FourBit(matrix) => matrix.dense(matrix.kind),
         }
     }

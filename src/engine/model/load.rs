@@ -7,12 +7,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::Model;
 use super::block::Block;
+use super::embedding::Embedding;
 use super::group::Group;
 use super::linear::{Linear, Matrix, Storage, vector};
 use super::norm::NormWeights;
 use super::rope::Frequencies;
 use crate::failure::EngineError;
 use crate::memory::give_back;
+use crate::shim::Frozen;
 use crate::tensor::from_stored;
 
 /// Loads every weight in the given compute dtype, matrices stored as in `storage`; `sign` is called after each block.
@@ -34,18 +36,7 @@ pub(crate) fn load(
         sign()?;
     }
     let final_norm = reader.norm(LayerName::FinalNorm)?;
-    let quantize_head = if storage.quantize_head { storage.quantize } else { Quantize::None };
-    let head = if !config.tied_head {
-        reader.linear(LayerName::Head, quantize_head)?
-    } else {
-        // A tied 4-bit head is a separate copy; the embedding is unchanged.
-        let stored = checkpoint.read(LayerName::Embedding, Part::Weight)?;
-        let weight = match quantize_head {
-            Quantize::None => Matrix::Dense(embedding.shallow_clone()),
-            quantize => Matrix::load(stored, quantize, storage.dequantize, kind, device)?,
-        };
-        Linear::new(weight, None)?
-    };
+    let (head, embedding) = reader.head(embedding)?;
     // √hidden rounded to the compute dtype, as in transformers' embedding buffer.
     let scale = Tensor::from((config.hidden_size as f64).sqrt()).to_kind(kind).to_device(device);
     Ok(Model {
@@ -57,7 +48,7 @@ pub(crate) fn load(
         embedding,
         blocks,
         final_norm,
-        head: Group::new(vec![(LayerName::Head, head)])?,
+        head,
     })
 }
 
@@ -69,6 +60,30 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The head, and the embedding, which a tied head that is not quantized shares.
+    fn head(&self, embedding: Tensor) -> Result<(Group, Embedding), EngineError> {
+        let quantize = if self.storage.quantize_head { self.storage.quantize } else { Quantize::None };
+        let group = |linear| Group::new(vec![(LayerName::Head, linear)]);
+        if !self.checkpoint.config().tied_head {
+            return Ok((group(self.linear(LayerName::Head, quantize)?)?, Embedding::Dense(embedding)));
+        }
+        if quantize == Quantize::None {
+            let size = embedding.size();
+            let (kind, device) = (embedding.kind(), embedding.device());
+            let head = group(Linear::new(Matrix::Dense(embedding.shallow_clone()), None)?)?;
+            let shared = head.layer(LayerName::Head).and_then(Linear::as_packed).map(Frozen::share);
+            let embedding = match shared {
+                Some(frozen) => Embedding::Packed { frozen, size: [size[0], size[1]], kind, device },
+                None => Embedding::Dense(embedding),
+            };
+            return Ok((head, embedding));
+        }
+        // A tied 4-bit head is a separate copy; the embedding is unchanged.
+        let stored = self.checkpoint.read(LayerName::Embedding, Part::Weight)?;
+        let weight = Matrix::load(stored, quantize, self.storage.dequantize, self.kind, self.device)?;
+        Ok((group(Linear::new(weight, None)?)?, Embedding::Dense(embedding)))
+    }
+
     fn bias(&self, name: LayerName) -> Result<Option<Tensor>, EngineError> {
         if !self.checkpoint.config().has_bias(name) {
             return Ok(None);

@@ -3,6 +3,7 @@
 mod attention;
 mod batch;
 mod block;
+mod embedding;
 mod group;
 mod linear;
 mod load;
@@ -17,6 +18,7 @@ use tch::{Device, Kind, Tensor};
 use attention::{Attend, Sequences};
 pub(crate) use batch::{Batch, filled};
 use block::{Block, PassContext};
+use embedding::Embedding;
 use group::Group;
 #[cfg(test)]
 pub(crate) use linear::FourBitMatrix;
@@ -35,8 +37,7 @@ pub(crate) struct Model {
     pub(crate) config: ModelConfig,
     /// Compute dtype.
     pub(crate) kind: Kind,
-    /// `[vocab, hidden]`
-    embedding: Tensor,
+    embedding: Embedding,
     /// Embedding scale, if any.
     embedding_scale: Option<Tensor>,
     blocks: Vec<Block>,
@@ -138,7 +139,7 @@ impl Model {
 
     /// Whether a tensor equals this model's embedding bit for bit.
     pub(crate) fn has_embedding(&self, embedding: &Tensor) -> bool {
-        self.embedding.size() == embedding.size() && self.embedding.equal(embedding)
+        self.embedding.equals(embedding)
     }
 
     /// Whether a tensor equals this model's head bit for bit.
@@ -157,7 +158,7 @@ impl Passage<'_> {
 
     /// States `[tokens, hidden]` before the first block.
     pub(crate) fn embedded(&self) -> Tensor {
-        let states = self.model.embedding.index_select(0, &self.batch.tokens);
+        let states = self.model.embedding.of(&self.batch.tokens);
         match &self.model.embedding_scale {
             Some(scale) => states * scale,
             None => states,

@@ -15,14 +15,9 @@ pub(crate) struct NormWeights {
 impl NormWeights {
     /// Norm of x over its last dimension.
     pub(super) fn forward(&self, x: &Tensor, norm: Norm, eps: f64) -> Tensor {
-        let form = match norm {
-            Norm::Layer => {
-                let width = [*x.size().last().unwrap_or(&0)];
-                return x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), eps, false);
-            }
-            Norm::Rms => RmsForm::Rounded,
-            Norm::RmsRoundedLast => RmsForm::RoundedLast,
-            Norm::RmsPlusOne => RmsForm::PlusOne,
+        let Some(form) = rms_form(norm) else {
+            let width = [*x.size().last().unwrap_or(&0)];
+            return x.layer_norm(width, Some(&self.weight), self.bias.as_ref(), eps, false);
         };
         if x.device() == Device::Cpu {
             return rms_norm(x, &self.weight, eps, form);
@@ -34,6 +29,16 @@ impl NormWeights {
             RmsForm::RoundedLast => (rms(x, eps) * weight()).to_kind(kind),
             RmsForm::PlusOne => (rms(x, eps) * (weight() + 1.0)).to_kind(kind),
         }
+    }
+}
+
+/// Where a root-mean-square norm rounds; none for a layer norm.
+pub(super) fn rms_form(norm: Norm) -> Option<RmsForm> {
+    match norm {
+        Norm::Layer => None,
+        Norm::Rms => Some(RmsForm::Rounded),
+        Norm::RmsRoundedLast => Some(RmsForm::RoundedLast),
+        Norm::RmsPlusOne => Some(RmsForm::PlusOne),
     }
 }
 

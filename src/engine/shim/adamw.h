@@ -1,7 +1,7 @@
 // AdamW over one flat buffer.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace loragrid {
 

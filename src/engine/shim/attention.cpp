@@ -7,20 +7,32 @@
 namespace loragrid {
 namespace {
 
+// Pairs of features that are turned together: local arrays, so that the compiler knows that nothing overlaps.
+constexpr int64_t kPairs = 16;
+
 // The first `turned` features of a head turned by their position, the rest copied. Products and their sum are rounded as
 // transformers rounds them.
 template <typename T>
 LORAGRID_INLINE void turn_head(const T *x, const T *cos, const T *sin, T *out, int64_t turned, int64_t width) {
   using W = typename Wide<T>::type;
   const int64_t half = turned / 2;
-  for (int64_t n = 0; n < half; ++n) {
-    const W low = widen(x[n]), high = widen(x[n + half]);
-    narrow(rounded<T>(low * widen(cos[n])) + rounded<T>(-high * widen(sin[n])), out[n]);
-    narrow(rounded<T>(high * widen(cos[n + half])) + rounded<T>(low * widen(sin[n + half])), out[n + half]);
+  const auto some = [&](int64_t first, int64_t count) __attribute__((always_inline)) {
+    T low[kPairs], high[kPairs];
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t at = first + n;
+      const W a = widen(x[at]), b = widen(x[at + half]);
+      narrow(rounded<T>(a * widen(cos[at])) + rounded<T>(-b * widen(sin[at])), low[n]);
+      narrow(rounded<T>(b * widen(cos[at + half])) + rounded<T>(a * widen(sin[at + half])), high[n]);
+    }
+    std::memcpy(out + first, low, count * sizeof(T));
+    std::memcpy(out + first + half, high, count * sizeof(T));
+  };
+  int64_t first = 0;
+  for (; first + kPairs <= half; first += kPairs) {
+    some(first, kPairs);
   }
-  for (int64_t n = turned; n < width; ++n) {
-    out[n] = x[n];
-  }
+  some(first, half - first);
+  std::memmove(out + turned, x + turned, (width - turned) * sizeof(T));
 }
 
 // The gradient of the same, of a sum `g` in the wide type that is rounded first.
@@ -29,11 +41,22 @@ LORAGRID_INLINE void turn_back(const typename Wide<T>::type *g, const T *cos, co
                                int64_t width) {
   using W = typename Wide<T>::type;
   const int64_t half = turned / 2;
-  for (int64_t n = 0; n < half; ++n) {
-    const W low = rounded<T>(g[n]), high = rounded<T>(g[n + half]);
-    narrow(rounded<T>(low * widen(cos[n])) + rounded<T>(high * widen(sin[n + half])), out[n]);
-    narrow(rounded<T>(high * widen(cos[n + half])) - rounded<T>(low * widen(sin[n])), out[n + half]);
+  const auto some = [&](int64_t first, int64_t count) __attribute__((always_inline)) {
+    T low[kPairs], high[kPairs];
+    for (int64_t n = 0; n < count; ++n) {
+      const int64_t at = first + n;
+      const W a = rounded<T>(g[at]), b = rounded<T>(g[at + half]);
+      narrow(rounded<T>(a * widen(cos[at])) + rounded<T>(b * widen(sin[at + half])), low[n]);
+      narrow(rounded<T>(b * widen(cos[at + half])) - rounded<T>(a * widen(sin[at])), high[n]);
+    }
+    std::memcpy(out + first, low, count * sizeof(T));
+    std::memcpy(out + first + half, high, count * sizeof(T));
+  };
+  int64_t first = 0;
+  for (; first + kPairs <= half; first += kPairs) {
+    some(first, kPairs);
   }
+  some(first, half - first);
   for (int64_t n = turned; n < width; ++n) {
     narrow(g[n], out[n]);
   }
@@ -52,6 +75,8 @@ LORAGRID_INLINE void sum_heads(const T *g, typename Wide<T>::type *sum, int64_t 
   }
 }
 
+} // namespace
+
 #define LORAGRID_TURN(T)                                                                                             \
   LORAGRID_KERNEL void turn(const T *x, const T *cos, const T *sin, T *out, int64_t turned, int64_t width) {         \
     turn_head(x, cos, sin, out, turned, width);                                                                      \
@@ -64,6 +89,8 @@ LORAGRID_INLINE void sum_heads(const T *g, typename Wide<T>::type *sum, int64_t 
 LORAGRID_TURN(BFloat16)
 LORAGRID_TURN(float)
 LORAGRID_TURN(double)
+
+namespace {
 
 // Sequences are made as long as the next multiple of this, by rows of zeros at their end, which none of their tokens sees: the
 // library makes a kernel for each length, and sequences of one length are one call.

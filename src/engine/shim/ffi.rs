@@ -62,6 +62,21 @@ pub(super) struct RawAttention {
     pub(super) scale: f64,
 }
 
+#[repr(C)]
+pub(super) struct RawBlock {
+    pub(super) before_attention: *const C_tensor,
+    pub(super) before_mlp: *const C_tensor,
+    pub(super) eps: f64,
+    pub(super) norm: c_int,
+    pub(super) attention: RawAttention,
+}
+
+#[repr(C)]
+pub(super) struct RawBlockParts {
+    pub(super) parts: *const RawLowRank,
+    pub(super) counts: [i64; 4],
+}
+
 /// The parameters of one AdamW step; the corrections are 1 − β₁ᵗ and √(1 − β₂ᵗ).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -88,9 +103,36 @@ unsafe extern "C" {
         parts: *const RawFourBit,
         count: i64,
         bias: *const C_tensor,
+        keeps_back: bool,
+        packed: *mut bool,
         message: *mut c_char,
         size: usize,
     ) -> *mut c_void;
+
+    pub(super) fn loragrid_frozen_share(frozen: *const c_void) -> *mut c_void;
+
+    pub(super) fn loragrid_frozen_part(
+        frozen: *const c_void,
+        first: i64,
+        count: i64,
+        bias: *const C_tensor,
+        message: *mut c_char,
+        size: usize,
+    ) -> *mut c_void;
+
+    pub(super) fn loragrid_frozen_weight(
+        frozen: *const c_void,
+        kind: c_int,
+        message: *mut c_char,
+        size: usize,
+    ) -> *mut C_tensor;
+
+    pub(super) fn loragrid_frozen_picked(
+        frozen: *const c_void,
+        places: *const C_tensor,
+        message: *mut c_char,
+        size: usize,
+    ) -> *mut C_tensor;
 
     pub(super) fn loragrid_frozen_drop(frozen: *mut c_void);
 
@@ -99,6 +141,19 @@ unsafe extern "C" {
         x: *const C_tensor,
         parts: *const RawLowRank,
         count: i64,
+        message: *mut c_char,
+        size: usize,
+    ) -> *mut C_tensor;
+
+    pub(super) fn loragrid_has_block(frozen: *const *const c_void, kind: c_int) -> bool;
+
+    pub(super) fn loragrid_block(
+        frozen: *const *const c_void,
+        form: *const RawBlock,
+        parts: *const RawBlockParts,
+        inputs: *const *const C_tensor,
+        runs: *const RawRun,
+        run_count: i64,
         message: *mut c_char,
         size: usize,
     ) -> *mut C_tensor;

@@ -31,6 +31,13 @@ struct Magnitudes {
   }
 };
 
+Magnitudes magnitudes_of(const FourBit &matrix) {
+  const bool plain = matrix.absmax.defined();
+  return {plain ? data<float>(matrix.absmax) : nullptr, plain ? nullptr : data<uint8_t>(matrix.codes),
+          plain ? nullptr : data<float>(matrix.values), plain ? nullptr : data<float>(matrix.nested),
+          static_cast<float>(matrix.offset)};
+}
+
 template <typename T>
 void unpack(const uint8_t *bytes, const float *table, float scale, T *to, int64_t count) {
   for (int64_t n = 0; n + 1 < count; n += 2) {
@@ -69,8 +76,10 @@ bool has_avx512() {
 }
 #endif
 
+// Blocks from `begin` to `end` of a matrix, into `out`, where block `begin` begins.
 template <typename T>
-void unpack_all(const FourBit &matrix, const Magnitudes &magnitudes, T *out, int64_t elements) {
+void unpack_blocks(const FourBit &matrix, const Magnitudes &magnitudes, int64_t begin, int64_t end, T *out) {
+  const int64_t elements = matrix.rows * matrix.columns;
   const auto *bytes = data<uint8_t>(matrix.packed);
   const auto *table = data<float>(matrix.table);
   float sixteen[16];
@@ -78,23 +87,20 @@ void unpack_all(const FourBit &matrix, const Magnitudes &magnitudes, T *out, int
     // The byte whose low nibble is n: its second value.
     sixteen[n] = table[2 * n + 1];
   }
-  const int64_t blocks = (elements + kBlock - 1) / kBlock;
-  at::parallel_for(0, blocks, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block) {
-      const float scale = magnitudes.at(block);
-      const int64_t first = block * kBlock;
-      const int64_t count = std::min(kBlock, elements - first);
+  for (int64_t block = begin; block < end; ++block) {
+    const float scale = magnitudes.at(block);
+    const int64_t count = std::min(kBlock, elements - block * kBlock);
+    T *to = out + (block - begin) * kBlock;
 #if defined(__x86_64__)
-      if constexpr (std::is_same_v<T, BFloat16>) {
-        if (count == kBlock && has_avx512()) {
-          unpack_block(bytes + block * kBlockBytes, sixteen, scale, out + first);
-          continue;
-        }
+    if constexpr (std::is_same_v<T, BFloat16>) {
+      if (count == kBlock && has_avx512()) {
+        unpack_block(bytes + block * kBlockBytes, sixteen, scale, to);
+        continue;
       }
-#endif
-      unpack(bytes + block * kBlockBytes, table, scale, out + first, count);
     }
-  });
+#endif
+    unpack(bytes + block * kBlockBytes, table, scale, to, count);
+  }
 }
 
 // The same in libtorch's own operations, for other devices.
@@ -135,14 +141,27 @@ void dequantize_into(const FourBit &matrix, const at::Tensor &out) {
     out.copy_(single);
     return;
   }
-  const Magnitudes magnitudes{plain ? data<float>(matrix.absmax) : nullptr,
-                              plain ? nullptr : data<uint8_t>(matrix.codes),
-                              plain ? nullptr : data<float>(matrix.values),
-                              plain ? nullptr : data<float>(matrix.nested), static_cast<float>(matrix.offset)};
+  const auto magnitudes = magnitudes_of(matrix);
   with_type(out.scalar_type(), [&](auto *type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    unpack_all(matrix, magnitudes, mutable_data<T>(out), elements);
+    at::parallel_for(0, blocks, 64, [&](int64_t begin, int64_t end) {
+      unpack_blocks(matrix, magnitudes, begin, end, mutable_data<T>(out) + begin * kBlock);
+    });
   });
 }
+
+bool has_rows(const FourBit &matrix, at::ScalarType kind) {
+  return matrix.columns % kBlock == 0 && matrix.packed.is_cpu() &&
+         (!matrix.stored.has_value() || *matrix.stored == kind || *matrix.stored == at::kFloat);
+}
+
+#define LORAGRID_UNPACK(T)                                                                                           \
+  void dequantize_rows(const FourBit &matrix, int64_t first, int64_t count, T *out) {                                \
+    const int64_t blocks = matrix.columns / kBlock;                                                                  \
+    unpack_blocks(matrix, magnitudes_of(matrix), first *blocks, (first + count) * blocks, out);                      \
+  }
+LORAGRID_UNPACK(BFloat16)
+LORAGRID_UNPACK(float)
+LORAGRID_UNPACK(double)
 
 } // namespace loragrid

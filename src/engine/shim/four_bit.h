@@ -1,7 +1,7 @@
 // Matrices in 4 bits, as bitsandbytes packs them.
 #pragma once
 
-#include <torch/torch.h>
+#include "number.h"
 
 namespace loragrid {
 
@@ -23,5 +23,13 @@ struct FourBit {
 // Writes the matrix into `out` [rows, columns], which is contiguous: one product in single precision for each element,
 // rounded once; first to the dtype that it was stored with, if there is one.
 void dequantize_into(const FourBit &matrix, const at::Tensor &out);
+
+// Whether single rows can be dequantized to this kind: rows end with blocks, and nothing is rounded in between.
+bool has_rows(const FourBit &matrix, at::ScalarType kind);
+
+// Writes `count` rows from `first` on into `out` [count, columns], by the calling thread alone, to the same values.
+void dequantize_rows(const FourBit &matrix, int64_t first, int64_t count, BFloat16 *out);
+void dequantize_rows(const FourBit &matrix, int64_t first, int64_t count, float *out);
+void dequantize_rows(const FourBit &matrix, int64_t first, int64_t count, double *out);
 
 } // namespace loragrid

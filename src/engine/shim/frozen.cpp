@@ -1,6 +1,16 @@
 #include "frozen.h"
+#include "rows.h"
+#include "scratch.h"
 
 namespace loragrid {
+namespace {
+
+// Rows and columns of a product that are one task.
+constexpr int64_t kTaskRows = 128, kTaskColumns = 4 * kPanel;
+// Rows of W whose part of g·W is added at once, so that they and the sums stay in a thread's cache.
+constexpr int64_t kDepth = 2048;
+
+} // namespace
 
 Frozen::Frozen(at::Tensor dense, std::vector<FourBit> parts, at::Tensor bias)
     : dense_(std::move(dense)), bias_(std::move(bias)), parts_(std::move(parts)) {
@@ -17,9 +27,82 @@ Frozen::Frozen(at::Tensor dense, std::vector<FourBit> parts, at::Tensor bias)
   }
 }
 
+bool Frozen::pack(bool keeps_back) {
+  if (!dense_.defined() || !dense_.is_cpu() || in_ % 2 == 1 || out_ % 2 == 1 || !has_tile_products(dense_.scalar_type())) {
+    return false;
+  }
+  const auto from = dense_.contiguous();
+  auto to = at::empty({packed_size(in_, out_)}, from.options());
+  with_type(from.scalar_type(), [&](auto *type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    each_task((out_ + kPanel - 1) / kPanel, [&](int64_t panel) {
+      const int64_t first = panel * kPanel;
+      pack_columns(data<T>(from) + first * in_, in_, std::min(kPanel, out_ - first), in_,
+                   mutable_data<T>(to) + panel * panel_size(in_));
+    });
+  });
+  packed_ = to;
+  keeps_back_ = keeps_back;
+  dense_.reset();
+  return true;
+}
+
+bool Frozen::has_rows(at::ScalarType kind) const {
+  if (dense_.defined()) {
+    return dense_.is_cpu() && dense_.is_contiguous() && dense_.scalar_type() == kind;
+  }
+  if (packed_.defined()) {
+    return packed_.scalar_type() == kind;
+  }
+  return std::all_of(parts_.begin(), parts_.end(), [&](const FourBit &part) { return loragrid::has_rows(part, kind); });
+}
+
+at::Tensor Frozen::weight_rows(int64_t first, int64_t count) const {
+  TORCH_CHECK(packed_.defined() && first >= 0 && first + count <= out_, "rows that a packed matrix does not have");
+  auto all = at::empty({count, in_}, packed_.options());
+  with_type(all.scalar_type(), [&](auto *type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    each_task((count + kPanel - 1) / kPanel, [&](int64_t n) {
+      const int64_t begin = n * kPanel;
+      rows(first + begin, std::min(kPanel, count - begin), mutable_data<T>(all) + begin * in_);
+    });
+  });
+  return all;
+}
+
+Frozen Frozen::part(int64_t first, int64_t count, at::Tensor bias) const {
+  TORCH_CHECK(packed_.defined() && first % kPanel == 0 && first + count <= out_, "a part that is not whole panels");
+  Frozen own;
+  own.packed_ = packed_.narrow(0, first / kPanel * panel_size(in_), packed_size(in_, count));
+  own.bias_ = std::move(bias);
+  own.out_ = count;
+  own.in_ = in_;
+  return own;
+}
+
+at::Tensor Frozen::picked(const at::Tensor &places) const {
+  TORCH_CHECK(packed_.defined(), "rows of a matrix that is not packed");
+  const auto from = places.contiguous();
+  auto all = at::empty({from.numel(), in_}, packed_.options());
+  with_type(all.scalar_type(), [&](auto *type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    at::parallel_for(0, from.numel(), grain(in_), [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n) {
+        const int64_t row = data<int64_t>(from)[n];
+        TORCH_CHECK(row >= 0 && row < out_, "a row beyond the matrix");
+        rows(row, 1, mutable_data<T>(all) + n * in_);
+      }
+    });
+  });
+  return all;
+}
+
 at::Tensor Frozen::weight(at::ScalarType kind) const {
   if (dense_.defined()) {
     return dense_.to(kind);
+  }
+  if (packed_.defined()) {
+    return weight_rows(0, out_).to(kind);
   }
   auto all = at::empty({out_, in_}, parts_.front().packed.options().dtype(kind));
   int64_t row = 0;
@@ -30,8 +113,97 @@ at::Tensor Frozen::weight(at::ScalarType kind) const {
   return all;
 }
 
-at::Tensor Frozen::forward(const at::Tensor &x) const { return at::linear(x, weight(x.scalar_type()), bias_); }
+template <typename T> void Frozen::multiply_all(const at::Tensor &x, const at::Tensor &y) const {
+  using W = typename Wide<T>::type;
+  const int64_t count = x.size(0), across = (out_ + kTaskColumns - 1) / kTaskColumns;
+  const int64_t tiles = (count + kTaskRows - 1) / kTaskRows;
+  // Neighboring tasks read the same columns.
+  each_task(tiles * across, [&](int64_t task) {
+    Scratch::Frame frame(Scratch::own());
+    const int64_t row = task % tiles * kTaskRows, column = task / tiles * kTaskColumns;
+    const int64_t rows = std::min(kTaskRows, count - row), columns = std::min(kTaskColumns, out_ - column);
+    multiply_rounded(data<T>(x) + row * in_, in_, rows, panels<T>() + column / kPanel * panel_size(in_), in_, columns,
+                     bias_.defined() ? data<T>(bias_) + column : nullptr, mutable_data<T>(y) + row * out_ + column, out_,
+                     Scratch::own().take<W>(rows * kPanel));
+    end_products();
+  });
+}
 
-at::Tensor Frozen::backward(const at::Tensor &g) const { return at::mm(g, weight(g.scalar_type())); }
+at::Tensor Frozen::forward(const at::Tensor &x) const {
+  if (!packed_.defined() || x.scalar_type() != packed_.scalar_type()) {
+    return at::linear(x, weight(x.scalar_type()), bias_);
+  }
+  const auto from = x.contiguous();
+  auto y = at::empty({x.size(0), out_}, x.options());
+  with_type(x.scalar_type(), [&](auto *type) { multiply_all<std::remove_pointer_t<decltype(type)>>(from, y); });
+  return y;
+}
+
+template <typename T> void Frozen::pack_back(T *panels) const {
+  const T *all = this->panels<T>();
+  each_task((out_ + kPanel - 1) / kPanel, [&](int64_t panel) {
+    const int64_t first = panel * kPanel;
+    turn_columns(all + panel * panel_size(in_), first, std::min(kPanel, out_ - first), in_, out_, panels);
+  });
+}
+
+template <typename T> void Frozen::multiply_back(const at::Tensor &g, const at::Tensor &g_x) const {
+  using W = typename Wide<T>::type;
+  Scratch::Frame room(Scratch::own());
+  const T *panels = nullptr;
+  if (keeps_back_) {
+    if (!back_.defined()) {
+      back_ = at::empty({packed_size(out_, in_)}, packed_.options());
+      pack_back(mutable_data<T>(back_));
+    }
+    panels = data<T>(back_);
+  } else {
+    T *made = Scratch::own().take<T>(packed_size(out_, in_));
+    pack_back(made);
+    panels = made;
+  }
+  const int64_t count = g.size(0);
+  each_task((count + kTaskRows - 1) / kTaskRows, [&](int64_t task) {
+    Scratch::Frame frame(Scratch::own());
+    const int64_t row = task * kTaskRows, rows = std::min(kTaskRows, count - row);
+    W *sums = Scratch::own().take<W>(rows * in_);
+    for (int64_t first = 0; first < out_; first += kDepth) {
+      for (int64_t column = 0; column < in_; column += kPanel) {
+        multiply(data<T>(g) + row * out_ + first, out_, rows,
+                 panels + column / kPanel * panel_size(out_) + first * kPanel, std::min(kDepth, out_ - first),
+                 std::min(kPanel, in_ - column), sums + column, in_, first > 0);
+      }
+    }
+    settle(sums, in_, static_cast<const T *>(nullptr), mutable_data<T>(g_x) + row * in_, in_, rows, in_);
+    end_products();
+  });
+}
+
+at::Tensor Frozen::backward(const at::Tensor &g) const {
+  if (!packed_.defined() || g.scalar_type() != packed_.scalar_type()) {
+    return at::mm(g, weight(g.scalar_type()));
+  }
+  const auto from = g.contiguous();
+  auto g_x = at::empty({g.size(0), in_}, g.options());
+  with_type(g.scalar_type(), [&](auto *type) { multiply_back<std::remove_pointer_t<decltype(type)>>(from, g_x); });
+  return g_x;
+}
+
+template <typename T>
+void multiply_rounded(const T *x, int64_t x_stride, int64_t rows, const T *panels, int64_t depth, int64_t columns,
+                      const T *bias, T *y, int64_t y_stride, typename Wide<T>::type *sums) {
+  for (int64_t column = 0; column < columns; column += kPanel) {
+    const int64_t count = std::min(kPanel, columns - column);
+    multiply(x, x_stride, rows, panels + column / kPanel * panel_size(depth), depth, count, sums, kPanel, false);
+    settle(sums, kPanel, bias == nullptr ? bias : bias + column, y + column, y_stride, rows, count);
+  }
+}
+
+#define LORAGRID_ROUNDED(T)                                                                                          \
+  template void multiply_rounded(const T *, int64_t, int64_t, const T *, int64_t, int64_t, const T *, T *, int64_t,  \
+                                 typename Wide<T>::type *);
+LORAGRID_ROUNDED(BFloat16)
+LORAGRID_ROUNDED(float)
+LORAGRID_ROUNDED(double)
 
 } // namespace loragrid

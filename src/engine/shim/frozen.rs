@@ -8,7 +8,8 @@ use tch::{Kind, TchError, Tensor};
 
 use super::ffi::{
     MaskRun, RawFourBit, RawLowRank, checked, computed, kind_number, loragrid_dequantize,
-    loragrid_frozen_drop, loragrid_frozen_new, loragrid_group, pointer_or_null,
+    loragrid_frozen_drop, loragrid_frozen_new, loragrid_frozen_part, loragrid_frozen_picked,
+    loragrid_frozen_share, loragrid_frozen_weight, loragrid_group, pointer_or_null,
 };
 
 /// The components of a 4-bit matrix `[rows, columns]`.
@@ -90,6 +91,9 @@ pub(crate) struct Mask {
     pub(crate) runs: Vec<MaskRun>,
 }
 
+/// Columns of a product whose part of a packed matrix lies together.
+pub(crate) const PANEL: i64 = 64;
+
 impl Frozen {
     /// Wraps a dense matrix, or 4-bit matrices, and a bias `[out]`. Error: their shapes do not match.
     pub(crate) fn new(
@@ -97,13 +101,76 @@ impl Frozen {
         parts: &[FourBitParts<'_>],
         bias: Option<&Tensor>,
     ) -> Result<Self, TchError> {
+        Self::made(dense, parts, bias, None).map(|(frozen, _)| frozen)
+    }
+
+    /// A dense matrix in the order in which this CPU's micro-kernels read it, in new memory; none if it has none for the
+    /// dtype. A row of its products does not depend on the number of rows. The order for gradients is made in each backward
+    /// pass, or in the first and kept: `keeps_back`.
+    pub(crate) fn packed(
+        dense: &Tensor,
+        bias: Option<&Tensor>,
+        keeps_back: bool,
+    ) -> Result<Option<Self>, TchError> {
+        let (frozen, is_packed) = Self::made(Some(dense), &[], bias, Some(keeps_back))?;
+        Ok(is_packed.then_some(frozen))
+    }
+
+    fn made(
+        dense: Option<&Tensor>,
+        parts: &[FourBitParts<'_>],
+        bias: Option<&Tensor>,
+        pack: Option<bool>,
+    ) -> Result<(Self, bool), TchError> {
+        let (mut packed, keeps_back) = (pack.is_some(), pack.unwrap_or(false));
         let raw: Vec<RawFourBit> = parts.iter().map(FourBitParts::raw).collect();
         let (dense, bias) = (pointer_or_null(dense), pointer_or_null(bias));
         // SAFETY: the tensors outlive the call; libtorch's reference counts keep what is retained.
         let made = checked(|message, size| unsafe {
-            loragrid_frozen_new(dense, raw.as_ptr(), raw.len() as i64, bias, message, size)
+            let count = raw.len() as i64;
+            loragrid_frozen_new(dense, raw.as_ptr(), count, bias, keeps_back, &mut packed, message, size)
         })?;
+        Ok((Self::owned(made)?, packed))
+    }
+
+    fn owned(made: *mut c_void) -> Result<Self, TchError> {
         Ok(Self(NonNull::new(made).ok_or_else(|| TchError::Torch("nothing was made".to_owned()))?))
+    }
+
+    /// Rows of a packed matrix, of which the first is a multiple of [`PANEL`], in the same memory. Error: it is not packed so.
+    pub(crate) fn part(&self, rows: Range<i64>, bias: Option<&Tensor>) -> Result<Self, TchError> {
+        let (count, bias) = (rows.end - rows.start, pointer_or_null(bias));
+        // SAFETY: as above.
+        let made = checked(|message, size| unsafe {
+            loragrid_frozen_part(self.0.as_ptr(), rows.start, count, bias, message, size)
+        })?;
+        Self::owned(made)
+    }
+
+    /// Another owner of the same matrices.
+    pub(crate) fn share(&self) -> Self {
+        // SAFETY: the object lives as long as `self`; the result is a new owner, never null.
+        Self(unsafe { NonNull::new_unchecked(loragrid_frozen_share(self.0.as_ptr())) })
+    }
+
+    /// The matrices `[out, in]` in this dtype.
+    pub(crate) fn weight(&self, kind: Kind) -> Tensor {
+        // SAFETY: the object lives as long as `self`.
+        computed(|message, size| unsafe {
+            loragrid_frozen_weight(self.0.as_ptr(), kind_number(kind), message, size)
+        })
+    }
+
+    /// These rows `[count]` of a packed matrix, `[count, in]`.
+    pub(crate) fn picked(&self, places: &Tensor) -> Tensor {
+        // SAFETY: the object lives as long as `self`, the tensor as long as the call.
+        computed(|message, size| unsafe {
+            loragrid_frozen_picked(self.0.as_ptr(), places.as_ptr(), message, size)
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *const c_void {
+        self.0.as_ptr()
     }
 
     /// x·Wᵀ + b `[tokens, out]` for x `[tokens, in]`, plus scale · dropout(x)·Aᵀ·Bᵀ for each adapter in its own dtype,
@@ -126,7 +193,7 @@ impl Drop for Frozen {
 }
 
 impl LowRank<'_> {
-    fn raw(&self) -> RawLowRank {
+    pub(super) fn raw(&self) -> RawLowRank {
         let p = self.mask.as_ref().map_or(0.0, |mask| mask.p);
         let runs: &[MaskRun] = self.mask.as_ref().map_or(&[], |mask| &mask.runs);
         RawLowRank {

@@ -1,7 +1,7 @@
 // Cross-entropy with its gradient.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace loragrid {
 

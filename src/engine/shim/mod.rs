@@ -1,5 +1,6 @@
 //! Safe wrappers of the C++ shim: libtorch functions missing from tch, and custom kernels.
 
+mod block;
 mod ffi;
 mod frozen;
 mod paged;
@@ -7,13 +8,14 @@ mod paged;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub(crate) use block::{BlockShape, block, has_block};
 pub(crate) use ffi::{AdamWStep, MaskRun};
 use ffi::{
     RawAttention, RawRun, computed, loragrid_adamw, loragrid_attention, loragrid_cross_entropy,
     loragrid_deterministic, loragrid_gated_silu, loragrid_peak_held, loragrid_rms_norm,
     loragrid_vector_jacobian, pointer_or_null,
 };
-pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, dequantize};
+pub(crate) use frozen::{FourBitParts, Frozen, LowRank, MagnitudeParts, Mask, PANEL, dequantize};
 pub(crate) use paged::{PagedForm, PagedPass, PagedRow, paged_attention};
 
 /// Where an RMS norm rounds, and its factor.

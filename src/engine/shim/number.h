@@ -3,8 +3,9 @@
 // sets differ in nothing but speed and fused rounding is never used.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <torch/torch.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <cstdint>
@@ -82,8 +83,33 @@ LORAGRID_INLINE float exponential(float x) {
 }
 LORAGRID_INLINE double exponential(double x) { return std::exp(x); }
 
-// Lanes of a sum or maximum; they are added in order.
+// Lanes of a sum or maximum.
 constexpr int64_t kLanes = 32;
+
+// The sum of lanes, in halves.
+template <typename W> LORAGRID_INLINE W lanes_added(W *lanes) {
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t n = 0; n < half; ++n) {
+      lanes[n] += lanes[n + half];
+    }
+  }
+  return lanes[0];
+}
+
+// Sum of f(n) for n < width in a fixed number of lanes.
+template <typename W, typename F> LORAGRID_INLINE W lane_sum(int64_t width, F f) {
+  W lanes[kLanes] = {};
+  int64_t first = 0;
+  for (; first + kLanes <= width; first += kLanes) {
+    for (int64_t n = 0; n < kLanes; ++n) {
+      lanes[n] += f(first + n);
+    }
+  }
+  for (int64_t n = first; n < width; ++n) {
+    lanes[n - first] += f(n);
+  }
+  return lanes_added(lanes);
+}
 
 template <typename T> const T *data(const at::Tensor &x) { return static_cast<const T *>(x.const_data_ptr()); }
 template <typename T> T *mutable_data(const at::Tensor &x) { return static_cast<T *>(x.mutable_data_ptr()); }

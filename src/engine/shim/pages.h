@@ -1,7 +1,7 @@
 // Attention over keys and values in pages: each query row sees one range of one sequence of pages.
 #pragma once
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 namespace loragrid {
 

@@ -5,25 +5,6 @@
 namespace loragrid {
 namespace {
 
-// Sum of f(n) for n < width in a fixed number of lanes.
-template <typename W, typename F> LORAGRID_INLINE W lane_sum(int64_t width, F f) {
-  W lanes[kLanes] = {};
-  int64_t first = 0;
-  for (; first + kLanes <= width; first += kLanes) {
-    for (int64_t n = 0; n < kLanes; ++n) {
-      lanes[n] += f(first + n);
-    }
-  }
-  for (int64_t n = first; n < width; ++n) {
-    lanes[n - first] += f(n);
-  }
-  W sum = 0;
-  for (int64_t n = 0; n < kLanes; ++n) {
-    sum += lanes[n];
-  }
-  return sum;
-}
-
 // What x̂ is multiplied by.
 template <typename T> LORAGRID_INLINE typename Wide<T>::type factor(T weight, NormForm form) {
   return form == NormForm::PlusOne ? widen(weight) + 1 : widen(weight);
@@ -66,6 +47,25 @@ template <typename T> LORAGRID_INLINE void silu_row(const T *gate, const T *up, 
   }
 }
 
+template <typename T> LORAGRID_INLINE void sum_row(const T *a, const T *b, T *out, int64_t width) {
+  for (int64_t n = 0; n < width; ++n) {
+    narrow(widen(a[n]) + widen(b[n]), out[n]);
+  }
+}
+
+template <typename T>
+LORAGRID_INLINE void settle_row(const typename Wide<T>::type *sums, const T *bias, T *out, int64_t width) {
+  if (bias == nullptr) {
+    for (int64_t n = 0; n < width; ++n) {
+      narrow(sums[n], out[n]);
+    }
+    return;
+  }
+  for (int64_t n = 0; n < width; ++n) {
+    narrow(sums[n] + widen(bias[n]), out[n]);
+  }
+}
+
 template <typename T>
 LORAGRID_INLINE void silu_back_row(const T *g, const T *gate, const T *up, T *g_gate, T *g_up, int64_t width) {
   using W = typename Wide<T>::type;
@@ -78,6 +78,8 @@ LORAGRID_INLINE void silu_back_row(const T *g, const T *gate, const T *up, T *g_
   }
 }
 
+} // namespace
+
 #define LORAGRID_ROWS(T)                                                                                             \
   LORAGRID_KERNEL typename Wide<T>::type norm(const T *x, const T *w, double eps, NormForm form, T *out, int64_t n) { \
     return norm_row(x, w, eps, form, out, n);                                                                        \
@@ -89,10 +91,19 @@ LORAGRID_INLINE void silu_back_row(const T *g, const T *gate, const T *up, T *g_
   LORAGRID_KERNEL void silu(const T *gate, const T *up, T *out, int64_t n) { silu_row(gate, up, out, n); }           \
   LORAGRID_KERNEL void silu_back(const T *g, const T *gate, const T *up, T *g_gate, T *g_up, int64_t n) {            \
     silu_back_row(g, gate, up, g_gate, g_up, n);                                                                     \
+  }                                                                                                                  \
+  LORAGRID_KERNEL void sum(const T *a, const T *b, T *out, int64_t n) { sum_row(a, b, out, n); }                     \
+  LORAGRID_KERNEL void settle(const typename Wide<T>::type *sums, int64_t stride, const T *bias, T *out,             \
+                              int64_t out_stride, int64_t rows, int64_t columns) {                                   \
+    for (int64_t row = 0; row < rows; ++row) {                                                                       \
+      settle_row(sums + row * stride, bias, out + row * out_stride, columns);                                        \
+    }                                                                                                                \
   }
 LORAGRID_ROWS(BFloat16)
 LORAGRID_ROWS(float)
 LORAGRID_ROWS(double)
+
+namespace {
 
 template <typename F> void each_row(int64_t rows, int64_t width, F body) {
   at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {

@@ -2,6 +2,7 @@
 
 #include "adamw.h"
 #include "attention.h"
+#include "block.h"
 #include "group.h"
 #include "loss.h"
 #include "node.h"
@@ -52,9 +53,10 @@ at::Tensor *loragrid_dequantize(const FourBitParts *matrix, int kind, char *mess
   });
 }
 
-// A frozen layer, which the caller owns.
+// A frozen layer, which the caller owns. `packed`: whether to pack it, then whether it was.
 std::shared_ptr<const Frozen> *loragrid_frozen_new(const at::Tensor *dense, const FourBitParts *parts, int64_t count,
-                                                   const at::Tensor *bias, char *message, size_t size) {
+                                                   const at::Tensor *bias, bool keeps_back, bool *packed, char *message,
+                                                   size_t size) {
   std::shared_ptr<const Frozen> *made = nullptr;
   // The tensor that is returned is nobody's: only whether there is one is of interest.
   delete guarded(message, size, [&] {
@@ -62,11 +64,43 @@ std::shared_ptr<const Frozen> *loragrid_frozen_new(const at::Tensor *dense, cons
     for (int64_t n = 0; n < count; ++n) {
       matrices.push_back(matrix_of(parts[n]));
     }
-    made = new std::shared_ptr<const Frozen>(
-        std::make_shared<Frozen>(or_undefined(dense), std::move(matrices), or_undefined(bias)));
+    auto frozen = std::make_shared<Frozen>(or_undefined(dense), std::move(matrices), or_undefined(bias));
+    *packed = *packed && frozen->pack(keeps_back);
+    made = new std::shared_ptr<const Frozen>(std::move(frozen));
     return at::Tensor();
   });
   return made;
+}
+
+std::shared_ptr<const Frozen> *loragrid_frozen_share(const std::shared_ptr<const Frozen> *frozen) {
+  return new std::shared_ptr<const Frozen>(*frozen);
+}
+
+// Rows of a packed layer as one of its own.
+std::shared_ptr<const Frozen> *loragrid_frozen_part(const std::shared_ptr<const Frozen> *frozen, int64_t first,
+                                                    int64_t count, const at::Tensor *bias, char *message, size_t size) {
+  std::shared_ptr<const Frozen> *made = nullptr;
+  delete guarded(message, size, [&] {
+    auto part = std::make_shared<Frozen>((*frozen)->part(first, count, or_undefined(bias)));
+    made = new std::shared_ptr<const Frozen>(std::move(part));
+    return at::Tensor();
+  });
+  return made;
+}
+
+at::Tensor *loragrid_frozen_weight(const std::shared_ptr<const Frozen> *frozen, int kind, char *message, size_t size) {
+  return guarded(message, size, [&] {
+    at::NoGradGuard guard;
+    return (*frozen)->weight(static_cast<at::ScalarType>(kind));
+  });
+}
+
+at::Tensor *loragrid_frozen_picked(const std::shared_ptr<const Frozen> *frozen, const at::Tensor *places, char *message,
+                                   size_t size) {
+  return guarded(message, size, [&] {
+    at::NoGradGuard guard;
+    return (*frozen)->picked(*places);
+  });
 }
 
 void loragrid_frozen_drop(std::shared_ptr<const Frozen> *frozen) { delete frozen; }
@@ -74,6 +108,29 @@ void loragrid_frozen_drop(std::shared_ptr<const Frozen> *frozen) { delete frozen
 at::Tensor *loragrid_group(const std::shared_ptr<const Frozen> *frozen, const at::Tensor *x, const LowRank *parts,
                            int64_t count, char *message, size_t size) {
   return guarded(message, size, [&] { return group_forward(*frozen, *x, parts, count); });
+}
+
+static BlockMatrices matrices_of(const std::shared_ptr<const Frozen> *const *frozen) {
+  return {*frozen[0], *frozen[1], *frozen[2], *frozen[3]};
+}
+
+// Whether a block of these four groups has tiles.
+bool loragrid_has_block(const std::shared_ptr<const Frozen> *const *frozen, int kind) {
+  try {
+    return has_block(matrices_of(frozen), static_cast<at::ScalarType>(kind));
+  } catch (const std::exception &) {
+    return false;
+  }
+}
+
+// Inputs are states, cosines and sines; null where nothing is turned.
+at::Tensor *loragrid_block(const std::shared_ptr<const Frozen> *const *frozen, const BlockForm *form,
+                           const BlockParts *parts, const at::Tensor *const *inputs, const SequenceRun *runs,
+                           int64_t run_count, char *message, size_t size) {
+  return guarded(message, size, [&] {
+    return block(matrices_of(frozen), *form, *parts, *inputs[0], or_undefined(inputs[1]), or_undefined(inputs[2]), runs,
+                 run_count);
+  });
 }
 
 at::Tensor *loragrid_rms_norm(const at::Tensor *x, const at::Tensor *weight, double eps, int form, char *message,

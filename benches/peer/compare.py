@@ -18,6 +18,7 @@ from test_lm_eval import as_folder
 RANKS, LAYERS = (4, 8, 16, 32), {"qv": ["query", "value"], "all": ["query", "key", "value", "projection", "mlp"]}
 TASKS = ["truthfulqa_mc2", "mmlu_global_facts", "arithmetic_2ds", "blimp_causative"]
 MICRO_BATCHES = (1, 4, 8, 16)
+DTYPES = {"bfloat16": "bf16", "float32": "fp32"}
 BATCH = 16
 
 
@@ -35,6 +36,7 @@ class Bench:
         self.gguf = arguments.model.resolve()
         self.model = as_folder(self.loragrid, self.gguf, scratch)
         self.rows = self.data / "alpaca_17k.jsonl"
+        self.dtype = arguments.dtype
         self.repetitions = 2 if self.quick else 3
         self.runs = 0
         self.figures = {}
@@ -50,7 +52,7 @@ class Bench:
         place.mkdir()
         lines = [f'name = "bench"\nmodel = "{self.model}"\ndata = "{self.rows}"\ntemplate = "alpaca"', f"eval = {json.dumps(list(tasks))}"]
         lines += [f"limit = {limit}"] if limit else []
-        lines += [f'[train]\niterations = {steps * BATCH}\nbatch_size = {BATCH}\norder = "sequential"\nwarmup_steps = 0\nmax_seq_length = 256\nschedule = "constant"', extra, "[lora]\ndropout = 0.05", axes, '[derive]\n"lora.alpha" = "2 * lora.rank"']
+        lines += [f'[train]\niterations = {steps * BATCH}\nbatch_size = {BATCH}\norder = "sequential"\nwarmup_steps = 0\nmax_seq_length = 256\nschedule = "constant"\ndtype = "{DTYPES[self.dtype]}"', extra, "[lora]\ndropout = 0.05", axes, '[derive]\n"lora.alpha" = "2 * lora.rank"']
         (place / "bench.toml").write_text("\n".join(lines))
         command = [self.loragrid, "--db", place / "bench.db", "run", place / "bench.toml", "--json"]
         command += ["--pack", str(pack)] if pack else []
@@ -61,7 +63,7 @@ class Bench:
         if done.returncode:
             sys.exit(f"compare: loragrid failed: {done.stderr[-2000:]}")
         jobs = []
-        for row in json.loads(done.stdout)["rows"]:
+        for row in json.loads(done.stdout.splitlines()[-1])["rows"]:
             if not row["base"]:
                 shown = subprocess.run([self.loragrid, "--db", place / "bench.db", "show", row["jobs"][0], "--json"], check=True, capture_output=True, text=True)
                 jobs.append(json.loads(shown.stdout))
@@ -70,6 +72,7 @@ class Bench:
     def peft(self, steps, micro_batch, rank=8, layers="qv", adapter=None):
         command = [sys.executable, HERE / "peft_once.py", self.model, self.rows, str(steps), str(micro_batch), str(rank), layers]
         command += ["--adapter", adapter] if adapter else []
+        command += ["--dtype", self.dtype]
         began = time.time()
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         if done.returncode:
@@ -131,9 +134,9 @@ class Bench:
             folders.append(folder)
         return folders
 
-    def lm_eval(self, names, folder, limit, adapter=None, dtype="bfloat16"):
+    def lm_eval(self, names, folder, limit, adapter=None):
         began = time.time()
-        command = [sys.executable, HERE / "lm_eval_once.py", self.model, ",".join(names), folder, str(limit), "8", "none", dtype, adapter or "none"]
+        command = [sys.executable, HERE / "lm_eval_once.py", self.model, ",".join(names), folder, str(limit), "8", "none", self.dtype, adapter or "none"]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         if done.returncode:
             sys.exit("compare: lm_eval failed")
@@ -194,6 +197,7 @@ def main():
     parser.add_argument("data", type=Path)
     parser.add_argument("--quick", action="store_true", help="fewer steps, documents and repetitions")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16", help="compute dtype of both sides")
     parser.add_argument("--only", default="train,pack,sweep,truthfulqa,qlora")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

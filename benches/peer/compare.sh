@@ -2,7 +2,7 @@
 # loragrid against PEFT and lm_eval on this machine, in one run and alternately: training of one job, of eight, a sweep with
 # scores, TruthfulQA, QLoRA, memory. Builds nothing: `make build peer` first, and `make test-parity`, without which no figure counts.
 #
-# usage: benches/peer/compare.sh [--quick] [--peer VENV] [--json FILE] [--only train,pack,sweep,truthfulqa,qlora]
+# usage: benches/peer/compare.sh [--quick] [--peer VENV] [--json FILE] [--dtype bfloat16|float32] [--only train,pack,sweep,truthfulqa,qlora]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 peer=.deps/peer

@@ -20,9 +20,7 @@ impl Group {
     /// has micro-kernels for them.
     pub(super) fn new(mut layers: Vec<(LayerName, Linear)>) -> Result<Self, EngineError> {
         if layers.len() == 1 {
-            // A pass goes through the head in chunks of rows, and each would pack it again.
-            let packed =
-                layers.into_iter().map(|(name, linear)| Ok((name, linear.packed(name == LayerName::Head)?)));
+            let packed = layers.into_iter().map(|(name, linear)| Ok((name, linear.packed()?)));
             return Ok(Self { layers: packed.collect::<Result<_, EngineError>>()?, frozen: None });
         }
         let bias = joined_bias(&layers);
@@ -40,7 +38,7 @@ impl Group {
         let all = Tensor::cat(&dense, 0);
         drop((dense, parts));
         let in_panels = layers.iter().all(|(_, linear)| linear.out() % PANEL == 0);
-        let packed = if in_panels { Frozen::packed(&all, bias.as_ref(), false)? } else { None };
+        let packed = if in_panels { Frozen::packed(&all, bias.as_ref())? } else { None };
         let mut row = 0;
         for (_, linear) in &mut layers {
             let rows = linear.out();

@@ -87,10 +87,10 @@ impl Linear {
     }
 
     /// Packs a dense matrix, if this CPU has micro-kernels for its dtype; see [`Frozen::packed`]. Error: libtorch's.
-    pub(super) fn packed(self, keeps_back: bool) -> Result<Self, EngineError> {
+    pub(super) fn packed(self) -> Result<Self, EngineError> {
         let Some(dense) = self.weight.as_dense() else { return Ok(self) };
         let (size, kind) = ([self.out(), self.input()], dense.kind());
-        match Frozen::packed(dense, self.bias.as_ref(), keeps_back)? {
+        match Frozen::packed(dense, self.bias.as_ref())? {
             Some(frozen) => Ok(Self::of_packed(frozen, self.bias, size, kind)),
             None => Ok(self),
         }

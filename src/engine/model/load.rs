@@ -37,6 +37,7 @@ pub(crate) fn load(
     }
     let final_norm = reader.norm(LayerName::FinalNorm)?;
     let (head, embedding) = reader.head(embedding)?;
+    give_back();
     // √hidden rounded to the compute dtype, as in transformers' embedding buffer.
     let scale = Tensor::from((config.hidden_size as f64).sqrt()).to_kind(kind).to_device(device);
     Ok(Model {

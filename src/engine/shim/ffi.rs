@@ -103,7 +103,6 @@ unsafe extern "C" {
         parts: *const RawFourBit,
         count: i64,
         bias: *const C_tensor,
-        keeps_back: bool,
         packed: *mut bool,
         message: *mut c_char,
         size: usize,

@@ -76,10 +76,9 @@ bool has_avx512() {
 }
 #endif
 
-// Blocks from `begin` to `end` of a matrix, into `out`, where block `begin` begins.
+// Elements from `begin`, an even number, to `end` of a matrix.
 template <typename T>
-void unpack_blocks(const FourBit &matrix, const Magnitudes &magnitudes, int64_t begin, int64_t end, T *out) {
-  const int64_t elements = matrix.rows * matrix.columns;
+void unpack_range(const FourBit &matrix, const Magnitudes &magnitudes, int64_t begin, int64_t end, T *out) {
   const auto *bytes = data<uint8_t>(matrix.packed);
   const auto *table = data<float>(matrix.table);
   float sixteen[16];
@@ -87,19 +86,21 @@ void unpack_blocks(const FourBit &matrix, const Magnitudes &magnitudes, int64_t 
     // The byte whose low nibble is n: its second value.
     sixteen[n] = table[2 * n + 1];
   }
-  for (int64_t block = begin; block < end; ++block) {
+  for (int64_t first = begin; first < end;) {
+    const int64_t block = first / kBlock, count = std::min(end, (block + 1) * kBlock) - first;
     const float scale = magnitudes.at(block);
-    const int64_t count = std::min(kBlock, elements - block * kBlock);
-    T *to = out + (block - begin) * kBlock;
+    T *to = out + (first - begin);
+    const uint8_t *from = bytes + first / 2;
+    first += count;
 #if defined(__x86_64__)
     if constexpr (std::is_same_v<T, BFloat16>) {
       if (count == kBlock && has_avx512()) {
-        unpack_block(bytes + block * kBlockBytes, sixteen, scale, to);
+        unpack_block(from, sixteen, scale, to);
         continue;
       }
     }
 #endif
-    unpack(bytes + block * kBlockBytes, table, scale, to, count);
+    unpack(from, table, scale, to, count);
   }
 }
 
@@ -145,20 +146,20 @@ void dequantize_into(const FourBit &matrix, const at::Tensor &out) {
   with_type(out.scalar_type(), [&](auto *type) {
     using T = std::remove_pointer_t<decltype(type)>;
     at::parallel_for(0, blocks, 64, [&](int64_t begin, int64_t end) {
-      unpack_blocks(matrix, magnitudes, begin, end, mutable_data<T>(out) + begin * kBlock);
+      unpack_range(matrix, magnitudes, begin * kBlock, std::min(elements, end * kBlock),
+                   mutable_data<T>(out) + begin * kBlock);
     });
   });
 }
 
 bool has_rows(const FourBit &matrix, at::ScalarType kind) {
-  return matrix.columns % kBlock == 0 && matrix.packed.is_cpu() &&
+  return matrix.columns % 2 == 0 && matrix.packed.is_cpu() &&
          (!matrix.stored.has_value() || *matrix.stored == kind || *matrix.stored == at::kFloat);
 }
 
 #define LORAGRID_UNPACK(T)                                                                                           \
   void dequantize_rows(const FourBit &matrix, int64_t first, int64_t count, T *out) {                                \
-    const int64_t blocks = matrix.columns / kBlock;                                                                  \
-    unpack_blocks(matrix, magnitudes_of(matrix), first *blocks, (first + count) * blocks, out);                      \
+    unpack_range(matrix, magnitudes_of(matrix), first *matrix.columns, (first + count) * matrix.columns, out);       \
   }
 LORAGRID_UNPACK(BFloat16)
 LORAGRID_UNPACK(float)

@@ -24,7 +24,7 @@ struct FourBit {
 // rounded once; first to the dtype that it was stored with, if there is one.
 void dequantize_into(const FourBit &matrix, const at::Tensor &out);
 
-// Whether single rows can be dequantized to this kind: rows end with blocks, and nothing is rounded in between.
+// Whether single rows can be dequantized to this kind: rows begin with a whole byte, and nothing is rounded in between.
 bool has_rows(const FourBit &matrix, at::ScalarType kind);
 
 // Writes `count` rows from `first` on into `out` [count, columns], by the calling thread alone, to the same values.

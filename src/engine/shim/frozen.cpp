@@ -7,7 +7,7 @@ namespace {
 
 // Rows and columns of a product that are one task.
 constexpr int64_t kTaskRows = 128, kTaskColumns = 4 * kPanel;
-// Rows of W whose part of g·W is added at once, so that they and the sums stay in a thread's cache.
+// Rows of W that are packed for g·W at once, whose part of it is added to the sums.
 constexpr int64_t kDepth = 2048;
 
 } // namespace
@@ -27,7 +27,7 @@ Frozen::Frozen(at::Tensor dense, std::vector<FourBit> parts, at::Tensor bias)
   }
 }
 
-bool Frozen::pack(bool keeps_back) {
+bool Frozen::pack() {
   if (!dense_.defined() || !dense_.is_cpu() || in_ % 2 == 1 || out_ % 2 == 1 || !has_tile_products(dense_.scalar_type())) {
     return false;
   }
@@ -42,7 +42,6 @@ bool Frozen::pack(bool keeps_back) {
     });
   });
   packed_ = to;
-  keeps_back_ = keeps_back;
   dense_.reset();
   return true;
 }
@@ -139,43 +138,31 @@ at::Tensor Frozen::forward(const at::Tensor &x) const {
   return y;
 }
 
-template <typename T> void Frozen::pack_back(T *panels) const {
-  const T *all = this->panels<T>();
-  each_task((out_ + kPanel - 1) / kPanel, [&](int64_t panel) {
-    const int64_t first = panel * kPanel;
-    turn_columns(all + panel * panel_size(in_), first, std::min(kPanel, out_ - first), in_, out_, panels);
-  });
-}
-
 template <typename T> void Frozen::multiply_back(const at::Tensor &g, const at::Tensor &g_x) const {
   using W = typename Wide<T>::type;
   Scratch::Frame room(Scratch::own());
-  const T *panels = nullptr;
-  if (keeps_back_) {
-    if (!back_.defined()) {
-      back_ = at::empty({packed_size(out_, in_)}, packed_.options());
-      pack_back(mutable_data<T>(back_));
-    }
-    panels = data<T>(back_);
-  } else {
-    T *made = Scratch::own().take<T>(packed_size(out_, in_));
-    pack_back(made);
-    panels = made;
-  }
-  const int64_t count = g.size(0);
-  each_task((count + kTaskRows - 1) / kTaskRows, [&](int64_t task) {
-    Scratch::Frame frame(Scratch::own());
-    const int64_t row = task * kTaskRows, rows = std::min(kTaskRows, count - row);
-    W *sums = Scratch::own().take<W>(rows * in_);
-    for (int64_t first = 0; first < out_; first += kDepth) {
+  const int64_t count = g.size(0), tiles = (count + kTaskRows - 1) / kTaskRows;
+  T *back = Scratch::own().take<T>(packed_size(std::min(kDepth, out_), in_));
+  W *sums = Scratch::own().take<W>(count * in_);
+  for (int64_t first = 0; first < out_; first += kDepth) {
+    const int64_t depth = std::min(kDepth, out_ - first);
+    each_task((depth + kPanel - 1) / kPanel, [&](int64_t n) {
+      const int64_t row = n * kPanel;
+      const T *panel = panels<T>() + (first + row) / kPanel * panel_size(in_);
+      turn_columns(panel, row, std::min(kPanel, depth - row), in_, depth, back);
+    });
+    each_task(tiles, [&](int64_t tile) {
+      const int64_t row = tile * kTaskRows, rows = std::min(kTaskRows, count - row);
       for (int64_t column = 0; column < in_; column += kPanel) {
-        multiply(data<T>(g) + row * out_ + first, out_, rows,
-                 panels + column / kPanel * panel_size(out_) + first * kPanel, std::min(kDepth, out_ - first),
-                 std::min(kPanel, in_ - column), sums + column, in_, first > 0);
+        multiply(data<T>(g) + row * out_ + first, out_, rows, back + column / kPanel * panel_size(depth), depth,
+                 std::min(kPanel, in_ - column), sums + row * in_ + column, in_, first > 0);
       }
-    }
-    settle(sums, in_, static_cast<const T *>(nullptr), mutable_data<T>(g_x) + row * in_, in_, rows, in_);
-    end_products();
+      end_products();
+    });
+  }
+  at::parallel_for(0, count, grain(in_), [&](int64_t begin, int64_t end) {
+    settle(sums + begin * in_, in_, static_cast<const T *>(nullptr), mutable_data<T>(g_x) + begin * in_, in_,
+           end - begin, in_);
   });
 }
 

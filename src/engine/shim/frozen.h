@@ -32,9 +32,8 @@ public:
   at::Tensor picked(const at::Tensor &places) const;
 
   // Puts a dense matrix in the order in which micro-kernels read it for x·Wᵀ, in place of the other; says whether it did. Where it did,
-  // a row of a product does not depend on how many there are. The order for g·W is made when it is needed, and kept from the first
-  // time on if `keeps_back`: memory for time.
-  bool pack(bool keeps_back = false);
+  // a row of a product does not depend on how many there are.
+  bool pack();
 
   // Whether threads can read rows of it in this kind, on a CPU.
   bool has_rows(at::ScalarType kind) const;
@@ -69,12 +68,8 @@ private:
   Frozen() = default;
   template <typename T> void multiply_all(const at::Tensor &x, const at::Tensor &y) const;
   template <typename T> void multiply_back(const at::Tensor &g, const at::Tensor &g_x) const;
-  template <typename T> void pack_back(T *panels) const;
 
   at::Tensor dense_, packed_, bias_;
-  bool keeps_back_ = false;
-  // W as panels, once a backward pass made it.
-  mutable at::Tensor back_;
   std::vector<FourBit> parts_;
   int64_t out_ = 0, in_ = 0;
 };

@@ -101,18 +101,14 @@ impl Frozen {
         parts: &[FourBitParts<'_>],
         bias: Option<&Tensor>,
     ) -> Result<Self, TchError> {
-        Self::made(dense, parts, bias, None).map(|(frozen, _)| frozen)
+        Self::made(dense, parts, bias, false).map(|(frozen, _)| frozen)
     }
 
     /// A dense matrix in the order in which this CPU's micro-kernels read it, in new memory; none if it has none for the
     /// dtype. A row of its products does not depend on the number of rows. The order for gradients is made in each backward
-    /// pass, or in the first and kept: `keeps_back`.
-    pub(crate) fn packed(
-        dense: &Tensor,
-        bias: Option<&Tensor>,
-        keeps_back: bool,
-    ) -> Result<Option<Self>, TchError> {
-        let (frozen, is_packed) = Self::made(Some(dense), &[], bias, Some(keeps_back))?;
+    /// pass: it would take the memory of the matrix a second time.
+    pub(crate) fn packed(dense: &Tensor, bias: Option<&Tensor>) -> Result<Option<Self>, TchError> {
+        let (frozen, is_packed) = Self::made(Some(dense), &[], bias, true)?;
         Ok(is_packed.then_some(frozen))
     }
 
@@ -120,15 +116,13 @@ impl Frozen {
         dense: Option<&Tensor>,
         parts: &[FourBitParts<'_>],
         bias: Option<&Tensor>,
-        pack: Option<bool>,
+        mut packed: bool,
     ) -> Result<(Self, bool), TchError> {
-        let (mut packed, keeps_back) = (pack.is_some(), pack.unwrap_or(false));
         let raw: Vec<RawFourBit> = parts.iter().map(FourBitParts::raw).collect();
         let (dense, bias) = (pointer_or_null(dense), pointer_or_null(bias));
         // SAFETY: the tensors outlive the call; libtorch's reference counts keep what is retained.
         let made = checked(|message, size| unsafe {
-            let count = raw.len() as i64;
-            loragrid_frozen_new(dense, raw.as_ptr(), count, bias, keeps_back, &mut packed, message, size)
+            loragrid_frozen_new(dense, raw.as_ptr(), raw.len() as i64, bias, &mut packed, message, size)
         })?;
         Ok((Self::owned(made)?, packed))
     }

@@ -55,8 +55,7 @@ at::Tensor *loragrid_dequantize(const FourBitParts *matrix, int kind, char *mess
 
 // A frozen layer, which the caller owns. `packed`: whether to pack it, then whether it was.
 std::shared_ptr<const Frozen> *loragrid_frozen_new(const at::Tensor *dense, const FourBitParts *parts, int64_t count,
-                                                   const at::Tensor *bias, bool keeps_back, bool *packed, char *message,
-                                                   size_t size) {
+                                                   const at::Tensor *bias, bool *packed, char *message, size_t size) {
   std::shared_ptr<const Frozen> *made = nullptr;
   // The tensor that is returned is nobody's: only whether there is one is of interest.
   delete guarded(message, size, [&] {
@@ -65,7 +64,7 @@ std::shared_ptr<const Frozen> *loragrid_frozen_new(const at::Tensor *dense, cons
       matrices.push_back(matrix_of(parts[n]));
     }
     auto frozen = std::make_shared<Frozen>(or_undefined(dense), std::move(matrices), or_undefined(bias));
-    *packed = *packed && frozen->pack(keeps_back);
+    *packed = *packed && frozen->pack();
     made = new std::shared_ptr<const Frozen>(std::move(frozen));
     return at::Tensor();
   });

@@ -43,6 +43,16 @@ impl Encoded {
         self.examples.iter().map(|example| example.tokens.len() as u64).sum()
     }
 
+    /// Appends the rows after these.
+    fn extend(&mut self, other: Self) {
+        self.examples.extend(other.examples);
+        self.truncated += other.truncated;
+        self.dropped += other.dropped;
+        for (note, count) in other.notes {
+            *self.notes.entry(note).or_default() += count;
+        }
+    }
+
     /// Tokens of the longest row.
     pub fn longest(&self) -> u64 {
         self.examples.iter().map(|example| example.tokens.len() as u64).max().unwrap_or_default()
@@ -71,8 +81,44 @@ pub fn encode_rows(
     tokenizer: &ModelTokenizer,
     encoding: Encoding,
 ) -> Result<Encoded, DataError> {
+    let threads =
+        std::thread::available_parallelism().map_or(1, usize::from).min(rows.len() / PER_THREAD + 1);
+    let chunk = rows.len().div_ceil(threads).max(1);
+    let encode = |(number, rows): (usize, &[Row])| {
+        encode_chunk(name, rows, number * chunk, template, tokenizer, encoding)
+    };
+    let chunks: Vec<Result<Encoded, DataError>> = std::thread::scope(|scope| {
+        let chunks = rows.chunks(chunk).enumerate();
+        let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || encode(chunk))).collect();
+        // A panic goes on in the caller.
+        let joined = running.into_iter().map(|thread| thread.join());
+        joined.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    let mut all = Encoded::default();
+    for encoded in chunks {
+        // Of several rows that are wrong the first is named.
+        all.extend(encoded?);
+    }
+    if all.examples.is_empty() {
+        return Err(DataError::Empty { name: name.to_owned() });
+    }
+    Ok(all)
+}
+
+/// Fewer rows than this are not worth another thread.
+const PER_THREAD: usize = 256;
+
+/// Encodes some rows, the first of which is row `first` of all, counted from 0.
+fn encode_chunk(
+    name: &str,
+    rows: &[Row],
+    first: usize,
+    template: &Template,
+    tokenizer: &ModelTokenizer,
+    encoding: Encoding,
+) -> Result<Encoded, DataError> {
     let mut encoded = Encoded::default();
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in (first..).zip(rows) {
         let at = |error| DataError::of_row(error, name, index + 1);
         let Rendered { parts, notes } = template.render(row).map_err(at)?;
         let mut example = encode_parts(&parts, template, tokenizer, encoding.labels)?;
@@ -119,9 +165,6 @@ pub fn encode_rows(
         }
         encoded.examples.push(example);
     }
-    if encoded.examples.is_empty() {
-        return Err(DataError::Empty { name: name.to_owned() });
-    }
     Ok(encoded)
 }
 
@@ -155,6 +198,8 @@ fn encode_parts(
     let is_end = |token: &u32| tokenizer.eos() == Some(*token);
     let last_turn = parts.iter().rposition(|part| part.assistant);
     let mut scored = vec![labels == Labels::All; tokens.len()];
+    // Where everything is scored, only a chat's turns ask where a segment ends.
+    let has_boundaries = chat || labels != Labels::All;
     let (mut before, mut end) = (String::new(), 0);
     let mut ends_itself = false;
     for (number, part) in parts.iter().enumerate() {
@@ -164,7 +209,8 @@ fn encode_parts(
             false => start,
         };
         before.push_str(&part.text);
-        end = if number + 1 == parts.len() { tokens.len() } else { length(&before)?.max(start) };
+        let is_last = number + 1 == parts.len() || !has_boundaries;
+        end = if is_last { tokens.len() } else { length(&before)?.max(start) };
         let wanted = match labels {
             Labels::All => false,
             Labels::Response => part.trained && Some(number) == last_turn,

@@ -39,7 +39,8 @@ def write_tasks(loragrid, folder, data, native):
     for name, file in FILES.items():
         shown = subprocess.run([loragrid, "task", "show", name, "--file"], check=True, capture_output=True, text=True)
         task = json.loads(shown.stdout)
-        for key in ("dataset_name", "dataset_kwargs", "test_split", "validation_split", "training_split", "fewshot_config", "fewshot_split", "metadata", "tag"):
+        # The version of loragrid's JSON is no key of a task.
+        for key in ("schema", "dataset_name", "dataset_kwargs", "test_split", "validation_split", "training_split", "fewshot_config", "fewshot_split", "metadata", "tag"):
             task.pop(key, None)
         files = {"test": str(data / file)}
         task.update(dataset_path="json", dataset_kwargs={"data_files": files}, test_split="test", metadata={"version": 1.0})

@@ -21,9 +21,12 @@ bool has_tile_products(at::ScalarType kind);
 // For each kind T with its wide type W:
 //
 // pack_columns packs up to 64 rows [count, depth] as the columns of one panel [depth, 64]; columns without a row become zeros.
+// unpack_columns is the reverse, for `count` columns of a panel from `first` on.
 // pack_rows packs rows [count, width], the first of which is row `first` (an even number) of a matrix [depth, width], into each of
-// its panels. turn_columns packs the columns of one panel of Wᵀ as rows of W, from `first` on, into each panel of W: what unpack_columns
-// and pack_rows do one after another. unpack_columns is the reverse of pack_columns, for `count` columns of a panel from `first` on. multiply makes out [rows, columns] = left [rows, depth] · the first `columns` of a panel [depth, 64], or adds to it.
+// its panels.
+// turn_columns packs the columns of one panel of Wᵀ as rows of W, from row `first` on, into each panel of W: what unpack_columns and
+// pack_rows do one after another.
+// multiply makes out [rows, columns] = left [rows, depth] · the first `columns` of a panel [depth, 64], or adds it to out.
 #define LORAGRID_PANELS(T, W)                                                                                        \
   void pack_columns(const T *rows, int64_t stride, int64_t count, int64_t depth, T *panel);                          \
   void pack_rows(const T *rows, int64_t stride, int64_t first, int64_t count, int64_t width, int64_t depth,          \

@@ -321,3 +321,52 @@ fn sweeps_that_share_jobs_or_a_name_are_told() {
     let again = succeeded(&lab.0.run(&["submit", "third.toml"]));
     assert!(!again.contains("before; this file"), "{again}");
 }
+
+#[test]
+fn what_a_user_did_is_listed_and_taken_back_and_what_went_on_since_stays() {
+    let lab = Lab::new(GRID);
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    succeeded(&lab.0.run(&["pause", "tiny"]));
+    succeeded(&lab.0.run(&["cancel", "tiny"]));
+    succeeded(&lab.0.run(&["priority", "tiny", "3"]));
+    assert_eq!(states(&lab), ["cancelled 5"]);
+    // The jobs of a cancelled sweep have no priority to change: the cancellation is the last that can be undone.
+    let undone = lab.0.json(&["undo", "--json"]);
+    assert_eq!(
+        (&undone["undone"]["operation"]["kind"], &undone["undone"]["moved"]),
+        (&json!("cancel"), &json!(5))
+    );
+    assert_eq!(states(&lab), ["paused 5"], "they were paused before");
+    let told = lab.0.run(&["undo"]);
+    assert!(stdout(&told).starts_with("undid 2, pause tiny: 5 jobs"), "{}", stdout(&told));
+    assert_eq!(states(&lab), ["queued 5"]);
+    let refused = lab.0.run(&["undo", "1"]);
+    assert!(
+        stderr(&refused).contains("operation 1 cannot be undone: jobs of it may have run"),
+        "{}",
+        stderr(&refused)
+    );
+    let refused = lab.0.run(&["undo", "2"]);
+    assert!(stderr(&refused).contains("it was taken back already"), "{}", stderr(&refused));
+    succeeded(&lab.0.run(&["priority", "tiny", "3"]));
+    succeeded(&lab.0.run(&["undo"]));
+    assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE job_order LIKE '%\"priority\":0%'"), 5);
+    // Jobs that are done since stay done.
+    succeeded(&lab.0.run(&["pause", "tiny"]));
+    succeeded(&lab.0.run(&["resume", "tiny"]));
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    let told = lab.0.run(&["undo"]);
+    assert!(stdout(&told).contains("0 jobs; 5 jobs went on since and stay as they are"), "{}", stdout(&told));
+    assert!(lab.is_done());
+    let list = lab.0.json(&["undo", "--list", "--json"]);
+    let entries = list["operations"].as_array().unwrap();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.last(), Some(&"submit"));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| entry["who"].as_str().unwrap().contains('@') && entry["origin"] == "command")
+    );
+    let table = stdout(&lab.0.run(&["undo", "--list"]));
+    assert!(table.contains("undone") && table.contains("submit tiny"), "{table}");
+}

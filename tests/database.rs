@@ -200,3 +200,30 @@ fn an_older_database_is_upgraded_after_a_copy_and_never_in_passing() {
     );
     succeeded(&run(&["db", "upgrade"]));
 }
+
+#[test]
+fn a_database_in_rollback_mode_is_shared_by_workers_and_readers_without_a_log() {
+    let lab = Lab::new(GRID);
+    let rollback = |arguments: &[&str]| {
+        let mut command = lab.with_engine(FAKE, arguments);
+        command.env("LORAGRID_JOURNAL", "rollback");
+        command
+    };
+    succeeded(&rollback(&["submit", "sweep.toml"]).output().unwrap());
+    let mode = || std::fs::read(lab.db()).unwrap()[18];
+    assert_eq!(mode(), 1, "not a rollback journal");
+    let workers = [(); 2].map(|()| lab.spawn(rollback(&["work"])));
+    while lab.rows().iter().any(|row| row["state"] != "done") {
+        // A reader without the variable sees a file in rollback mode.
+        succeeded(&lab.0.run(&["status"]));
+    }
+    for worker in workers {
+        succeeded(&worker.wait());
+    }
+    assert!(!lab.db().with_extension("db-wal").exists());
+    assert_eq!(mode(), 1);
+    assert_eq!(lab.attempts(), 5, "none was done twice");
+    // Without it the write-ahead log is back.
+    succeeded(&lab.run(None, &[]));
+    assert_eq!(mode(), 2);
+}

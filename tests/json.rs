@@ -51,6 +51,8 @@ fn every_command_prints_one_object_of_known_members() {
         &["explain", &job],
         &["wait", "tiny"],
         &["rm", "other", "--dry-run"],
+        &["undo"],
+        &["undo", "--list"],
         &["top", "tiny"],
         &["top", "tiny", "--pivot", "lora.rank", "seed"],
         &["show", &job],
@@ -102,6 +104,7 @@ fn a_run_prints_its_events_and_ends_with_the_leaderboard() {
     }
     let count = |name: &str| events.iter().filter(|event| event["event"] == name).count();
     assert_eq!((count("started"), count("ended"), count("summary")), (5, 5, 1));
+    assert_eq!((events[0]["event"].as_str(), events[0]["stage"].as_str()), (Some("planning"), Some("sweep")));
     assert_eq!(events.last().unwrap()["event"], "leaderboard");
     insta::assert_json_snapshot!(shapes);
 }

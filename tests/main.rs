@@ -28,6 +28,8 @@ mod json;
 mod keep;
 #[cfg(feature = "fake-engine")]
 mod lab;
+#[cfg(feature = "fake-engine")]
+mod launcher;
 #[cfg(all(feature = "engine", feature = "fake-engine"))]
 mod night;
 #[cfg(feature = "fake-engine")]

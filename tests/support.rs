@@ -52,6 +52,8 @@ impl Scratch {
             "MLFLOW_TRACKING_TOKEN",
             "MLFLOW_TRACKING_USERNAME",
             "TRACKIO_DIR",
+            "SLURM_JOB_END_TIME",
+            "SLURM_NTASKS",
         ] {
             command.env_remove(variable);
         }

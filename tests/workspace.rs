@@ -2,11 +2,12 @@
 
 use std::process::Stdio;
 
+use loragrid::plan::PlanStage;
 use loragrid::queue::Queue;
 use loragrid::report::{document_markdown, sweep_report, task_differences};
 use loragrid::runner::{Limits, Progress};
 use loragrid::workspace::{
-    Config, ConfigFlags, SweepRequest, WorkRequest, Workspace, board, compare, report_input,
+    Config, ConfigFlags, SweepRequest, WorkRequest, Workspace, WorkspaceEvent, board, compare, report_input,
 };
 
 use crate::lab::{FAKE, Lab, succeeded, wait_until};
@@ -19,7 +20,7 @@ const GRID: &str =
 fn workspace_at(db: std::path::PathBuf) -> Workspace {
     let folder = db.parent().unwrap().to_owned();
     let devices = Some("cpu".to_owned());
-    let flags = ConfigFlags { db: Some(db), devices, pack: None, engine: Some(FAKE.into()) };
+    let flags = ConfigFlags { db: Some(db), devices, engine: Some(FAKE.into()), ..ConfigFlags::default() };
     Workspace::new(&Config::read(&flags, &folder, &|_| None).unwrap())
 }
 
@@ -30,7 +31,13 @@ async fn a_sweep_goes_from_its_file_to_a_report_without_a_shell() {
     let request = SweepRequest::of(lab.0.path().join("sweep.toml"));
     let mut events = Vec::new();
     let prepared = workspace.prepare(&request, &mut |event| events.push(event)).await.unwrap();
-    assert_eq!((prepared.plan.jobs.len(), events.len()), (5, 0), "{events:?}");
+    let stages = [
+        PlanStage::Sweep { name: "tiny".to_owned() },
+        PlanStage::Model { name: "model".to_owned() },
+        PlanStage::Documents { name: "two_digit_subtraction".to_owned() },
+        PlanStage::Rows { name: "two_digit_subtraction".to_owned() },
+    ];
+    assert_eq!((prepared.plan.jobs.len(), &events[..]), (5, &stages.map(WorkspaceEvent::Planning)[..]));
     assert!(!lab.db().exists(), "planning touches no database");
     let (store, plan) = workspace.submit(prepared, &mut |event| events.push(event)).await.unwrap();
     assert_eq!(store.active().await.unwrap().len(), 5);

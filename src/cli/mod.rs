@@ -83,6 +83,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Clone(command) => commands::clone::run(command, &workspace),
         Command::Retry(command) => commands::control::retry(command, &workspace),
         Command::Priority(command) => commands::control::priority(command, &workspace),
+        Command::Undo(command) => commands::undo::run(command, &workspace),
         Command::Run(command) => commands::run::run(command, &workspace),
         Command::Top(command) => commands::top::run(command, &workspace),
         Command::Status(_) => commands::status::run(&workspace),

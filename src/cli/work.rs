@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use std::time::{Duration, SystemTime};
+
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::signal::{SigHandler, Signal};
@@ -16,9 +18,10 @@ use super::output::{is_json, write_error, write_event, write_note};
 use super::progress::Display;
 use super::time::{TIME_HELP, duration, until};
 use crate::engine_process::{continue_engines, stop_engines};
+use crate::job::Seconds;
 use crate::runner::{Limits, Progress, RunSummary, Stopped};
 use crate::store::{Patience, Store};
-use crate::workspace::{TrackLoop, WorkRequest, Workspace};
+use crate::workspace::{SIGNAL_BEFORE_END, TrackLoop, WorkRequest, Workspace};
 
 impl WorkingArguments {
     /// How long to go on, from now. Error: not a time.
@@ -26,8 +29,11 @@ impl WorkingArguments {
         let wrong = |text: &str, help: &str| {
             Failure::new(ExitCode::Usage, format!("'{text}' is not a time"), help.to_owned())
         };
-        let now = std::time::Instant::now();
+        let now = tokio::time::Instant::now();
         let mut limits = Limits { max_failures: self.max_failures, ..Limits::from_environment() };
+        if self.budget.is_none() && self.until.is_none() {
+            limits.until = end_of_allocation().and_then(|left| now.checked_add(left));
+        }
         if let Some(text) = &self.budget {
             let time = duration(text).ok_or_else(|| wrong(text, TIME_HELP))?;
             limits.until = Some(now.checked_add(time).ok_or_else(|| wrong(text, TIME_HELP))?);
@@ -40,6 +46,25 @@ impl WorkingArguments {
         }
         Ok(limits)
     }
+}
+
+/// The time until jobs must stop in a Slurm allocation: its end, less what its own signal leaves and a minute for checkpoints, but at
+/// least half of what is left. None outside of an allocation.
+fn end_of_allocation() -> Option<Duration> {
+    let end: u64 = std::env::var("SLURM_JOB_END_TIME").ok()?.parse().ok()?;
+    let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(end))?;
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    // Without a limit Slurm names a day a year from now.
+    if left > Duration::from_secs(60 * 24 * 3600) {
+        return None;
+    }
+    let margin = Duration::from_secs(SIGNAL_BEFORE_END + 60).min(left / 2);
+    write_note(&format!(
+        "the Slurm allocation ends in {}; jobs stop {} before",
+        Seconds(left.as_secs_f64()),
+        Seconds(margin.as_secs_f64())
+    ));
+    Some(left - margin)
 }
 
 /// A channel that gets a message at each SIGINT, SIGTERM and SIGHUP, and the patience for a database that is locked or away:

@@ -29,7 +29,7 @@ fn slot(number: usize, device: DeviceName, cores: Vec<usize>) -> Slot {
     Slot {
         id: SlotId(number),
         device,
-        threads: cores.len().max(1),
+        threads: Some(cores.len().max(1)),
         cores,
         token_budget: CPU_TOKEN_BUDGET,
         // All processes share it: the memory that is free now does not predict the future.

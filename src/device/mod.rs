@@ -40,8 +40,8 @@ pub struct Slot {
     pub id: SlotId,
     /// The device's name.
     pub device: DeviceName,
-    /// Threads per operation.
-    pub threads: usize,
+    /// Threads per operation; of an engine on another host, as many as it may use there.
+    pub threads: Option<usize>,
     /// The cores that its engine may use; it is pinned to them if there are several slots.
     pub cores: Vec<usize>,
     /// Most tokens per pass: matrix products gain nothing beyond it, and a pass stays short.
@@ -61,6 +61,29 @@ pub enum DeviceName {
     CpuShare(usize),
     /// A GPU, by its index among those visible to this process.
     Cuda(usize),
+    /// The device of a launched engine, by its slot.
+    Launched {
+        /// Whether it is a GPU, the first one that the engine sees.
+        cuda: bool,
+        /// The slot.
+        slot: usize,
+    },
+}
+
+impl DeviceName {
+    /// Whether it is a GPU.
+    pub fn is_cuda(self) -> bool {
+        matches!(self, Self::Cuda(_) | Self::Launched { cuda: true, .. })
+    }
+
+    /// Its name for the engine.
+    pub fn for_engine(self) -> String {
+        match self {
+            Self::Launched { cuda: true, .. } => "cuda:0".to_owned(),
+            Self::Launched { cuda: false, .. } => "cpu".to_owned(),
+            Self::Cpu | Self::CpuShare(_) | Self::Cuda(_) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for DeviceName {
@@ -69,6 +92,8 @@ impl fmt::Display for DeviceName {
             Self::Cpu => f.write_str("cpu"),
             Self::CpuShare(number) => write!(f, "cpu:{number}"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Launched { cuda: true, slot } => write!(f, "cuda@{slot}"),
+            Self::Launched { cuda: false, slot } => write!(f, "cpu@{slot}"),
         }
     }
 }
@@ -206,7 +231,7 @@ fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
         Slot {
             id: SlotId(place),
             device: DeviceName::Cuda(number),
-            threads: share.len().max(1),
+            threads: Some(share.len().max(1)),
             cores: share,
             token_budget: CARD_TOKEN_BUDGET,
             memory: card.memory,
@@ -214,6 +239,22 @@ fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
         }
     };
     cards.into_iter().enumerate().map(slot).collect()
+}
+
+/// Slots of engines that a launcher starts, each with a device of this kind of its own. Their memory is not known here; an engine that
+/// wants more than it has says so.
+pub fn launched_slots(count: usize, kind: DeviceKind) -> Vec<Slot> {
+    let cuda = matches!(kind, DeviceKind::Cuda { .. });
+    let slot = |number| Slot {
+        id: SlotId(number),
+        device: DeviceName::Launched { cuda, slot: number },
+        threads: None,
+        cores: Vec::new(),
+        token_budget: kind.token_budget() as usize,
+        memory: Bytes(u64::MAX),
+        card: None,
+    };
+    (0..count).map(slot).collect()
 }
 
 #[cfg(test)]

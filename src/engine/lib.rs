@@ -2,7 +2,8 @@
 //! library's floor only, never on the database.
 //!
 //! Orders arrive on descriptor 0 and events leave on descriptor 3. Descriptors 1 and 2 point at a log, so a library's
-//! print cannot corrupt a frame.
+//! print cannot corrupt a frame. An engine on another host has orders on standard input and events on standard output
+//! instead (`--standard-streams`).
 
 mod compare;
 mod decode;
@@ -30,7 +31,7 @@ use std::os::fd::{FromRawFd, RawFd};
 use std::process::ExitCode;
 
 use floor::job::DType;
-use floor::protocol::{EVENT_DESCRIPTOR, PROTOCOL_VERSION};
+use floor::protocol::{EVENT_DESCRIPTOR, PROTOCOL_VERSION, STANDARD_STREAMS, use_standard_streams};
 use tracing_subscriber::EnvFilter;
 
 /// libtorch allocates through it too: as `malloc`, it precedes the system's.
@@ -43,6 +44,13 @@ pub fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("--describe") => return describe(),
         Some("--rate") => return rate(&arguments.next().unwrap_or_default()),
+        Some(STANDARD_STREAMS) => {
+            if let Err(error) = use_standard_streams() {
+                // The log is not open yet.
+                let _ = writeln!(std::io::stderr(), "the standard streams cannot be used: {error}");
+                return ExitCode::FAILURE;
+            }
+        }
         _ => {}
     }
     let filter = EnvFilter::try_from_env("LORAGRID_LOG").unwrap_or_else(|_| EnvFilter::new("info"));

@@ -53,7 +53,8 @@ pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameErro
             Order::Serve(order) => engine.answer(&order),
             Order::Merge(order) => engine.merge(&order),
             Order::Compare(order) => engine.compare(&order),
-            Order::Shutdown => return Ok(()),
+            // A stop between two orders.
+            Order::Stop | Order::Shutdown => return Ok(()),
         };
         match result {
             Ok(()) => {}
@@ -120,7 +121,8 @@ impl Engine {
 
     fn load(&mut self, order: &LoadOrder) -> Result<(), EngineError> {
         let started = Instant::now();
-        tch::set_num_threads(order.threads as i32);
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        tch::set_num_threads(order.threads.unwrap_or_else(cores) as i32);
         self.loaded = None;
         give_back();
         forget_peak();

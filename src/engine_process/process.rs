@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 
 use super::exit::{EngineExit, oom_kills};
 use super::groups::KnownGroup;
+use super::launcher::Launcher;
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Inquiry, Order, encode_frame, split_frame};
 
 /// Environment variables that hold the orchestrator's secrets.
@@ -30,7 +31,7 @@ pub enum WorkerError {
     /// It cannot be started.
     #[error("{} cannot be started: {source}", engine.display())]
     Start {
-        /// The program.
+        /// The program: the engine's, or the launcher's.
         engine: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -59,6 +60,8 @@ pub struct Engine {
 pub struct EngineHandle {
     orders: mpsc::UnboundedSender<Vec<u8>>,
     group: Pid,
+    /// Whether a launcher started it: signals reach the launcher, and not the engine.
+    is_launched: bool,
 }
 
 /// The placement of an engine.
@@ -70,22 +73,38 @@ pub struct EngineDevice {
     pub cores: Vec<usize>,
     /// The GPUs visible to it, as `CUDA_VISIBLE_DEVICES`; inherited from this process if not set.
     pub cards: Option<String>,
+    /// Starts it elsewhere; this program does if not set.
+    pub launcher: Option<Launcher>,
 }
 
 impl Engine {
-    /// Starts the engine in its own process group, with descriptors 1 and 2 on `log`. It exits with this process. Error:
-    /// [`WorkerError::Start`].
+    /// Starts the engine in its own process group, with descriptors 1 and 2 on `log`. It exits with this process. With a launcher, this is
+    /// the launcher's process, and the engine has its events on standard output. Error: [`WorkerError::Start`].
     pub fn start(
         engine: &Path,
         log: &Path,
         place: &EngineDevice,
     ) -> Result<(Self, EngineHandle), WorkerError> {
-        let failed = |source| WorkerError::Start { engine: engine.to_owned(), source };
+        let started = place.launcher.as_ref().map_or(engine, Launcher::program);
+        let failed = |source| WorkerError::Start { engine: started.to_owned(), source };
         let file = open_log(log).map_err(failed)?;
         let (log_start, oom_kills) = (file.metadata().map_or(0, |meta| meta.len()), oom_kills());
         let (ours, theirs) = std::io::pipe().map_err(failed)?;
-        let mut command = std::process::Command::new(engine);
-        command.stdin(Stdio::piped()).stdout(file.try_clone().map_err(failed)?).stderr(file);
+        let mut command = match &place.launcher {
+            None => {
+                let mut command = std::process::Command::new(engine);
+                command.stdout(file.try_clone().map_err(failed)?);
+                let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
+                command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
+                command
+            }
+            Some(launcher) => {
+                let mut command = launcher.command(engine, &place.device);
+                command.stdout(theirs);
+                command
+            }
+        };
+        command.stdin(Stdio::piped()).stderr(file);
         command.env("LORAGRID_DEVICE", &place.device);
         // GPUs are numbered in the driver's order, and no engine needs a secret.
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
@@ -94,8 +113,6 @@ impl Engine {
         }
         command.envs(place.cards.iter().map(|cards| ("CUDA_VISIBLE_DEVICES", cards)));
         let cores = &place.cores;
-        let mapping = FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: EVENT_DESCRIPTOR };
-        command.fd_mappings(vec![mapping]).map_err(|error| failed(std::io::Error::other(error)))?;
         let mut cpu_set = CpuSet::new();
         // A core beyond the kernel's limit does not exist.
         let pinned = !cores.is_empty() && cores.iter().all(|core| cpu_set.set(*core).is_ok());
@@ -127,7 +144,7 @@ impl Engine {
         let (sender, receiver) = mpsc::unbounded_channel();
         tokio::spawn(write_orders(orders, receiver));
         let orders = sender;
-        Ok((engine, EngineHandle { orders, group }))
+        Ok((engine, EngineHandle { orders, group, is_launched: place.launcher.is_some() }))
     }
 
     /// The next event; `None` when the stream ended, cut or not. Error: bytes that are not an event.
@@ -212,7 +229,10 @@ impl EngineHandle {
 
     /// Asks the engine to write a checkpoint and exit.
     pub fn terminate(&self) {
-        self.signal(Signal::SIGTERM);
+        match encode_frame(&Order::Stop) {
+            Ok(stop) if self.is_launched => drop(self.orders.send(stop)),
+            Ok(_) | Err(_) => self.signal(Signal::SIGTERM),
+        }
     }
 
     fn signal(&self, signal: Signal) {

@@ -27,6 +27,33 @@ pub struct PlanContext<'a> {
     pub cache: Option<PathBuf>,
     /// Floating-point operations per second of the device's matrix products in a dtype; none if they cannot be measured.
     pub product_rate: &'a dyn Fn(DType) -> Option<f64>,
+    /// Told of each stage before it begins.
+    pub watch: &'a mut dyn FnMut(PlanStage),
+}
+
+/// What a plan does next. A stage takes from milliseconds to a minute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanStage {
+    /// Reads the sweep file and the database.
+    Sweep {
+        /// The sweep.
+        name: String,
+    },
+    /// Reads a model's configuration and tokenizer, and hashes its files unless they were hashed before.
+    Model {
+        /// The model as named in the sweep file.
+        name: String,
+    },
+    /// Reads and encodes the rows of a data set, unless they were encoded before.
+    Rows {
+        /// The data set as named in the sweep file.
+        name: String,
+    },
+    /// Builds and encodes the documents of a task.
+    Documents {
+        /// The task.
+        name: String,
+    },
 }
 
 /// Finished work.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::context::PlanContext;
+use super::context::{PlanContext, PlanStage};
 use super::error::PlanError;
 use super::models::PlannedModel;
 use super::samples::PlannedSample;
@@ -47,6 +47,7 @@ impl PlannedData {
         samples: Option<&SampleSpec>,
         context: &mut PlanContext<'_>,
     ) -> Result<(Self, Vec<PlannedSample>), PlanError> {
+        (context.watch)(PlanStage::Rows { name: config.data.clone() });
         let source = match DataSource::training(&config.data, folder, &context.roots) {
             Ok(source) => source,
             Err(DataError::NotLocal { .. }) => return Ok((Self::published(config), Vec::new())),

@@ -18,7 +18,7 @@ mod tasks;
 mod warnings;
 
 pub use blocker::Blocker;
-pub use context::{CompletedWork, LastVersion, PlanContext};
+pub use context::{CompletedWork, LastVersion, PlanContext, PlanStage};
 pub use data::PlannedData;
 pub use error::PlanError;
 pub use estimate::{Estimate, MemoryEstimate, Throughput, weight_bytes};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::context::PlanContext;
+use super::context::{PlanContext, PlanStage};
 use super::error::PlanError;
 use super::expand::expand;
 use crate::hub::RepositoryId;
@@ -148,6 +148,7 @@ impl PlannedModel {
         folder: &Path,
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
+        (context.watch)(PlanStage::Model { name: name.to_owned() });
         let mut path = folder.join(name);
         let mut location = ModelLocation::Path(std::path::absolute(&path).unwrap_or_else(|_| path.clone()));
         let id = RepositoryId::new(name, revision.unwrap_or("main"));

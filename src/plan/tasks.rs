@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::context::PlanContext;
+use super::context::{PlanContext, PlanStage};
 use super::error::PlanError;
 use super::models::PlannedModel;
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
 use crate::task::{
-    Document, Group, Metric, RequestEncoder, Subset, Task, TaskDocuments, TaskError, build_documents,
+    Document, EncodedDocument, Group, Metric, RequestEncoder, Subset, Task, TaskDocuments, TaskError,
+    build_documents,
 };
 use crate::trie::{Query, Trie};
 
@@ -96,6 +97,7 @@ impl PlannedTask {
         models: &[PlannedModel],
         context: &mut PlanContext<'_>,
     ) -> Result<Self, PlanError> {
+        (context.watch)(PlanStage::Documents { name: task.name.clone() });
         let facts = eval.facts;
         let mut contents = Vec::new();
         for rows in task.sources() {
@@ -111,16 +113,16 @@ impl PlannedTask {
         let content = Digest::all(&contents);
         let documents = build_documents(&task, &Subset::from(facts.limit))?;
         let notes = task_notes(&task, &documents);
-        let mut encoded = Vec::new();
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
-        if let Some((local, config)) = local {
-            let (most, rows) = (config.max_positions as usize, config.vocab_size);
-            let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
-            for document in &documents {
-                encoded.extend(encoder.document(&task, document)?.into_iter().flatten());
-                encoded.extend(encoder.prompt_of(&task, document)?);
-            }
-        }
+        let encoded = local.map_or_else(
+            || Ok(Vec::new()),
+            |(local, config)| {
+                let (most, rows) = (config.max_positions as usize, config.vocab_size);
+                let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
+                encoder.documents(&task, &documents)
+            },
+        )?;
+        let encoded: Vec<_> = encoded.into_iter().flat_map(EncodedDocument::into_sequences).collect();
         let queries: Vec<Query<'_>> =
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();
         let answers = task.generation.as_ref().map_or(0, |generation| {

@@ -1,6 +1,6 @@
 //! One attempt at a job.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use crate::job::{AttemptNumber, JobId, JobState, Transition};
 

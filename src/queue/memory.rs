@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::suspicion::{PastAttempt, end_of_lost, end_of_silent, is_suspect};
 use super::{
@@ -72,6 +74,13 @@ impl MemoryQueue {
         let mut state = self.state();
         let known = state.results.documents.entry(key).or_default();
         known.extend(documents.into_iter().map(|document| (document.document, document)));
+    }
+
+    /// A heartbeat for every open attempt of an owner.
+    pub fn beat(&self, owner: &Owner) {
+        let mut state = self.state();
+        let attempts = state.jobs.iter_mut().flat_map(|job| &mut job.attempts);
+        attempts.filter(|open| open.past.is_none() && open.owner == *owner).for_each(|open| open.beat += 1);
     }
 
     /// The state of a job, and its reason.
@@ -319,14 +328,14 @@ impl Queue for MemoryQueue {
             .collect();
         let mut recovered = 0;
         for (attempt, owner, beat) in &running {
-            let end = if owner.is_dead() {
+            let end = if observer.is_dead(owner) {
                 let alone = running.iter().filter(|(_, other, _)| other == owner).count() == 1;
                 let Some(job) = state.job(&attempt.job) else { continue };
                 let past: Vec<PastAttempt> =
                     job.attempts.iter().rev().skip(1).filter_map(|attempt| attempt.past.clone()).collect();
                 let order = job.order.clone();
                 end_of_lost(alone, state.reach(&order), &past)
-            } else if *owner != Owner::this_process()
+            } else if !observer.is_me(owner)
                 && observer.is_still(attempt.job.as_str(), i64::from(attempt.number.0), *beat, lease)
             {
                 end_of_silent()

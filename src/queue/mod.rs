@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 pub use attempt::{Attempt, AttemptEnd, Taken};
-pub use memory::MemoryQueue;
+pub use memory::{MemoryQueue, MemoryResults};
 pub use observer::Observer;
 pub use owner::Owner;
 pub use records::{AttemptResults, Record, ScoreRecord, StoredDocument, StoredSample, TrainingRecord};

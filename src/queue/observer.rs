@@ -1,15 +1,20 @@
 //! Observations of other processes: heartbeats that stopped.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Owner;
 
 /// Longest time between two observations that counts: beyond it the observer itself was delayed, and others may have been too.
 const HELD_UP: Duration = Duration::from_secs(5);
 
-/// Observed heartbeats of other processes. A heartbeat is a number that its owner increments; how long it stood still is measured with
+/// What a process knows of the others that own attempts: which of them are gone, and how long their heartbeats stood still. A heartbeat is a number that its owner increments; how long it stood still is measured with
 /// the observer's clock, so no two clocks are compared.
-#[derive(Debug, Default)]
 pub struct Observer {
+    me: Owner,
+    is_dead: Box<dyn Fn(&Owner) -> bool>,
     seen: HashMap<(String, i64), Seen>,
 }
 
@@ -21,7 +26,33 @@ struct Seen {
     looked: Instant,
 }
 
+impl Default for Observer {
+    fn default() -> Self {
+        Self::of(Owner::this_process(), Box::new(Owner::is_dead))
+    }
+}
+
 impl Observer {
+    /// What this owner observes; `is_dead` tells whether an owner is known to be gone.
+    pub fn of(me: Owner, is_dead: Box<dyn Fn(&Owner) -> bool>) -> Self {
+        Self { me, is_dead, seen: HashMap::new() }
+    }
+
+    /// Who observes.
+    pub fn me(&self) -> &Owner {
+        &self.me
+    }
+
+    /// Whether an owner is known to be gone.
+    pub fn is_dead(&self, owner: &Owner) -> bool {
+        (self.is_dead)(owner)
+    }
+
+    /// Whether an owner is the observer itself.
+    pub fn is_me(&self, owner: &Owner) -> bool {
+        self.me == *owner
+    }
+
     /// Whether an attempt's heartbeat has stood still for longer than `lease`.
     pub fn is_still(&mut self, job: &str, attempt: i64, beat: i64, lease: Duration) -> bool {
         self.is_still_at(Instant::now(), (job, attempt), beat, lease)

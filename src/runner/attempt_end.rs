@@ -1,16 +1,16 @@
 //! How attempts and runs end.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Progress;
+use super::engines::EngineMessage;
 use super::error::RunError;
 use super::job::{Leaving, RunningJob};
 use super::pack::Next;
 use super::run::{GOODBYE, Running};
-use super::slot::SlotMessage;
 use super::summary::Stopped;
 use crate::job::{JobId, SlotId};
 use crate::protocol::Order;
@@ -182,7 +182,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     pub(super) async fn stop(
         &mut self,
         why: Stopped,
-        receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
+        receiver: &mut mpsc::Receiver<(SlotId, EngineMessage)>,
         stops: &mut mpsc::Receiver<()>,
     ) -> Result<(), RunError> {
         self.stopped = Some(why);
@@ -208,9 +208,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             tokio::select! {
                 biased;
                 _ = stops.recv() => break,
-                () = tokio::time::sleep_until(last.map_or(silent, |last| silent.min(last)).into()) => break,
+                () = tokio::time::sleep_until(last.map_or(silent, |last| silent.min(last))) => break,
                 message = receiver.recv() => match message {
-                    Some((slot, SlotMessage::Event(event, _))) => {
+                    Some((slot, EngineMessage::Event(event, _))) => {
                         silent = Instant::now() + self.goodbye();
                         if let Some(pack) = self.working.get_mut(&slot) {
                             // Jobs that end by themselves now have ended; for the others only progress is recorded.
@@ -219,7 +219,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                             }
                         }
                     }
-                    Some((slot, SlotMessage::Exited(_))) => {
+                    Some((slot, EngineMessage::Exited(_))) => {
                         self.end_pack(slot, &AttemptEnd::Requeued(reason.to_owned())).await?;
                         self.engines.remove(&slot);
                     }
@@ -239,7 +239,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     }
 
     /// Shuts engines down: asks them to exit and kills those that do not. Jobs interrupted by an error are requeued.
-    pub(super) async fn let_engines_go(&mut self, receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>) {
+    pub(super) async fn let_engines_go(&mut self, receiver: &mut mpsc::Receiver<(SlotId, EngineMessage)>) {
         let end = AttemptEnd::Requeued("the run ended with an error".to_owned());
         for (slot, pack) in std::mem::take(&mut self.working) {
             let closing = |member: &RunningJob| {
@@ -260,7 +260,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let left = async {
             while !self.engines.is_empty() {
                 match receiver.recv().await {
-                    Some((slot, SlotMessage::Exited(_))) => drop(self.engines.remove(&slot)),
+                    Some((slot, EngineMessage::Exited(_))) => drop(self.engines.remove(&slot)),
                     Some(_) => {}
                     None => return,
                 }

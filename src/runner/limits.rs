@@ -1,6 +1,8 @@
 //! Time limits of a run and of heartbeats.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Time limits of a run and of heartbeats.
 #[derive(Debug, Clone)]

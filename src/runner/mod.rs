@@ -3,6 +3,7 @@
 mod attempt_end;
 mod begin;
 mod crash;
+mod engines;
 mod error;
 mod inputs;
 mod job;
@@ -18,6 +19,7 @@ mod tally;
 mod trouble;
 mod usage;
 
+pub use engines::{EngineControl, EngineMessage, EngineMessages, EngineProcesses, Engines};
 pub use error::RunError;
 pub use inputs::Inputs;
 pub use keep::Keeper;

@@ -1,7 +1,9 @@
 //! The running pack of a slot: its next order, and what engine events mean for its members.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Progress;
 use super::job::{Leaving, RunningJob};
@@ -125,7 +127,7 @@ impl RunningPack {
     }
 
     /// The next order, unless one is running; none when nothing is left to do. `loaded`: the engine has the model.
-    pub(super) fn next_order(&mut self, loaded: bool, threads: usize) -> Option<Order> {
+    pub(super) fn next_order(&mut self, loaded: bool, threads: Option<usize>) -> Option<Order> {
         if self.phase != Phase::Between {
             return None;
         }

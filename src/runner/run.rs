@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Progress;
 use super::crash::relieve;
+use super::engines::{EngineMessage, EngineMessages, Engines};
 use super::error::RunError;
 use super::inputs::Inputs;
 use super::job::Leaving;
@@ -15,13 +17,12 @@ use super::keep::Keeper;
 use super::known::KnownJob;
 use super::limits::Limits;
 use super::pack::{Next, RunningPack};
-use super::slot::{SlotEngine, SlotMessage};
+use super::slot::SlotEngine;
 use super::summary::{RunSummary, Stopped};
 use super::tally::Tally;
 use super::trouble::Trouble;
 use super::usage::Meters;
-use crate::device::{DeviceKind, DeviceName, Inventory, Slot};
-use crate::engine_process::EngineDevice;
+use crate::device::{DeviceKind, Inventory, Slot};
 use crate::job::{Bytes, JobId, Seconds, SlotId};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
 use crate::queue::{AttemptEnd, Observer, Owner, Queue};
@@ -42,8 +43,10 @@ pub struct Runner<'a, Q> {
     pub queue: &'a Q,
     /// Only these jobs; all if none.
     pub only: Option<HashSet<JobId>>,
-    /// The engine's executable.
-    pub engine: PathBuf,
+    /// Starts its engines.
+    pub engines: &'a dyn Engines,
+    /// This process as the owner of its attempts, and what it knows of others.
+    pub observer: &'a dyn Fn() -> Observer,
     /// Where engines run.
     pub slots: Vec<Slot>,
     /// The device kind of the slots.
@@ -82,7 +85,7 @@ pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
     pub(super) go_apart: bool,
     /// Failures not caused by a job.
     pub(super) trouble: Trouble,
-    messages: mpsc::Sender<(SlotId, SlotMessage)>,
+    messages: EngineMessages,
     pub(super) watch: &'w mut dyn FnMut(Progress),
     pub(super) owner: Owner,
     pub(super) tally: Tally,
@@ -125,6 +128,7 @@ impl<Q: Queue> Runner<'_, Q> {
             made.map_err(|source| RunError::Folder { path: folder.clone(), source })?;
         }
         let (sender, mut receiver) = mpsc::channel(1024);
+        let observer = (self.observer)();
         let mut running = Running {
             runner: self,
             inputs,
@@ -142,10 +146,10 @@ impl<Q: Queue> Runner<'_, Q> {
             trouble: Trouble::default(),
             messages: sender,
             watch,
-            owner: Owner::this_process(),
+            owner: observer.me().clone(),
             tally: Tally::default(),
             stopped: None,
-            observer: Observer::default(),
+            observer,
             last_crash: String::new(),
             disk_full: None,
             without_cuda: BTreeSet::new(),
@@ -180,7 +184,7 @@ impl<Q: Queue> Runner<'_, Q> {
 impl<Q: Queue> Running<'_, '_, '_, Q> {
     async fn drive(
         &mut self,
-        receiver: &mut mpsc::Receiver<(SlotId, SlotMessage)>,
+        receiver: &mut mpsc::Receiver<(SlotId, EngineMessage)>,
         stops: &mut mpsc::Receiver<()>,
     ) -> Result<(), RunError> {
         let mut ticks = tokio::time::interval(TICK);
@@ -213,8 +217,8 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 }
                 message = receiver.recv() => {
                     match message {
-                        Some((slot, SlotMessage::Event(event, at))) => self.on_event(slot, event, at).await?,
-                        Some((slot, SlotMessage::Exited(exit))) => self.on_exit(slot, exit).await?,
+                        Some((slot, EngineMessage::Event(event, at))) => self.on_event(slot, event, at).await?,
+                        Some((slot, EngineMessage::Exited(exit))) => self.on_exit(slot, exit).await?,
                         None => return Ok(()),
                     }
                     if let Some(reason) = self.disk_full.take() {
@@ -292,10 +296,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     fn start_engine(&mut self, slot: SlotId) -> Result<(), RunError> {
         let here = &self.runner.slots[slot.0];
         let log = self.runner.results.join("logs").join(format!("engine-{}.log", slot.0));
-        let cores = if self.runner.slots.len() > 1 { here.cores.clone() } else { Vec::new() };
-        let cards = here.card.as_ref().map(|card| card.0.clone());
-        let place = EngineDevice { device: here.device.to_string(), cores, cards };
-        let engine = SlotEngine::start(slot, &self.runner.engine, &log, &place, self.messages.clone())?;
+        let engine = SlotEngine::start(self.runner.engines, here, &log, self.messages.clone())?;
         self.engines.insert(slot, engine);
         Ok(())
     }
@@ -383,9 +384,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             EngineEvent::Hello { protocol, .. } if protocol != PROTOCOL_VERSION => {
                 Err(RunError::Protocol { found: protocol, wanted: PROTOCOL_VERSION })
             }
-            EngineEvent::Hello { device: Device::Cpu, .. }
-                if matches!(self.runner.slots[slot.0].device, DeviceName::Cuda(_)) =>
-            {
+            EngineEvent::Hello { device: Device::Cpu, .. } if self.runner.slots[slot.0].device.is_cuda() => {
                 // This GPU is lost, or the engine was built without CUDA: its exit counts against the slot.
                 self.without_cuda.insert(slot);
                 if let Some(engine) = self.engines.get(&slot) {

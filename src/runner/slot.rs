@@ -1,26 +1,19 @@
-//! The engine of a slot, and the task that reads its events.
+//! The engine of a slot.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
-use crate::engine_process::{Engine, EngineDevice, EngineExit, EngineHandle, WorkerError};
-use crate::job::{BaseForm, Digest, SlotId};
-use crate::protocol::Event;
-
-/// A message from the reader of a slot's events.
-#[derive(Debug)]
-pub(super) enum SlotMessage {
-    /// An event of the engine, with its time.
-    Event(Event, Instant),
-    /// The engine is gone.
-    Exited(EngineExit),
-}
+use super::engines::{EngineControl, EngineMessages, Engines};
+use crate::device::Slot;
+use crate::engine_process::WorkerError;
+use crate::job::{BaseForm, Digest};
 
 /// A running engine, with its current log file.
 pub(super) struct SlotEngine {
-    pub(super) handle: EngineHandle,
+    pub(super) handle: Box<dyn EngineControl>,
     pub(super) log: watch::Sender<Option<PathBuf>>,
     /// The loaded model.
     pub(super) loaded: Option<(Digest, BaseForm)>,
@@ -41,15 +34,13 @@ pub(super) struct SlotEngine {
 impl SlotEngine {
     /// Starts an engine that sends its events to `messages`. Error: it cannot be started.
     pub(super) fn start(
-        slot: SlotId,
-        program: &std::path::Path,
+        engines: &dyn Engines,
+        slot: &Slot,
         log: &std::path::Path,
-        place: &EngineDevice,
-        messages: mpsc::Sender<(SlotId, SlotMessage)>,
+        messages: EngineMessages,
     ) -> Result<Self, WorkerError> {
-        let (engine, handle) = Engine::start(program, log, place)?;
         let (sender, receiver) = watch::channel(None);
-        tokio::spawn(read_events(slot, engine, receiver, messages));
+        let handle = engines.start(slot, log, receiver, messages)?;
         let now = Instant::now();
         let (last_sign, given, longest_silence) = (now, now, Duration::ZERO);
         Ok(Self {
@@ -93,35 +84,4 @@ impl SlotEngine {
     pub(super) fn give(&mut self) {
         (self.given, self.last_sign) = (Instant::now(), Instant::now());
     }
-}
-
-async fn read_events(
-    slot: SlotId,
-    mut engine: Engine,
-    log: watch::Receiver<Option<PathBuf>>,
-    messages: mpsc::Sender<(SlotId, SlotMessage)>,
-) {
-    loop {
-        match engine.next_event().await {
-            Ok(Some(event)) => {
-                // The time of arrival, not of handling.
-                let message = SlotMessage::Event(event, Instant::now());
-                if messages.send((slot, message)).await.is_err() {
-                    return;
-                }
-            }
-            // An engine whose stream ended or cannot be parsed is useless: `death` waits for it, and dropping it kills the rest of its
-            // group.
-            Ok(None) => break,
-            Err(error) => {
-                tracing::warn!("slot {}: {error}", slot.0);
-                engine.kill();
-                break;
-            }
-        }
-    }
-    let log = log.borrow().clone();
-    let death = engine.death(log).await;
-    // The receiver is gone when the run is over.
-    let _ = messages.send((slot, SlotMessage::Exited(death))).await;
 }

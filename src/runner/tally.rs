@@ -1,7 +1,8 @@
 //! Summaries of a run by sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::Progress;
 use super::summary::{RunSummary, Stopped};

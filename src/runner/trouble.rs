@@ -1,7 +1,9 @@
 //! Failures not caused by a job: missing files. Jobs are requeued, and nothing starts for a growing pause. After too many in a row the
 //! run ends with the rest still queued.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Failures in a row after which the run ends; the pauses between them add up to two minutes.
 const MOST: u32 = 8;

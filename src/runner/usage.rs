@@ -22,8 +22,10 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let by_card = here.card.as_ref().and_then(|card| self.runner.inventory.use_of(card, &device));
             let meter = self.meters.0.entry(*slot).or_default();
             let by_process = || {
+                // The process of a launched engine is elsewhere.
+                let threads = here.threads?;
                 let (cores, memory) = meter.look(engine.handle.pid())?;
-                let used = cores.map(|cores| (cores / here.threads.max(1) as f64).min(1.0));
+                let used = cores.map(|cores| (cores / threads.max(1) as f64).min(1.0));
                 let total_memory = Bytes(memory.0.saturating_add(available_memory().0));
                 Some(SlotUse { device, used, memory, total_memory, temperature: None, power: None })
             };

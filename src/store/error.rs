@@ -130,6 +130,20 @@ pub enum StoreError {
         /// Number of matches.
         found: usize,
     },
+    /// No such operation.
+    #[error("{}", id.map_or_else(|| "nothing can be undone".to_owned(), |id| format!("operation {id} not found")))]
+    NoOperation {
+        /// Its number, where one was named.
+        id: Option<i64>,
+    },
+    /// An operation that lasts.
+    #[error("operation {id} cannot be undone: {why}")]
+    NotUndoable {
+        /// Its number.
+        id: i64,
+        /// Why.
+        why: &'static str,
+    },
     /// No sweep at all.
     #[error("the database has no sweeps")]
     Empty,

@@ -18,8 +18,8 @@ pub use error::StoreError;
 pub use maintenance::{Patience, RememberedDigests};
 pub use open::{Store, require_room};
 pub use queue::{
-    AttemptRecord, Heartbeat, JobExplanation, StoredSpecError, StoredSweep, StoredUse, SweepOrigin,
-    SweepRemoval, SweepVersion, WorkerRecord,
+    Actor, AttemptRecord, Before, Heartbeat, JobExplanation, Operation, OperationKind, Origin,
+    StoredSpecError, StoredSweep, StoredUse, SweepOrigin, SweepRemoval, SweepVersion, Undone, WorkerRecord,
 };
 pub use results::{
     ByDocument, CurvePoint, DocumentValues, Documents, ImportedDocument, ImportedResults, ImportedScore,

@@ -1,5 +1,6 @@
 //! Opening the database.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -187,14 +188,16 @@ fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
     // A link is judged by its target.
     let place = std::fs::canonicalize(path).ok();
     let folder = folder_of(place.as_deref().unwrap_or(path));
-    if let Some(kind) = shared_by_machines(&folder) {
-        return Err(StoreError::Network { path: path.to_owned(), kind });
-    }
+    let journal = match (rollback_is_wanted(), shared_by_machines(&folder)) {
+        (true, _) => SqliteJournalMode::Delete,
+        (false, None) => SqliteJournalMode::Wal,
+        (false, Some(kind)) => return Err(StoreError::Network { path: path.to_owned(), kind }),
+    };
     if is_fuse(&folder) {
         tracing::warn!("{} is on a FUSE file system, where locks may be unreliable", path.display());
     }
     Ok(named(path)
-        .journal_mode(SqliteJournalMode::Wal)
+        .journal_mode(journal)
         // Claims and ends must survive a power cut.
         .synchronous(SqliteSynchronous::Full)
         // A checkpoint takes a while: at 16 MB it delays fewer than one job end in a hundred.
@@ -206,12 +209,26 @@ fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
         .busy_timeout(BUSY))
 }
 
+/// Whether changes go through a rollback journal, as `LORAGRID_JOURNAL=rollback` has it: the write-ahead log needs memory that all
+/// processes share, and so one machine; a rollback journal needs the locks of a network file system to work.
+fn rollback_is_wanted() -> bool {
+    std::env::var("LORAGRID_JOURNAL").is_ok_and(|mode| mode == "rollback")
+}
+
+/// Whether a database is in rollback mode: byte 18 of its header, the write version, is 1.
+fn is_in_rollback_mode(path: &Path) -> bool {
+    let mut header = [0; 19];
+    let read = File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut header));
+    read.is_ok() && header[18] == 1
+}
+
 /// Connection options for reading. The last connection of the owner cleans the log up; other users leave no file behind, since the owner
 /// could not write it.
 pub(super) fn reading(path: &Path) -> SqliteConnectOptions {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    // In rollback mode nothing tells whether somebody writes.
+    let has_log = std::fs::metadata(log).is_ok_and(|log| log.len() > 0) || is_in_rollback_mode(path);
     let is_owner = std::fs::metadata(path).is_ok_and(|file| file.uid() == nix::unistd::geteuid().as_raw());
     let can_write = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
     let tidies = is_owner && can_write(path) && can_write(&folder_of(path));

@@ -4,11 +4,13 @@ mod error;
 mod expression;
 mod parse;
 mod print;
+mod slurm;
 mod source;
 mod sweep;
 
 pub use error::{Problem, SpecError};
 pub use expression::{EvalError, Expression, ExpressionError, Scope};
+pub use slurm::Slurm;
 pub use source::SourceText;
 pub use sweep::{
     Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, Track, When, Zip,

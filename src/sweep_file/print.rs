@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::slurm::Slurm;
 use super::sweep::{KeepAdapters, SampleSpec, SweepSpec};
 use crate::job::{Key, Value};
 
@@ -113,6 +114,9 @@ impl SweepSpec {
                 }
             }
         }
+        if let Some(slurm) = &self.slurm {
+            print_slurm(slurm, out);
+        }
         if !self.data_sets.is_empty() {
             out.push_str("\n[data_sets]\n");
         }
@@ -120,6 +124,31 @@ impl SweepSpec {
             let _ = writeln!(out, "{} = {}", quoted(name), quoted(&path.to_string_lossy()));
         }
     }
+}
+
+fn print_slurm(slurm: &Slurm, out: &mut String) {
+    out.push_str("\n[slurm]\n");
+    let Slurm { partition, account, qos, time, gres, mem, cpus_per_task, ntasks, array, .. } = slurm;
+    let texts = [
+        ("partition", partition),
+        ("account", account),
+        ("qos", qos),
+        ("time", time),
+        ("gres", gres),
+        ("mem", mem),
+    ];
+    for (name, text) in texts {
+        text.iter().for_each(|text| line(out, name, &Value::from(text.as_str())));
+    }
+    for (name, number) in [("cpus_per_task", cpus_per_task), ("ntasks", ntasks), ("array", array)] {
+        number.iter().for_each(|number| line(out, name, &Value::Integer(*number as i64)));
+    }
+    for (name, lines) in [("setup", &slurm.setup), ("options", &slurm.options)] {
+        if !lines.is_empty() {
+            line(out, name, &Value::List(lines.iter().map(|text| Value::from(text.as_str())).collect()));
+        }
+    }
+    slurm.resubmit.iter().for_each(|resubmit| line(out, "resubmit", &Value::Bool(*resubmit)));
 }
 
 fn line(out: &mut String, name: &str, value: &Value) {
@@ -165,7 +194,15 @@ mod tests {
             .collect();
         let derive: Vec<_> = spec.derive.iter().map(|derive| (derive.key.path, &derive.text)).collect();
         let exclude: Vec<_> = spec.exclude.iter().map(|rule| &rule.text).collect();
-        let rest = (&spec.keep, &spec.final_eval, &spec.notify, &spec.track, &spec.data_sets, spec.trains);
+        let rest = (
+            &spec.keep,
+            &spec.final_eval,
+            &spec.notify,
+            &spec.track,
+            &spec.slurm,
+            &spec.data_sets,
+            spec.trains,
+        );
         format!("{:?}", (&spec.name, settings, axes, zips, when, derive, exclude, rest))
     }
 
@@ -217,7 +254,7 @@ mod tests {
             if rule {
                 text.push_str("[zip.z]\n'lora.rank' = [1, 2]\n'train.warmup_steps' = [3, 4]\n[[when]]\nif = \"seed > 3 && train.loss == 'token'\"\n\
                                set = { 'train.momentum' = 0.5 }\n[[exclude]]\nif = 'seed in [1, 2]'\n[keep]\nadapters = 'best:3'\nmax_disk = '1.5 GB'\n\
-                               [final]\neval = ['a']\n[samples]\nprompts = ['Say x']\nrows = 2\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[track]\nmlflow = 'http://h:5000'\ntensorboard = 'runs'\ntrackio = 'p'\n[data_sets]\n'a/b' = 'c d.csv'\n");
+                               [final]\neval = ['a']\n[samples]\nprompts = ['Say x']\nrows = 2\n[notify]\ncommand = 'x \"y\"'\non = ['done']\n[track]\nmlflow = 'http://h:5000'\ntensorboard = 'runs'\ntrackio = 'p'\n[slurm]\npartition = 'gpu'\ntime = '8:00:00'\nntasks = 4\nsetup = ['module load cuda']\nresubmit = true\n[data_sets]\n'a/b' = 'c d.csv'\n");
             }
             let first = parse(&text);
             let second = parse(&first.to_toml());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::{Problem, SpecError};
 use super::expression::Expression;
+use super::slurm::Slurm;
 use super::source::SourceText;
 use crate::job::{Bytes, Key, Settings, SweepName, Value};
 
@@ -186,6 +187,8 @@ pub struct SweepSpec {
     pub notify: Option<Notify>,
     /// Trackers.
     pub track: Option<Track>,
+    /// What it asks of a Slurm cluster.
+    pub slurm: Option<Slurm>,
     /// Local files of data sets, by the name in the file or in a task; relative to the file's folder.
     pub data_sets: BTreeMap<String, PathBuf>,
 }

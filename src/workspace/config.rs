@@ -6,13 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::engine_process::{Launcher, LauncherError};
 use crate::scheduler::PACK_MOST;
-use crate::sweep_file::Notify;
+use crate::sweep_file::{Notify, Slurm};
 
 /// Name of a configuration file.
 const CONFIG_FILE: &str = "loragrid.toml";
 /// The database where none is named.
 pub const DATABASE: &str = "results/loragrid.db";
+
+/// How many engines a launcher may start.
+const SLOTS: std::ops::RangeInclusive<u64> = 1..=4096;
 
 /// What the command line says.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +29,19 @@ pub struct ConfigFlags {
     pub pack: Option<u64>,
     /// The engine.
     pub engine: Option<PathBuf>,
+    /// The command that starts engines elsewhere.
+    pub launcher: Option<String>,
+    /// How many it starts.
+    pub slots: Option<u64>,
+}
+
+/// How engines are started elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launching {
+    /// The command.
+    pub launcher: Launcher,
+    /// How many engines run at a time.
+    pub slots: usize,
 }
 
 /// Where a value comes from, the strongest first.
@@ -71,10 +88,14 @@ pub struct Config {
     pub pack: Configured<u64>,
     /// The engine; found beside this program or in PATH where none is named.
     pub engine: Configured<Option<PathBuf>>,
+    /// How engines are started elsewhere, where they are.
+    pub launching: Configured<Option<Launching>>,
     /// The folder of data sets.
     pub data: Configured<Option<PathBuf>>,
     /// Who is notified of sweeps whose file has no `[notify]`.
     pub notify: Configured<Option<Notify>>,
+    /// What is asked of a Slurm cluster, under the `[slurm]` of sweep files.
+    pub slurm: Configured<Option<Slurm>>,
 }
 
 /// A configuration file that cannot be used.
@@ -98,6 +119,14 @@ pub enum ConfigError {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// A launcher that is not a command.
+    #[error(transparent)]
+    Launcher(#[from] LauncherError),
+    /// Slots of no launcher.
+    #[error(
+        "--slots is the number of engines that --launcher starts, and no launcher is named; --devices cpu:N makes slots here"
+    )]
+    SlotsAlone,
     /// A data folder that does not exist.
     #[error("the data folder {} does not exist; LORAGRID_DATA or `data` in loragrid.toml names it", .0.display())]
     NoDataFolder(PathBuf),
@@ -121,8 +150,11 @@ struct ConfigFile {
     devices: Option<String>,
     pack: Option<u64>,
     engine: Option<PathBuf>,
+    launcher: Option<String>,
+    slots: Option<u64>,
     data: Option<PathBuf>,
     notify: Option<NotifyTable>,
+    slurm: Option<Slurm>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,8 +190,10 @@ impl Config {
             engine: read
                 .path("--engine", flags.engine.as_ref(), "LORAGRID_ENGINE", |file| file.engine.as_ref())
                 .optional(),
+            launching: read.launching()?.optional(),
             data: read.path("", None, "LORAGRID_DATA", |file| file.data.as_ref()).optional(),
             notify: read.notify().optional(),
+            slurm: read.first("", None, "", |_| None, |file| file.slurm.clone()).optional(),
         })
     }
 }
@@ -183,12 +217,21 @@ impl ConfigFile {
         let wrong = |reason: &str| {
             Err(ConfigError::Malformed { path: path.to_owned(), line: None, reason: reason.to_owned() })
         };
+        if file.slots.is_some_and(|slots| !SLOTS.contains(&slots)) {
+            return wrong("slots must be between 1 and 4096");
+        }
+        if file.slots.is_some() && file.launcher.is_none() {
+            return wrong("slots are those of a launcher, and the file names none");
+        }
         if file.pack.is_some_and(|pack| !(1..=64).contains(&pack)) {
             return wrong("pack must be between 1 and 64");
         }
         if file.notify.as_ref().is_some_and(|notify| notify.command.is_none() && notify.webhook_env.is_none())
         {
             return wrong("[notify] needs a command or a webhook_env");
+        }
+        if let Some((key, wanted)) = file.slurm.as_ref().and_then(Slurm::problem) {
+            return wrong(&format!("slurm.{key} must be {wanted}"));
         }
         if let Some(event) = file.notify().and_then(|notify| notify.unknown_event().map(str::to_owned)) {
             return wrong(&format!("'{event}' is not an event of [notify]"));
@@ -289,6 +332,20 @@ impl Reading<'_> {
             }
             Some(_) | None => Ok(self.first("--pack", self.flags.pack, NAME, parse, |file| file.pack)),
         }
+    }
+
+    /// The number of slots is that of the tasks of a Slurm allocation where nobody names it, else one.
+    fn launching(&self) -> Result<Found<Launching>, ConfigError> {
+        let named =
+            self.first("--launcher", self.flags.launcher.clone(), "", Some, |file| file.launcher.clone());
+        let Some(Configured { value, origin }) = named.0 else {
+            return if self.flags.slots.is_some() { Err(ConfigError::SlotsAlone) } else { Ok(Found(None)) };
+        };
+        let launcher = Launcher::parse(&value)?;
+        let parse = |text: String| text.parse().ok().filter(|slots| SLOTS.contains(slots));
+        let Found(slots) = self.first("--slots", self.flags.slots, "SLURM_NTASKS", parse, |file| file.slots);
+        let slots = slots.map_or(1, |slots| slots.value as usize);
+        Ok(Found(Some(Configured { value: Launching { launcher, slots }, origin })))
     }
 
     fn notify(&self) -> Found<Notify> {

@@ -4,7 +4,7 @@ use super::error::WorkspaceError;
 use super::job_names::job_named;
 use crate::job::{JobId, JobState, Transition};
 use crate::queue::Observer;
-use crate::store::{Store, StoreError};
+use crate::store::{Actor, Before, OperationKind, Store, StoreError};
 
 /// How often an attempt that is on its way out is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
@@ -27,12 +27,28 @@ pub async fn move_named(
     name: &str,
     transition: Transition,
     reason: Option<&str>,
+    actor: &Actor,
 ) -> Result<MovedJobs, WorkspaceError> {
     let sources = transition.sources();
     let jobs = named_jobs(store, Some(name), (&sources, &sources)).await?;
-    let moved = store.move_jobs(&jobs, transition, reason).await?;
+    let moved = store.operate(actor, name, &jobs, transition, reason).await?;
     let shared = store.shared_with(&moved).await?.into_iter().filter(|(sweep, _)| sweep != name).collect();
     Ok(MovedJobs { jobs: moved, shared, left: 0 })
+}
+
+/// Changes the priority of a sweep's waiting jobs; returns how many move. Errors: no such sweep, the database's.
+pub async fn set_priority(
+    store: &Store,
+    sweep: &str,
+    priority: i64,
+    actor: &Actor,
+) -> Result<u64, WorkspaceError> {
+    let before = Before { priority: Some(store.priority(sweep).await?), jobs: Vec::new() };
+    let changed = store.set_priority(sweep, priority).await?;
+    if changed > 0 {
+        store.note_operation(actor, OperationKind::Priority, sweep, &before).await?;
+    }
+    Ok(changed)
 }
 
 /// Waits until engines that work at jobs have written down where they are.
@@ -51,6 +67,7 @@ pub async fn retry(
     store: &Store,
     name: Option<&str>,
     states: &[JobState],
+    actor: &Actor,
 ) -> Result<MovedJobs, WorkspaceError> {
     let (of_sweep, of_job): (&[JobState], &[JobState]) = match states {
         [] => (
@@ -60,7 +77,8 @@ pub async fn retry(
         states => (states, states),
     };
     let jobs = named_jobs(store, name, (of_sweep, of_job)).await?;
-    let moved = store.move_jobs(&jobs, Transition::Reopen, None).await?;
+    let moved =
+        store.operate(actor, name.unwrap_or("the last sweep"), &jobs, Transition::Reopen, None).await?;
     let left = match states.contains(&JobState::Cancelled) {
         true => 0,
         // A job by its name has no others.

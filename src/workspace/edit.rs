@@ -53,7 +53,7 @@ impl Workspace {
         let spec = edited_sweep(&sweep, edited, changes)?;
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);
-        let mut plan = self.plan(&spec, &tasks, &known, &mut digests)?;
+        let mut plan = self.plan(&spec, &tasks, &known, &mut digests, &mut |_| ())?;
         if !plan.blockers.is_empty() {
             return Err(WorkspaceError::Blocked(plan.blockers));
         }
@@ -76,7 +76,7 @@ impl Workspace {
         }
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
         Ok(PreparedClone {
-            prepared: Prepared { plan, origin, store: Some(store), digests, priority: None },
+            prepared: Prepared { plan, origin, store: Some(store), digests, slurm: None, priority: None },
             job,
         })
     }

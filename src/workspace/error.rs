@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::config::ConfigError;
 use super::session::SessionError;
+use super::slurm::SlurmError;
 use crate::data::DataError;
 use crate::device::DeviceError;
 use crate::engine_process::EngineNotFound;
@@ -48,6 +49,9 @@ pub enum WorkspaceError {
     /// A download.
     #[error(transparent)]
     Hub(#[from] HubError),
+    /// A batch script.
+    #[error(transparent)]
+    Slurm(#[from] SlurmError),
     /// Rows of a task that cannot be downloaded.
     #[error("data set {name} cannot be downloaded: {source}")]
     Rows {

@@ -19,13 +19,14 @@ mod plan;
 mod queue;
 mod rate;
 mod session;
+mod slurm;
 mod tracking;
 mod winner;
 
 pub use adapters::{TrainedAdapter, usual_template};
 pub use boards::{Compared, board, compare, report_input, tested_rows};
-pub use config::{Config, ConfigError, ConfigFlags, ConfigOrigin, Configured, DATABASE};
-pub use control::{MovedJobs, move_named, retry, wait_for_engines};
+pub use config::{Config, ConfigError, ConfigFlags, ConfigOrigin, Configured, DATABASE, Launching};
+pub use control::{MovedJobs, move_named, retry, set_priority, wait_for_engines};
 pub use edit::{CloneRequest, PreparedClone};
 pub use error::WorkspaceError;
 pub use evaluate::{Evaluated, EvaluationQueue, EvaluationSubject, evaluate};
@@ -45,14 +46,18 @@ pub use session::{
     Generator, MergeRequest, Merged, ModelServer, Question, SessionDevice, SessionError, compare_models,
     merge, require_adapter,
 };
+pub use slurm::{BatchScript, SIGNAL_BEFORE_END, SlurmError, send_batch};
 pub use tracking::{SharedTracker, TrackLoop, TrackSummary, forget_tracked, track_sweep, trackers_of};
 pub use winner::{Winner, winner};
 
 use crate::job::Bytes;
+use crate::plan::PlanStage;
 
 /// What is reported while a call goes on; runs report [`crate::runner::Progress`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkspaceEvent {
+    /// What a plan does next.
+    Planning(PlanStage),
     /// Something that is right to run and may not be what was meant.
     Warning(String),
     /// A model is downloaded.

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::config::{Config, ConfigError};
+use super::WorkspaceEvent;
+use super::config::{Config, ConfigError, Launching};
 use super::error::WorkspaceError;
 use super::rate::remembered_rate;
 use crate::data::DataRoots;
-use crate::device::{DeviceKind, Inventory, Slot, slots};
+use crate::device::{DeviceKind, Inventory, Slot, launched_slots, slots};
 use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
 use crate::plan::{CompletedWork, Plan, PlanContext};
 use crate::store::{RememberedDigests, Store, StoreError};
-use crate::sweep_file::{Notify, SweepSpec};
+use crate::sweep_file::{Notify, Slurm, SweepSpec};
 use crate::task::TaskIndex;
 
 /// What the program works with.
@@ -28,10 +29,14 @@ pub struct Workspace {
     pub devices: String,
     /// The engine, where it is named.
     pub engine: Option<PathBuf>,
+    /// Starts engines elsewhere.
+    pub launching: Option<Launching>,
     /// Most jobs of a pack.
     pub pack: usize,
     /// Who is notified of sweeps whose file says nothing of it.
     pub notify: Option<Notify>,
+    /// What is asked of a Slurm cluster, under the `[slurm]` of sweep files.
+    pub slurm: Option<Slurm>,
 }
 
 impl Workspace {
@@ -46,8 +51,10 @@ impl Workspace {
             hub,
             devices: config.devices.value.clone(),
             engine: config.engine.value.clone(),
+            launching: config.launching.value.clone(),
             pack: config.pack.value as usize,
             notify: config.notify.value.clone(),
+            slurm: config.slurm.value.clone(),
         }
     }
 
@@ -58,6 +65,9 @@ impl Workspace {
 
     /// The slots of the devices. Error: devices that cannot be had.
     pub fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, WorkspaceError> {
+        if let Some(Launching { slots, .. }) = &self.launching {
+            return Ok(launched_slots(*slots, self.device_kind()?));
+        }
         Ok(slots(&self.devices, inventory, &|| self.engine_has_cuda())?)
     }
 
@@ -91,13 +101,14 @@ impl Workspace {
         self.results().join("cache")
     }
 
-    /// Plans a sweep against what is done. Error: the plan's.
+    /// Plans a sweep against what is done; `watch` is told of each stage. Error: the plan's.
     pub fn plan(
         &self,
         spec: &SweepSpec,
         tasks: &Arc<TaskIndex>,
         known: &CompletedWork,
         digests: &mut RememberedDigests,
+        watch: &mut dyn FnMut(WorkspaceEvent),
     ) -> Result<Plan, WorkspaceError> {
         if let Some(folder) = self.roots.local.as_ref().filter(|folder| !folder.is_dir()) {
             return Err(ConfigError::NoDataFolder(folder.clone()).into());
@@ -111,8 +122,9 @@ impl Workspace {
             DeviceKind::Cuda { .. } => "cuda:0",
         };
         let product_rate = |dtype| remembered_rate(engine.as_deref(), device_name, dtype);
-        let mut context =
-            PlanContext { roots, digests, device, models, tasks, cache, product_rate: &product_rate };
+        let watch = &mut |stage| watch(WorkspaceEvent::Planning(stage));
+        let product_rate = &product_rate;
+        let mut context = PlanContext { roots, digests, device, models, tasks, cache, product_rate, watch };
         Ok(Plan::build(spec, &mut context, known)?)
     }
 

@@ -7,10 +7,10 @@ use super::WorkspaceEvent;
 use super::error::WorkspaceError;
 use super::open::Workspace;
 use crate::job::{SweepName, Value};
-use crate::plan::{Plan, hub_models};
+use crate::plan::{Plan, PlanStage, hub_models};
 use crate::queue::Observer;
 use crate::store::{RememberedDigests, Store, StoreError, SweepOrigin};
-use crate::sweep_file::SweepSpec;
+use crate::sweep_file::{Slurm, SweepSpec};
 use crate::task::TaskIndex;
 
 /// A sweep file with what is overridden in it.
@@ -55,6 +55,8 @@ pub struct Prepared {
     pub store: Option<Store>,
     /// Digests of the files that were read.
     pub digests: RememberedDigests,
+    /// What the file asks of a Slurm cluster.
+    pub slurm: Option<Slurm>,
     /// The priority of the sweep; that which it has where none is named.
     pub priority: Option<i64>,
 }
@@ -68,6 +70,7 @@ impl Workspace {
         watch: &mut dyn FnMut(WorkspaceEvent),
     ) -> Result<Prepared, WorkspaceError> {
         let spec = request.read()?;
+        watch(WorkspaceEvent::Planning(PlanStage::Sweep { name: spec.name.to_string() }));
         require_utf8(&self.results())?;
         require_utf8(&absolute(&request.file))?;
         for id in hub_models(&spec)?.iter().filter(|id| self.hub.cache.find(id).is_none()) {
@@ -79,9 +82,9 @@ impl Workspace {
             store.recover(&mut Observer::default(), std::time::Duration::MAX).await?;
             warn_of_other_file(store, &spec, &request.file, watch).await?;
         }
-        let mut plan = self.plan(&spec, &tasks, &known, &mut digests)?;
+        let mut plan = self.plan(&spec, &tasks, &known, &mut digests, watch)?;
         if self.pull_rows(plan.tasks.iter().map(|planned| &planned.task), watch)? {
-            plan = self.plan(&spec, &tasks, &known, &mut digests)?;
+            plan = self.plan(&spec, &tasks, &known, &mut digests, watch)?;
         }
         plan.warnings.iter().for_each(|warning| watch(WorkspaceEvent::Warning(warning.clone())));
         if !plan.blockers.is_empty() {
@@ -93,7 +96,7 @@ impl Workspace {
             overrides: request.overrides.clone(),
             pinned: pinned(&spec, &plan).into_iter().collect(),
         };
-        Ok(Prepared { plan, origin, store, digests, priority: None })
+        Ok(Prepared { plan, origin, store, digests, slurm: spec.slurm, priority: None })
     }
 
     /// Plans the newest version of a stored sweep again. Errors: no such sweep, the plan's.
@@ -104,7 +107,7 @@ impl Workspace {
         spec.name = SweepName::new(sweep).unwrap_or(spec.name);
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);
-        self.plan(&spec, &tasks, &known, &mut digests)
+        self.plan(&spec, &tasks, &known, &mut digests, &mut |_| ())
     }
 }
 

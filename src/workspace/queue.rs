@@ -12,10 +12,10 @@ use super::plan::Prepared;
 use crate::device::Inventory;
 use crate::job::{Bytes, JobId, JobState, Transition};
 use crate::plan::Plan;
-use crate::queue::Queue;
+use crate::queue::{Observer, Queue};
 use crate::report::plan_disk;
-use crate::runner::{Inputs, Keeper, Limits, Progress, RunError, RunSummary, Runner};
-use crate::store::{Store, SweepRemoval, require_room};
+use crate::runner::{EngineProcesses, Inputs, Keeper, Limits, Progress, RunError, RunSummary, Runner};
+use crate::store::{Actor, Before, OperationKind, Origin, Store, SweepRemoval, require_room};
 
 /// Why jobs of an earlier release wait that their sweep does not have when it is planned here.
 const OTHERWISE: &str = "model, rows or tasks on this machine differ from those at submission";
@@ -64,6 +64,10 @@ impl Workspace {
         write_inputs(&store, &prepared.plan)?;
         store.remember(&prepared.digests).await?;
         store.submit(&prepared.plan, &prepared.origin, prepared.priority).await?;
+        if prepared.plan.to_run().next().is_some() {
+            let (actor, name) = (Actor::here(Origin::Command), prepared.plan.name.as_str());
+            store.note_operation(&actor, OperationKind::Submit, name, &Before::default()).await?;
+        }
         Ok((store, prepared.plan))
     }
 
@@ -83,11 +87,18 @@ impl Workspace {
         let orders = store.orders(&queued).await?;
         let needs_engine = request.limits.forever || !orders.is_empty();
         let inventory = Inventory::find();
+        let slots = self.slots(&inventory)?;
+        let engines = EngineProcesses {
+            program: if needs_engine { self.find_engine()? } else { PathBuf::new() },
+            launcher: self.launching.as_ref().map(|launching| launching.launcher.clone()),
+            is_pinned: slots.len() > 1,
+        };
         let runner = Runner {
             queue: store,
             only: request.only,
-            engine: if needs_engine { self.find_engine()? } else { PathBuf::new() },
-            slots: self.slots(&inventory)?,
+            engines: &engines,
+            observer: &Observer::default,
+            slots,
             device: self.device_kind()?,
             inventory,
             results: self.results(),
@@ -141,7 +152,9 @@ pub async fn remove_sweep(store: &Store, removal: &SweepRemoval) -> Result<(), W
         return Err(WorkspaceError::SweepRuns { sweep, running });
     }
     store.move_jobs(&removal.active, Transition::Cancel, Some("its sweep was removed")).await?;
-    Ok(store.remove_sweep(&removal.sweep).await?)
+    store.remove_sweep(&removal.sweep).await?;
+    let actor = Actor::here(Origin::Command);
+    Ok(store.note_operation(&actor, OperationKind::Remove, &removal.sweep, &Before::default()).await?)
 }
 
 /// How the jobs of a sweep ended.

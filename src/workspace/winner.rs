@@ -66,15 +66,15 @@ impl Workspace {
         let spec = final_sweep(&spec, final_name(sweep)?, &jobs, eval)?;
         let tasks = Arc::new(TaskIndex::with_folder(origin.include_path.as_deref())?);
         let (known, mut digests) = (store.known().await?, store.digests().await?);
-        let mut plan = self.plan(&spec, &tasks, &known, &mut digests)?;
+        let mut plan = self.plan(&spec, &tasks, &known, &mut digests, watch)?;
         if self.pull_rows(plan.tasks.iter().map(|planned| &planned.task), watch)? {
-            plan = self.plan(&spec, &tasks, &known, &mut digests)?;
+            plan = self.plan(&spec, &tasks, &known, &mut digests, watch)?;
         }
         if !plan.blockers.is_empty() {
             return Err(WorkspaceError::Blocked(plan.blockers));
         }
         let origin = SweepOrigin { overrides: Vec::new(), ..origin }.pinned_for(&spec);
-        Ok(Prepared { plan, origin, store: Some(store), digests, priority: None })
+        Ok(Prepared { plan, origin, store: Some(store), digests, slurm: None, priority: None })
     }
 }
 

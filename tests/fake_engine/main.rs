@@ -18,8 +18,8 @@ use std::path::Path;
 use loragrid::job::{Bytes, Digest, Seconds, Tokens};
 use loragrid::protocol::{
     AnswerEnd, Device, DocumentScore, EVENT_DESCRIPTOR, EngineFailure, Event, FailureKind, Inquiry, Order,
-    PROTOCOL_VERSION, ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame, read_frame,
-    write_frame,
+    PROTOCOL_VERSION, STANDARD_STREAMS, ScoreOrder, StepReport, TaskOrder, TrainOrder, Trained, encode_frame,
+    read_frame, use_standard_streams, write_frame,
 };
 use loragrid::task::{RequestScore, TaskDocuments, TaskMetric, score_answers, score_document};
 
@@ -30,6 +30,9 @@ const STEP_SECONDS: f64 = 1e-3;
 fn main() {
     if std::env::args_os().nth(1).is_some_and(|word| word == "--describe") {
         return writeln!(std::io::stdout(), "{{\"cuda\": true}}").expect("somebody asked");
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == STANDARD_STREAMS) {
+        use_standard_streams().expect("the standard streams are open");
     }
     if due("die@start") {
         std::process::abort();
@@ -70,7 +73,7 @@ fn main() {
                 send(&mut events, &Event::Failed(EngineFailure { kind: FailureKind::Internal, message }));
             }
             Order::Serve(_) => answer_inquiries(&mut events, &mut orders),
-            Order::Shutdown => return,
+            Order::Stop | Order::Shutdown => return,
         }
     }
 }

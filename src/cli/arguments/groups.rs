@@ -12,8 +12,8 @@ const GROUPS: &[(&str, &[&str])] = &[
     (
         "Queue",
         &[
-            "status", "workers", "watch", "wait", "pause", "resume", "cancel", "retry", "priority", "clone",
-            "explain", "logs", "rm",
+            "status", "workers", "watch", "wait", "pause", "resume", "cancel", "retry", "priority", "undo",
+            "clone", "explain", "logs", "rm",
         ],
     ),
     (

@@ -99,6 +99,8 @@ pub(super) enum Command {
     Retry(RetryArguments),
     /// Change the priority of a sweep's waiting jobs
     Priority(PriorityArguments),
+    /// Undo the last pause, resume, cancel, retry or change of priority; list what was done by whom
+    Undo(UndoArguments),
     /// Queue a job again with some keys changed, as a sweep of its own
     Clone(CloneArguments),
     /// Explain a job's state and list its attempts
@@ -179,27 +181,31 @@ pub(super) enum Command {
 impl Arguments {
     /// What the command line says of the configuration.
     pub(super) fn config_flags(&self) -> ConfigFlags {
-        let (devices, pack, engine) = match &self.command {
-            Command::Plan(command) => (command.devices.clone(), command.pack, None),
-            Command::Submit(command) => (command.devices.clone(), None, None),
+        let none = ConfigFlags::default;
+        let of_engine = |engine: &Option<PathBuf>| ConfigFlags { engine: engine.clone(), ..none() };
+        let flags = match &self.command {
+            Command::Plan(command) => {
+                ConfigFlags { devices: command.devices.clone(), pack: command.pack, ..none() }
+            }
+            Command::Submit(command) => ConfigFlags { devices: command.devices.clone(), ..none() },
             Command::Run(command) => command.working.config(),
             Command::Work(command) => command.working.config(),
             Command::Best(command) => command.working.config(),
-            Command::Doctor(command) => (None, None, command.engine.clone()),
-            Command::Eval(command) => (None, None, command.load.engine.clone()),
+            Command::Doctor(command) => of_engine(&command.engine),
+            Command::Eval(command) => of_engine(&command.load.engine),
             Command::Merge(command) | Command::Model(ModelCommand::Merge(command)) => {
-                (None, None, command.load.engine.clone())
+                of_engine(&command.load.engine)
             }
             Command::Verify(command) | Command::Model(ModelCommand::Verify(command)) => {
-                (None, None, command.load.engine.clone())
+                of_engine(&command.load.engine)
             }
             Command::Generate(command) | Command::Model(ModelCommand::Generate(command)) => {
-                (None, None, command.load.engine.clone())
+                of_engine(&command.load.engine)
             }
             Command::Chat(command) | Command::Model(ModelCommand::Chat(command)) => {
-                (None, None, command.load.engine.clone())
+                of_engine(&command.load.engine)
             }
-            Command::ServeModel(command) => (None, None, command.load.engine.clone()),
+            Command::ServeModel(command) => of_engine(&command.load.engine),
             Command::Status(_)
             | Command::Workers(_)
             | Command::Wait(_)
@@ -209,6 +215,7 @@ impl Arguments {
             | Command::Cancel(_)
             | Command::Retry(_)
             | Command::Priority(_)
+            | Command::Undo(_)
             | Command::Clone(_)
             | Command::Explain(_)
             | Command::Logs(_)
@@ -234,9 +241,9 @@ impl Arguments {
             | Command::Gc(_)
             | Command::Db(_)
             | Command::Completions(_)
-            | Command::Man(_) => (None, None, None),
+            | Command::Man(_) => none(),
         };
-        ConfigFlags { db: self.global.db.clone(), devices, pack, engine }
+        ConfigFlags { db: self.global.db.clone(), ..flags }
     }
 }
 

@@ -110,3 +110,16 @@ pub(in crate::cli) struct PriorityArguments {
     #[arg(allow_negative_numbers = true)]
     pub(in crate::cli) priority: i64,
 }
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct UndoArguments {
+    /// Number of the operation, as --list shows it [default: the last one that can be undone]
+    #[arg(value_name = "N", conflicts_with = "list")]
+    pub(in crate::cli) number: Option<i64>,
+    /// List what was done, by whom and from where, and undo nothing
+    #[arg(short, long)]
+    pub(in crate::cli) list: bool,
+    /// Number of operations to list
+    #[arg(long, value_name = "N", default_value_t = 20, requires = "list")]
+    pub(in crate::cli) limit: u64,
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::key_value;
-use crate::workspace::SweepRequest;
+use crate::workspace::{ConfigFlags, SweepRequest};
 
 /// A sweep file with overrides.
 #[derive(Debug, Args)]
@@ -68,6 +68,10 @@ pub(in crate::cli) struct SubmitArguments {
     pub(in crate::cli) devices: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) submitting: SubmittingArguments,
+    /// Also send a batch script to Slurm whose job runs the queue, as [slurm] in the sweep file or loragrid.toml asks; with --dry-run,
+    /// print it
+    #[arg(long)]
+    pub(in crate::cli) slurm: bool,
 }
 
 /// How a sweep is added to the queue.
@@ -111,11 +115,25 @@ pub(in crate::cli) struct WorkingArguments {
     /// Engine program [default: loragrid-engine beside this program, or in PATH]
     #[arg(long, value_name = "FILE")]
     pub(in crate::cli) engine: Option<PathBuf>,
+    /// Command that starts engines elsewhere, such as 'srun -N1 -n1 --gres=gpu:1 --exact'; the engine's own is appended to it
+    #[arg(long, value_name = "COMMAND")]
+    pub(in crate::cli) launcher: Option<String>,
+    /// Number of engines that the launcher starts [default: SLURM_NTASKS, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(in crate::cli) slots: Option<u64>,
 }
 
 impl WorkingArguments {
-    /// Devices, pack and engine, where they are named.
-    pub(super) fn config(&self) -> (Option<String>, Option<u64>, Option<PathBuf>) {
-        (self.devices.clone(), self.pack, self.engine.clone())
+    /// What these arguments say of the configuration.
+    pub(super) fn config(&self) -> ConfigFlags {
+        let Self { devices, pack, engine, launcher, slots, .. } = self;
+        ConfigFlags {
+            db: None,
+            devices: devices.clone(),
+            pack: *pack,
+            engine: engine.clone(),
+            launcher: launcher.clone(),
+            slots: *slots,
+        }
     }
 }

@@ -35,9 +35,10 @@ pub(in crate::cli) fn run(arguments: &BestArguments, workspace: &Workspace) -> R
             store.close().await;
             return Ok(ExitCode::Success);
         }
-        let mut display = EventDisplay::default();
+        let mut display = EventDisplay::of_run();
         let prepared =
             workspace.prepare_final(store, &board.sweep, &found, &mut |event| display.show(event)).await?;
+        drop(display);
         if prepared.plan.to_run().next().is_some() {
             workspace.find_engine()?;
         }

@@ -14,12 +14,19 @@ pub(in crate::cli) fn run(config: &Config) -> Result<ExitCode, Failure> {
         row("devices", &config.devices, |text| json!(text)),
         row("pack", &config.pack, |number| json!(number)),
         row("engine", &config.engine, |path| json!(path)),
+        row("launcher", &config.launching, |launching| {
+            launching.as_ref().map_or(
+                Json::Null,
+                |launching| json!({ "command": launching.launcher.to_string(), "slots": launching.slots }),
+            )
+        }),
         row("data", &config.data, |path| json!(path)),
         row("notify", &config.notify, |notify| {
             notify.as_ref().map_or(Json::Null, |notify| {
                 json!({ "command": notify.command, "webhook_env": notify.webhook_env, "on": notify.on })
             })
         }),
+        row("slurm", &config.slurm, |slurm| slurm.as_ref().map_or(Json::Null, |slurm| json!(slurm))),
     ];
     if is_json() {
         let value =

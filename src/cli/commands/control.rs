@@ -8,8 +8,8 @@ use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, write_error, write_json, write_line, write_note};
 use crate::job::{JobId, JobState, Transition, counted};
-use crate::store::Store;
-use crate::workspace::{Workspace, move_named, retry as retry_jobs, wait_for_engines};
+use crate::store::{Actor, Origin, Store};
+use crate::workspace::{Workspace, move_named, retry as retry_jobs, set_priority, wait_for_engines};
 
 pub(in crate::cli) fn pause(
     arguments: &ControlArguments,
@@ -40,7 +40,8 @@ fn hand(
 ) -> Result<ExitCode, Failure> {
     block_on(async {
         let store = Store::open_existing(&workspace.db).await?;
-        let moved = move_named(&store, &arguments.name, transition, arguments.reason.as_deref()).await?;
+        let moved =
+            move_named(&store, &arguments.name, transition, arguments.reason.as_deref(), &actor()).await?;
         for (sweep, shared) in &moved.shared {
             // Jobs that several sweeps want are one job.
             if moved.jobs.len() > 1 && transition != Transition::Resume {
@@ -60,7 +61,7 @@ pub(in crate::cli) fn retry(arguments: &RetryArguments, workspace: &Workspace) -
         states.extend(arguments.failed.then_some(JobState::Failed));
         states.extend(arguments.diverged.then_some(JobState::Diverged));
         states.extend(arguments.cancelled.then_some(JobState::Cancelled));
-        let moved = retry_jobs(&store, arguments.name.as_deref(), &states).await?;
+        let moved = retry_jobs(&store, arguments.name.as_deref(), &states, &actor()).await?;
         store.close().await;
         tell(&moved.jobs, "queued")?;
         if moved.left > 0 {
@@ -78,7 +79,7 @@ pub(in crate::cli) fn priority(
     let PriorityArguments { sweep, priority } = arguments;
     let changed = block_on(async {
         let store = Store::open_existing(&workspace.db).await?;
-        let changed = store.set_priority(sweep, *priority).await?;
+        let changed = set_priority(&store, sweep, *priority, &actor()).await?;
         store.close().await;
         Ok(changed)
     })?;
@@ -91,6 +92,10 @@ pub(in crate::cli) fn priority(
         ))?;
     }
     Ok(ExitCode::Success)
+}
+
+fn actor() -> Actor {
+    Actor::here(Origin::Command)
 }
 
 fn tell(moved: &[JobId], word: &str) -> Result<ExitCode, Failure> {

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{DataCommand, DataShowArguments, DataStatsArguments, SweepArguments};
+use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, write_error, write_json, write_line};
@@ -24,7 +25,9 @@ fn plan(sweep: &SweepArguments, workspace: &Workspace) -> Result<Plan, Failure> 
     let spec = sweep.request().read()?;
     block_on(async {
         let (_, known, mut digests) = workspace.known_to_plan().await?;
-        Ok(workspace.plan(&spec, &sweep.request().tasks()?, &known, &mut digests)?)
+        let mut display = EventDisplay::default();
+        let watch = &mut |event| display.show(event);
+        Ok(workspace.plan(&spec, &sweep.request().tasks()?, &known, &mut digests, watch)?)
     })
 }
 

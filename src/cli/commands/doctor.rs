@@ -124,8 +124,11 @@ fn disk(workspace: &Workspace) -> Finding {
 
 fn processor() -> Finding {
     let slot = cpu_slots().remove(0);
-    let text =
-        format!("{} cores, default dtype {}", slot.threads, DeviceKind::of_this_cpu().auto_dtype().as_str());
+    let text = format!(
+        "{} cores, default dtype {}",
+        slot.cores.len(),
+        DeviceKind::of_this_cpu().auto_dtype().as_str()
+    );
     Finding { what: "cpu", good: true, text }
 }
 

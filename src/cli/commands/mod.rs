@@ -39,6 +39,7 @@ pub(super) mod submit;
 pub(super) mod sweep;
 pub(super) mod task;
 pub(super) mod top;
+pub(super) mod undo;
 pub(super) mod verify;
 pub(super) mod wait;
 pub(super) mod work;

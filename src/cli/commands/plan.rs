@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::cli::ExitCode;
 use crate::cli::arguments::{PlanArguments, SweepArguments};
+use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, show_table, stream_json, write_error, write_line};
@@ -43,7 +44,10 @@ async fn planned(sweep: &SweepArguments, workspace: &Workspace) -> Result<Plan, 
     let request = sweep.request();
     let spec = request.read()?;
     let (store, known, mut digests) = workspace.known_to_plan().await?;
-    let plan = workspace.plan(&spec, &request.tasks()?, &known, &mut digests)?;
+    let mut display = EventDisplay::default();
+    let watch = &mut |event| display.show(event);
+    let plan = workspace.plan(&spec, &request.tasks()?, &known, &mut digests, watch)?;
+    drop(display);
     if let Some(store) = store {
         // What is only read is not written: files are hashed again the next time.
         if !store.is_read_only() {

@@ -5,6 +5,7 @@ use super::submit::{prepare, submit};
 use super::top;
 use crate::cli::ExitCode;
 use crate::cli::arguments::RunArguments;
+use crate::cli::downloads::EventDisplay;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, is_quiet, write_line, write_note};
@@ -17,7 +18,7 @@ pub(in crate::cli) fn run(arguments: &RunArguments, workspace: &Workspace) -> Re
         if arguments.submitting.dry_run {
             return dry_run(&arguments.sweep, workspace).await;
         }
-        let mut prepared = prepare(&arguments.sweep, workspace).await?;
+        let mut prepared = prepare(&arguments.sweep, workspace, EventDisplay::of_run()).await?;
         prepared.priority = arguments.submitting.priority;
         if prepared.plan.to_run().next().is_some() {
             workspace.find_engine()?;

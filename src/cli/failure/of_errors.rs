@@ -159,7 +159,7 @@ impl From<StoreError> for Failure {
                 "free some space (`loragrid gc -n` lists what can be deleted), then run the same command to continue".into(),
             ),
             StoreError::Network { .. } => {
-                (ExitCode::Database, "use a file on a local disk with --db or LORAGRID_DB".into())
+                (ExitCode::Database, "use a file on a local disk with --db or LORAGRID_DB; where the file system has working POSIX locks, LORAGRID_JOURNAL=rollback uses them".into())
             }
             StoreError::Replaced { .. } => (
                 ExitCode::Database,
@@ -177,6 +177,12 @@ impl From<StoreError> for Failure {
                 ExitCode::Database,
                 "copy the -wal file too, or start anew with `loragrid run SWEEP.toml` and another --db".into(),
             ),
+            StoreError::NoOperation { .. } => {
+                (ExitCode::NotFound, "`loragrid undo --list` shows what was done".into())
+            }
+            StoreError::NotUndoable { .. } => {
+                (ExitCode::Usage, "`loragrid undo --list` shows what was done".into())
+            }
             StoreError::Busy { .. } => {
                 (ExitCode::Database, "stop it, or wait until it has ended".into())
             }

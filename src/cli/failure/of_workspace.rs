@@ -5,7 +5,7 @@ use crate::cli::exit_code::ExitCode;
 use crate::data::DataError;
 use crate::job::nearest_key;
 use crate::store::LabeledJob;
-use crate::workspace::{ConfigError, WorkspaceError};
+use crate::workspace::{ConfigError, SlurmError, WorkspaceError};
 
 impl From<WorkspaceError> for Failure {
     fn from(error: WorkspaceError) -> Self {
@@ -24,6 +24,14 @@ impl From<WorkspaceError> for Failure {
             WorkspaceError::Run(error) => error.into(),
             WorkspaceError::Device(error) => error.into(),
             WorkspaceError::Engine(error) => error.into(),
+            WorkspaceError::Slurm(SlurmError::Start(_)) => {
+                let help = "--slurm needs Slurm's sbatch in PATH; --slurm --dry-run prints the script";
+                Self::new(ExitCode::NotFound, message, help.to_owned())
+            }
+            WorkspaceError::Slurm(SlurmError::Refused(_)) => {
+                let help = "[slurm] in the sweep file or loragrid.toml says what is asked for; the jobs are queued, and `loragrid work` runs them";
+                Self::new(ExitCode::Blocked, message, help.to_owned())
+            }
             WorkspaceError::Rows { name, source } => {
                 let help = format!("{}; or {}", source.help(), DataError::NotLocal { name }.help());
                 Self::new(ExitCode::Task, message, help)
@@ -64,9 +72,12 @@ impl From<WorkspaceError> for Failure {
                 let place = match &error {
                     ConfigError::Io { path, .. } => Some((path.clone(), None)),
                     ConfigError::Malformed { path, line, .. } => Some((path.clone(), *line)),
-                    ConfigError::Variable { .. } | ConfigError::NoDataFolder(_) => None,
+                    ConfigError::Variable { .. }
+                    | ConfigError::NoDataFolder(_)
+                    | ConfigError::Launcher(_)
+                    | ConfigError::SlotsAlone => None,
                 };
-                let help = "`loragrid config` shows every key; loragrid.toml takes db, devices, pack, engine, data and [notify]";
+                let help = "`loragrid config` shows every key; loragrid.toml takes db, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
                 let failure = Self::new(ExitCode::Usage, message, help.to_owned());
                 match place {
                     Some((path, line)) => failure.at(path, line),

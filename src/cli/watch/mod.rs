@@ -22,9 +22,9 @@ use crate::cli::arguments::WatchArguments;
 use crate::cli::environment::block_on;
 use crate::cli::work::stops;
 use crate::job::{JobId, Transition, counted};
-use crate::store::Store;
+use crate::store::{Actor, Origin, Store};
 use crate::workspace::{
-    Workspace, WorkspaceError, live_sweep, log_tail, move_named, retry, sweep_to_watch, thinned,
+    Workspace, WorkspaceError, live_sweep, log_tail, move_named, retry, set_priority, sweep_to_watch, thinned,
 };
 
 /// How often it is looked whether the database changed.
@@ -175,19 +175,24 @@ fn read_log(store: Option<&Store>, screen: &mut Screen) {
 /// Does what the user wants, as the commands do, without waiting for engines.
 async fn act(db: &Path, action: Action) -> Result<String, WorkspaceError> {
     let store = Store::open_existing(db).await?;
+    let actor = Actor::here(Origin::Watch);
     let done = match action {
         Action::Control { verb, name } => {
             let (moved, state) = match verb {
-                Verb::Pause => (move_named(&store, &name, Transition::Pause, None).await?, "paused"),
-                Verb::Resume => (move_named(&store, &name, Transition::Resume, None).await?, "queued"),
-                Verb::Cancel => (move_named(&store, &name, Transition::Cancel, None).await?, "cancelled"),
-                Verb::Retry => (retry(&store, Some(&name), &[]).await?, "queued"),
+                Verb::Pause => (move_named(&store, &name, Transition::Pause, None, &actor).await?, "paused"),
+                Verb::Resume => {
+                    (move_named(&store, &name, Transition::Resume, None, &actor).await?, "queued")
+                }
+                Verb::Cancel => {
+                    (move_named(&store, &name, Transition::Cancel, None, &actor).await?, "cancelled")
+                }
+                Verb::Retry => (retry(&store, Some(&name), &[], &actor).await?, "queued"),
             };
             format!("{} {state}", counted(moved.jobs.len() as u64, "job"))
         }
         Action::Priority { sweep, by } => {
             let priority = store.priority(&sweep).await? + by;
-            store.set_priority(&sweep, priority).await?;
+            set_priority(&store, &sweep, priority, &actor).await?;
             format!("sweep {sweep} has priority {priority}")
         }
         Action::Quit | Action::Look(_) | Action::Refresh => String::new(),

@@ -26,6 +26,9 @@ pub(crate) use exact::score_exactly;
 use tally::Tally;
 pub(crate) use walk::score_requests;
 
+/// Documents that are encoded between two signs of life.
+const ENCODED_AT_ONCE: usize = 256;
+
 /// How log-likelihoods are computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScoringOptions {
@@ -113,12 +116,15 @@ pub(crate) fn score_tasks(
             answered.add(place, task, generation, documents, (&encoder, tokenizer))?;
             continue;
         }
-        for document in documents {
+        let mut documents = documents.peekable();
+        while documents.peek().is_some() {
             // Encoding many documents takes as long as a pass, or longer.
             signs.beat(&mut || (tell.borrow_mut())(ScoringEvent::Pass))?;
-            let requests = encoder.document(&task, &document)?;
-            tally.open(number, document, &requests)?;
-            sequences.extend(requests.into_iter().flatten());
+            let some: Vec<Document> = documents.by_ref().take(ENCODED_AT_ONCE).collect();
+            for (encoded, document) in encoder.documents(&task, &some)?.into_iter().zip(some) {
+                tally.open(number, document, &encoded.requests)?;
+                sequences.extend(encoded.into_sequences());
+            }
         }
     }
     let way = ScoringOptions { token_budget: order.token_budget, softmax: order.softmax };

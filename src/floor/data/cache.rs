@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::example::{Encoded, Example};
 use crate::job::Digest;
+use crate::pretrained::sync_parent;
 
 const MAGIC: &[u8; 8] = b"LGTOK2\0\0";
 /// Length of the digest at the end.
@@ -36,7 +37,9 @@ pub fn write_checked(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
     let mut file = std::fs::File::create(&partial)?;
     std::io::Write::write_all(&mut file, &bytes)?;
     file.sync_all()?;
-    std::fs::rename(&partial, path)
+    std::fs::rename(&partial, path)?;
+    // An order in the database may name the file from now on.
+    sync_parent(path)
 }
 
 /// Reads a cache file. `None`: it does not exist, or its checksum is wrong.

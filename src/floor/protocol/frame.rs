@@ -1,4 +1,4 @@
-//! Frames: a length in bytes (u32, little endian), then that many bytes of JSON.
+//! Frames: a length in bytes (u32, little endian), then that many bytes of JSON, which end with a line feed.
 
 use std::io::{Read, Write};
 
@@ -28,7 +28,14 @@ pub enum FrameError {
 
 /// The bytes of a frame. Errors: too long, not serializable.
 pub fn encode_frame<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
-    let body = serde_json::to_vec(value)?;
+    let mut body = serde_json::to_vec(value)?;
+    // Launchers such as srun pass whole lines on, and keep the rest back.
+    body.push(b'\n');
+    encode_bytes(&body)
+}
+
+/// The bytes of a frame with this body. Error: too long.
+pub(super) fn encode_bytes(body: &[u8]) -> Result<Vec<u8>, FrameError> {
     let length = u32::try_from(body.len()).ok().filter(|length| *length <= MAX_FRAME);
     let length = length.ok_or(FrameError::TooLong(body.len() as u64))?;
     let mut frame = length.to_le_bytes().to_vec();
@@ -45,6 +52,12 @@ pub fn write_frame<T: Serialize>(stream: &mut impl Write, value: &T) -> Result<(
 
 /// Reads a frame; `None` at the end of the stream. Errors: truncated, too long, not parsable.
 pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<T>, FrameError> {
+    let body = read_bytes(stream)?;
+    Ok(body.map(|body| serde_json::from_slice(&body)).transpose()?)
+}
+
+/// Reads the body of a frame; `None` at the end of the stream. Errors: truncated, too long.
+pub(super) fn read_bytes(stream: &mut impl Read) -> Result<Option<Vec<u8>>, FrameError> {
     let mut length = [0; 4];
     match stream.read(&mut length)? {
         0 => return Ok(None),
@@ -56,7 +69,7 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<
     }
     let mut body = vec![0; length as usize];
     fill(stream, &mut body)?;
-    Ok(Some(serde_json::from_slice(&body)?))
+    Ok(Some(body))
 }
 
 /// Takes a complete frame off the front of a buffer; `None` if it is incomplete. Errors: too long, not parsable.
@@ -110,6 +123,11 @@ mod tests {
         let mut stream = bytes.as_slice();
         assert_eq!(read_frame::<Event>(&mut stream).unwrap(), Some(step(2.5)));
         assert_eq!(read_frame::<Event>(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn a_frame_ends_a_line_for_launchers_that_pass_on_whole_lines() {
+        assert_eq!(encode_frame(&Event::Pass).unwrap().last(), Some(&b'\n'));
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub enum Order {
     Merge(MergeOrder),
     /// Compute log-probabilities of texts; save them or compare them with saved ones.
     Compare(CompareOrder),
+    /// Stop the current order as on SIGTERM: write a checkpoint and exit. For engines that no signal reaches; see
+    /// [`super::use_standard_streams`].
+    Stop,
     /// Exit.
     Shutdown,
 }
@@ -38,8 +41,8 @@ pub struct LoadOrder {
     pub model: PathBuf,
     /// Compute dtype and storage.
     pub form: BaseForm,
-    /// Threads per operation.
-    pub threads: usize,
+    /// Threads per operation; where none is named, as many as the engine may use cores.
+    pub threads: Option<usize>,
 }
 
 /// Training runs that share passes; events refer to them by index.

@@ -26,6 +26,6 @@ pub use metric::{
     column_of, score_document, score_requests_of,
 };
 pub use prompt::{
-    ChatForm, EncodedRequest, FEWSHOT_SEED, Prompting, Request, RequestEncoder, build_documents,
-    count_documents,
+    ChatForm, EncodedDocument, EncodedRequest, FEWSHOT_SEED, Prompting, Request, RequestEncoder,
+    build_documents, count_documents,
 };

@@ -13,7 +13,7 @@ use crate::store::open::Store;
 use crate::store::queue::read_digest;
 
 /// Cached digests, and new ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RememberedDigests {
     known: HashMap<FileStamp, Digest>,
     fresh: Vec<(FileStamp, Digest)>,

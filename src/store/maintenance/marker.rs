@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::pretrained::sync_parent;
 use crate::store::error::StoreError;
 
 /// The file's name.
@@ -16,7 +17,7 @@ pub(in crate::store) fn claim(folder: &Path, database: &Path, id: String) -> Res
         Some((_, other)) => Err(foreign(folder, database, other)),
         None => {
             let path = folder.join(NAME);
-            let written = std::fs::write(&path, format!("{id}\n{file}\n"));
+            let written = write(folder, &path, &format!("{id}\n{file}\n"));
             written.map_err(|source| StoreError::Open { path, source: source.into() })
         }
     }
@@ -30,6 +31,15 @@ pub(in crate::store) fn require_unclaimed(folder: &Path, database: &Path) -> Res
     }
 }
 
+/// Writes the marker beside its place and renames it, each durable before the next: half of a marker would name another database.
+fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut beside, text.as_bytes())?;
+    beside.as_file().sync_all()?;
+    beside.persist(path)?;
+    sync_parent(path)
+}
+
 /// The id and the file name of the database that owns the results of a folder.
 fn owner_of(folder: &Path) -> Result<Option<(String, PathBuf)>, StoreError> {
     let path = folder.join(NAME);
@@ -37,7 +47,10 @@ fn owner_of(folder: &Path) -> Result<Option<(String, PathBuf)>, StoreError> {
         Ok(text) => {
             let mut lines = text.lines();
             let mut line = || lines.next().unwrap_or_default().to_owned();
-            Ok(Some((line(), PathBuf::from(line()))))
+            let (id, file) = (line(), line());
+            // An earlier release did not wait for the disk: after a power cut the file may be empty, and names nobody.
+            let is_whole = text.ends_with('\n') && !id.is_empty() && !id.starts_with('\0');
+            Ok(is_whole.then(|| (id, PathBuf::from(file))))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::Open { path, source: source.into() }),
@@ -62,5 +75,19 @@ mod tests {
         claim("renamed.db", "1").unwrap();
         let error = claim("b.db", "2").unwrap_err().to_string();
         assert!(error.contains("a.db"), "{error}");
+    }
+
+    #[test]
+    fn a_marker_that_a_power_cut_left_empty_names_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        for left in ["", "\0\0\0\0", "abc"] {
+            std::fs::write(folder.path().join(NAME), left).unwrap();
+            claim(folder.path(), &folder.path().join("a.db"), "1".to_owned()).unwrap();
+            assert_eq!(
+                owner_of(folder.path()).unwrap(),
+                Some(("1".to_owned(), PathBuf::from("a.db"))),
+                "{left:?}"
+            );
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! Claiming jobs and closing attempts, within a transaction.
 
-use std::time::Instant;
-
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
+use tokio::time::Instant;
 
 use super::quoted;
 use crate::job::{AttemptNumber, Digest, JobState, Transition};
@@ -44,7 +43,7 @@ pub(super) async fn claim(
             .bind(number)
             .bind(claim.owner.as_str())
             .bind(claim.slot.device.to_string())
-            .bind(claim.slot.threads as i64)
+            .bind(claim.slot.threads.map_or(0, |threads| threads as i64))
             .bind(claim.token_budget as i64)
             .bind(log)
             .bind(now_ms())

@@ -1,7 +1,7 @@
 //! Queue commands: pause, resume, cancel, retry; and queries about jobs.
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
 
 use crate::job::{JobId, JobState, Transition};
 use crate::queue::{Observer, Owner};
@@ -114,6 +114,30 @@ pub struct WorkerRecord {
     pub label: String,
 }
 
+/// Moves jobs within a transaction. Returns those that moved, each with the state before.
+pub(super) async fn move_in(
+    tx: &mut Transaction<'_, Sqlite>,
+    jobs: &[JobId],
+    transition: Transition,
+    reason: Option<&str>,
+) -> Result<Vec<(JobId, JobState)>, StoreError> {
+    let mut moved: Vec<(JobId, JobState)> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for from in transition.sources() {
+        // The transition function decides.
+        let Ok(to) = from.after(transition) else { continue };
+        for job in jobs {
+            let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = $4";
+            let update = sqlx::query(update).bind(to.as_str()).bind(reason).bind(job.as_str());
+            let updated = update.bind(from.as_str()).execute(&mut **tx).await?;
+            if updated.rows_affected() > 0 && seen.insert(job) {
+                moved.push((job.clone(), from));
+            }
+        }
+    }
+    Ok(moved)
+}
+
 impl Store {
     /// Moves those of the jobs by a transition whose state allows it. `reason` is stored with the job. Returns the jobs that moved.
     pub async fn move_jobs(
@@ -123,22 +147,9 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<Vec<JobId>, StoreError> {
         let mut tx = self.begin().await?;
-        let mut moved = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for from in transition.sources() {
-            // The transition function decides.
-            let Ok(to) = from.after(transition) else { continue };
-            for job in jobs {
-                let update = "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND state = $4";
-                let update = sqlx::query(update).bind(to.as_str()).bind(reason).bind(job.as_str());
-                if update.bind(from.as_str()).execute(&mut *tx).await?.rows_affected() > 0 && seen.insert(job)
-                {
-                    moved.push(job.clone());
-                }
-            }
-        }
+        let moved = move_in(&mut tx, jobs, transition, reason).await?;
         tx.commit().await?;
-        Ok(moved)
+        Ok(moved.into_iter().map(|(job, _)| job).collect())
     }
 
     /// Jobs of the newest version of a sweep, or of the last submitted one, that are in one of these states, in the plan's order. Error:

@@ -41,11 +41,11 @@ impl Store {
             let name: String = row.try_get(2)?;
             let alone = owners.get(&name).is_none_or(|jobs| *jobs == 1);
             let owner = Owner::from_store(name);
-            let end = if owner.is_dead() {
+            let end = if observer.is_dead(&owner) {
                 let (reach, earlier) =
                     (self.reach_of(&job).await?, self.earlier_attempts(&job, number).await?);
                 end_of_lost(alone, reach, &earlier)
-            } else if owner != Owner::this_process() && observer.is_still(&job, number, beat, lease) {
+            } else if !observer.is_me(&owner) && observer.is_still(&job, number, beat, lease) {
                 end_of_silent()
             } else {
                 continue;

@@ -5,6 +5,7 @@ mod attempts;
 mod control;
 mod heartbeat;
 mod leases;
+mod operations;
 mod orders;
 mod removal;
 mod sweeps;
@@ -29,6 +30,7 @@ use crate::queue::{
 pub use control::{AttemptRecord, JobExplanation, WorkerRecord};
 pub use heartbeat::Heartbeat;
 pub(super) use leases::read_attempt;
+pub use operations::{Actor, Before, Operation, OperationKind, Origin, Undone};
 pub(super) use orders::{drop_wants, parse_order, put_order, text_of};
 pub use removal::SweepRemoval;
 pub(super) use sweeps::read_digest;

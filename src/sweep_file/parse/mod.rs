@@ -3,6 +3,7 @@
 mod axes;
 mod options;
 mod rules;
+mod slurm;
 
 pub(in crate::sweep_file) use options::EVENTS;
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Problem, SpecError};
+use super::slurm::Slurm;
 use super::source::SourceText;
 use super::sweep::{
     Axis, Condition, Derive, FinalEval, Keep, KeepAdapters, Notify, SampleSpec, SweepSpec, Track, When, Zip,
@@ -48,6 +50,7 @@ const ROOT_WORDS: &[&str] = &[
     "samples",
     "notify",
     "track",
+    "slurm",
     "data_sets",
 ];
 
@@ -123,6 +126,7 @@ impl SweepSpec {
                     samples: parser.samples,
                     notify: parser.notify,
                     track: parser.track,
+                    slurm: parser.slurm,
                     data_sets: parser.data_sets,
                     notes: parser.notes,
                     source,
@@ -177,6 +181,7 @@ struct Parser<'a> {
     final_eval: Option<FinalEval>,
     samples: Option<SampleSpec>,
     notify: Option<Notify>,
+    slurm: Option<Slurm>,
     track: Option<Track>,
     data_sets: BTreeMap<String, PathBuf>,
     /// Byte range of each key that the root and the sections set.
@@ -204,6 +209,7 @@ impl<'a> Parser<'a> {
             final_eval: None,
             samples: None,
             notify: None,
+            slurm: None,
             track: None,
             data_sets: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -247,6 +253,7 @@ impl<'a> Parser<'a> {
                 ("samples", DeValue::Table(table)) => self.read_samples(table, item.span()),
                 ("notify", DeValue::Table(table)) => self.read_notify(table),
                 ("track", DeValue::Table(table)) => self.read_track(table),
+                ("slurm", DeValue::Table(table)) => self.read_slurm(table, item.span()),
                 ("data_sets", DeValue::Table(table)) => self.read_data_sets(table),
                 ("when" | "exclude", _) => {
                     self.form(path, "no list of rules", "each rule as [[when]] or [[exclude]]", item.span())

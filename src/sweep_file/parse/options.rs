@@ -17,7 +17,7 @@ pub(in crate::sweep_file) const EVENTS: &[&str] = &["started", "done", "failed",
 const SAMPLE_TOKENS: u64 = 64;
 
 impl Parser<'_> {
-    fn unknown(&mut self, name: &Name<'_>, section: &str, known: &[&str]) {
+    pub(super) fn unknown(&mut self, name: &Name<'_>, section: &str, known: &[&str]) {
         let near = |word: &&&str| strsim::damerau_levenshtein(word, name.get_ref()) <= 2;
         let nearest = known.iter().find(near).map(|word| format!("{section}.{word}"));
         let path = format!("{section}.{}", name.get_ref());
@@ -91,7 +91,7 @@ impl Parser<'_> {
     }
 
     /// An integer from 1 to 4096, or a problem.
-    fn count(&mut self, path: &str, item: &Item<'_>) -> Option<u64> {
+    pub(super) fn count(&mut self, path: &str, item: &Item<'_>) -> Option<u64> {
         let number = item.get_ref().as_integer().and_then(|number| number.to_string().parse().ok());
         let number = number.filter(|number| (1..=4096).contains(number));
         if number.is_none() {

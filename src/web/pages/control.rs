@@ -8,8 +8,8 @@ use super::login::local;
 use super::query::Query;
 use super::{PageError, Pages};
 use crate::job::{Transition, counted};
-use crate::store::Store;
-use crate::workspace::{move_named, retry};
+use crate::store::{Actor, Origin, Store};
+use crate::workspace::{move_named, retry, set_priority};
 
 pub(super) async fn control(State(pages): State<Pages>, body: String) -> Result<Response, PageError> {
     let fields = Query::parse(&body);
@@ -20,16 +20,17 @@ pub(super) async fn control(State(pages): State<Pages>, body: String) -> Result<
     }
     let name = fields.get("name").ok_or_else(|| refuse(StatusCode::BAD_REQUEST, "no job is named"))?;
     let store = Store::open_existing(&pages.shared.workspace.db).await?;
-    let transition = |transition| move_named(&store, name, transition, Some("from a page"));
+    let actor = Actor::here(Origin::Page);
+    let transition = |transition| move_named(&store, name, transition, Some("from a page"), &actor);
     let done = match fields.get("verb") {
         Some("pause") => (transition(Transition::Pause).await?.jobs.len(), "paused"),
         Some("resume") => (transition(Transition::Resume).await?.jobs.len(), "queued"),
         Some("cancel") => (transition(Transition::Cancel).await?.jobs.len(), "cancelled"),
-        Some("retry") => (retry(&store, Some(name), &[]).await?.jobs.len(), "queued"),
+        Some("retry") => (retry(&store, Some(name), &[], &actor).await?.jobs.len(), "queued"),
         Some(verb @ ("raise" | "lower")) => {
             let by = if verb == "raise" { 1 } else { -1 };
             let priority = store.priority(name).await? + by;
-            (store.set_priority(name, priority).await? as usize, "moved")
+            (set_priority(&store, name, priority, &actor).await? as usize, "moved")
         }
         _ => return Err(refuse(StatusCode::BAD_REQUEST, "this is not known to be done")),
     };

@@ -56,7 +56,7 @@ async fn plan(pages: &Pages, text: &str) -> Result<Plan, WorkspaceError> {
     // Rows and documents are encoded meanwhile, which takes a processor.
     let planned = tokio::task::spawn_blocking(move || {
         let tasks = Arc::new(TaskIndex::with_folder(None)?);
-        shared.workspace.plan(&spec, &tasks, &known, &mut digests)
+        shared.workspace.plan(&spec, &tasks, &known, &mut digests, &mut |_| ())
     });
     match planned.await {
         Ok(planned) => planned,

@@ -17,15 +17,15 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{is_json, write_error, write_json, write_line};
 use crate::cli::progress::Display;
 use crate::cli::work::{stopped_by, stops};
-use crate::device::{DeviceError, DeviceKind, Inventory, slots};
+use crate::device::{DeviceError, DeviceKind, Inventory, Slot, slots};
 use crate::engine_process::find_engine;
 use crate::job::{BaseForm, ScoreKey};
 use crate::orders::{ModelLocation, OrderedModel, OrderedTask};
 use crate::pretrained::{Checkpoint, ModelTokenizer};
 use crate::protocol::DocumentScore;
-use crate::queue::{Record, ScoreRecord, StoredDocument};
+use crate::queue::{Observer, Record, ScoreRecord, StoredDocument};
 use crate::report::lm_eval::{Evaluation, TaskResult, markdown, results_json};
-use crate::runner::{Inputs, Limits, Progress, RunSummary, Runner};
+use crate::runner::{EngineProcesses, Inputs, Limits, Progress, RunSummary, Runner};
 use crate::scheduler::PACK_MOST;
 use crate::store::Store;
 use crate::task::{Document, TaskDocuments};
@@ -58,7 +58,8 @@ pub(in crate::cli) fn run(arguments: &EvalArguments, workspace: &Workspace) -> R
         let scratch = tempfile::tempdir()?;
         let wanted = wanted(arguments, &request, (&subjects, &keys), scratch.path())?;
         let queue = EvaluationQueue::new(store.clone());
-        let runner = runner(arguments, &queue, scratch.path())?;
+        let (processes, slots) = engines(arguments)?;
+        let runner = runner(arguments, &queue, (&processes, slots), scratch.path())?;
         let mut inputs = Inputs::new(scratch.path().to_owned(), workspace.hub.cache.clone(), &mut digests);
         let mut display = Display::new();
         let mut watch = |progress: Progress| {
@@ -152,22 +153,32 @@ fn wanted(
     Ok(subjects.iter().zip(keys).map(subject).collect())
 }
 
+/// The engines of an evaluation and their slots. Errors: devices that cannot be had, no engine.
+fn engines(arguments: &EvalArguments) -> Result<(EngineProcesses, Vec<Slot>), Failure> {
+    let load = &arguments.load;
+    let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error.to_string(), None);
+    let (program, path) = (std::env::current_exe().ok(), std::env::var_os("PATH"));
+    let program = find_engine(load.engine.as_deref(), program.as_deref(), path.as_deref())?;
+    let slots = slots(&load.device, &Inventory::find(), &|| true).map_err(usage)?;
+    Ok((EngineProcesses { program, launcher: None, is_pinned: slots.len() > 1 }, slots))
+}
+
 /// What scores, on the slots of `--device`. Errors: devices that cannot be had, no engine.
 fn runner<'a>(
     arguments: &EvalArguments,
     queue: &'a EvaluationQueue,
+    (engines, slots): (&'a EngineProcesses, Vec<Slot>),
     scratch: &Path,
 ) -> Result<Runner<'a, EvaluationQueue>, Failure> {
     let load = &arguments.load;
     let inventory = Inventory::find();
     let usage = |error: DeviceError| Failure::new(ExitCode::Usage, error.to_string(), None);
-    let program = std::env::current_exe().ok();
-    let path = std::env::var_os("PATH");
     Ok(Runner {
         queue,
         only: None,
-        engine: find_engine(load.engine.as_deref(), program.as_deref(), path.as_deref())?,
-        slots: slots(&load.device, &inventory, &|| true).map_err(usage)?,
+        engines,
+        observer: &Observer::default,
+        slots,
         device: DeviceKind::named(&load.device, &inventory, &|| true).map_err(usage)?,
         inventory,
         results: scratch.to_owned(),

@@ -13,8 +13,8 @@ use crate::job::{Digest, ScoreFacts, ScoreKey, Softmax, canonical_json};
 use crate::plan::task_notes;
 use crate::pretrained::{Checkpoint, FileDigests, ModelTokenizer};
 use crate::task::{
-    Catalogue, Document, Member, Prompting, RequestEncoder, Selection, Subset, Task, TaskError, TaskIndex,
-    build_documents,
+    Catalogue, Document, EncodedDocument, Member, Prompting, RequestEncoder, Selection, Subset, Task,
+    TaskError, TaskIndex, build_documents,
 };
 use crate::workspace::Workspace;
 
@@ -62,12 +62,10 @@ impl Request {
             let config = checkpoint.config();
             let (most, rows) = (config.max_positions as usize, config.vocab_size);
             let encoder = RequestEncoder::new(tokenizer, most, rows, prompting.profile);
-            for document in &documents {
-                let mut requests: Vec<_> = encoder.document(&task, document)?.into_iter().flatten().collect();
-                requests.extend(encoder.prompt_of(&task, document)?);
-                all += document.requests.len();
-                cut += requests.iter().filter(|request| request.cut > 0).count();
-            }
+            all += documents.iter().map(|document| document.requests.len()).sum::<usize>();
+            let encoded = encoder.documents(&task, &documents)?.into_iter();
+            let sequences = encoded.flat_map(EncodedDocument::into_sequences);
+            cut += sequences.filter(|sequence| sequence.cut > 0).count();
             task_notes(&task, &documents).iter().for_each(|note| write_error(&format!("warning: {note}")));
             wanted.push(EvalRequest { task, subset, original, documents });
         }

@@ -1,5 +1,6 @@
 //! Builds documents from a task and its rows: prompt, continuations and gold answer.
 
+mod documents;
 mod field;
 mod gold;
 pub(in crate::task) mod prompting;
@@ -8,6 +9,7 @@ pub(in crate::task) mod shots;
 pub(in crate::task) mod synthetic;
 mod turn;
 
+pub use documents::EncodedDocument;
 pub use prompting::{ChatForm, FEWSHOT_SEED, Prompting};
 pub use request::{EncodedRequest, Request, RequestEncoder};
 

@@ -92,8 +92,27 @@ impl<'a> RequestEncoder<'a> {
     /// without a prefix token, a whitespace context, a continuation that is empty or exceeds the maximum length, a
     /// token without an embedding row.
     pub fn encode(&self, request: &Request) -> Result<Vec<EncodedRequest>, TaskError> {
+        self.encode_after(request, &mut None)
+    }
+
+    /// The same; `known` is the last context with its tokens, which the choices of a document mostly share.
+    fn encode_after<'r>(
+        &self,
+        request: &'r Request,
+        known: &mut Option<(&'r str, Vec<u32>)>,
+    ) -> Result<Vec<EncodedRequest>, TaskError> {
         let encoded = match request {
-            Request::Pair { context, continuation } => vec![self.pair(context, continuation)?],
+            Request::Pair { context, continuation } if context.is_empty() => {
+                vec![self.bare(continuation)?]
+            }
+            Request::Pair { context, continuation } => {
+                let before = match known.take() {
+                    Some((text, tokens)) if text == context => tokens,
+                    _ => self.text(context.trim_end_matches(is_space))?,
+                };
+                let (_, before) = known.insert((context, before));
+                vec![self.pair(context, before, continuation)?]
+            }
             Request::Rolling { text } => self.windows(text)?,
             Request::Generate { .. } => Vec::new(),
         };
@@ -149,27 +168,37 @@ impl<'a> RequestEncoder<'a> {
     pub fn document(&self, task: &Task, document: &Document) -> Result<Vec<Vec<EncodedRequest>>, TaskError> {
         let field = if document.choices.is_empty() { "doc_to_target" } else { "doc_to_choice" };
         let placed = |error: TaskError| task.field_error(document.id, field, error.to_string());
-        document.requests.iter().map(|request| self.encode(request).map_err(placed)).collect()
+        let mut known = None;
+        let encode = |request| self.encode_after(request, &mut known).map_err(placed);
+        document.requests.iter().map(encode).collect()
+    }
+
+    /// A continuation after an empty context, as in lm_eval's `_encode_pair`: the context is the prefix token.
+    fn bare(&self, continuation: &str) -> Result<EncodedRequest, TaskError> {
+        let tokens = self.tokenizer.encode(continuation, false)?;
+        let prefix = self.prefix()?;
+        let (input, targets) = match tokens.split_first() {
+            Some((first, rest)) if *first == prefix => (vec![prefix], rest.to_vec()),
+            _ => (vec![prefix], tokens),
+        };
+        self.joined(continuation, input, targets)
     }
 
     /// As in lm_eval's `_encode_pair`: trailing whitespace of the context moves to the continuation, the joined string
-    /// is encoded, and the continuation's tokens follow the number of tokens of the context alone. An empty context is
-    /// the prefix token. Only the last `max_positions` + 1 tokens are kept.
-    fn pair(&self, context: &str, continuation: &str) -> Result<EncodedRequest, TaskError> {
-        let (mut input, targets) = if context.is_empty() {
-            let tokens = self.tokenizer.encode(continuation, false)?;
-            let prefix = self.prefix()?;
-            match tokens.split_first() {
-                Some((first, rest)) if *first == prefix => (vec![prefix], rest.to_vec()),
-                _ => (vec![prefix], tokens),
-            }
-        } else {
-            let kept = context.trim_end_matches(is_space);
-            let before = self.text(kept)?;
-            let joined = self.text(&format!("{context}{continuation}"))?;
-            let targets = joined.get(before.len()..).unwrap_or_default().to_vec();
-            (before, targets)
-        };
+    /// is encoded, and the continuation's tokens follow the number of tokens of the context alone, `before`.
+    fn pair(&self, context: &str, before: &[u32], continuation: &str) -> Result<EncodedRequest, TaskError> {
+        let joined = self.text(&format!("{context}{continuation}"))?;
+        let targets = joined.get(before.len()..).unwrap_or_default().to_vec();
+        self.joined(continuation, before.to_vec(), targets)
+    }
+
+    /// A request of context and continuation, of which the last `max_positions` + 1 tokens are kept.
+    fn joined(
+        &self,
+        continuation: &str,
+        mut input: Vec<u32>,
+        targets: Vec<u32>,
+    ) -> Result<EncodedRequest, TaskError> {
         let wrong = |what: &str| {
             let shown: String = continuation.chars().take(SHOWN).collect();
             let more = if continuation.chars().count() > SHOWN { "…" } else { "" };

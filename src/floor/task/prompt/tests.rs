@@ -1,5 +1,7 @@
 use super::*;
 use crate::data::{DataRoots, DataSource};
+use crate::job::PromptProfile;
+use crate::pretrained::{Checkpoint, ModelTokenizer};
 use crate::task::dialect::build::Surroundings;
 use crate::task::dialect::function::Modules;
 use crate::task::dialect::yaml::Node;
@@ -166,4 +168,36 @@ fn templates_know_pythons_string_methods() {
     );
     let documents = on_rows(target, r#"{"a":" Q: x ","b":"y"}"#).unwrap();
     assert_eq!(documents[0].requests[0].context(), "Question: x");
+}
+
+#[test]
+fn documents_that_are_encoded_together_are_what_each_is_alone_and_the_first_wrong_one_is_named() {
+    let model = std::env::var_os("LORAGRID_TEST_MODEL").map(std::path::PathBuf::from);
+    // `make` names the file before `setup` has brought it, and a bare clone is tested without it.
+    let Some(model) = model.filter(|model| model.is_file()) else {
+        println!("skipped: LORAGRID_TEST_MODEL names no file");
+        return;
+    };
+    let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model).unwrap()).unwrap();
+    let encoder = RequestEncoder::new(&tokenizer, 64, 49_152, PromptProfile::LmEval);
+    let task = task("");
+    let document = |id: usize| {
+        // Choices with one context, another one between them, none, and one that ends with spaces.
+        let contexts = ["The sum is", "The sum is", "Two  words ", "The sum is", "", "Two  words "];
+        let choices = (0..).zip(contexts).map(|(at, context)| pair(context, &format!(" {id} and {at}")));
+        Document { id, requests: choices.collect(), ..Document::default() }
+    };
+    let mut documents: Vec<Document> = (0..300).map(document).collect();
+    let together = encoder.documents(&task, &documents).unwrap();
+    assert_eq!(together.len(), documents.len());
+    for (encoded, document) in together.iter().zip(&documents) {
+        let alone: Vec<_> =
+            document.requests.iter().map(|request| encoder.encode(request).unwrap()).collect();
+        assert_eq!(encoded.requests, alone);
+    }
+    for wrong in [290, 7] {
+        documents[wrong].requests.push(pair("The sum is", ""));
+    }
+    let error = encoder.documents(&task, &documents).unwrap_err().to_string();
+    assert!(error.contains("document 7") && error.contains("no token of its own"), "{error}");
 }

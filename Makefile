@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-slurm test-syscalls test-power fake simulate test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -106,6 +106,22 @@ test-browser: build ## a report in headless Chromium, light and dark, at three w
 
 test-serve: build ## the pages of `loragrid serve` in headless Chromium, while a sweep runs; needs node and Chromium
 	@tests/browser/serve.sh
+
+# The fake engine stands for the real one: these test queues, processes and clusters, not numbers.
+fake: setup
+	@cargo build $(CARGO_FLAGS) --bins
+
+test-slurm: fake ## a one-node Slurm cluster with two fake GPUs: arrays, a drained node, scancel, a requeue, a time limit
+	@tests/clusters/slurm.sh target/release
+
+test-syscalls: fake ## fail each system call of a run in turn, STEP=1, and check what is left; needs a C compiler
+	@$(PYTHON) tests/syscalls/run.py target/release --step $(or $(STEP),1)
+
+test-power: build ## cut the power at each change of a file of a run, STEP=1: what was not synced is lost; needs a C compiler
+	@$(PYTHON) tests/syscalls/power.py target/release --step $(or $(STEP),1)
+
+simulate: ## nights of several workers on a simulated clock, with faults drawn from SEED=1 on, for MINUTES=1
+	SIMULATE_SEED=$(or $(SEED),1) SIMULATE_SECONDS=$$(( $(or $(MINUTES),1) * 60 )) cargo test $(CARGO_FLAGS) --test simulation
 
 CLIENTS := .deps/clients
 clients: ## a Python with the openai client, MLflow, TensorBoard and Trackio in .deps/clients (1 GB)

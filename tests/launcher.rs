@@ -82,7 +82,7 @@ fn a_launcher_that_cannot_be_started_and_slots_without_one_are_named() {
 fn a_batch_script_is_printed_or_sent_with_the_jobs_queued() {
     let slurm = "[slurm]\npartition = \"gpu\"\ntime = \"8:00:00\"\ngres = \"gpu:1\"\nntasks = 2\n";
     let lab = Lab::new(&format!("{GRID}{slurm}"));
-    lab.0.write("loragrid.toml", "[slurm]\npartition = 'debug'\naccount = 'lab'\n".to_owned());
+    lab.0.write("loragrid.toml", "[slurm]\npartition = 'debug'\naccount = 'lab'\n");
     let printed = lab.0.run(&["submit", "sweep.toml", "--slurm", "--dry-run"]);
     let script = String::from_utf8(printed.stdout).unwrap();
     for line in ["--partition=gpu", "--account=lab", "--time=8:00:00", "--gpus-per-task=1", "--ntasks=2"] {
@@ -91,7 +91,7 @@ fn a_batch_script_is_printed_or_sent_with_the_jobs_queued() {
     assert!(!lab.db().exists(), "a dry run queues nothing");
     // A stand-in for sbatch keeps what it is sent.
     std::fs::create_dir(lab.0.path().join("bin")).unwrap();
-    lab.0.write("bin/sbatch", "#!/bin/sh\ncat > sent\necho \"42;cluster\"\n".to_owned());
+    lab.0.write("bin/sbatch", "#!/bin/sh\ncat > sent\necho \"42;cluster\"\n");
     let sbatch = lab.0.path().join("bin/sbatch");
     std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", lab.0.path().join("bin").display(), std::env::var("PATH").unwrap());
@@ -102,7 +102,7 @@ fn a_batch_script_is_printed_or_sent_with_the_jobs_queued() {
     assert_eq!(std::fs::read_to_string(lab.0.path().join("sent")).unwrap(), script);
     assert_eq!(lab.count("SELECT COUNT(*) FROM jobs WHERE state = 'queued'"), 5);
     // What Slurm refuses stays queued, with Slurm's own words.
-    lab.0.write("bin/sbatch", "#!/bin/sh\necho 'invalid partition' >&2\nexit 1\n".to_owned());
+    lab.0.write("bin/sbatch", "#!/bin/sh\necho 'invalid partition' >&2\nexit 1\n");
     let mut submit = lab.0.command(&["submit", "sweep.toml", "--slurm"]);
     let output = submit.env("PATH", &path).output().unwrap();
     assert!(stderr(&output).contains("sbatch refuses the job: invalid partition"), "{}", stderr(&output));

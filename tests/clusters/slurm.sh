@@ -112,7 +112,7 @@ SWEEP
 }
 
 states() { loragrid query --json "SELECT state, COUNT(*) AS n FROM runs GROUP BY state" 2>/dev/null; }
-count() { loragrid query --json "SELECT COUNT(*) AS n FROM runs WHERE state = '$1'" | grep -o '[0-9]*\]' | tr -d ']'; }
+count() { loragrid query --json "SELECT COUNT(*) AS n FROM runs WHERE state = '$1'" | grep -o '"n": [0-9]*' | grep -o '[0-9]*$'; }
 is_gone() { [ -z "$(squeue --noheader --jobs "$1" 2>/dev/null)" ]; }
 is_running() { [ "$(squeue --noheader --jobs "$1" --format=%T 2>/dev/null | head -1)" = RUNNING ]; }
 # A requeued job waits for two minutes and longer before Slurm starts it again.

@@ -181,7 +181,9 @@ class Trial:
         states = dict(database.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
         database.close()
         weights = sorted((folder / "results/adapters").glob("*/adapter_model.safetensors"))
-        adapters = [(file.parent.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in weights]
+        # What was being written when the power was cut is left to `gc`.
+        whole_ones = [file for file in weights if not file.parent.name.endswith(".partial")]
+        adapters = [(file.parent.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in whole_ones]
         return whole, found, states, adapters
 
     def cut(self, folder, changes, at, way, wanted):

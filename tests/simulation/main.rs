@@ -18,6 +18,7 @@ mod world;
 
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use verdict::Outcome;
@@ -26,7 +27,15 @@ use world::{Scene, World};
 /// Seeds that found a fault, each with what it was.
 const CORPUS: &str = include_str!("seeds.txt");
 
+/// Panics so far. The runtime keeps those of a worker or an engine to itself.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 fn main() {
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::SeqCst);
+        told(panic);
+    }));
     // `cargo test -- --list` and filters are for other harnesses.
     if std::env::args().any(|word| word == "--list") {
         return;
@@ -78,7 +87,9 @@ fn simulate(scene: &Scene, seed: u64, faults: bool) -> Outcome {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let tasks = tokio::task::LocalSet::new();
     let world = World::new(scene, seed, faults);
+    let before = PANICS.load(Ordering::SeqCst);
     tasks.block_on(&runtime, world::night(&world));
+    assert_eq!(PANICS.load(Ordering::SeqCst), before, "a worker or an engine panicked");
     verdict::verdict(&world)
 }
 

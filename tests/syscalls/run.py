@@ -8,6 +8,7 @@ import argparse
 import concurrent.futures
 import errno
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -122,7 +123,8 @@ class Trial:
         try:
             self.prepare(folder)
             code, told, stopped = self.run(folder, (at, KINDS[kind]))
-            if code < 0 or code == 101 or "panicked" in told:
+            # An engine that panics is told of within a line; the program's own panic begins one.
+            if code < 0 or code == 101 or re.search(r"^thread '.*panicked", told, re.MULTILINE):
                 return f"the run crashed ({code}): {told[-600:]}"
             if code != 0 and not told.strip():
                 return f"the run says nothing ({code})"

@@ -177,7 +177,7 @@ lint: setup ## formatting, clippy, documentation, scripts, licenses of dependenc
 	@test -x $(LINT)/bin/shellcheck || { $(PYTHON) -m venv $(LINT) && $(LINT)/bin/pip install -q -r setup/lint.txt; } \
 	|| echo "skipped: ruff and shellcheck: they cannot be installed here"
 	@! test -x $(LINT)/bin/ruff || $(LINT)/bin/ruff check .
-	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh setup/*.sh tests/reference/*.sh tests/browser/*.sh
+	@! test -x $(LINT)/bin/shellcheck || $(LINT)/bin/shellcheck .ci/run benches/*.sh benches/peer/*.sh setup/*.sh tests/reference/*.sh tests/browser/*.sh tests/clusters/*.sh
 	@test -x $(LINT)/bin/cargo-deny || CARGO_PROFILE_DEV_DEBUG=0 cargo install -q --debug --locked --no-default-features --root $(LINT) cargo-deny@0.20.2
 	$(LINT)/bin/cargo-deny --log-level error check bans licenses sources
 	cargo fmt --all -- --check

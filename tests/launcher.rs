@@ -61,9 +61,11 @@ fn the_death_of_an_engine_elsewhere_is_told_with_its_last_words() {
     let lab = Lab::new(GRID);
     let output = elsewhere(&lab, Some("die@train")).output().unwrap();
     succeeded(&output);
-    assert!(lab.is_done() && lab.attempts() == 6, "{}", stderr(&output));
     let reasons = lab.ask::<String>("SELECT reason FROM attempts WHERE outcome = 'requeued'");
-    assert!(reasons.len() == 1 && reasons[0].contains("the engine"), "{reasons:?}");
+    // Both engines may come to the fault before either has noted that it happened.
+    assert!((1..=2).contains(&reasons.len()), "{reasons:?}");
+    assert!(reasons.iter().all(|reason| reason.starts_with("the engine exited with code")), "{reasons:?}");
+    assert!(lab.is_done() && lab.attempts() == 5 + reasons.len(), "{}", stderr(&output));
 }
 
 #[test]
@@ -138,6 +140,6 @@ fn a_script_that_slurm_starts_runs_the_queue_and_ends_with_its_exit_code() {
     // The same script again, as after a requeue, within an allocation whose end is told.
     let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 7200;
     let output = batch().env("SLURM_JOB_END_TIME", end.to_string()).output().unwrap();
-    assert!(stderr(&output).contains("the Slurm allocation ends in 1 h 59 min"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("jobs stop 3 min 00 s before"), "{}", stderr(&output));
     assert!(output.status.success() && lab.is_done(), "{}", stderr(&output));
 }

@@ -33,7 +33,7 @@ impl Parser<'_> {
         }
         if let Some((key, wanted)) = slurm.problem() {
             let place = places.iter().find(|(known, _)| known == key).map_or(span, |(_, span)| span.clone());
-            self.form(&format!("slurm.{key}"), "no value of it", wanted, place);
+            self.form(&format!("slurm.{key}"), "not valid", wanted, place);
         }
         self.slurm = Some(slurm);
     }
@@ -42,7 +42,7 @@ impl Parser<'_> {
     fn flag(&mut self, path: &str, item: &Item<'_>) -> Option<bool> {
         let flag = item.get_ref().as_bool();
         if flag.is_none() {
-            self.form(path, "neither", "true or false", item.span());
+            self.form(path, "not a boolean", "true or false", item.span());
         }
         flag
     }

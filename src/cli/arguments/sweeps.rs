@@ -68,8 +68,8 @@ pub(in crate::cli) struct SubmitArguments {
     pub(in crate::cli) devices: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) submitting: SubmittingArguments,
-    /// Also send a batch script to Slurm whose job runs the queue, as [slurm] in the sweep file or loragrid.toml asks; with --dry-run,
-    /// print it
+    /// Also send a batch script to Slurm whose job runs the queue, with the slurm section of the sweep file or loragrid.toml; with
+    /// --dry-run, print it
     #[arg(long)]
     pub(in crate::cli) slurm: bool,
 }

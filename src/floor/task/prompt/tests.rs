@@ -180,7 +180,7 @@ fn documents_that_are_encoded_together_are_what_each_is_alone_and_the_first_wron
     };
     let tokenizer = ModelTokenizer::open(&Checkpoint::open(&model).unwrap()).unwrap();
     let encoder = RequestEncoder::new(&tokenizer, 64, 49_152, PromptProfile::LmEval);
-    let task = task("");
+    let task = task(CHOICES);
     let document = |id: usize| {
         // Choices with one context, another one between them, none, and one that ends with spaces.
         let contexts = ["The sum is", "The sum is", "Two  words ", "The sum is", "", "Two  words "];

@@ -358,6 +358,21 @@ fn what_a_user_did_is_listed_and_taken_back_and_what_went_on_since_stays() {
     let told = lab.0.run(&["undo"]);
     assert!(stdout(&told).contains("0 jobs; 5 jobs went on since and stay as they are"), "{}", stdout(&told));
     assert!(lab.is_done());
+    // Nor does the undoing of an older operation queue what has run since.
+    lab.rename("second");
+    lab.0.write(
+        "sweep.toml",
+        std::fs::read_to_string(lab.0.path().join("sweep.toml")).unwrap() + "[samples]\nprompts = [\"a\"]\n",
+    );
+    succeeded(&lab.0.run(&["submit", "sweep.toml"]));
+    let list = lab.0.json(&["undo", "--list", "--json"]);
+    let cancels = list["operations"][0]["id"].as_i64().unwrap() + 1;
+    succeeded(&lab.0.run(&["cancel", "second"]));
+    succeeded(&lab.0.run(&["retry", "second", "--cancelled"]));
+    succeeded(&lab.with_engine(FAKE, &["work"]).output().unwrap());
+    let told = lab.0.run(&["undo", &cancels.to_string()]);
+    assert!(stdout(&told).contains("cancel second: 0 jobs; 5 jobs went on since"), "{}", stdout(&told));
+    assert!(lab.is_done());
     let list = lab.0.json(&["undo", "--list", "--json"]);
     let entries = list["operations"].as_array().unwrap();
     let kinds: Vec<&str> = entries.iter().map(|entry| entry["kind"].as_str().unwrap()).collect();

@@ -223,6 +223,9 @@ fn a_database_in_rollback_mode_is_shared_by_workers_and_readers_without_a_log() 
     assert!(!lab.db().with_extension("db-wal").exists());
     assert_eq!(mode(), 1);
     assert_eq!(lab.attempts(), 5, "none was done twice");
+    let wrong = lab.with_engine(FAKE, &["work"]).env("LORAGRID_JOURNAL", "rollbak").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("must be wal or rollback, not 'rollbak'"), "{}", stderr(&wrong));
     // Without it the write-ahead log is back.
     succeeded(&lab.run(None, &[]));
     assert_eq!(mode(), 2);

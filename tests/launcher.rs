@@ -76,6 +76,8 @@ fn a_launcher_that_cannot_be_started_and_slots_without_one_are_named() {
     let output = lab.run(None, &["--slots", "2"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("no launcher is named"), "{}", stderr(&output));
+    let output = lab.run(None, &["--launcher", "nice", "--devices", "cpu:2"]);
+    assert!(stderr(&output).contains("'cpu:2' names devices of this machine"), "{}", stderr(&output));
     let output = lab.run(None, &["--launcher", "srun 'a"]);
     assert!(stderr(&output).contains("a quote that does not end"), "{}", stderr(&output));
 }

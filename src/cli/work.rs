@@ -1,10 +1,8 @@
 //! Carrying out plans, for `run` and `work` alike.
 
 use std::path::Path;
-
-use std::time::{Duration, SystemTime};
-
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};

@@ -129,6 +129,12 @@ pub enum DeviceError {
         /// Its name.
         card: String,
     },
+    /// Devices of this machine for engines that run elsewhere.
+    #[error("'{text}' names devices of this machine, and a launcher starts the engines elsewhere")]
+    Launched {
+        /// As written.
+        text: String,
+    },
     /// `CUDA_VISIBLE_DEVICES` is invalid.
     #[error("CUDA_VISIBLE_DEVICES = '{text}': {why}")]
     Visible {

@@ -1,5 +1,6 @@
 //! Shared by both of loragrid's programs, without tensors: jobs, model headers, data, tasks, passes and the protocol.
 
+mod cores;
 pub mod data;
 pub mod hub;
 pub mod jinja;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::context::{PlanContext, PlanStage};
 use super::error::PlanError;
-use super::models::PlannedModel;
+use super::models::{LocalModel, PlannedModel};
 use crate::job::{Digest, EvalConfig, ScoreFacts, ScoreKey, SubjectKey};
+use crate::pretrained::ModelConfig;
 use crate::task::{
     Document, EncodedDocument, Group, Metric, RequestEncoder, Subset, Task, TaskDocuments, TaskError,
     build_documents,
@@ -114,14 +115,12 @@ impl PlannedTask {
         let documents = build_documents(&task, &Subset::from(facts.limit))?;
         let notes = task_notes(&task, &documents);
         let local = models.iter().find_map(|model| Some((model.local.as_ref()?, &model.config)));
-        let encoded = local.map_or_else(
-            || Ok(Vec::new()),
-            |(local, config)| {
-                let (most, rows) = (config.max_positions as usize, config.vocab_size);
-                let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
-                encoder.documents(&task, &documents)
-            },
-        )?;
+        let encode = |(local, config): (&LocalModel, &ModelConfig)| {
+            let (most, rows) = (config.max_positions as usize, config.vocab_size);
+            let encoder = RequestEncoder::new(&local.tokenizer, most, rows, facts.prompt_profile);
+            encoder.documents(&task, &documents)
+        };
+        let encoded = local.map(encode).transpose()?.unwrap_or_default();
         let encoded: Vec<_> = encoded.into_iter().flat_map(EncodedDocument::into_sequences).collect();
         let queries: Vec<Query<'_>> =
             encoded.iter().map(|r| Query { input: &r.input, targets: &r.targets }).collect();

@@ -10,8 +10,8 @@ use super::Owner;
 /// Longest time between two observations that counts: beyond it the observer itself was delayed, and others may have been too.
 const HELD_UP: Duration = Duration::from_secs(5);
 
-/// What a process knows of the others that own attempts: which of them are gone, and how long their heartbeats stood still. A heartbeat is a number that its owner increments; how long it stood still is measured with
-/// the observer's clock, so no two clocks are compared.
+/// What a process knows of the others that own attempts: which of them are gone, and how long their heartbeats stood still. A heartbeat is
+/// a number that its owner increments; how long it stood still is measured with the observer's clock, so no two clocks are compared.
 pub struct Observer {
     me: Owner,
     is_dead: Box<dyn Fn(&Owner) -> bool>,

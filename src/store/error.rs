@@ -26,6 +26,12 @@ pub enum StoreError {
         /// Such as NFS.
         kind: &'static str,
     },
+    /// `LORAGRID_JOURNAL` is not what it can be.
+    #[error("LORAGRID_JOURNAL must be wal or rollback, not '{value}'")]
+    Journal {
+        /// What it says.
+        value: String,
+    },
     /// Another file has replaced it.
     #[error("another file has replaced the database {}", path.display())]
     Replaced {

@@ -14,6 +14,8 @@ use crate::store::maintenance::marker;
 use crate::store::maintenance::schema::{self, Age};
 use crate::store::maintenance::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
 
+/// The environment variable that names how changes are journaled.
+const JOURNAL: &str = "LORAGRID_JOURNAL";
 /// Rows that SQLite's thread may buffer ahead of the reader.
 const ROWS: usize = 8192;
 /// Bytes of the file that a reader maps.
@@ -188,7 +190,7 @@ fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
     // A link is judged by its target.
     let place = std::fs::canonicalize(path).ok();
     let folder = folder_of(place.as_deref().unwrap_or(path));
-    let journal = match (rollback_is_wanted(), shared_by_machines(&folder)) {
+    let journal = match (rollback_is_wanted()?, shared_by_machines(&folder)) {
         (true, _) => SqliteJournalMode::Delete,
         (false, None) => SqliteJournalMode::Wal,
         (false, Some(kind)) => return Err(StoreError::Network { path: path.to_owned(), kind }),
@@ -211,8 +213,13 @@ fn writing(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
 
 /// Whether changes go through a rollback journal, as `LORAGRID_JOURNAL=rollback` has it: the write-ahead log needs memory that all
 /// processes share, and so one machine; a rollback journal needs the locks of a network file system to work.
-fn rollback_is_wanted() -> bool {
-    std::env::var("LORAGRID_JOURNAL").is_ok_and(|mode| mode == "rollback")
+/// Error: another value.
+fn rollback_is_wanted() -> Result<bool, StoreError> {
+    match std::env::var(JOURNAL).unwrap_or_default().as_str() {
+        "" | "wal" => Ok(false),
+        "rollback" => Ok(true),
+        other => Err(StoreError::Journal { value: other.to_owned() }),
+    }
 }
 
 /// Whether a database is in rollback mode: byte 18 of its header, the write version, is 1.

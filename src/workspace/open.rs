@@ -8,7 +8,7 @@ use super::config::{Config, ConfigError, Launching};
 use super::error::WorkspaceError;
 use super::rate::remembered_rate;
 use crate::data::DataRoots;
-use crate::device::{DeviceKind, Inventory, Slot, launched_slots, slots};
+use crate::device::{DeviceError, DeviceKind, Inventory, Slot, launched_slots, slots};
 use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
 use crate::plan::{CompletedWork, Plan, PlanContext};
@@ -66,6 +66,9 @@ impl Workspace {
     /// The slots of the devices. Error: devices that cannot be had.
     pub fn slots(&self, inventory: &Inventory) -> Result<Vec<Slot>, WorkspaceError> {
         if let Some(Launching { slots, .. }) = &self.launching {
+            if self.devices.contains(':') {
+                return Err(DeviceError::Launched { text: self.devices.clone() }.into());
+            }
             return Ok(launched_slots(*slots, self.device_kind()?));
         }
         Ok(slots(&self.devices, inventory, &|| self.engine_has_cuda())?)

@@ -43,7 +43,7 @@ pub struct BatchScript {
 /// Why a batch script was not taken.
 #[derive(Debug, Error)]
 pub enum SlurmError {
-    /// There is no Slurm here.
+    /// `sbatch` cannot be started.
     #[error("sbatch cannot be started: {0}")]
     Start(std::io::Error),
     /// Slurm refuses it.
@@ -99,7 +99,8 @@ impl BatchScript {
         let mut options = vec![
             format!("--job-name=loragrid-{}", self.sweep),
             format!("--chdir={}", escaped(&self.folder)),
-            format!("--output={}", escaped(&logs.join(name))),
+            // `%` begins a pattern there.
+            format!("--output={}/{name}", escaped(&logs).replace('%', "%%")),
             // What an earlier run of the same Slurm job wrote stays.
             "--open-mode=append".to_owned(),
             "--requeue".to_owned(),
@@ -176,9 +177,11 @@ fn quoted(text: &str) -> String {
     shlex::try_quote(text).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
 }
 
-/// A path in an option of a script, where backslashes escape and `%` begins a pattern of Slurm's.
+/// A path in an option of a script, where a backslash keeps what would end the word.
 fn escaped(path: &Path) -> String {
-    path.to_string_lossy().replace('\\', "\\\\").replace(' ', "\\ ")
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=@,:%".contains(c);
+    let keep = |c: char| if is_plain(c) { c.to_string() } else { format!("\\{c}") };
+    path.to_string_lossy().chars().map(keep).collect()
 }
 
 #[cfg(test)]
@@ -226,6 +229,11 @@ mod tests {
 
     #[test]
     fn a_path_cannot_leave_its_quotes() {
+        let folders =
+            BatchScript { folder: "/a b#c\"d".into(), db: "/100%/l.db".into(), ..script(Slurm::default()) };
+        let options = folders.options();
+        assert!(options.contains(&"--chdir=/a\\ b\\#c\\\"d".to_owned()), "{options:?}");
+        assert!(options.contains(&"--output=/100%%/logs/slurm-%j.log".to_owned()), "{options:?}");
         let odd = BatchScript { db: "/data/a'$(id)/l.db".into(), ..script(Slurm::default()) };
         let worker = shlex::split(&odd.worker()).unwrap();
         assert_eq!(worker[1..4], ["work", "--db", "/data/a'$(id)/l.db"]);

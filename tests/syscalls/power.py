@@ -10,15 +10,13 @@ import hashlib
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-import tiny_model  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+import trial  # noqa: E402
 
 SWEEP = """name = "tiny"
 model = "model"
@@ -33,7 +31,6 @@ train.strict = true
 [axes]
 seed = [1]
 """
-SCORES = "SELECT label, task, metric, value FROM runs JOIN scores USING (job_id) ORDER BY label, task, metric"
 # What a cut leaves of changes that were not synced: of names (files that were made, renamed, removed) and of contents.
 WAYS = {
     "all lost": (False, False),
@@ -146,45 +143,30 @@ class Disk:
             Path(path).write_bytes(data)
 
 
-class Trial:
+class Cuts:
     """A run that is recorded once and cut everywhere."""
 
-    def __init__(self, programs, engine, library):
-        self.programs, self.engine, self.library = programs, engine, library
+    def __init__(self, programs, engine, preload):
+        self.programs, self.engine, self.preload = programs, engine, preload
 
     def run(self, folder, trace=None):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LORAGRID_")}
-        environment |= {
-            "LORAGRID_ENGINE": str(self.programs / self.engine),
-            "LORAGRID_PRODUCT_RATE": "400e9",
-            "LORAGRID_PACK": "1",
-            "HOME": str(folder),
-            "OMP_NUM_THREADS": "1",
-        }
+        more = {"OMP_NUM_THREADS": "1"}
         if trace:
-            environment |= {
-                "LD_PRELOAD": str(self.library),
+            more |= {
+                "LD_PRELOAD": str(self.preload),
                 "RECORD_FOLDER": str(folder / "results"),
                 "RECORD_TRACE": str(trace),
             }
+        environment = trial.environment(folder, self.programs / self.engine, more)
         command = [self.programs / "loragrid", "run", "sweep.toml"]
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
 
-    def prepare(self, folder):
-        tiny_model.write(folder / "model")
-        (folder / "sweep.toml").write_text(SWEEP)
-
     def state(self, folder):
-        database = sqlite3.connect(f"file:{folder / 'results/loragrid.db'}?mode=ro", uri=True)
-        whole = database.execute("PRAGMA integrity_check").fetchone()[0]
-        found = database.execute(SCORES).fetchall()
-        states = dict(database.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
-        database.close()
         weights = sorted((folder / "results/adapters").glob("*/adapter_model.safetensors"))
         # What was being written when the power was cut is left to `gc`.
         whole_ones = [file for file in weights if not file.parent.name.endswith(".partial")]
         adapters = [(file.parent.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in whole_ones]
-        return whole, found, states, adapters
+        return *trial.results(folder), adapters
 
     def cut(self, folder, changes, at, way, wanted):
         """What went wrong after a cut; none if nothing did. Every cut needs the same paths, and so the same folder."""
@@ -209,22 +191,19 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        library = scratch / "record.so"
-        flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
-        subprocess.run([os.environ.get("CC", "cc"), *flags, "-o", library, HERE / "record.c", "-ldl"], check=True)
-        trial = Trial(arguments.programs.resolve(), arguments.engine, library)
+        cuts = Cuts(arguments.programs.resolve(), arguments.engine, trial.compiled("record", scratch))
         # A folder for each worker, whose runs are recorded there, since the trace holds whole paths.
         workers = min(2, os.cpu_count() or 1)
         folders, traces = [], []
         for number in range(workers):
             folder = scratch / f"run-{number}"
             folder.mkdir()
-            trial.prepare(folder)
-            recorded = trial.run(folder, scratch / f"trace-{number}")
+            trial.prepare(folder, SWEEP)
+            recorded = cuts.run(folder, scratch / f"trace-{number}")
             assert recorded.returncode == 0, recorded.stderr
             folders.append(folder)
             traces.append(list(records(scratch / f"trace-{number}")))
-        wanted = trial.state(folders[0])
+        wanted = cuts.state(folders[0])
         assert wanted[0] == "ok" and wanted[1], wanted
         print(f"a run makes {len(traces[0])} changes, {sum(change[0] == 'sync' for change in traces[0])} of them syncs")
         failed = runs = 0
@@ -232,14 +211,14 @@ def main():
         def work(number):
             wrong = []
             changes = traces[number]
-            cuts = list(range(1 + number * arguments.step, len(changes) + 1, arguments.step * workers))
-            for at in cuts:
+            places = list(range(1 + number * arguments.step, len(changes) + 1, arguments.step * workers))
+            for at in places:
                 for way in WAYS:
-                    problem = trial.cut(folders[number], changes, at, way, wanted)
+                    problem = cuts.cut(folders[number], changes, at, way, wanted)
                     if problem:
                         kind, path = changes[at - 1][:2]
                         wrong.append(f"cut after change {at} ({kind} {Path(path).name}), {way}: {problem}")
-            return len(cuts) * len(WAYS), wrong
+            return len(places) * len(WAYS), wrong
 
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             for count, wrong in pool.map(work, range(workers)):

@@ -11,16 +11,14 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-import tiny_model  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+import trial  # noqa: E402
 
 SWEEP = """name = "tiny"
 model = "model"
@@ -30,7 +28,6 @@ limit = 2
 [axes]
 seed = [1, 2]
 """
-SCORES = "SELECT label, task, metric, value FROM runs JOIN scores USING (job_id) ORDER BY label, task, metric"
 # A run that waits (for memory, a locked file) is stopped after so long, in seconds; that is no fault where it says why.
 PATIENCE = 20
 KINDS = {
@@ -43,40 +40,33 @@ KINDS = {
 }
 
 
-class Trial:
+class Faults:
     """A folder with the sweep, run under one fault and again without."""
 
-    def __init__(self, programs, library):
-        self.programs, self.library = programs, library
+    def __init__(self, programs, preload):
+        self.programs, self.preload = programs, preload
 
-    def command(self, folder, fault):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LORAGRID_")}
-        environment |= {
-            "LORAGRID_ENGINE": str(self.programs / "fake-engine"),
-            "LORAGRID_PRODUCT_RATE": "400e9",
-            "LORAGRID_PACK": "1",
-            "LORAGRID_HANG": "4",
-            "HOME": str(folder),
-        }
+    def environment(self, folder, fault):
+        more = {"LORAGRID_HANG": "4"}
         if fault is not None:
             at, number = fault
             counter = folder / "counter"
             counter.write_bytes(bytes(8))
-            environment |= {
-                "LD_PRELOAD": str(self.library),
+            more |= {
+                "LD_PRELOAD": str(self.preload),
                 "FAIL_FOLDER": str(folder / "results"),
                 "FAIL_COUNTER": str(counter),
                 "FAIL_AT": str(at),
                 "FAIL_ERRNO": str(number),
             }
-        return environment
+        return trial.environment(folder, self.programs / "fake-engine", more)
 
     def run(self, folder, fault):
         """The exit code, what was told, and whether it had to be stopped."""
         process = subprocess.Popen(
             [self.programs / "loragrid", "run", "sweep.toml"],
             cwd=folder,
-            env=self.command(folder, fault),
+            env=self.environment(folder, fault),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -94,34 +84,22 @@ class Trial:
                 return process.returncode, told + "\nhad to be killed", True
             return process.returncode, told, True
 
-    def prepare(self, folder):
-        tiny_model.write(folder / "model")
-        (folder / "sweep.toml").write_text(SWEEP)
-
-    def scores(self, folder):
-        database = sqlite3.connect(f"file:{folder / 'results/loragrid.db'}?mode=ro", uri=True)
-        whole = database.execute("PRAGMA integrity_check").fetchone()[0]
-        found = database.execute(SCORES).fetchall()
-        states = dict(database.execute("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
-        database.close()
-        return whole, found, states
-
     def count(self):
         """The calls of an undisturbed run, and its scores."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            self.prepare(folder)
+            trial.prepare(folder, SWEEP)
             code, told, _ = self.run(folder, (0, 0))
             assert code == 0, told
             calls = struct.unpack("<q", (folder / "counter").read_bytes())[0]
-            return calls, self.scores(folder)
+            return calls, trial.results(folder)
 
     def fault(self, kind, at, wanted):
         """What went wrong under one fault; none if nothing did."""
         name = tempfile.mkdtemp()
         folder = Path(name)
         try:
-            self.prepare(folder)
+            trial.prepare(folder, SWEEP)
             code, told, stopped = self.run(folder, (at, KINDS[kind]))
             # An engine that panics is told of within a line; the program's own panic begins one.
             if code < 0 or code == 101 or re.search(r"^thread '.*panicked", told, re.MULTILINE):
@@ -131,7 +109,7 @@ class Trial:
             again, told_again, stopped_again = self.run(folder, None)
             if again != 0 or stopped_again:
                 return f"again: {again}: {told_again[-600:]}\nbefore it ({code}, {stopped}): {told[-400:]}"
-            found = self.scores(folder)
+            found = trial.results(folder)
             if found != wanted:
                 return f"other results: {found}\nnot {wanted}\n{told[-400:]}"
             return None
@@ -146,12 +124,8 @@ def main():
     parser.add_argument("--kinds", default=",".join(KINDS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        library = Path(name) / "fail.so"
-        compiler = os.environ.get("CC", "cc")
-        flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
-        subprocess.run([compiler, *flags, "-o", library, HERE / "fail.c", "-ldl"], check=True)
-        trial = Trial(arguments.programs.resolve(), library)
-        calls, wanted = trial.count()
+        faults = Faults(arguments.programs.resolve(), trial.compiled("fail", Path(name)))
+        calls, wanted = faults.count()
         assert wanted[0] == "ok" and wanted[1], wanted
         print(f"a run makes {calls} calls; {len(wanted[1])} scores")
         failed = 0
@@ -159,7 +133,7 @@ def main():
             for kind in arguments.kinds.split(","):
                 # A few more calls than an undisturbed run has: repeating adds some.
                 numbers = list(range(1, calls + 10, arguments.step))
-                for at, wrong in zip(numbers, pool.map(lambda at: trial.fault(kind, at, wanted), numbers)):  # noqa: B023
+                for at, wrong in zip(numbers, pool.map(lambda at: faults.fault(kind, at, wanted), numbers)):  # noqa: B023
                     if wrong:
                         failed += 1
                         print(f"{kind} at call {at}: {wrong}\n")

@@ -55,7 +55,7 @@ pub(in crate::cli) fn run(arguments: &SubmitArguments, workspace: &Workspace) ->
     })
 }
 
-/// The batch script of a sweep. Error: the program's own path is not known.
+/// The batch script of a sweep. Errors: settings that exclude each other, a path that no script can hold.
 fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<BatchScript, Failure> {
     let slurm = slurm.unwrap_or_default().over(workspace.slurm.clone().unwrap_or_default());
     if let Some((key, wanted)) = slurm.problem() {
@@ -64,6 +64,16 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
     }
     let db = std::path::absolute(&workspace.db)?;
     let engine = workspace.engine.as_deref().map(std::path::absolute).transpose()?;
+    let folder = std::env::current_dir()?;
+    // A line feed would begin another line of the script.
+    if [&db, &folder].iter().any(|path| path.to_string_lossy().chars().any(char::is_control)) {
+        let message = format!("{} or {} cannot stand in a batch script", db.display(), folder.display());
+        return Err(Failure::new(
+            ExitCode::Usage,
+            message,
+            "use paths without control characters".to_owned(),
+        ));
+    }
     Ok(BatchScript {
         sweep: sweep.to_owned(),
         slurm,
@@ -71,7 +81,7 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
         db,
         devices: workspace.devices.clone(),
         engine,
-        folder: std::env::current_dir()?,
+        folder,
         time_up: ExitCode::TimeUp as u8,
     })
 }

@@ -30,6 +30,8 @@ pub(in crate::cli) fn run(arguments: &UndoArguments, workspace: &Workspace) -> R
     let mut line = format!("undid {id}, {} {subject}: ", kind.as_str());
     match (kind, undone.operation.before.priority) {
         (OperationKind::Priority, Some(priority)) => line.push_str(&format!("its priority is {priority}")),
+        // What failed cannot fail again without running.
+        (OperationKind::Retry, _) => line.push_str(&format!("{} cancelled", counted(undone.moved, "job"))),
         _ => line.push_str(&counted(undone.moved, "job")),
     }
     if undone.left > 0 {

@@ -161,6 +161,9 @@ impl From<StoreError> for Failure {
             StoreError::Network { .. } => {
                 (ExitCode::Database, "use a file on a local disk with --db or LORAGRID_DB; where the file system has working POSIX locks, LORAGRID_JOURNAL=rollback uses them".into())
             }
+            StoreError::Journal { .. } => {
+                (ExitCode::Usage, "unset it for a database on a local disk".into())
+            }
             StoreError::Replaced { .. } => (
                 ExitCode::Database,
                 "checkpoints are kept; run the same command to continue with the current file"

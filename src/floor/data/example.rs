@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::error::DataError;
 use super::rows::Row;
 use super::template::{Part, Rendered, Template};
+use crate::cores::by_parts;
 use crate::job::{Labels, Overlong};
 use crate::pretrained::ModelTokenizer;
 
@@ -81,18 +82,8 @@ pub fn encode_rows(
     tokenizer: &ModelTokenizer,
     encoding: Encoding,
 ) -> Result<Encoded, DataError> {
-    let threads =
-        std::thread::available_parallelism().map_or(1, usize::from).min(rows.len() / PER_THREAD + 1);
-    let chunk = rows.len().div_ceil(threads).max(1);
-    let encode = |(number, rows): (usize, &[Row])| {
-        encode_chunk(name, rows, number * chunk, template, tokenizer, encoding)
-    };
-    let chunks: Vec<Result<Encoded, DataError>> = std::thread::scope(|scope| {
-        let chunks = rows.chunks(chunk).enumerate();
-        let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || encode(chunk))).collect();
-        // A panic goes on in the caller.
-        let joined = running.into_iter().map(|thread| thread.join());
-        joined.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    let chunks = by_parts(rows, PER_THREAD, |first, rows| {
+        encode_chunk(name, rows, first, template, tokenizer, encoding)
     });
     let mut all = Encoded::default();
     for encoded in chunks {

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -31,12 +31,11 @@ pub fn use_standard_streams() -> std::io::Result<()> {
     let input = unsafe { OwnedFd::from_raw_fd(input) };
     let (reads, writes) = std::io::pipe()?;
     dup2_stdin(&reads)?;
-    debug_assert_ne!(writes.as_raw_fd(), 0);
     std::thread::spawn(move || forward(File::from(input), File::from(OwnedFd::from(writes))));
     Ok(())
 }
 
-/// Passes orders on until the last one.
+/// Passes orders on until the input ends.
 fn forward(mut input: File, mut orders: File) {
     let mut is_leaving = false;
     while let Ok(Some(body)) = read_bytes(&mut input) {

@@ -33,10 +33,12 @@ pub(in crate::store) fn require_unclaimed(folder: &Path, database: &Path) -> Res
 
 /// Writes the marker beside its place and renames it, each durable before the next: half of a marker would name another database.
 fn write(folder: &Path, path: &Path, text: &str) -> std::io::Result<()> {
-    let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut beside, text.as_bytes())?;
-    beside.as_file().sync_all()?;
-    beside.persist(path)?;
+    let beside = folder.join(format!("{NAME}.partial-{}", std::process::id()));
+    // With the rights of any file: others who share the folder read it.
+    let mut file = std::fs::File::create(&beside)?;
+    std::io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
     sync_parent(path)
 }
 

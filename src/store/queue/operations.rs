@@ -5,6 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use crate::job::{JobId, JobState, Transition};
+use crate::store::boards::job_details::read_state;
 use crate::store::error::StoreError;
 use crate::store::now_ms;
 use crate::store::open::Store;
@@ -153,7 +154,7 @@ pub struct Operation {
 pub struct Undone {
     /// The operation.
     pub operation: Operation,
-    /// Jobs that are again as they were, or are queued where they ran.
+    /// Jobs that are again as they were; those that ran are queued, and those that failed are cancelled, since neither can be had back.
     pub moved: u64,
     /// Jobs that have gone on since, and stay as they are.
     pub left: u64,
@@ -212,8 +213,10 @@ impl Store {
         }
         let mut tx = self.begin().await?;
         for (job, from) in &before.jobs {
+            let state = state_in(&mut tx, job).await?;
+            let is_there = state.is_some_and(|state| led_to(operation.kind).contains(&state));
             let mut is_moved = false;
-            for transition in back(operation.kind, *from) {
+            for transition in back(operation.kind, *from).iter().filter(|_| is_there) {
                 let one = std::slice::from_ref(job);
                 is_moved |= !super::control::move_in(&mut tx, one, *transition, None).await?.is_empty();
             }
@@ -247,6 +250,21 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// The states of a job that has not moved on since an operation; one that it queued may run by now.
+fn led_to(kind: OperationKind) -> &'static [JobState] {
+    match kind {
+        OperationKind::Pause => &[JobState::Paused],
+        OperationKind::Cancel => &[JobState::Cancelled],
+        OperationKind::Resume | OperationKind::Retry => &[JobState::Queued, JobState::Running],
+        OperationKind::Submit | OperationKind::Priority | OperationKind::Remove | OperationKind::Undo => &[],
+    }
+}
+
+async fn state_in(tx: &mut Transaction<'_, Sqlite>, job: &JobId) -> Result<Option<JobState>, StoreError> {
+    let query = sqlx::query("SELECT state FROM jobs WHERE id = $1").bind(job.as_str());
+    query.fetch_optional(&mut **tx).await?.map(|row| read_state(&row, 0)).transpose()
 }
 
 /// The transitions that lead back to a state, one after another. A job that ran is queued: it goes on from its checkpoint.
@@ -315,6 +333,7 @@ mod tests {
         for (kind, transition) in cases {
             for from in transition.sources() {
                 let after = from.after(transition).unwrap();
+                assert!(led_to(kind).contains(&after), "{kind:?} leads to {after:?}");
                 let back = back(kind, from).iter().fold(after, |state, back| state.after(*back).unwrap());
                 let wanted = if from == JobState::Running { JobState::Queued } else { from };
                 assert_eq!(back, wanted, "{kind:?} of a job that was {from:?}");

@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-slurm test-syscalls test-power fake simulate test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-slurm test-postgres test-syscalls test-power fake simulate test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -113,6 +113,9 @@ fake: setup
 
 test-slurm: fake ## a one-node Slurm cluster with two fake GPUs: arrays, a drained node, scancel, a requeue, a time limit
 	@tests/clusters/slurm.sh target/release
+
+test-postgres: setup ## several hosts' workers on one PostgreSQL, which is restarted meanwhile; starts a server of its own, if one is installed
+	@tests/clusters/postgres.sh cargo test $(CARGO_FLAGS) --lib --test tests -- server
 
 test-syscalls: fake ## fail each system call of a run in turn, STEP=1, and check what is left; needs a C compiler
 	@$(PYTHON) tests/syscalls/run.py target/release --step $(or $(STEP),1)

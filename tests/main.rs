@@ -44,6 +44,8 @@ mod results;
 #[cfg(feature = "fake-engine")]
 mod runs;
 #[cfg(feature = "fake-engine")]
+mod server;
+#[cfg(feature = "fake-engine")]
 mod sharing;
 #[cfg(feature = "fake-engine")]
 mod stories;

@@ -95,6 +95,7 @@ fn carry_out(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Report(command) => commands::report::run(command, &workspace),
         Command::Serve(command) => commands::serve::run(command, workspace),
         Command::Export(command) => commands::export::run(command, &workspace),
+        Command::Sync(_) => commands::sync::run(&workspace),
         Command::Query(command) => commands::query::run(command, &workspace),
         Command::Data(command) => commands::data::run(command, &workspace),
         Command::Eval(command) => commands::eval::run(command, &workspace),

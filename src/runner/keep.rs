@@ -35,6 +35,7 @@ impl Keeper<'_> {
     /// Removes the adapters that a sweep's `[keep]` does not keep. Returns the remaining size if it exceeds `max_disk` and no adapter may
     /// be removed. Errors: the database's.
     pub(super) async fn enforce(&self, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
+        self.store.refresh().await?;
         let keep = self.rules(sweep).await?;
         if keep.adapters == KeepAdapters::All && keep.max_disk.is_none() {
             return Ok(None);

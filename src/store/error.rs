@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::job::{AttemptNumber, Bytes, JobId};
 use crate::store::maintenance::write_lock::is_full;
+use crate::store::server::ServerAddress;
 
 /// An error of the database.
 #[derive(Debug, Error)]
@@ -18,6 +19,37 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
+    /// The server cannot be reached, or lets nobody in.
+    #[error("the database {address} cannot be reached: {source}")]
+    Server {
+        /// Its address.
+        address: ServerAddress,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The tables on the server cannot be made or upgraded.
+    #[error("the tables of the database {address} cannot be made: {source}")]
+    ServerSchema {
+        /// Its address.
+        address: ServerAddress,
+        /// Why.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// The tables on the server were made by a newer release.
+    #[error("the tables of the database {address} were made by a newer loragrid")]
+    NewerServer {
+        /// Its address.
+        address: ServerAddress,
+    },
+    /// The copy on this machine is of another server.
+    #[error("{} is a copy of another server's results", path.display())]
+    ForeignCopy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Results of another program are kept in files only.
+    #[error("results of other programs cannot be imported into a server's database")]
+    ImportToServer,
     /// It is on a network file system.
     #[error("the database {} is on a network file system ({kind}), where locks are unreliable", path.display())]
     Network {

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
@@ -10,9 +12,11 @@ use sqlx::{Row, SqlitePool};
 use super::error::StoreError;
 use crate::job::Bytes;
 use crate::pretrained::FileStamp;
+use crate::store::database::Database;
 use crate::store::maintenance::marker;
 use crate::store::maintenance::schema::{self, Age};
 use crate::store::maintenance::write_lock::{BUSY, Patience, is_fuse, shared_by_machines};
+use crate::store::server::{BroughtHome, Server};
 
 /// The environment variable that names how changes are journaled.
 const JOURNAL: &str = "LORAGRID_JOURNAL";
@@ -30,6 +34,14 @@ const LOG_LIMIT: &str = "67108864";
 pub struct Store {
     pub(super) pool: SqlitePool,
     path: PathBuf,
+    /// The folder of results.
+    results: PathBuf,
+    /// Where the queue is, if not in the file.
+    pub(super) server: Option<Server>,
+    /// Counts what was brought home from there.
+    pub(super) brought: Arc<AtomicI64>,
+    /// What was brought home when it was opened.
+    at_open: BroughtHome,
     /// The file as it was opened.
     pub(super) opened: FileStamp,
     pub(super) patience: Patience,
@@ -39,8 +51,31 @@ pub struct Store {
 impl Store {
     /// Opens the database to plan and run. Creates it and its folder if missing. Upgrades the schema of an earlier release, after a
     /// backup and only if no process uses it. Errors: [`StoreError::Open`], [`StoreError::Migrate`], [`StoreError::NewerSchema`],
-    /// [`StoreError::Busy`], [`StoreError::ForeignFolder`].
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError::Busy`], [`StoreError::ForeignFolder`], [`StoreError::Server`].
+    pub async fn open(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let database = database.into();
+        match database.server() {
+            None => Self::open_file(database.file()).await,
+            Some(_) => Self::open_copy(&database).await,
+        }
+    }
+
+    /// Connects to the server of a database, opens its copy, and brings home what changed.
+    async fn open_copy(database: &Database) -> Result<Self, StoreError> {
+        let Some(address) = database.server() else { return Self::open_file(database.file()).await };
+        let results = database.results();
+        let server = Server::connect(address, results.clone()).await?;
+        std::fs::create_dir_all(&results)
+            .map_err(|error| StoreError::Open { path: results.clone(), source: error.into() })?;
+        marker::claim(&results, Path::new(address.as_str()), server.identity().await?)?;
+        let copy = Self::open_file(database.file()).await?;
+        let mut store = Self { server: Some(server), results, ..copy };
+        store.at_open = store.refresh().await?;
+        Ok(store)
+    }
+
+    /// Opens a database file as [`Store::open`].
+    pub(super) async fn open_file(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let folder = folder_of(path);
         std::fs::create_dir_all(&folder).map_err(|error| failed(error.into()))?;
@@ -60,7 +95,12 @@ impl Store {
     }
 
     /// Opens an existing database to change it. Errors: [`StoreError::NoDatabase`], [`StoreError::OldSchema`], and as [`Store::open`].
-    pub async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+    pub async fn open_existing(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let database = database.into();
+        if database.server().is_some() {
+            return Self::open_copy(&database).await;
+        }
+        let path = database.file();
         there(path)?;
         let options = writing(path)?.create_if_missing(false).foreign_keys(true);
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
@@ -79,12 +119,23 @@ impl Store {
 
     /// Opens an existing database to read results. Nothing is written to the file. No file is created beside it if nobody writes at the
     /// moment and the file belongs to another user. Errors: as [`Store::open_existing`].
-    pub async fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+    pub async fn open_to_read(database: impl Into<Database>) -> Result<Self, StoreError> {
+        let database = database.into();
+        // The copy is this program's own.
+        if database.server().is_some() {
+            return Self::open_copy(&database).await;
+        }
+        let path = database.file();
         there(path)?;
         let failed = |source| StoreError::Open { path: path.to_owned(), source };
         let pool = one().connect_with(reading(path)).await.map_err(failed)?;
         schema::require_current(&pool, path).await?;
         Ok(Self { read_only: true, ..Self::opened(pool, path).await? })
+    }
+
+    /// What was brought home from the server when it was opened.
+    pub fn brought_home(&self) -> BroughtHome {
+        self.at_open
     }
 
     /// Whether it was opened read-only.
@@ -94,7 +145,13 @@ impl Store {
 
     /// Upgrades the schema of an existing database. Returns the backup made before; none if there was nothing to do. Errors: as
     /// [`Store::open`].
-    pub async fn upgrade(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    pub async fn upgrade(database: &Database) -> Result<Option<PathBuf>, StoreError> {
+        // Connecting makes or upgrades the tables of a server.
+        if database.server().is_some() {
+            Self::open_copy(database).await?.close().await;
+            return Ok(None);
+        }
+        let path = database.file();
         there(path)?;
         schema::upgrade(path, &writing(path)?.create_if_missing(false)).await
     }
@@ -102,7 +159,19 @@ impl Store {
     async fn opened(pool: SqlitePool, path: &Path) -> Result<Self, StoreError> {
         let opened = FileStamp::of(path)
             .map_err(|error| StoreError::Open { path: path.to_owned(), source: error.into() })?;
-        Ok(Self { pool, path: path.to_owned(), opened, patience: Patience::default(), read_only: false })
+        let (results, patience) = (Database::from(path).results(), Patience::default());
+        let (server, brought, at_open) = (None, Arc::default(), BroughtHome::default());
+        Ok(Self {
+            pool,
+            path: path.to_owned(),
+            results,
+            server,
+            brought,
+            at_open,
+            opened,
+            patience,
+            read_only: false,
+        })
     }
 
     /// The same database, if it owns the folder of its results.
@@ -114,7 +183,8 @@ impl Store {
 
     /// The same database with this patience for writes while it is locked or missing.
     pub fn with(self, patience: Patience) -> Self {
-        Self { patience, ..self }
+        let server = self.server.map(|server| server.with(patience.clone()));
+        Self { patience, server, ..self }
     }
 
     /// The file.
@@ -129,8 +199,7 @@ impl Store {
 
     /// The folder of results.
     pub fn results(&self) -> PathBuf {
-        let folder = folder_of(&self.path);
-        std::path::absolute(&folder).unwrap_or(folder)
+        self.results.clone()
     }
 
     /// The folder of a subject's adapter, relative to the current results folder.
@@ -143,8 +212,19 @@ impl Store {
         Ok(sqlx::query("SELECT sqlite_version()").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
+    /// The PostgreSQL server's version; none without a server.
+    pub async fn server_version(&self) -> Result<Option<String>, StoreError> {
+        match &self.server {
+            Some(server) => server.version().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Checkpoints the log into the file and closes.
     pub async fn close(self) {
+        if let Some(server) = &self.server {
+            server.close().await;
+        }
         self.pool.close().await;
     }
 }

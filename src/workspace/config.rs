@@ -8,12 +8,16 @@ use thiserror::Error;
 
 use crate::engine_process::{Launcher, LauncherError};
 use crate::scheduler::PACK_MOST;
+use crate::store::{AddressError, Database, ServerAddress};
 use crate::sweep_file::{Notify, Slurm};
 
 /// Name of a configuration file.
 const CONFIG_FILE: &str = "loragrid.toml";
 /// The database where none is named.
 pub const DATABASE: &str = "results/loragrid.db";
+
+/// The folder of results of a server's database where none is named.
+const RESULTS: &str = "results";
 
 /// How many engines a launcher may start.
 const SLOTS: std::ops::RangeInclusive<u64> = 1..=4096;
@@ -23,6 +27,8 @@ const SLOTS: std::ops::RangeInclusive<u64> = 1..=4096;
 pub struct ConfigFlags {
     /// The database.
     pub db: Option<PathBuf>,
+    /// The folder of results of a server's database.
+    pub results: Option<PathBuf>,
     /// The devices.
     pub devices: Option<String>,
     /// Most jobs of a pack.
@@ -81,7 +87,9 @@ pub struct Configured<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The database.
-    pub db: Configured<PathBuf>,
+    pub db: Configured<Database>,
+    /// The folder of results.
+    pub results: Configured<PathBuf>,
     /// The devices that run jobs.
     pub devices: Configured<String>,
     /// Most jobs of a pack.
@@ -119,6 +127,15 @@ pub enum ConfigError {
         /// What was found, and what was expected.
         reason: String,
     },
+    /// An address that is none, or has a password.
+    #[error(transparent)]
+    Address(AddressError),
+    /// A folder of results beside a file.
+    #[error("{origin} names a folder of results, and the results of a database file are in its own folder")]
+    ResultsOfFile {
+        /// Where it was named.
+        origin: ConfigOrigin,
+    },
     /// A launcher that is not a command.
     #[error(transparent)]
     Launcher(#[from] LauncherError),
@@ -147,6 +164,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
     db: Option<PathBuf>,
+    results: Option<PathBuf>,
     devices: Option<String>,
     pack: Option<u64>,
     engine: Option<PathBuf>,
@@ -179,10 +197,10 @@ impl Config {
             files.push((ConfigFile::read(&path)?, path));
         }
         let read = Reading { flags, files, variable };
+        let (db, results) = read.database()?;
         Ok(Self {
-            db: read
-                .path("--db", flags.db.as_ref(), "LORAGRID_DB", |file| file.db.as_ref())
-                .or(DATABASE.into()),
+            db,
+            results,
             devices: read
                 .first("--devices", flags.devices.clone(), "", Some, |file| file.devices.clone())
                 .or("auto".to_owned()),
@@ -196,6 +214,13 @@ impl Config {
             slurm: read.first("", None, "", |_| None, |file| file.slurm.clone()).optional(),
         })
     }
+}
+
+/// Where the copies of servers' results are on this machine.
+fn copies(variable: &dyn Fn(&str) -> Option<String>, results: &Path) -> PathBuf {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    cache.map_or_else(|| results.join("copies"), |cache| cache.join("loragrid").join("copies"))
 }
 
 /// `loragrid/loragrid.toml` in the user's configuration folder.
@@ -314,12 +339,35 @@ impl Reading<'_> {
             |file| of(file).cloned(),
         );
         Found(found.map(|Configured { value, origin }| {
+            let is_server = value.to_str().is_some_and(ServerAddress::is_meant);
             let value = match &origin {
+                _ if is_server => value,
                 ConfigOrigin::File(file) => file.parent().unwrap_or(Path::new(".")).join(value),
                 ConfigOrigin::Flag(_) | ConfigOrigin::Environment(_) | ConfigOrigin::Default => value,
             };
             Configured { value, origin }
         }))
+    }
+
+    /// The database, and the folder of results: that of the file, or for a server the one that is named.
+    fn database(&self) -> Result<(Configured<Database>, Configured<PathBuf>), ConfigError> {
+        let db = self.path("--db", self.flags.db.as_ref(), "LORAGRID_DB", |file| file.db.as_ref());
+        let Configured { value, origin } = db.or(DATABASE.into());
+        let given = self.flags.results.as_ref();
+        let Found(results) = self.path("--results", given, "LORAGRID_RESULTS", |file| file.results.as_ref());
+        let Some(address) = value.to_str().filter(|text| ServerAddress::is_meant(text)) else {
+            if let Some(Configured { origin, .. }) = results {
+                return Err(ConfigError::ResultsOfFile { origin });
+            }
+            let value = Database::from(&value);
+            let results = Configured { value: value.results(), origin: origin.clone() };
+            return Ok((Configured { value, origin }, results));
+        };
+        let address = ServerAddress::parse(address).map_err(|error| ConfigError::Address(error))?;
+        let results = Found(results).or(RESULTS.into());
+        let value =
+            Database::of_server(address, results.value.clone(), &copies(self.variable, &results.value));
+        Ok((Configured { value, origin }, results))
     }
 
     fn pack(&self) -> Result<Found<u64>, ConfigError> {
@@ -386,12 +434,33 @@ mod tests {
             Configured { value: "cuda".into(), origin: ConfigOrigin::Flag("--devices") }
         );
         assert_eq!(config.pack, Configured { value: 4, origin: ConfigOrigin::Environment("LORAGRID_PACK") });
-        assert_eq!(config.db.value, home.path().join("work/results/a.db"));
+        assert_eq!(config.db.value.file(), home.path().join("work/results/a.db"));
+        assert_eq!(config.results.value, home.path().join("work/results"));
         assert_eq!(config.data.value, Some(home.path().join(".config/loragrid/sets")));
         assert_eq!(config.notify.value.unwrap().command.as_deref(), Some("true"));
         assert_eq!(config.engine, Configured { value: None, origin: ConfigOrigin::Default });
         assert!(matches!(read(&ConfigFlags::default(), "many"), Err(ConfigError::Variable { .. })));
         assert_eq!(read(&ConfigFlags::default(), "").unwrap().pack.value, 3);
+    }
+
+    #[test]
+    fn a_server_has_its_results_in_a_folder_that_is_named_and_a_file_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |db: &str, results: Option<&str>| {
+            let flags = ConfigFlags {
+                db: Some(db.into()),
+                results: results.map(PathBuf::from),
+                ..ConfigFlags::default()
+            };
+            let variable = |name: &str| (name == "XDG_CACHE_HOME").then(|| "/cache".to_owned());
+            Config::read(&flags, folder.path(), &variable)
+        };
+        let config = read("postgres://db/runs", Some("/shared")).unwrap();
+        assert_eq!(config.db.value.to_string(), "postgres://db/runs");
+        assert_eq!(config.db.value.results(), Path::new("/shared"));
+        assert!(config.db.value.file().starts_with("/cache/loragrid/copies"));
+        assert!(matches!(read("a.db", Some("/shared")), Err(ConfigError::ResultsOfFile { .. })));
+        assert!(matches!(read("postgres://a:b@db/runs", None), Err(ConfigError::Address(_))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the program works with: the database and the folder of its results, data, the hub, the devices.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::WorkspaceEvent;
@@ -12,7 +12,7 @@ use crate::device::{DeviceError, DeviceKind, Inventory, Slot, launched_slots, sl
 use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
 use crate::plan::{CompletedWork, Plan, PlanContext};
-use crate::store::{RememberedDigests, Store, StoreError};
+use crate::store::{Database, RememberedDigests, Store, StoreError};
 use crate::sweep_file::{Notify, Slurm, SweepSpec};
 use crate::task::TaskIndex;
 
@@ -20,7 +20,7 @@ use crate::task::TaskIndex;
 #[derive(Debug)]
 pub struct Workspace {
     /// The database.
-    pub db: PathBuf,
+    pub db: Database,
     /// Where data sets are.
     pub roots: DataRoots,
     /// Where models and data sets are downloaded from.
@@ -94,9 +94,7 @@ impl Workspace {
 
     /// The folder of the database, for adapters and logs.
     pub fn results(&self) -> PathBuf {
-        let folder = self.db.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or_else(|| Path::new("."));
-        std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+        self.db.results()
     }
 
     /// The folder of encoded rows, documents and prompts.
@@ -136,7 +134,7 @@ impl Workspace {
     pub async fn known_to_plan(
         &self,
     ) -> Result<(Option<Store>, CompletedWork, RememberedDigests), WorkspaceError> {
-        if !self.db.is_file() {
+        if !self.db.exists() {
             return Ok((None, CompletedWork::default(), RememberedDigests::default()));
         }
         // A reader says what is wrong with the schema, and touches nothing.
@@ -155,7 +153,7 @@ impl Workspace {
     /// The database, what is done in it, and the digests that it remembers; nothing of these where it does not exist yet. Errors: the
     /// database's.
     pub async fn known(&self) -> Result<(Option<Store>, CompletedWork, RememberedDigests), WorkspaceError> {
-        if !self.db.is_file() {
+        if !self.db.exists() {
             return Ok((None, CompletedWork::default(), RememberedDigests::default()));
         }
         let store = Store::open(&self.db).await?;

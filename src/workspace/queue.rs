@@ -111,6 +111,7 @@ impl Workspace {
         open(&mut || inputs.open_models(orders.iter().map(|(order, _)| order)));
         drop(orders);
         let summary = runner.run(&mut inputs, watch, stops).await?;
+        store.refresh().await?;
         store.remember(&digests).await?;
         Ok(summary)
     }
@@ -175,6 +176,7 @@ pub async fn wait_for_sweep(
     const LOOK: std::time::Duration = std::time::Duration::from_millis(500);
     let active = [JobState::Queued, JobState::Running, JobState::Paused];
     loop {
+        store.refresh().await?;
         let is_late = until.is_some_and(|until| std::time::Instant::now() >= until);
         if is_late || store.jobs_in(Some(sweep), &active).await?.is_empty() {
             let all = store.jobs_in(Some(sweep), &JobState::ALL).await?;

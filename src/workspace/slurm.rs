@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use thiserror::Error;
 
+use crate::store::ServerAddress;
 use crate::sweep_file::Slurm;
 
 /// Seconds before the end of an allocation in which Slurm signals a worker that did not stop by itself.
@@ -28,8 +29,10 @@ pub struct BatchScript {
     pub slurm: Slurm,
     /// The program that works.
     pub program: PathBuf,
-    /// The database.
-    pub db: PathBuf,
+    /// The database, as the worker is told of it.
+    pub db: String,
+    /// Its folder of results.
+    pub results: PathBuf,
     /// Its devices, as named for the submission.
     pub devices: String,
     /// The engine, where it is named.
@@ -94,7 +97,7 @@ impl BatchScript {
     fn options(&self) -> Vec<String> {
         let Slurm { partition, account, qos, time, gres, cpus_per_task, mem, ntasks, array, .. } =
             &self.slurm;
-        let logs = self.db.parent().unwrap_or(Path::new("")).join("logs");
+        let logs = self.results.join("logs");
         let name = if array.is_some() { "slurm-%A_%a.log" } else { "slurm-%j.log" };
         let mut options = vec![
             format!("--job-name=loragrid-{}", self.sweep),
@@ -133,8 +136,11 @@ impl BatchScript {
             quoted(&self.program.to_string_lossy()),
             "work".to_owned(),
             "--db".to_owned(),
-            quoted(&self.db.to_string_lossy()),
+            quoted(&self.db),
         ];
+        if ServerAddress::is_meant(&self.db) {
+            words.extend(["--results".to_owned(), quoted(&self.results.to_string_lossy())]);
+        }
         if self.devices != "auto" {
             words.extend(["--devices".to_owned(), quoted(&self.devices)]);
         }
@@ -194,6 +200,7 @@ mod tests {
             slurm,
             program: "/opt/bin/loragrid".into(),
             db: "/data/my runs/loragrid.db".into(),
+            results: "/data/my runs".into(),
             devices: "cuda".to_owned(),
             engine: None,
             folder: "/home/a".into(),
@@ -230,7 +237,7 @@ mod tests {
     #[test]
     fn a_path_cannot_leave_its_quotes() {
         let folders =
-            BatchScript { folder: "/a b#c\"d".into(), db: "/100%/l.db".into(), ..script(Slurm::default()) };
+            BatchScript { folder: "/a b#c\"d".into(), results: "/100%".into(), ..script(Slurm::default()) };
         let options = folders.options();
         assert!(options.contains(&"--chdir=/a\\ b\\#c\\\"d".to_owned()), "{options:?}");
         assert!(options.contains(&"--output=/100%%/logs/slurm-%j.log".to_owned()), "{options:?}");

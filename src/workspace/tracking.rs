@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::error::WorkspaceError;
 use crate::job::JobState;
 use crate::queue::Owner;
-use crate::store::{Sent, Store, StoreError, StoredSweep, TrackedJob, TrackerPlace};
+use crate::store::{Database, Sent, Store, StoreError, StoredSweep, TrackedJob, TrackerPlace};
 use crate::sweep_file::Track;
 use crate::track::{Mlflow, TensorBoard, TrackError, TrackedPart, Tracker, Trackio};
 
@@ -142,9 +142,9 @@ pub struct TrackLoop {
 
 impl TrackLoop {
     /// Updates the trackers of the sweeps that run, until [`Self::finish`].
-    pub fn start(db: &Path) -> Self {
+    pub fn start(db: &Database) -> Self {
         let (end, ended) = oneshot::channel();
-        let db = db.to_owned();
+        let db = db.clone();
         Self { end, task: tokio::spawn(async move { send_until(&db, ended).await }) }
     }
 
@@ -170,7 +170,7 @@ struct TrackedSweep {
     trouble: Option<String>,
 }
 
-async fn send_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> {
+async fn send_until(db: &Database, mut ended: oneshot::Receiver<()>) -> Vec<String> {
     let Ok(store) = Store::open_existing(db).await else { return Vec::new() };
     let owner = Owner::this_process();
     let mut known: Vec<TrackedSweep> = Vec::new();
@@ -178,6 +178,7 @@ async fn send_until(db: &Path, mut ended: oneshot::Receiver<()>) -> Vec<String> 
     loop {
         let is_last = tokio::time::timeout(EVERY, &mut ended).await.is_ok();
         // A database that is away is looked at the next time.
+        let _ = store.refresh().await;
         for sweep in store.sweeps_of(&owner).await.unwrap_or_default() {
             if seen.contains(&sweep) {
                 continue;

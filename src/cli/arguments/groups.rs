@@ -20,7 +20,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Results",
         &[
             "top", "show", "compare", "best", "effects", "findings", "report", "serve", "export", "query",
-            "sweep", "import",
+            "sync", "sweep", "import",
         ],
     ),
     (

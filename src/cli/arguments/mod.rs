@@ -41,9 +41,12 @@ pub(super) struct Arguments {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArguments {
-    /// Results database [default: results/loragrid.db]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// Results database: a file, or postgres://USER@HOST/NAME [default: results/loragrid.db]
+    #[arg(long, global = true, value_name = "DATABASE")]
     pub(super) db: Option<PathBuf>,
+    /// Folder of adapters and logs of a PostgreSQL database, which all workers share [default: results]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(super) results: Option<PathBuf>,
     /// Print JSON; errors too
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -77,7 +80,7 @@ pub(super) enum Command {
     Submit(SubmitArguments),
     /// Run queued jobs of all sweeps
     ///
-    /// Several workers can share one database, on one machine.
+    /// Several workers can share one database: a file on one machine, or PostgreSQL on any number of them.
     Work(WorkArguments),
     /// List sweeps with their jobs by state
     Status(StatusArguments),
@@ -130,6 +133,10 @@ pub(super) enum Command {
     Export(ExportArguments),
     /// Run a read-only SQL query over the results
     Query(QueryArguments),
+    /// Copy new results from a PostgreSQL database to this machine
+    ///
+    /// Every command that reads results does so too; this one does nothing else.
+    Sync(SyncArguments),
     /// Show the versions of a sweep
     #[command(subcommand)]
     Sweep(SweepCommand),
@@ -230,6 +237,7 @@ impl Arguments {
             | Command::Export(_)
             | Command::Push(_)
             | Command::Query(_)
+            | Command::Sync(_)
             | Command::Sweep(_)
             | Command::Import(_)
             | Command::Model(ModelCommand::Pull(_) | ModelCommand::Show(_))
@@ -243,7 +251,7 @@ impl Arguments {
             | Command::Completions(_)
             | Command::Man(_) => none(),
         };
-        ConfigFlags { db: self.global.db.clone(), ..flags }
+        ConfigFlags { db: self.global.db.clone(), results: self.global.results.clone(), ..flags }
     }
 }
 

@@ -13,6 +13,9 @@ pub(super) const JOB_HELP: &str =
 pub(in crate::cli) struct StatusArguments {}
 
 #[derive(Debug, Args)]
+pub(in crate::cli) struct SyncArguments {}
+
+#[derive(Debug, Args)]
 pub(in crate::cli) struct WorkersArguments {}
 
 #[derive(Debug, Args)]

@@ -129,6 +129,7 @@ impl WorkingArguments {
         let Self { devices, pack, engine, launcher, slots, .. } = self;
         ConfigFlags {
             db: None,
+            results: None,
             devices: devices.clone(),
             pack: *pack,
             engine: engine.clone(),

@@ -17,7 +17,7 @@ pub(in crate::cli) fn run(command: &DbCommand, workspace: &Workspace) -> Result<
         write_json(&json!({ "upgraded": copy.is_some(), "copy": copy }))?;
         return Ok(ExitCode::Success);
     }
-    let db = workspace.db.display();
+    let db = &workspace.db;
     write_line(&match copy {
         Some(copy) => format!("upgraded {db}; the file as it was is in {}", copy.display()),
         None => format!("{db} is up to date"),

@@ -82,22 +82,27 @@ async fn engine(arguments: &DoctorArguments) -> Finding {
 
 async fn database(workspace: &Workspace) -> Finding {
     let found = |good, text: String| Finding { what: "database", good, text };
-    let path = workspace.db.display();
-    if !workspace.db.is_file() {
+    let path = &workspace.db;
+    if !path.exists() {
         return found(true, format!("{path} does not exist yet"));
     }
     let checked = async {
         let store = Store::open_existing(&workspace.db).await?;
         let (integrity, version) = (store.integrity().await?, store.sqlite_version().await?);
+        let server = store.server_version().await?;
         store.close().await;
-        Ok::<_, crate::store::StoreError>((integrity, version))
+        Ok::<_, crate::store::StoreError>((integrity, version, server))
     };
     match checked.await {
-        Ok((word, version)) if word == "ok" => {
-            let who = who_writes(&workspace.db);
+        Ok((word, _, Some(server))) if word == "ok" => {
+            let copy = path.file().display();
+            found(true, format!("{path} answers; PostgreSQL {server}; its results are copied into {copy}"))
+        }
+        Ok((word, version, None)) if word == "ok" => {
+            let who = who_writes(path.file());
             found(true, format!("{path} passes its integrity check; SQLite {version}; {who}"))
         }
-        Ok((word, _)) => found(false, format!("{path}: {word}")),
+        Ok((word, ..)) => found(false, format!("{path}: {word}")),
         Err(error) => found(false, error.to_string()),
     }
 }

@@ -37,6 +37,7 @@ pub(super) mod show;
 pub(super) mod status;
 pub(super) mod submit;
 pub(super) mod sweep;
+pub(super) mod sync;
 pub(super) mod task;
 pub(super) mod top;
 pub(super) mod undo;

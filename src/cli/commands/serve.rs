@@ -24,7 +24,7 @@ pub(in crate::cli) fn run(arguments: &ServeArguments, workspace: Workspace) -> R
         if is_json() {
             write_json(&json!({ "url": url }))?;
         } else {
-            write_line(&format!("serving {} at {url}", workspace.db.display()))?;
+            write_line(&format!("serving {} at {url}", workspace.db))?;
         }
         let pages = Pages::new(workspace, access);
         let closing = pages.clone();

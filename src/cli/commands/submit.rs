@@ -62,12 +62,12 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
         let message = format!("slurm.{key} of the sweep file and of loragrid.toml together: {wanted}");
         return Err(Failure::new(ExitCode::Usage, message, None));
     }
-    let db = std::path::absolute(&workspace.db)?;
+    let db = workspace.db.argument()?;
     let engine = workspace.engine.as_deref().map(std::path::absolute).transpose()?;
     let folder = std::env::current_dir()?;
     // A line feed would begin another line of the script.
-    if [&db, &folder].iter().any(|path| path.to_string_lossy().chars().any(char::is_control)) {
-        let message = format!("{} or {} cannot stand in a batch script", db.display(), folder.display());
+    if [&db, &*folder.to_string_lossy()].iter().any(|text| text.chars().any(char::is_control)) {
+        let message = format!("{db} or {} cannot stand in a batch script", folder.display());
         return Err(Failure::new(
             ExitCode::Usage,
             message,
@@ -79,6 +79,7 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
         slurm,
         program: std::env::current_exe()?,
         db,
+        results: workspace.results(),
         devices: workspace.devices.clone(),
         engine,
         folder,

@@ -161,6 +161,22 @@ impl From<StoreError> for Failure {
             StoreError::Network { .. } => {
                 (ExitCode::Database, "use a file on a local disk with --db or LORAGRID_DB; where the file system has working POSIX locks, LORAGRID_JOURNAL=rollback uses them".into())
             }
+            StoreError::Server { .. } => (
+                ExitCode::Database,
+                "check the address and the server; a password comes from PGPASSWORD, or from the file that PGPASSFILE names (~/.pgpass)".into(),
+            ),
+            StoreError::ServerSchema { .. } => {
+                (ExitCode::Database, "the user must be allowed to create tables there, once; PostgreSQL 13 or newer".into())
+            }
+            StoreError::NewerServer { .. } => {
+                (ExitCode::Database, "use the newer loragrid on every machine".into())
+            }
+            StoreError::ForeignCopy { path } => {
+                (ExitCode::Database, format!("delete {} to copy anew", path.display()))
+            }
+            StoreError::ImportToServer => {
+                (ExitCode::Usage, "import into a file with --db FILE, and compare there".into())
+            }
             StoreError::Journal { .. } => {
                 (ExitCode::Usage, "unset it for a database on a local disk".into())
             }

@@ -4,7 +4,7 @@ use super::Failure;
 use crate::cli::exit_code::ExitCode;
 use crate::data::DataError;
 use crate::job::nearest_key;
-use crate::store::LabeledJob;
+use crate::store::{AddressError, LabeledJob};
 use crate::workspace::{ConfigError, SlurmError, WorkspaceError};
 
 impl From<WorkspaceError> for Failure {
@@ -75,9 +75,17 @@ impl From<WorkspaceError> for Failure {
                     ConfigError::Variable { .. }
                     | ConfigError::NoDataFolder(_)
                     | ConfigError::Launcher(_)
+                    | ConfigError::Address(_)
+                    | ConfigError::ResultsOfFile { .. }
                     | ConfigError::SlotsAlone => None,
                 };
-                let help = "`loragrid config` shows every key; loragrid.toml takes db, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
+                let help = "`loragrid config` shows every key; loragrid.toml takes db, results, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
+                let help = match &error {
+                    ConfigError::Address(AddressError::Password) => {
+                        "set PGPASSWORD, or name a file in PGPASSFILE (~/.pgpass)"
+                    }
+                    _ => help,
+                };
                 let failure = Self::new(ExitCode::Usage, message, help.to_owned());
                 match place {
                     Some((path, line)) => failure.at(path, line),

@@ -6,7 +6,6 @@ mod state;
 mod tests;
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
@@ -22,7 +21,7 @@ use crate::cli::arguments::WatchArguments;
 use crate::cli::environment::block_on;
 use crate::cli::work::stops;
 use crate::job::{JobId, Transition, counted};
-use crate::store::{Actor, Origin, Store};
+use crate::store::{Actor, Database, Origin, Store};
 use crate::workspace::{
     Workspace, WorkspaceError, live_sweep, log_tail, move_named, retry, set_priority, sweep_to_watch, thinned,
 };
@@ -64,7 +63,7 @@ pub(in crate::cli) fn run(arguments: &WatchArguments, workspace: &Workspace) -> 
 async fn show(
     terminal: &mut DefaultTerminal,
     (mut screen, looks): (Screen, Looks),
-    (store, db): (Store, &Path),
+    (store, db): (Store, &Database),
     arguments: &WatchArguments,
     stops: &mut mpsc::Receiver<()>,
 ) -> Result<(), Failure> {
@@ -120,11 +119,16 @@ async fn show(
 }
 
 /// Reads the sweep again. A database that is away is opened again when it is back.
-async fn refresh(store: Option<Store>, db: &Path, screen: &mut Screen, sweep: Option<&str>) -> Option<Store> {
+async fn refresh(
+    store: Option<Store>,
+    db: &Database,
+    screen: &mut Screen,
+    sweep: Option<&str>,
+) -> Option<Store> {
     let read = async {
         // A file in its place is another database.
         let is_same = store.as_ref().is_some_and(|store| {
-            crate::pretrained::FileStamp::of(db).is_ok_and(|stamp| stamp.is_same_file(store.stamp()))
+            crate::pretrained::FileStamp::of(db.file()).is_ok_and(|stamp| stamp.is_same_file(store.stamp()))
         });
         let store = match store.filter(|_| is_same) {
             Some(store) => store,
@@ -173,7 +177,7 @@ fn read_log(store: Option<&Store>, screen: &mut Screen) {
 }
 
 /// Does what the user wants, as the commands do, without waiting for engines.
-async fn act(db: &Path, action: Action) -> Result<String, WorkspaceError> {
+async fn act(db: &Database, action: Action) -> Result<String, WorkspaceError> {
     let store = Store::open_existing(db).await?;
     let actor = Actor::here(Origin::Watch);
     let done = match action {

@@ -1,6 +1,5 @@
 //! User SQL: one read-only statement over the views that docs/schema.md describes.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteRow;
@@ -12,6 +11,7 @@ use thiserror::Error;
 
 use crate::store::boards::frame::{Datum, Frame};
 use crate::store::boards::scan::limit_values;
+use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::open::{Store, reading};
 
@@ -55,10 +55,12 @@ pub enum QueryError {
 }
 
 /// Runs one SELECT. The connection is read-only. Errors: see [`QueryError`].
-pub async fn query(path: &Path, sql: &str, limit: Duration) -> Result<Frame, QueryError> {
+pub async fn query(database: impl Into<Database>, sql: &str, limit: Duration) -> Result<Frame, QueryError> {
+    let database = database.into();
+    let path = database.file();
     check(sql)?;
     // Reports a faulty file with its own error message.
-    Store::open_to_read(path).await?.close().await;
+    Store::open_to_read(&database).await?.close().await;
     let failed = |error: sqlx::Error| StoreError::Open { path: path.to_owned(), source: error };
     let mut connection = reading(path).read_only(true).connect().await.map_err(failed)?;
     // A deadline beyond the clock's range is no deadline.

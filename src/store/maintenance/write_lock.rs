@@ -37,7 +37,7 @@ impl Patience {
     }
 
     /// Whether to go on after waiting this long.
-    fn lasts(&self, waited: Duration) -> bool {
+    pub(in crate::store) fn lasts(&self, waited: Duration) -> bool {
         !self.lost.load(Ordering::Relaxed) && (self.endless || waited < LIMIT)
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn close(
             if ended {
                 let (outcome, reason) = end.outcome();
                 close_attempt(tx, attempt, outcome, reason).await?;
-                write_training(tx, subject, results).await?;
+                write_training(tx, subject, results, now_ms()).await?;
             } else {
                 close_attempt(tx, attempt, Taken::Lost.as_str(), None).await?;
             }

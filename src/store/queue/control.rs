@@ -1,13 +1,16 @@
 //! Queue commands: pause, resume, cancel, retry; and queries about jobs.
 
+use std::sync::atomic::Ordering;
+
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use crate::job::{JobId, JobState, Transition};
-use crate::queue::{Observer, Owner};
+use crate::queue::{Observer, Owner, Queue};
 use crate::store::boards::job_details::read_state;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
+use crate::store::queue::leases::store_error;
 
 /// A job's state, explained.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -146,6 +149,11 @@ impl Store {
         transition: Transition,
         reason: Option<&str>,
     ) -> Result<Vec<JobId>, StoreError> {
+        if let Some(server) = &self.server {
+            let moved = Queue::move_jobs(server, jobs, transition, reason).await.map_err(store_error)?;
+            self.refresh().await?;
+            return Ok(moved);
+        }
         let mut tx = self.begin().await?;
         let moved = move_in(&mut tx, jobs, transition, reason).await?;
         tx.commit().await?;
@@ -175,6 +183,9 @@ impl Store {
         if jobs.is_empty() {
             return Ok(());
         }
+        if let Some(server) = &self.server {
+            return Queue::note_waiting(server, jobs, reason).await.map_err(store_error);
+        }
         let mut tx = self.begin().await?;
         for job in jobs {
             let update = sqlx::query("UPDATE jobs SET reason = $1 WHERE id = $2 AND state = 'queued'");
@@ -185,6 +196,9 @@ impl Store {
 
     /// Closes open attempts at jobs that are no longer running, if their process is gone or sends no heartbeat.
     pub async fn close_dead(&self, jobs: &[JobId], observer: &mut Observer) -> Result<(), StoreError> {
+        if let Some(server) = &self.server {
+            return server.close_dead(jobs, LEASE).await;
+        }
         for job in jobs {
             let query = sqlx::query(
                 "SELECT attempt, owner, beat FROM job_attempts WHERE job_id = $1 AND ended_ms IS NULL",
@@ -212,6 +226,7 @@ impl Store {
 
     /// Whether any of these jobs has an attempt that is still open.
     pub async fn any_open(&self, jobs: &[JobId]) -> Result<bool, StoreError> {
+        self.refresh().await?;
         let jobs: std::collections::HashSet<&str> = jobs.iter().map(JobId::as_str).collect();
         let open = sqlx::query("SELECT job_id FROM job_attempts WHERE ended_ms IS NULL");
         for row in open.fetch_all(&self.pool).await? {
@@ -332,8 +347,12 @@ impl Store {
         Ok(sqlx::query("PRAGMA integrity_check").fetch_one(&self.pool).await?.try_get(0)?)
     }
 
-    /// The number that changes whenever another process writes.
+    /// The number that changes whenever another process writes, or something is brought home from the server, which this does.
     pub async fn data_version(&self) -> Result<i64, StoreError> {
+        if self.server.is_some() {
+            self.refresh().await?;
+            return Ok(self.brought.load(Ordering::Relaxed));
+        }
         Ok(sqlx::query("PRAGMA data_version").fetch_one(&self.pool).await?.try_get(0)?)
     }
 }

@@ -91,7 +91,7 @@ impl Store {
 }
 
 /// Extracts the store's own error.
-fn store_error(error: QueueError) -> StoreError {
+pub(super) fn store_error(error: QueueError) -> StoreError {
     match error.0.downcast::<StoreError>() {
         Ok(error) => *error,
         Err(other) => StoreError::Value { what: "an error", value: other.to_string() },

@@ -31,6 +31,17 @@ pub enum Origin {
     Page,
 }
 
+impl Origin {
+    /// Its stored word.
+    pub(in crate::store) fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Watch => "watch",
+            Self::Page => "page",
+        }
+    }
+}
+
 impl Actor {
     /// The user of this process.
     pub fn here(origin: Origin) -> Self {
@@ -90,7 +101,7 @@ impl OperationKind {
     }
 
     /// The kind of a transition that a user makes; none for those of workers.
-    fn of(transition: Transition) -> Option<Self> {
+    pub(in crate::store) fn of(transition: Transition) -> Option<Self> {
         match transition {
             Transition::Pause => Some(Self::Pause),
             Transition::Resume => Some(Self::Resume),
@@ -170,6 +181,11 @@ impl Store {
         transition: Transition,
         reason: Option<&str>,
     ) -> Result<Vec<JobId>, StoreError> {
+        if let Some(server) = &self.server {
+            let moved = server.operate(actor, subject, jobs, transition, reason).await?;
+            self.refresh().await?;
+            return Ok(moved);
+        }
         let mut tx = self.begin().await?;
         let moved = super::control::move_in(&mut tx, jobs, transition, reason).await?;
         if let Some(kind) = OperationKind::of(transition).filter(|_| !moved.is_empty()) {
@@ -188,6 +204,9 @@ impl Store {
         subject: &str,
         before: &Before,
     ) -> Result<(), StoreError> {
+        if let Some(server) = &self.server {
+            return server.note_operation(actor, kind, subject, before).await;
+        }
         let mut tx = self.begin().await?;
         note(&mut tx, actor, kind, subject, before).await?;
         Ok(tx.commit().await?)
@@ -207,6 +226,16 @@ impl Store {
     pub async fn undo(&self, actor: &Actor, number: Option<i64>) -> Result<Undone, StoreError> {
         let operation = self.to_undo(number).await?;
         let before = &operation.before;
+        if let Some(server) = &self.server {
+            let states = [JobState::Queued, JobState::Paused];
+            let waiting = match before.priority {
+                Some(_) => self.jobs_in(Some(&operation.subject), &states).await?,
+                None => Vec::new(),
+            };
+            let undone = server.undo(actor, &operation, &waiting).await?;
+            self.refresh().await?;
+            return Ok(undone);
+        }
         let mut undone = Undone { moved: 0, left: 0, operation: operation.clone() };
         if let Some(priority) = before.priority {
             undone.moved = self.set_priority(&operation.subject, priority).await?;
@@ -216,7 +245,7 @@ impl Store {
             let state = state_in(&mut tx, job).await?;
             let is_there = state.is_some_and(|state| led_to(operation.kind).contains(&state));
             let mut is_moved = false;
-            for transition in back(operation.kind, *from).iter().filter(|_| is_there) {
+            for transition in led_back(operation.kind, *from).iter().filter(|_| is_there) {
                 let one = std::slice::from_ref(job);
                 is_moved |= !super::control::move_in(&mut tx, one, *transition, None).await?.is_empty();
             }
@@ -253,7 +282,7 @@ impl Store {
 }
 
 /// The states of a job that has not moved on since an operation; one that it queued may run by now.
-fn led_to(kind: OperationKind) -> &'static [JobState] {
+pub(in crate::store) fn led_to(kind: OperationKind) -> &'static [JobState] {
     match kind {
         OperationKind::Pause => &[JobState::Paused],
         OperationKind::Cancel => &[JobState::Cancelled],
@@ -268,7 +297,7 @@ async fn state_in(tx: &mut Transaction<'_, Sqlite>, job: &JobId) -> Result<Optio
 }
 
 /// The transitions that lead back to a state, one after another. A job that ran is queued: it goes on from its checkpoint.
-fn back(kind: OperationKind, from: JobState) -> &'static [Transition] {
+pub(in crate::store) fn led_back(kind: OperationKind, from: JobState) -> &'static [Transition] {
     match kind {
         OperationKind::Pause => &[Transition::Resume],
         OperationKind::Cancel if from == JobState::Paused => &[Transition::Reopen, Transition::Pause],
@@ -287,17 +316,12 @@ async fn note(
     subject: &str,
     before: &Before,
 ) -> Result<(), StoreError> {
-    let origin = match actor.origin {
-        Origin::Command => "command",
-        Origin::Watch => "watch",
-        Origin::Page => "page",
-    };
     let before = serde_json::to_string(before)
         .map_err(|error| StoreError::Value { what: "an operation", value: error.to_string() })?;
     let insert = sqlx::query(
         "INSERT INTO operations (at_ms, who, origin, kind, subject, before) VALUES ($1, $2, $3, $4, $5, $6)",
     );
-    let insert = insert.bind(now_ms()).bind(&actor.who).bind(origin).bind(kind.as_str());
+    let insert = insert.bind(now_ms()).bind(&actor.who).bind(actor.origin.as_str()).bind(kind.as_str());
     insert.bind(subject).bind(before).execute(&mut **tx).await?;
     Ok(())
 }
@@ -334,7 +358,7 @@ mod tests {
             for from in transition.sources() {
                 let after = from.after(transition).unwrap();
                 assert!(led_to(kind).contains(&after), "{kind:?} leads to {after:?}");
-                let back = back(kind, from).iter().fold(after, |state, back| state.after(*back).unwrap());
+                let back = led_back(kind, from).iter().fold(after, |state, back| state.after(*back).unwrap());
                 let wanted = if from == JobState::Running { JobState::Queued } else { from };
                 assert_eq!(back, wanted, "{kind:?} of a job that was {from:?}");
             }

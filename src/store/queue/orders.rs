@@ -130,6 +130,11 @@ impl Store {
     pub async fn set_priority(&self, sweep: &str, priority: i64) -> Result<u64, StoreError> {
         // Of a running job nothing changes: one that is wanted otherwise than when it was claimed would be queued again.
         let waiting = self.jobs_in(Some(sweep), &[JobState::Queued, JobState::Paused]).await?;
+        if let Some(server) = &self.server {
+            let changed = server.set_priority(sweep, &waiting, priority).await?;
+            self.refresh().await?;
+            return Ok(changed);
+        }
         let mut tx = self.begin().await?;
         let mut changed = 0;
         for job in &waiting {

@@ -1,6 +1,6 @@
 //! Removing a sweep: its versions, its jobs' positions in them, and its wants.
 
-use sqlx::Row;
+use sqlx::{Row, Sqlite, Transaction};
 
 use crate::job::{JobId, JobState, Transition};
 use crate::store::error::StoreError;
@@ -36,6 +36,17 @@ const OF_SWEEP: &[&str] = &[
     "DELETE FROM sweep_versions WHERE sweep_id = $1",
     "DELETE FROM sweeps WHERE id = $1",
 ];
+
+/// Deletes the rows of a sweep.
+pub(in crate::store) async fn delete_sweep(
+    tx: &mut Transaction<'_, Sqlite>,
+    sweep: i64,
+) -> Result<(), StoreError> {
+    for statement in OF_SWEEP {
+        sqlx::query(*statement).bind(sweep).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
 
 impl Store {
     /// The effect of removing a sweep. Error: no such sweep.
@@ -75,15 +86,17 @@ impl Store {
     /// Removes a sweep. Jobs and results are kept, so that a later sweep can reuse them. Error: no such sweep.
     pub async fn remove_sweep(&self, name: &str) -> Result<(), StoreError> {
         let (sweep, ..) = self.find_sweep(Some(name)).await?;
+        if let Some(server) = &self.server {
+            server.remove_sweep(name).await?;
+            return self.refresh().await.map(drop);
+        }
         let mut tx = self.begin().await?;
         let jobs = sqlx::query("SELECT DISTINCT job_id FROM sweep_jobs WHERE sweep_id = $1");
         let rows = jobs.bind(sweep).fetch_all(&mut *tx).await?;
         let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, sqlx::Error>>()?;
         let jobs: Vec<JobId> = ids.into_iter().map(JobId::from_store).collect();
         drop_wants(&mut tx, name, &jobs).await?;
-        for statement in OF_SWEEP {
-            sqlx::query(*statement).bind(sweep).execute(&mut *tx).await?;
-        }
+        delete_sweep(&mut tx, sweep).await?;
         Ok(tx.commit().await?)
     }
 }

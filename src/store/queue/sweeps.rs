@@ -210,6 +210,19 @@ impl Store {
         origin: &SweepOrigin,
         priority: Option<i64>,
     ) -> Result<i64, StoreError> {
+        if let Some(server) = &self.server {
+            return self.submit_to_server(server, plan, origin, priority).await;
+        }
+        self.submit_to_file(plan, origin, priority).await
+    }
+
+    /// As [`Store::submit`], into the file itself.
+    pub(in crate::store) async fn submit_to_file(
+        &self,
+        plan: &Plan,
+        origin: &SweepOrigin,
+        priority: Option<i64>,
+    ) -> Result<i64, StoreError> {
         let mut tx = self.begin().await?;
         let name = plan.name.as_str();
         let insert = "INSERT INTO sweeps (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";

@@ -31,11 +31,12 @@ const POINT: usize = 7;
 /// Points per statement: SQLite takes at least 999 values.
 const POINTS: usize = 999 / POINT;
 
-/// Writes training results within a transaction.
+/// Writes training results within a transaction; `finished_ms`: when the training was, in milliseconds since 1970.
 pub(in crate::store) async fn write_training(
     tx: &mut Transaction<'_, Sqlite>,
     subject: Digest,
     results: &AttemptResults,
+    finished_ms: i64,
 ) -> Result<(), StoreError> {
     let subject = subject.to_string();
     for points in results.steps.chunks(POINTS) {
@@ -76,7 +77,7 @@ pub(in crate::store) async fn write_training(
         .bind(trained.peak_memory.0 as i64)
         .bind(losses.map(|(first, _)| first))
         .bind(losses.map(|(_, last)| last))
-        .bind(now_ms())
+        .bind(finished_ms)
         .bind(trained.last_losses)
         .bind(trained.validation_loss.filter(|loss| loss.is_finite()))
         .bind(trained.adapter.map(|digest| digest.to_string()))
@@ -89,10 +90,16 @@ impl Store {
     /// Writes a record, all of it or nothing; without an attempt for an evaluation outside of jobs. Error: [`StoreError::Fenced`] if the
     /// job was taken over; then nothing is written.
     pub async fn write_record(&self, attempt: Option<&Attempt>, record: &Record) -> Result<(), StoreError> {
+        if let Some(server) = &self.server {
+            server.write_record(attempt, record).await?;
+            return self.refresh().await.map(drop);
+        }
         let mut tx = self.begin().await?;
         fence(&mut tx, attempt).await?;
         match record {
-            Record::Training(subject, results) => write_training(&mut tx, *subject, results).await?,
+            Record::Training(subject, results) => {
+                write_training(&mut tx, *subject, results, now_ms()).await?
+            }
             Record::Documents(documents) => {
                 for (key, document) in documents {
                     write_document(&mut tx, *key, document).await?;
@@ -100,9 +107,7 @@ impl Store {
             }
             Record::Scores(subject, scores) => {
                 for record in scores {
-                    for at in 0..record.aggregates.len() {
-                        write_score(&mut tx, *subject, record, at).await?;
-                    }
+                    write_scores(&mut tx, *subject, record).await?;
                 }
             }
             Record::Sample(subject, sample) => write_sample(&mut tx, *subject, sample).await?,
@@ -148,7 +153,8 @@ impl Store {
     }
 }
 
-async fn write_document(
+/// Writes a scored document, in place of one that was.
+pub(in crate::store) async fn write_document(
     tx: &mut Transaction<'_, Sqlite>,
     key: ScoreKey,
     document: &DocumentScore,
@@ -190,6 +196,18 @@ async fn fence(tx: &mut Transaction<'_, Sqlite>, attempt: Option<&Attempt>) -> R
         return Ok(());
     }
     Err(StoreError::Fenced { job: attempt.job.clone(), attempt: attempt.number })
+}
+
+/// Writes the scores of a task.
+pub(in crate::store) async fn write_scores(
+    tx: &mut Transaction<'_, Sqlite>,
+    subject: Digest,
+    record: &ScoreRecord,
+) -> Result<(), StoreError> {
+    for at in 0..record.aggregates.len() {
+        write_score(tx, subject, record, at).await?;
+    }
+    Ok(())
 }
 
 /// Writes a record's metric at a position, with its values by document if it is their mean.

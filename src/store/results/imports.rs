@@ -70,6 +70,9 @@ impl Store {
         sweep: Option<&str>,
         results: &[ImportedResults],
     ) -> Result<String, StoreError> {
+        if self.server.is_some() {
+            return Err(StoreError::ImportToServer);
+        }
         let (sweep, name) = match self.find_sweep(sweep).await {
             Ok((sweep, _, name)) => (sweep, name),
             Err(StoreError::Empty) => (self.own_sweep().await?, ALONE.to_owned()),

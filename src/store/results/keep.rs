@@ -65,6 +65,16 @@ impl Store {
         adapters: &[StoredAdapter],
         why: &str,
     ) -> Result<Vec<StoredAdapter>, StoreError> {
+        if let Some(server) = &self.server {
+            let subjects: Vec<String> = adapters.iter().map(|adapter| adapter.subject.clone()).collect();
+            let removed = server.note_removed(&subjects, why).await?;
+            self.refresh().await?;
+            return Ok(adapters
+                .iter()
+                .filter(|adapter| removed.contains(&adapter.subject))
+                .cloned()
+                .collect());
+        }
         let (sweep, _, _) = self.find_sweep(Some(sweep)).await?;
         let update = format!(
             "UPDATE trainings SET adapter_removed = $2 WHERE subject = $3 AND adapter_removed IS NULL
@@ -91,6 +101,9 @@ impl Store {
         adapter: bool,
         remove: impl FnOnce() -> std::io::Result<()>,
     ) -> Result<bool, StoreError> {
+        if let Some(server) = &self.server {
+            return server.remove_unneeded(subject, adapter, remove).await;
+        }
         let mut tx = self.begin().await?;
         let needed = if adapter {
             "SELECT COUNT(*) FROM jobs j LEFT JOIN trainings t ON t.subject = j.subject WHERE j.subject = $1

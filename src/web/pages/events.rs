@@ -175,7 +175,7 @@ async fn changed_parts(
 ) -> Option<BTreeMap<&'static str, String>> {
     let db = &pages.shared.workspace.db;
     let is_same = store.as_ref().is_some_and(|store| {
-        crate::pretrained::FileStamp::of(db).is_ok_and(|stamp| stamp.is_same_file(store.stamp()))
+        crate::pretrained::FileStamp::of(db.file()).is_ok_and(|stamp| stamp.is_same_file(store.stamp()))
     });
     if !is_same {
         (*store, *version) = (None, -1);

@@ -19,7 +19,7 @@ export LORAGRID_TEST_MODEL := $(abspath $(MODEL))
 
 PEER := .deps/peer
 
-.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-slurm test-postgres test-syscalls test-power fake simulate test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue
+.PHONY: help setup build dist wheel test-wheel quickstart test test-gpu test-avx2 check cases test-parity peer reference test-peft test-gguf test-lm-eval test-browser test-serve clients test-openai test-trackers test-gguf-adapter test-slurm test-postgres test-syscalls test-power fake simulate test-latex reference-stats study-mini big-db bench-results task-check bench-peer bench-lm-eval bench-serving fuzz chaos lint mutants docs pictures fmt clean bench bench-compare bench-plan bench-start bench-queue bench-server
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -221,6 +221,9 @@ bench-plan: dist ## time of a plan of 100,000 cells
 
 bench-queue: dist ## time of a claim and an end among 100,000 jobs, and of 10,000 jobs that do nothing
 	@benches/queue.sh
+
+bench-server: dist ## time 16 workers on a PostgreSQL server of its own
+	@tests/clusters/postgres.sh benches/server.sh
 
 bench-start: dist ## time of `loragrid --help` and of a plan
 	@benches/start.sh

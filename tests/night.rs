@@ -192,6 +192,8 @@ fn a_real_want_of_memory_halves_the_passes_until_they_fit() {
         let mut command = lab.with_engine(REAL, &["run", "sweep.toml"]);
         // Each thread needs memory for its stack and its heap, so their number must not depend on the machine.
         command.env("MALLOC_ARENA_MAX", "2");
+        // A backtrace would need what there is not.
+        command.env("RUST_BACKTRACE", "1");
         let cores = two_cores();
         // SAFETY: setting a limit and the cores is allowed between fork and exec.
         unsafe {

@@ -52,15 +52,15 @@ CREATE INDEX running_jobs ON jobs (id) WHERE state = 'running';
 -- Workers that wait are told of what they may do now, and of what users took from them; that others claim and end jobs is not news.
 CREATE FUNCTION tell_workers() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.state IN ('queued', 'paused', 'cancelled') THEN
-        PERFORM pg_notify('loragrid', '');
-    END IF;
+    PERFORM pg_notify('loragrid', '');
     RETURN NULL;
 END $$;
 CREATE TRIGGER jobs_changed BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION note_change();
-CREATE TRIGGER jobs_told AFTER INSERT OR UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION tell_workers();
+CREATE TRIGGER jobs_told AFTER INSERT OR UPDATE ON jobs FOR EACH ROW
+    WHEN (NEW.state IN ('queued', 'paused', 'cancelled')) EXECUTE FUNCTION tell_workers();
 
--- `beat_at` is the server's clock: a lease is judged by it alone.
+-- `beat_at` is the server's clock: a lease is judged by it alone. `claimed_by` and `closed_by` name the client's step that did it: one whose
+-- connection broke while it committed asks whether it did.
 CREATE TABLE job_attempts (
     job_id TEXT NOT NULL REFERENCES jobs (id),
     attempt BIGINT NOT NULL,
@@ -77,6 +77,8 @@ CREATE TABLE job_attempts (
     reason TEXT,
     seconds DOUBLE PRECISION,
     reach BIGINT,
+    claimed_by TEXT NOT NULL,
+    closed_by TEXT,
     changed XID8 NOT NULL DEFAULT pg_current_xact_id(),
     PRIMARY KEY (job_id, attempt)
 );
@@ -156,12 +158,4 @@ CREATE TABLE slot_use (
     temperature DOUBLE PRECISION,
     power DOUBLE PRECISION,
     PRIMARY KEY (owner, device)
-);
-
--- The answer to the last step of each client: one whose connection broke while it committed asks again, and gets it.
-CREATE TABLE steps (
-    client TEXT PRIMARY KEY,
-    number BIGINT NOT NULL,
-    answer TEXT NOT NULL,
-    at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );

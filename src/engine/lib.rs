@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     load_cuda();
+    memory::report_plainly();
     memory::keep_freed();
     interrupt::listen();
     match serve::serve(std::io::stdin(), events) {

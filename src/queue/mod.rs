@@ -161,6 +161,16 @@ pub trait Queue {
     /// Notes why queued jobs wait.
     async fn note_waiting(&self, jobs: &[JobId], reason: &str) -> Result<(), QueueError>;
 
+    /// Whether workers on other machines may try the same jobs at the same time: each then tries neighboring jobs in an order of its own.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Jobs that others took since this was asked last, as far as an implementation can tell without reading the queue again.
+    async fn taken(&self) -> Result<Vec<JobId>, QueueError> {
+        Ok(Vec::new())
+    }
+
     /// A number that changes whenever another process changes the queue.
     async fn changes(&self) -> Result<i64, QueueError>;
 

@@ -1,11 +1,12 @@
 //! `[keep]`: which adapters stay on disk while a sweep runs.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::error::RunError;
 use crate::job::{Bytes, CellKey, CellRank, JobId, JobState};
-use crate::store::{BoardJob, Leaderboard, ScoresOf, Store, StoreError, StoredAdapter};
+use crate::store::{BoardJob, Leaderboard, ScoresOf, Store, StoreError, StoredAdapter, StoredSweep};
 use crate::sweep_file::{Keep, KeepAdapters};
 
 /// A cell whose jobs are all done. One that failed keeps its adapter for another try.
@@ -29,17 +30,31 @@ pub struct Keeper<'a> {
     pub store: &'a Store,
     /// Sweeps to which it is applied although none of their jobs are queued.
     pub sweeps: Vec<String>,
+    /// The rules of sweeps by name, each with the text that was parsed: a file with many cells takes long.
+    parsed: RefCell<HashMap<String, (StoredSweep, Keep)>>,
 }
 
-impl Keeper<'_> {
+impl<'a> Keeper<'a> {
+    /// One for a database; `sweeps`: to which it is applied although none of their jobs are queued.
+    pub fn new(store: &'a Store, sweeps: Vec<String>) -> Self {
+        Self { store, sweeps, parsed: RefCell::default() }
+    }
     /// Removes the adapters that a sweep's `[keep]` does not keep. Returns the remaining size if it exceeds `max_disk` and no adapter may
     /// be removed. Errors: the database's.
     pub(super) async fn enforce(&self, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
-        self.store.refresh().await?;
         let keep = self.rules(sweep).await?;
         if keep.adapters == KeepAdapters::All && keep.max_disk.is_none() {
             return Ok(None);
         }
+        // Of several workers on a server, one at a time.
+        let turn = self.store.turn().await?;
+        self.store.refresh().await?;
+        let kept = self.apply(&keep, sweep, results).await;
+        turn.end().await?;
+        kept
+    }
+
+    async fn apply(&self, keep: &Keep, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
         let store = self.store;
         let mut board = store.board(Some(sweep)).await?;
         if let Some((task, metric)) = board.objective.clone() {
@@ -66,12 +81,23 @@ impl Keeper<'_> {
 
     /// The rules of a sweep's newest version. If its file can no longer be parsed, everything is kept.
     async fn rules(&self, sweep: &str) -> Result<Keep, RunError> {
-        let stored = match self.store.sweep(sweep).await {
+        let mut stored = self.store.sweep(sweep).await;
+        if matches!(stored, Err(StoreError::NoSweep { .. } | StoreError::Empty)) {
+            // Another machine may have submitted it meanwhile.
+            self.store.refresh().await?;
+            stored = self.store.sweep(sweep).await;
+        }
+        let stored = match stored {
             Ok(stored) => stored,
             Err(StoreError::NoSweep { .. } | StoreError::Empty) => return Ok(Keep::default()),
             Err(error) => return Err(error.into()),
         };
-        Ok(stored.spec().map(|spec| spec.keep).unwrap_or_default())
+        if let Some((_, keep)) = self.parsed.borrow().get(sweep).filter(|(parsed, _)| *parsed == stored) {
+            return Ok(*keep);
+        }
+        let keep = stored.spec().map(|spec| spec.keep).unwrap_or_default();
+        self.parsed.borrow_mut().insert(sweep.to_owned(), (stored, keep));
+        Ok(keep)
     }
 
     async fn remove(

@@ -9,10 +9,10 @@ use super::inputs::JobInputs;
 use super::job::Missing;
 use super::run::Running;
 use crate::device::{DeviceKind, pack_rules};
-use crate::job::{Bytes, JobId, JobState, Seconds, Variant};
+use crate::job::{Bytes, Digest, JobId, JobState, Seconds, Variant};
 use crate::orders::JobOrder;
 use crate::plan::MemoryEstimate;
-use crate::queue::{ActiveJob, AttemptEnd, AttemptResults, Claim, Closing, JobProgress, Queue};
+use crate::queue::{ActiveJob, AttemptEnd, AttemptResults, Claim, Closing, JobProgress, Owner, Queue};
 use crate::scheduler::{Event, PackCandidate, PackKind, TrainingLoad, plan_packs};
 
 /// A job with its inputs.
@@ -186,7 +186,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     fn pack(&mut self, jobs: Vec<NewJob>) {
         let rules = pack_rules(&self.runner.slots, self.runner.pack);
         let candidates: Vec<PackCandidate> = jobs.iter().map(|job| job.candidate.clone()).collect();
-        let mut alone = Vec::new();
+        let (mut alone, first) = (Vec::new(), self.packs.len());
         for pack in plan_packs(&candidates, rules) {
             let (suspects, others): (Vec<usize>, Vec<usize>) =
                 pack.jobs.into_iter().partition(|&at| jobs[at].suspect);
@@ -196,7 +196,23 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                 self.packs.push((ids(&others), pack.memory));
             }
         }
+        if self.runner.queue.is_shared() {
+            spread(&mut self.packs[first..], &self.owner);
+        }
         self.packs.append(&mut alone);
+    }
+}
+
+/// Packs that are tried in an order of the worker's own.
+const NEIGHBORS: usize = 64;
+
+/// Workers on many machines would all try the same pack first: neighbors are put into an order that differs from worker to worker.
+fn spread(packs: &mut [(Vec<JobId>, Bytes)], owner: &Owner) {
+    for neighbors in packs.chunks_mut(NEIGHBORS) {
+        neighbors.sort_by_cached_key(|(jobs, _)| {
+            let first = jobs.first().map_or("", JobId::as_str);
+            Digest::of(format!("{} {first}", owner.as_str()).as_bytes()).to_string()
+        });
     }
 }
 

@@ -190,6 +190,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut reached, mut changes) = (Instant::now(), -1);
+        let (mut looked, mut was_idle) = (Instant::now(), false);
         self.look_at_cards().await?;
         // Requeues jobs of processes that have exited.
         self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await?;
@@ -197,6 +198,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let mut look = true;
         loop {
             if look {
+                looked = Instant::now();
                 changes = self.runner.queue.changes().await?;
                 self.let_go_of_lost().await?;
                 if self.refill().await? {
@@ -204,7 +206,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                     self.stopped = self.disk_is_full().then_some(Stopped::Disk);
                     return Ok(());
                 }
-                look = false;
+                (look, was_idle) = (false, self.scheduler.is_idle());
             }
             tokio::select! {
                 // A stop request comes before engine events.
@@ -252,7 +254,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                         self.give_up_undead().await?;
                         look |= self.runner.queue.recover(&mut self.observer, self.runner.limits.lease).await? > 0;
                     }
-                    look |= self.scheduler.is_idle() || self.runner.queue.changes().await? != changes;
+                    // What this process changed itself is looked at where it is done; the rest of a long queue is not read for nothing.
+                    look |= self.scheduler.is_idle() && (!was_idle || looked.elapsed() > RETRY)
+                        || self.runner.queue.changes().await? != changes;
                 }
             }
             if let Some(why) = self.is_over(0) {
@@ -407,7 +411,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             match effect {
                 Effect::Start { slot, jobs } => {
                     if !self.start_jobs(slot, &jobs).await? {
-                        // Another process has them: the slot is free for the next pack.
+                        // Another process has them: the slot is free for the next pack of which nobody took the jobs meanwhile.
+                        let taken = self.runner.queue.taken().await?;
+                        self.scheduler.on(Event::Withdrawn(taken.into_iter().collect()));
                         waiting.extend(self.scheduler.on(Event::Ended(slot)));
                     }
                 }

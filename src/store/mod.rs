@@ -27,7 +27,7 @@ pub use queue::{
 };
 pub use results::{
     ByDocument, CurvePoint, DocumentValues, Documents, ImportedDocument, ImportedResults, ImportedScore,
-    Sent, StoredAdapter, TrackedJob, TrackedPoint, TrackerPlace,
+    KeepTurn, Sent, StoredAdapter, TrackedJob, TrackedPoint, TrackerPlace,
 };
 
 pub use server::{AddressError, BroughtHome, ServerAddress, ServerHeartbeat};

@@ -104,7 +104,7 @@ impl Workspace {
             results: self.results(),
             limits: request.limits,
             pack: request.pack,
-            keeper: Some(Keeper { store, sweeps: request.keep }),
+            keeper: Some(Keeper::new(store, request.keep)),
         };
         let mut digests = store.digests().await?;
         let mut inputs = Inputs::new(self.cache(), self.hub.cache.clone(), &mut digests);

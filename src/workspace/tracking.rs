@@ -19,6 +19,8 @@ use crate::track::{Mlflow, TensorBoard, TrackError, TrackedPart, Tracker, Tracki
 const POINTS: usize = 2000;
 /// How often trackers are updated during a run.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often sweeps that were submitted elsewhere are looked for, where nothing is tracked.
+const REFRESH: Duration = Duration::from_secs(30);
 /// How long a tracker that is down is left alone, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// How long the end of a run may take to send the rest.
@@ -175,10 +177,14 @@ async fn send_until(db: &Database, mut ended: oneshot::Receiver<()>) -> Vec<Stri
     let owner = Owner::this_process();
     let mut known: Vec<TrackedSweep> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
+    let mut refreshed: Option<Instant> = None;
     loop {
         let is_last = tokio::time::timeout(EVERY, &mut ended).await.is_ok();
         // A database that is away is looked at the next time.
-        let _ = store.refresh().await;
+        if is_last || !known.is_empty() || refreshed.is_none_or(|at| at.elapsed() > REFRESH) {
+            let _ = store.refresh().await;
+            refreshed = Some(Instant::now());
+        }
         for sweep in store.sweeps_of(&owner).await.unwrap_or_default() {
             if seen.contains(&sweep) {
                 continue;

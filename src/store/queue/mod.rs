@@ -168,6 +168,17 @@ impl Queue for Store {
         Ok(Self::note_waiting(self, jobs, reason).await?)
     }
 
+    fn is_shared(&self) -> bool {
+        self.server.is_some()
+    }
+
+    async fn taken(&self) -> Result<Vec<JobId>, QueueError> {
+        match &self.server {
+            Some(server) => server.taken().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn changes(&self) -> Result<i64, QueueError> {
         if let Some(server) = &self.server {
             return server.changes().await;

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Postgres, Row, Transaction};
 
 use crate::job::JobId;
 use crate::store::error::StoreError;
@@ -27,7 +27,28 @@ const OWN: &str = "NOT EXISTS (
              (SELECT MAX(version) FROM sweep_versions WHERE sweep_id = o.sweep_id))
      AND j.state NOT IN ('queued', 'running', 'paused')";
 
+/// The right to remove adapters, which of several workers on a server one has at a time.
+pub struct KeepTurn(Option<Transaction<'static, Postgres>>);
+
+impl KeepTurn {
+    /// Lets the next worker.
+    pub async fn end(self) -> Result<(), StoreError> {
+        match self.0 {
+            Some(lock) => Ok(lock.rollback().await?),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Store {
+    /// Waits for the right to remove adapters; without a server every process has it, and each removal is a transaction.
+    pub async fn turn(&self) -> Result<KeepTurn, StoreError> {
+        match &self.server {
+            Some(server) => Ok(KeepTurn(Some(server.keep_lock().await?))),
+            None => Ok(KeepTurn(None)),
+        }
+    }
+
     /// The adapters that only this sweep uses: jobs in the newest version of another sweep, and jobs that are to run, are left out.
     pub async fn own_adapters(&self, sweep: &str) -> Result<Vec<StoredAdapter>, StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;

@@ -11,5 +11,5 @@ pub(in crate::store) mod tracking;
 pub use curves::CurvePoint;
 pub use document_values::{ByDocument, DocumentValues, Documents};
 pub use imports::{ImportedDocument, ImportedResults, ImportedScore};
-pub use keep::StoredAdapter;
+pub use keep::{KeepTurn, StoredAdapter};
 pub use tracking::{Sent, TrackedJob, TrackedPoint, TrackerPlace};

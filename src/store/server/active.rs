@@ -16,10 +16,10 @@ use crate::store::error::StoreError;
 #[derive(Debug, Default)]
 pub(super) struct KnownActive {
     jobs: HashMap<JobId, (i64, ActiveJob)>,
+    /// Jobs that are no longer queued, of which nobody here knows yet.
+    taken: Vec<JobId>,
     /// The oldest transaction that was open; none before the first read.
     since: Option<String>,
-    /// The transaction of the last change that was seen.
-    last: Option<String>,
 }
 
 /// The columns that are read.
@@ -31,6 +31,23 @@ const COLUMNS: &str = "SELECT j.id, j.state, j.revision, j.place, j.wanted,
 impl Server {
     /// The queued and running jobs that a sweep wants, in the order of their submission.
     pub(super) async fn active_jobs(&self) -> Result<Vec<ActiveJob>, StoreError> {
+        self.take_changes().await?;
+        let mut known = self.known_active();
+        known.taken.clear();
+        let mut jobs: Vec<&(i64, ActiveJob)> = known.jobs.values().collect();
+        jobs.sort_unstable_by_key(|(place, _)| *place);
+        Ok(jobs.into_iter().map(|(_, job)| job.clone()).collect())
+    }
+
+    /// Jobs that are no longer queued, since the active jobs or this were asked for last.
+    pub(super) async fn jobs_taken(&self) -> Result<Vec<JobId>, StoreError> {
+        self.take_changes().await?;
+        Ok(std::mem::take(&mut self.known_active().taken))
+    }
+
+    /// Reads what changed, or everything the first time; returns whether anything is not as it was known. A transaction that began early
+    /// may be the last to end: what is read is everything since the oldest one that was open.
+    pub(super) async fn take_changes(&self) -> Result<bool, StoreError> {
         let since = self.known_active().since.clone();
         let rows = reading!(self, |pool| {
             let rows = match &since {
@@ -45,15 +62,12 @@ impl Server {
                 }
             };
             Ok(rows)
-        });
-        let rows = rows?;
-        let mut known = self.known_active();
+        })?;
+        let (mut known, mut is_new) = (self.known_active(), false);
         for row in &rows {
-            known.take(row)?;
+            is_new |= known.take(row)?;
         }
-        let mut jobs: Vec<&(i64, ActiveJob)> = known.jobs.values().collect();
-        jobs.sort_unstable_by_key(|(place, _)| *place);
-        Ok(jobs.into_iter().map(|(_, job)| job.clone()).collect())
+        Ok(is_new)
     }
 
     fn known_active(&self) -> std::sync::MutexGuard<'_, KnownActive> {
@@ -63,33 +77,21 @@ impl Server {
 }
 
 impl KnownActive {
-    fn take(&mut self, row: &PgRow) -> Result<(), StoreError> {
+    /// Takes in a row; returns whether it is not as it was known.
+    fn take(&mut self, row: &PgRow) -> Result<bool, StoreError> {
         let (id, state) = (JobId::from_store(row.try_get(0)?), state_of(row.try_get(1)?)?);
         let (wanted, reason): (i64, Option<String>) = (row.try_get(4)?, row.try_get(5)?);
         // Rows of one statement are of one snapshot.
         self.since = Some(row.try_get(6)?);
+        if state != JobState::Queued {
+            self.taken.push(id.clone());
+        }
         if !matches!(state, JobState::Queued | JobState::Running) || wanted == 0 {
-            self.jobs.remove(&id);
-            return Ok(());
+            return Ok(self.jobs.remove(&id).is_some());
         }
         let suspect = state == JobState::Queued && reason.as_deref().is_some_and(is_suspect);
         let job = ActiveJob { id: id.clone(), state, revision: row.try_get(2)?, suspect };
-        self.jobs.insert(id, (row.try_get(3)?, job));
-        Ok(())
-    }
-}
-
-impl Server {
-    /// Whether a job changed since this was asked last.
-    pub(super) async fn is_changed(&self) -> Result<bool, StoreError> {
-        let last = reading!(self, |pool| {
-            let last = "SELECT changed::text FROM jobs ORDER BY changed DESC LIMIT 1";
-            Ok(sqlx::query_scalar::<_, String>(last).fetch_optional(pool).await?)
-        });
-        let last = last?;
-        let mut known = self.known_active();
-        let is_new = known.last != last;
-        known.last = last;
-        Ok(is_new)
+        let before = self.jobs.insert(id, (row.try_get(3)?, job.clone()));
+        Ok(before.is_none_or(|(_, before)| before != job))
     }
 }

@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 use tokio::time::Instant;
 
 use super::connection::{Server, reading, transaction};
-use super::orders::{from_json, ids, json, words};
+use super::orders::{ids, words};
 use super::results::write_training;
 use crate::job::{AttemptNumber, Digest, JobId, JobState, Transition};
 use crate::queue::suspicion::{PastAttempt, end_of_lost, end_of_silent};
@@ -20,28 +20,34 @@ use crate::store::queue::read_attempt;
 /// Attempts of a job that are examined.
 const LOOKED_AT: i64 = 16;
 
-/// A step's answer as it is kept.
-#[derive(Debug, Serialize, Deserialize)]
-struct Answer {
-    closed: Vec<bool>,
-    /// Job, number and revision of each claimed attempt.
-    claimed: Vec<(String, u32, i64)>,
-}
-
 impl Server {
-    /// Closes attempts, then claims jobs, in one transaction. One that was committed without an answer is not repeated.
+    /// Closes attempts, then claims jobs, in one transaction. One that was committed without this client hearing of it is not repeated.
     pub(super) async fn step(
         &self,
         closings: &[(Attempt, Digest, Closing)],
         claim: Option<Claim<'_>>,
     ) -> Result<Advanced, StoreError> {
         let number = self.shared.steps.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}#{number}", self.shared.client);
         let mut is_again = false;
+        if let (true, Some(claim)) = (closings.is_empty(), &claim) {
+            // One statement is a transaction.
+            return reading!(self, |pool| {
+                let mut connection = pool.acquire().await?;
+                if std::mem::replace(&mut is_again, true) {
+                    let taken = answer(&mut connection, &name, &[], Some(claim)).await?;
+                    if let Some(taken) = taken {
+                        return Ok(taken);
+                    }
+                }
+                Ok(Advanced { closed: Vec::new(), claimed: claim_in(&mut connection, claim, &name).await? })
+            });
+        }
         transaction!(self, |tx| {
             if std::mem::replace(&mut is_again, true)
-                && let Some(answer) = self.answer(tx, number).await?
+                && let Some(taken) = answer(tx, &name, closings, claim.as_ref()).await?
             {
-                return Ok(answer);
+                return Ok(taken);
             }
             let mut closed = vec![false; closings.len()];
             // Whoever moves several jobs locks them in the same order.
@@ -49,56 +55,14 @@ impl Server {
             order.sort_by(|a, b| closings[*a].0.job.as_str().cmp(closings[*b].0.job.as_str()));
             for at in order {
                 let (attempt, subject, closing) = &closings[at];
-                closed[at] = close(tx, attempt, *subject, closing).await?;
+                closed[at] = close(tx, attempt, *subject, closing, &name).await?;
             }
             let claimed = match &claim {
-                Some(claim) => claim_in(tx, claim).await?,
+                Some(claim) => claim_in(tx, claim, &name).await?,
                 None => Vec::new(),
             };
-            let advanced = Advanced { closed, claimed };
-            if !closings.is_empty() || !advanced.claimed.is_empty() {
-                self.keep_answer(tx, number, &advanced).await?;
-            }
-            Ok(advanced)
+            Ok(Advanced { closed, claimed })
         })
-    }
-
-    pub(super) async fn answer(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        number: i64,
-    ) -> Result<Option<Advanced>, StoreError> {
-        let query = sqlx::query_scalar("SELECT answer FROM steps WHERE client = $1 AND number = $2");
-        let text: Option<String> =
-            query.bind(&self.shared.client).bind(number).fetch_optional(&mut **tx).await?;
-        let Some(text) = text else { return Ok(None) };
-        let Answer { closed, claimed } = from_json("an answer", &text)?;
-        let attempt = |(job, number, revision): (String, u32, i64)| Attempt {
-            job: JobId::from_store(job),
-            number: AttemptNumber(number),
-            revision,
-            began: Some(Instant::now()),
-        };
-        Ok(Some(Advanced { closed, claimed: claimed.into_iter().map(attempt).collect() }))
-    }
-
-    async fn keep_answer(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        number: i64,
-        advanced: &Advanced,
-    ) -> Result<(), StoreError> {
-        let claimed = advanced.claimed.iter();
-        let claimed =
-            claimed.map(|attempt| (attempt.job.as_str().to_owned(), attempt.number.0, attempt.revision));
-        let answer =
-            json("an answer", &Answer { closed: advanced.closed.clone(), claimed: claimed.collect() })?;
-        let keep = sqlx::query(
-            "INSERT INTO steps (client, number, answer) VALUES ($1, $2, $3) ON CONFLICT (client) DO UPDATE
-             SET number = excluded.number, answer = excluded.answer, at = clock_timestamp()",
-        );
-        keep.bind(&self.shared.client).bind(number).bind(answer).execute(&mut **tx).await?;
-        Ok(())
     }
 
     /// Requeues running jobs whose process is gone, or has sent no heartbeat for longer than `lease` by the server's clock. Time in which
@@ -193,20 +157,39 @@ impl Server {
 const REACH: &str = "(SELECT COALESCE(MAX(c.step), 0) FROM curve_points c WHERE c.subject = j.subject)
     + (SELECT COUNT(*) FROM scored_documents d WHERE d.score_key = ANY(j.score_keys))";
 
-/// Claims those of the jobs that are queued; one that somebody else is about to claim is left to them.
-async fn claim_in(tx: &mut Transaction<'_, Postgres>, claim: &Claim<'_>) -> Result<Vec<Attempt>, StoreError> {
-    let update = sqlx::query(
-        "WITH free AS (
-             SELECT id FROM jobs WHERE id = ANY($1) AND state = ANY($2) AND wanted > 0
-             ORDER BY id FOR UPDATE SKIP LOCKED
-         )
-         UPDATE jobs SET state = $3, attempt = attempt + 1, reason = NULL FROM free WHERE jobs.id = free.id
-         RETURNING jobs.id, jobs.attempt, jobs.revision",
+/// What a step did, if it was committed.
+pub(super) async fn answer(
+    connection: &mut PgConnection,
+    step: &str,
+    closings: &[(Attempt, Digest, Closing)],
+    claim: Option<&Claim<'_>>,
+) -> Result<Option<Advanced>, StoreError> {
+    let mut closed = Vec::with_capacity(closings.len());
+    let mut is_committed = false;
+    for (attempt, _, closing) in closings {
+        let query = sqlx::query_scalar(
+            "SELECT outcome FROM job_attempts WHERE job_id = $1 AND attempt = $2 AND closed_by = $3",
+        );
+        let query = query.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0)).bind(step);
+        let outcome: Option<String> = query.fetch_optional(&mut *connection).await?;
+        is_committed |= outcome.is_some();
+        let is_lost = outcome.is_none_or(|outcome| outcome == Taken::Lost.as_str());
+        closed.push(matches!(closing, Closing::LetGo(_)) || !is_lost);
+    }
+    let jobs = claim.map_or(&[][..], |claim| claim.jobs);
+    let query = sqlx::query(
+        "SELECT a.job_id, a.attempt, j.revision FROM job_attempts a JOIN jobs j ON j.id = a.job_id
+         WHERE a.job_id = ANY($1) AND a.claimed_by = $2",
     );
-    let update = update.bind(ids(claim.jobs)).bind(words(Transition::Claim));
-    let rows = update.bind(JobState::Running.as_str()).fetch_all(&mut **tx).await?;
+    let rows = query.bind(ids(jobs)).bind(step).fetch_all(&mut *connection).await?;
+    let claimed = read_claimed(&rows, jobs)?;
+    Ok((is_committed || !claimed.is_empty()).then_some(Advanced { closed, claimed }))
+}
+
+/// Attempts from rows of job, number and revision, in the order in which the jobs are to run.
+fn read_claimed(rows: &[PgRow], jobs: &[JobId]) -> Result<Vec<Attempt>, StoreError> {
     let mut claimed = Vec::with_capacity(rows.len());
-    for row in &rows {
+    for row in rows {
         let number: i64 = row.try_get(1)?;
         claimed.push(Attempt {
             job: JobId::from_store(row.try_get(0)?),
@@ -215,103 +198,100 @@ async fn claim_in(tx: &mut Transaction<'_, Postgres>, claim: &Claim<'_>) -> Resu
             began: Some(Instant::now()),
         });
     }
-    // In the order in which they are to run.
-    claimed.sort_by_key(|attempt| claim.jobs.iter().position(|job| *job == attempt.job));
-    // Attempts that share passes share a log.
-    let Some(log) = claimed.first().map(Attempt::log) else { return Ok(claimed) };
-    for attempt in &claimed {
-        let insert = sqlx::query(
-            "INSERT INTO job_attempts (job_id, attempt, owner, device, threads, token_budget, log, started_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        );
-        insert
-            .bind(attempt.job.as_str())
-            .bind(i64::from(attempt.number.0))
-            .bind(claim.owner.as_str())
-            .bind(claim.slot.device.to_string())
-            .bind(claim.slot.threads.map_or(0, |threads| threads as i64))
-            .bind(claim.token_budget as i64)
-            .bind(&log)
-            .bind(now_ms())
-            .execute(&mut **tx)
-            .await?;
-    }
+    claimed.sort_by_key(|attempt| jobs.iter().position(|job| *job == attempt.job));
     Ok(claimed)
+}
+
+/// Claims those of the jobs that are queued; one that somebody else is about to claim is left to them. Attempts that share passes share a
+/// log, whose name is [`Attempt::log`] of the first.
+async fn claim_in(
+    connection: &mut PgConnection,
+    claim: &Claim<'_>,
+    step: &str,
+) -> Result<Vec<Attempt>, StoreError> {
+    let query = sqlx::query(
+        "WITH free AS (
+             SELECT id FROM jobs WHERE id = ANY($1) AND state = ANY($2) AND wanted > 0
+             ORDER BY id FOR UPDATE SKIP LOCKED
+         ), taken AS (
+             UPDATE jobs SET state = $3, attempt = attempt + 1, reason = NULL FROM free WHERE jobs.id = free.id
+             RETURNING jobs.id, jobs.attempt, jobs.revision
+         ), noted AS (
+             INSERT INTO job_attempts
+                 (job_id, attempt, owner, device, threads, token_budget, log, started_ms, claimed_by)
+             SELECT id, attempt, $4, $5, $6, $7,
+                 (SELECT 'logs/' || id || '-' || attempt || '.log' FROM taken
+                  ORDER BY array_position($1, id) LIMIT 1), $8, $9
+             FROM taken
+         )
+         SELECT id, attempt, revision FROM taken",
+    );
+    let query = query.bind(ids(claim.jobs)).bind(words(Transition::Claim)).bind(JobState::Running.as_str());
+    let query = query.bind(claim.owner.as_str()).bind(claim.slot.device.to_string());
+    let query = query.bind(claim.slot.threads.map_or(0, |threads| threads as i64));
+    let query = query.bind(claim.token_budget as i64).bind(now_ms()).bind(step);
+    read_claimed(&query.fetch_all(&mut *connection).await?, claim.jobs)
 }
 
 /// Closes an attempt. `false`: its job was taken over; the attempt is closed as lost.
 async fn close(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     attempt: &Attempt,
     subject: Digest,
     closing: &Closing,
+    step: &str,
 ) -> Result<bool, StoreError> {
     match closing {
         Closing::End(end, results) => {
-            let ended = end_job(tx, attempt, end).await?;
+            let ended = end_job(connection, attempt, end, step).await?;
             if ended {
-                let (outcome, reason) = end.outcome();
-                write_training(tx, subject, results).await?;
-                close_attempt(tx, attempt, outcome, reason).await?;
-            } else {
-                close_attempt(tx, attempt, Taken::Lost.as_str(), None).await?;
+                write_training(connection, subject, results).await?;
             }
             Ok(ended)
         }
         Closing::LetGo(taken) => {
-            close_attempt(tx, attempt, taken.as_str(), None).await?;
+            let close = format!(
+                "UPDATE job_attempts a SET ended_ms = $1, outcome = $2, seconds = $3, closed_by = $4, reach = {REACH}
+                 FROM jobs j WHERE j.id = a.job_id AND a.job_id = $5 AND a.attempt = $6 AND a.ended_ms IS NULL"
+            );
+            let close = sqlx::query(sqlx::AssertSqlSafe(close)).bind(now_ms()).bind(taken.as_str());
+            let close = close.bind(attempt.began.map(|began| began.elapsed().as_secs_f64())).bind(step);
+            let close = close.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
+            close.execute(&mut *connection).await?;
             Ok(true)
         }
     }
 }
 
-/// Moves the job of an attempt to the state that its end leads to. `false`: the job was taken over.
+/// Moves the job of an attempt to the state that its end leads to, if the attempt still holds it, and closes the attempt; `false`: the job
+/// was taken over, and the attempt is closed as lost. If more is wanted than the attempt was claimed for, its job is requeued.
 async fn end_job(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     attempt: &Attempt,
     end: &AttemptEnd,
+    step: &str,
 ) -> Result<bool, StoreError> {
     let transition = end.transition();
-    if *end == AttemptEnd::Finished {
-        // If more is wanted than the attempt was claimed for, the job is requeued.
-        return Ok(move_from_attempt(tx, attempt, (transition, None), Some(true)).await?
-            || move_from_attempt(tx, attempt, (Transition::Requeue, None), Some(false)).await?);
-    }
-    move_from_attempt(tx, attempt, (transition, end.outcome().1), None).await
-}
-
-/// Moves the job of an attempt by a transition, if the attempt still holds it, and its order is, or is not, as it was at the claim.
-async fn move_from_attempt(
-    tx: &mut Transaction<'_, Postgres>,
-    attempt: &Attempt,
-    (transition, reason): (Transition, Option<&str>),
-    is_as_claimed: Option<bool>,
-) -> Result<bool, StoreError> {
-    let Ok(to) = JobState::Running.after(transition) else { return Ok(false) };
-    let update = sqlx::query(
-        "UPDATE jobs SET state = $1, reason = $2 WHERE id = $3 AND attempt = $4 AND state = ANY($5)
-         AND ($6::boolean IS NULL OR (revision = $7) = $6)",
+    let to = JobState::Running.after(transition).ok();
+    let again = JobState::Running.after(Transition::Requeue).ok();
+    let (Some(to), Some(again)) = (to, again) else { return Ok(false) };
+    let (outcome, reason) = end.outcome();
+    let query = format!(
+        "WITH moved AS (
+             UPDATE jobs SET state = CASE WHEN $1 AND revision <> $2 THEN $3 ELSE $4 END, reason = $5
+             WHERE id = $6 AND attempt = $7 AND state = ANY($8) RETURNING id
+         ), closed AS (
+             UPDATE job_attempts a SET ended_ms = $9, seconds = $10, closed_by = $11, reach = {REACH},
+                 outcome = CASE WHEN EXISTS (SELECT 1 FROM moved) THEN $12 ELSE $13 END,
+                 reason = CASE WHEN EXISTS (SELECT 1 FROM moved) THEN $5 END
+             FROM jobs j WHERE j.id = a.job_id AND a.job_id = $6 AND a.attempt = $7 AND a.ended_ms IS NULL
+         )
+         SELECT EXISTS (SELECT 1 FROM moved)"
     );
-    let update = update.bind(to.as_str()).bind(reason).bind(attempt.job.as_str());
-    let update = update.bind(i64::from(attempt.number.0)).bind(words(transition));
-    let update = update.bind(is_as_claimed).bind(attempt.revision);
-    Ok(update.execute(&mut **tx).await?.rows_affected() > 0)
-}
-
-/// Closes an open attempt; a closed one is not changed.
-async fn close_attempt(
-    tx: &mut Transaction<'_, Postgres>,
-    attempt: &Attempt,
-    outcome: &str,
-    reason: Option<&str>,
-) -> Result<(), StoreError> {
-    let close = format!(
-        "UPDATE job_attempts a SET ended_ms = $1, outcome = $2, reason = $3, seconds = $4, reach = {REACH}
-         FROM jobs j WHERE j.id = a.job_id AND a.job_id = $5 AND a.attempt = $6 AND a.ended_ms IS NULL"
-    );
-    let close = sqlx::query(sqlx::AssertSqlSafe(close)).bind(now_ms()).bind(outcome).bind(reason);
-    let close = close.bind(attempt.began.map(|began| began.elapsed().as_secs_f64()));
-    let close = close.bind(attempt.job.as_str()).bind(i64::from(attempt.number.0));
-    close.execute(&mut **tx).await?;
-    Ok(())
+    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(query));
+    let query = query.bind(*end == AttemptEnd::Finished).bind(attempt.revision).bind(again.as_str());
+    let query = query.bind(to.as_str()).bind(reason).bind(attempt.job.as_str());
+    let query = query.bind(i64::from(attempt.number.0)).bind(words(transition)).bind(now_ms());
+    let query = query.bind(attempt.began.map(|began| began.elapsed().as_secs_f64())).bind(step);
+    Ok(query.bind(outcome).bind(Taken::Lost.as_str()).fetch_one(&mut *connection).await?)
 }

@@ -16,14 +16,13 @@ use crate::store::maintenance::Patience;
 
 /// The channel on which workers are told of news.
 const CHANNEL: &str = "loragrid";
-/// Connections beside those of the listener and the heartbeat.
-const CONNECTIONS: u32 = 2;
+/// Connections: of the listener, of the right to remove adapters, of the file that is brought up to date, of the queue. The heartbeat has
+/// one of its own.
+const CONNECTIONS: u32 = 4;
 /// How long a connection may take.
 const CONNECTING: Duration = Duration::from_secs(10);
 /// Pauses between two tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How long the answer to a step is kept.
-const ANSWERS: &str = "DELETE FROM steps WHERE at < clock_timestamp() - INTERVAL '7 days'";
 
 /// A PostgreSQL database with the queue. Clones share its connections.
 #[derive(Debug, Clone)]
@@ -208,7 +207,6 @@ async fn upgrade(pool: &PgPool, address: &ServerAddress) -> Result<(), StoreErro
         let row = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success");
         let version: i64 = row.fetch_one(pool).await?.try_get(0)?;
         if version == newest {
-            sqlx::query(ANSWERS).execute(pool).await?;
             return Ok(());
         }
         if version > newest {

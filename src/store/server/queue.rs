@@ -105,6 +105,14 @@ impl Queue for Server {
         Ok(noted?)
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn taken(&self) -> Result<Vec<JobId>, QueueError> {
+        Ok(self.jobs_taken().await?)
+    }
+
     async fn changes(&self) -> Result<i64, QueueError> {
         let is_due = {
             let mut polled = self.shared.polled.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -115,7 +123,7 @@ impl Queue for Server {
             is_due
         };
         if is_due {
-            self.shared.news.fetch_add(i64::from(self.is_changed().await?), Ordering::Relaxed);
+            self.shared.news.fetch_add(i64::from(self.take_changes().await?), Ordering::Relaxed);
         }
         Ok(self.shared.news.load(Ordering::Relaxed))
     }

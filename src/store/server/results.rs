@@ -1,7 +1,7 @@
 //! What attempts leave: curves, adapters, documents, scores, samples. Each row is one of them as JSON.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::{PgConnection, Postgres, Row, Transaction};
 
 use super::connection::{Server, reading, transaction};
 use super::orders::{digest, from_json, json};
@@ -109,7 +109,7 @@ impl StoredAnswer {
 
 /// Writes training results within a transaction.
 pub(super) async fn write_training(
-    tx: &mut Transaction<'_, Postgres>,
+    connection: &mut PgConnection,
     subject: Digest,
     results: &AttemptResults,
 ) -> Result<(), StoreError> {
@@ -126,7 +126,7 @@ pub(super) async fn write_training(
              SELECT $1, n.step, n.record FROM UNNEST($2::bigint[], $3::text[]) AS n (step, record)
              ON CONFLICT (subject, step) DO UPDATE SET record = excluded.record",
         );
-        insert.bind(&subject).bind(steps).bind(records).execute(&mut **tx).await?;
+        insert.bind(&subject).bind(steps).bind(records).execute(&mut *connection).await?;
     }
     let Some(training) = &results.training else { return Ok(()) };
     let insert = sqlx::query(
@@ -134,7 +134,7 @@ pub(super) async fn write_training(
          ON CONFLICT (subject) DO UPDATE SET record = excluded.record, removed = NULL",
     );
     let record = json("a training", &StoredTraining::of(training))?;
-    insert.bind(&subject).bind(record).execute(&mut **tx).await?;
+    insert.bind(&subject).bind(record).execute(&mut *connection).await?;
     Ok(())
 }
 
@@ -177,6 +177,15 @@ impl Server {
             }
             Ok(documents)
         })
+    }
+
+    /// A lock that one client has at a time, as long as the transaction lasts.
+    pub(in crate::store) async fn keep_lock(
+        &self,
+    ) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('loragrid keep'))").execute(&mut *tx).await?;
+        Ok(tx)
     }
 
     /// Records why adapters are no longer on disk; returns the subjects of those that may be removed now: no job is to run with them, and

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use sqlx::ConnectOptions;
 
 use super::address::ServerAddress;
+use super::attempts::answer;
 use super::connection::Server;
 use crate::device::cpu_slots;
 use crate::job::{JobId, JobState, Transition};
@@ -57,7 +58,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn cleared(server: &Server) -> Server {
     let truncate =
         "TRUNCATE jobs, job_attempts, sweeps, sweep_versions, trainings, curve_points, scored_documents,
-        scores, samples, operations, slot_use, steps";
+        scores, samples, operations, slot_use";
     sqlx::query(truncate).execute(&server.pool).await.unwrap();
     Server::connect(&server.address, server.results.clone()).await.unwrap()
 }
@@ -124,7 +125,11 @@ fn a_step_whose_answer_was_lost_is_not_taken_twice() {
         let attempt = claimed(&server, &order.id).await.unwrap();
         // The same step again, as after a connection that broke while it committed.
         let mut tx = server.pool.begin().await.unwrap();
-        let again = server.answer(&mut tx, 0).await.unwrap().unwrap();
+        let (name, owner) = (format!("{}#0", server.shared.client), Owner::this_process());
+        let slot = &cpu_slots()[0];
+        let claim = Claim { jobs: std::slice::from_ref(&order.id), owner: &owner, slot, token_budget: 1 };
+        let again = answer(&mut tx, &name, &[], Some(&claim)).await.unwrap().unwrap();
+        assert_eq!(answer(&mut tx, "another step", &[], Some(&claim)).await.unwrap(), None);
         drop(tx);
         assert_eq!(again.claimed[0].number, attempt.number);
         assert!(claimed(&server, &order.id).await.is_none());

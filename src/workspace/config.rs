@@ -363,7 +363,7 @@ impl Reading<'_> {
             let results = Configured { value: value.results(), origin: origin.clone() };
             return Ok((Configured { value, origin }, results));
         };
-        let address = ServerAddress::parse(address).map_err(|error| ConfigError::Address(error))?;
+        let address = ServerAddress::parse(address).map_err(ConfigError::Address)?;
         let results = Found(results).or(RESULTS.into());
         let value =
             Database::of_server(address, results.value.clone(), &copies(self.variable, &results.value));

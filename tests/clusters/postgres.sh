@@ -2,7 +2,7 @@
 # Starts a PostgreSQL server on a socket of its own and runs a command with LORAGRID_TEST_POSTGRES naming it: postgres.sh COMMAND...
 # POSTGRES_STATE names a folder in which the server's start and stop scripts are left for the command: $POSTGRES_STATE/{stop,start}.
 set -euo pipefail
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+bin=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -1)
 [ -n "$bin" ] || bin=$(dirname "$(command -v pg_ctl 2>/dev/null || echo /nowhere/pg_ctl)")
 if [ ! -x "$bin/pg_ctl" ]; then
     echo "skipped: PostgreSQL is not installed (Debian: postgresql)"

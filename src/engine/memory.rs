@@ -66,12 +66,12 @@ const NO_MEMORY: [&str; 6] = [
     "std::bad_alloc",
 ];
 
-/// Lets a panic for want of memory print its message and nothing else: a backtrace, as `RUST_BACKTRACE=1` asks for, needs memory itself, and
+/// Prints the message of an out-of-memory panic and nothing else: a backtrace, as `RUST_BACKTRACE=1` asks for, needs memory itself, and
 /// where that fails while the standard library holds its lock for printing, the process waits for that lock forever.
 pub(crate) fn report_plainly() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str().is_some_and(is_want_of_memory) {
+        if panic.payload_as_str().is_some_and(is_out_of_memory) {
             // The log may be on a full disk.
             let _ = writeln!(std::io::stderr(), "{panic}");
         } else {
@@ -80,8 +80,8 @@ pub(crate) fn report_plainly() {
     }));
 }
 
-/// Whether a message of libtorch says that memory is short.
-fn is_want_of_memory(text: &str) -> bool {
+/// Whether a message is one of libtorch's on out of memory.
+fn is_out_of_memory(text: &str) -> bool {
     NO_MEMORY.iter().any(|words| text.contains(words))
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn within_memory<T>(budget: usize, compute: impl FnOnce() -> T) -> Re
     std::panic::catch_unwind(AssertUnwindSafe(compute)).map_err(|panic| {
         let text =
             panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        match text.filter(|text| is_want_of_memory(text)) {
+        match text.filter(|text| is_out_of_memory(text)) {
             Some(text) => {
                 // The rest is libtorch's stack trace on one line with escaped line ends.
                 let line = text.split(['\n', '\\']).next().unwrap_or_default();

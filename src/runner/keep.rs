@@ -39,6 +39,7 @@ impl<'a> Keeper<'a> {
     pub fn new(store: &'a Store, sweeps: Vec<String>) -> Self {
         Self { store, sweeps, parsed: RefCell::default() }
     }
+
     /// Removes the adapters that a sweep's `[keep]` does not keep. Returns the remaining size if it exceeds `max_disk` and no adapter may
     /// be removed. Errors: the database's.
     pub(super) async fn enforce(&self, sweep: &str, results: &Path) -> Result<Option<Bytes>, RunError> {
@@ -50,7 +51,7 @@ impl<'a> Keeper<'a> {
         let turn = self.store.turn().await?;
         self.store.refresh().await?;
         let kept = self.apply(&keep, sweep, results).await;
-        turn.end().await?;
+        turn.end().await;
         kept
     }
 

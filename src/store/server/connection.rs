@@ -162,10 +162,10 @@ macro_rules! transaction {
         let mut tries = server.tries();
         loop {
             let tried = async {
-                let mut own = server.pool.begin().await?;
-                let $tx = &mut own;
+                let mut begun = server.pool.begin().await?;
+                let $tx = &mut begun;
                 let value = super::connection::typed(async { $body }.await)?;
-                own.commit().await?;
+                begun.commit().await?;
                 Ok(value)
             };
             if let Some(ended) = tries.ended(tried.await).await {

@@ -183,9 +183,11 @@ impl Server {
     pub(in crate::store) async fn keep_lock(
         &self,
     ) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('loragrid keep'))").execute(&mut *tx).await?;
-        Ok(tx)
+        reading!(self, |pool| {
+            let mut tx = pool.begin().await?;
+            sqlx::query("SELECT pg_advisory_xact_lock(hashtext('loragrid keep'))").execute(&mut *tx).await?;
+            Ok(tx)
+        })
     }
 
     /// Records why adapters are no longer on disk; returns the subjects of those that may be removed now: no job is to run with them, and

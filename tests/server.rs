@@ -90,7 +90,8 @@ fn workers_of_several_hosts_do_every_job_once_and_any_host_reads_the_results() {
 
 #[test]
 fn killed_workers_and_restarts_of_the_server_lose_nothing_and_repeat_no_end() {
-    let Some(hosts) = Hosts::new(&format!("[axes]\nseed = [{}]", seeds(300))) else { return };
+    let rest = format!("[keep]\nadapters = \"none\"\n[axes]\nseed = [{}]", seeds(300));
+    let Some(hosts) = Hosts::new(&rest) else { return };
     let state = std::path::PathBuf::from(std::env::var("POSTGRES_STATE").unwrap());
     hosts.done("a", &["submit", "sweep.toml"]);
     let start = |host: &str| hosts.lab.spawn(hosts.command(host, &["work", "--devices", "cpu:2"]));
@@ -110,6 +111,11 @@ fn killed_workers_and_restarts_of_the_server_lose_nothing_and_repeat_no_end() {
     assert_eq!(hosts.count("a", DONE), 300);
     assert_eq!(hosts.count("a", "SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 300);
     assert_eq!(hosts.count("a", "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"), 0);
+    assert_eq!(
+        hosts.count("a", "SELECT COUNT(*) FROM runs WHERE adapter_removed IS NOT NULL"),
+        300,
+        "[keep]"
+    );
 }
 
 #[test]

@@ -114,8 +114,11 @@ fake: setup
 test-slurm: fake ## a one-node Slurm cluster with two fake GPUs: arrays, a drained node, scancel, a requeue, a time limit
 	@tests/clusters/slurm.sh target/release
 
-test-postgres: setup ## several hosts' workers on one PostgreSQL, which is restarted meanwhile; starts a server of its own, if one is installed
-	@tests/clusters/postgres.sh cargo test $(CARGO_FLAGS) --lib --test tests -- server
+test-postgres: setup ## workers on one PostgreSQL, which is restarted meanwhile, KILLS=4; starts a server of its own, if one is installed
+	@KILLS=$(KILLS) tests/clusters/postgres.sh cargo test $(CARGO_FLAGS) --lib --test tests -- server artifacts
+
+test-artifacts: setup ## workers that share a PostgreSQL server and an S3 bucket but no folder; starts servers of its own (Python: moto)
+	@tests/clusters/s3.sh tests/clusters/postgres.sh cargo test $(CARGO_FLAGS) --lib --test tests -- artifacts
 
 test-syscalls: fake ## fail each system call of a run in turn, STEP=1, and check what is left; needs a C compiler
 	@$(PYTHON) tests/syscalls/run.py target/release --step $(or $(STEP),1)
@@ -123,8 +126,8 @@ test-syscalls: fake ## fail each system call of a run in turn, STEP=1, and check
 test-power: build ## cut the power at each change of a file of a run, STEP=1: what was not synced is lost; needs a C compiler
 	@$(PYTHON) tests/syscalls/power.py target/release --step $(or $(STEP),1)
 
-simulate: ## nights of several workers on a simulated clock, with faults drawn from SEED=1 on, for MINUTES=1
-	SIMULATE_SEED=$(or $(SEED),1) SIMULATE_SECONDS=$$(( $(or $(MINUTES),1) * 60 )) cargo test $(CARGO_FLAGS) --test simulation
+simulate: ## nights of several workers on a simulated clock, with faults drawn from SEED=1 on, for MINUTES=1; AGAINST=sqlite or postgres
+	$(if $(filter postgres,$(AGAINST)),tests/clusters/postgres.sh) env SIMULATE_AGAINST=$(AGAINST) SIMULATE_SEED=$(or $(SEED),1) SIMULATE_SECONDS=$(or $(SECONDS),$$(( $(or $(MINUTES),1) * 60 ))) cargo test $(CARGO_FLAGS) --test simulation
 
 CLIENTS := .deps/clients
 clients: ## a Python with the openai client, MLflow, TensorBoard and Trackio in .deps/clients (1 GB)

@@ -8,6 +8,7 @@ pub use floor::{
     data, hub, jinja, job, passes, pretrained, protocol, python, quant, random, schedule, task, trie,
 };
 
+pub mod artifacts;
 pub mod cli;
 pub mod device;
 pub mod engine_process;

@@ -201,6 +201,70 @@ fn an_older_database_is_upgraded_after_a_copy_and_never_in_passing() {
     succeeded(&run(&["db", "upgrade"]));
 }
 
+/// The schemas since the first release, each as its own migrations leave it, with the rows of the first release.
+#[test]
+fn a_database_of_every_schema_since_the_first_is_upgraded_and_gone_on_with() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files: Vec<_> = std::fs::read_dir(root.join("migrations"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "sql"))
+        .collect();
+    files.sort();
+    let number =
+        |path: &std::path::Path| -> i64 { path.file_name().unwrap().to_string_lossy()[..4].parse().unwrap() };
+    let newest = number(files.last().unwrap());
+    let lab = Lab::new(GRID);
+    for version in 6..=newest {
+        let (db, steps) = (format!("of-{version}/grid.db"), lab.0.path().join(format!("steps-{version}")));
+        let path = lab.0.path().join(&db);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::create_dir_all(&steps).unwrap();
+        std::fs::copy(root.join("tests/databases/first_storey.db"), &path).unwrap();
+        for file in files.iter().filter(|file| number(file) <= version) {
+            std::fs::copy(file, steps.join(file.file_name().unwrap())).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+            let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+            let migrator = sqlx::migrate::Migrator::new(steps.as_path()).await.unwrap();
+            migrator.run(&pool).await.unwrap();
+            pool.close().await;
+        });
+        let run = |arguments: &[&str]| {
+            let mut command = lab.with_engine(FAKE, &[&["--db", &db], arguments].concat());
+            let output = command.output().unwrap();
+            succeeded(&output);
+            crate::support::stdout(&output)
+        };
+        let upgraded = run(&["db", "upgrade"]);
+        assert_eq!(
+            path.with_extension(format!("db.v{version}.backup")).exists(),
+            version < newest,
+            "{upgraded}"
+        );
+        let count = |query: &str| {
+            let rows: serde_json::Value = serde_json::from_str(&run(&["query", query, "--json"])).unwrap();
+            rows["rows"][0]["n"].as_i64().unwrap()
+        };
+        let finished = "SELECT COUNT(*) AS n FROM attempts WHERE outcome = 'finished'";
+        let before = count(finished);
+        assert_eq!(before, 5, "the attempts of schema {version}");
+        assert_eq!(count("SELECT COUNT(*) AS n FROM trainings"), 4);
+        run(&["run", "sweep.toml"]);
+        assert!(count(finished) > before, "nothing went on in schema {version}");
+        let whole = runtime.block_on(async {
+            let mut connection = SqliteConnection::connect(&path.display().to_string()).await.unwrap();
+            sqlx::query_scalar::<_, String>("PRAGMA integrity_check")
+                .fetch_one(&mut connection)
+                .await
+                .unwrap()
+        });
+        assert_eq!(whole, "ok");
+    }
+}
+
 #[test]
 fn a_database_in_rollback_mode_is_shared_by_workers_and_readers_without_a_log() {
     let lab = Lab::new(GRID);

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
 mod architecture;
+#[cfg(all(feature = "engine", feature = "fake-engine"))]
+mod artifacts;
 #[cfg(feature = "fake-engine")]
 mod boards;
 #[cfg(feature = "fake-engine")]

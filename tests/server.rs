@@ -14,14 +14,14 @@ use crate::lab::{FAKE, Lab, notes, succeeded, wait_until};
 use crate::support::{stderr, stdout};
 
 /// A sweep on a server; every host has a cache of its own, and so a copy of its own.
-struct Hosts {
-    lab: Lab,
+pub(crate) struct Hosts {
+    pub(crate) lab: Lab,
     db: String,
 }
 
 impl Hosts {
     /// None, with a message, without a server.
-    fn new(rest: &str) -> Option<Self> {
+    pub(crate) fn new(rest: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(base) = std::env::var("LORAGRID_TEST_POSTGRES") else {
             let _ = writeln!(std::io::stderr(), "skipped: LORAGRID_TEST_POSTGRES names no server");
@@ -39,7 +39,12 @@ impl Hosts {
     }
 
     fn command(&self, host: &str, arguments: &[&str]) -> Command {
-        let mut command = self.lab.with_engine(FAKE, arguments);
+        self.with_engine(FAKE, host, arguments)
+    }
+
+    /// The program on a host, with this engine.
+    pub(crate) fn with_engine(&self, engine: &str, host: &str, arguments: &[&str]) -> Command {
+        let mut command = self.lab.with_engine(engine, arguments);
         let folder = self.lab.0.path();
         command.env("LORAGRID_DB", &self.db).env("LORAGRID_RESULTS", folder.join("results"));
         command.env("XDG_CACHE_HOME", folder.join(host)).env("LORAGRID_LEASE", "10");
@@ -90,30 +95,34 @@ fn workers_of_several_hosts_do_every_job_once_and_any_host_reads_the_results() {
 
 #[test]
 fn killed_workers_and_restarts_of_the_server_lose_nothing_and_repeat_no_end() {
-    let rest = format!("[keep]\nadapters = \"none\"\n[axes]\nseed = [{}]", seeds(300));
+    // `make test-postgres KILLS=100` kills as many, and restarts the server five times.
+    let kills = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(4_u64);
+    let (jobs, restarts) = (kills * 75, kills.min(5));
+    let rest = format!("[keep]\nadapters = \"none\"\n[axes]\nseed = [{}]", seeds(jobs as usize));
     let Some(hosts) = Hosts::new(&rest) else { return };
     let state = std::path::PathBuf::from(std::env::var("POSTGRES_STATE").unwrap());
     hosts.done("a", &["submit", "sweep.toml"]);
     let start = |host: &str| hosts.lab.spawn(hosts.command(host, &["work", "--devices", "cpu:2"]));
     let mut workers = vec![start("b"), start("c"), start("d")];
-    for round in 0..4_u64 {
-        let some = 20 * (round + 1);
-        wait_until("some jobs end", || hosts.count("a", DONE) >= some.min(250));
+    for round in 0..kills {
+        wait_until("some jobs end", || hosts.count("a", DONE) >= 20 * (round + 1));
         workers.remove(0).signal(Signal::SIGKILL);
-        for script in ["stop", "start"] {
-            assert!(Command::new(state.join(script)).status().unwrap().success(), "{script}");
+        if round % (kills / restarts) == 0 && round / (kills / restarts) < restarts {
+            for script in ["stop", "start"] {
+                assert!(Command::new(state.join(script)).status().unwrap().success(), "{script}");
+            }
         }
         workers.push(start(["b", "c", "d"][round as usize % 3]));
     }
     for worker in workers {
         succeeded(&worker.wait());
     }
-    assert_eq!(hosts.count("a", DONE), 300);
-    assert_eq!(hosts.count("a", "SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), 300);
+    assert_eq!(hosts.count("a", DONE), jobs);
+    assert_eq!(hosts.count("a", "SELECT COUNT(*) FROM attempts WHERE outcome = 'finished'"), jobs);
     assert_eq!(hosts.count("a", "SELECT COUNT(*) FROM attempts WHERE outcome IS NULL"), 0);
     assert_eq!(
         hosts.count("a", "SELECT COUNT(*) FROM runs WHERE adapter_removed IS NOT NULL"),
-        300,
+        jobs,
         "[keep]"
     );
 }

@@ -131,10 +131,11 @@ impl Plan {
         (!samples.is_empty()).then(|| OrderedSamples { samples, stop: tokenizer.stops() })
     }
 
-    /// Writes the cache files that the orders of missing jobs read: rows, documents, prompts. Existing files are kept. Error: the
-    /// system's.
-    pub fn write_inputs(&self, cache: &Path) -> std::io::Result<()> {
+    /// Writes the cache files that the orders of missing jobs read: rows, documents, prompts. Existing files are kept. Returns
+    /// their names. Error: the system's.
+    pub fn write_inputs(&self, cache: &Path) -> std::io::Result<BTreeSet<String>> {
         std::fs::create_dir_all(cache)?;
+        let mut names = BTreeSet::new();
         let trains = |data: usize| {
             self.jobs.iter().any(|job| {
                 job.train_missing && matches!(&job.work, Work::Train { data: other, .. } if *other == data)
@@ -142,11 +143,14 @@ impl Plan {
         };
         for (_, data) in self.data.iter().enumerate().filter(|(at, _)| trains(*at)) {
             data.cache_in(cache)?;
+            names.insert(data.cache_name.clone());
         }
         let scored =
             |task: usize| self.jobs.iter().any(|job| job.missing.iter().any(|&at| job.wanted[at].0 == task));
         for (_, planned) in self.tasks.iter().enumerate().filter(|(at, _)| scored(*at)) {
-            let path = cache.join(planned.documents_file());
+            let name = planned.documents_file();
+            let path = cache.join(&name);
+            names.insert(name);
             if let Some(documents) = planned.built.as_ref().filter(|_| read_checked(&path).is_none()) {
                 TaskDocuments::new(planned.task.clone(), documents.to_vec()).write(&path)?;
             }
@@ -154,11 +158,12 @@ impl Plan {
         let models: BTreeSet<usize> = self.to_run().map(|job| job.model).collect();
         for samples in models.into_iter().filter_map(|model| self.ordered_samples(model)) {
             let (name, bytes) = samples.to_file();
-            let path = cache.join(name);
+            let path = cache.join(&name);
+            names.insert(name);
             if read_checked(&path).is_none() {
                 write_checked(&path, bytes)?;
             }
         }
-        Ok(())
+        Ok(names)
     }
 }

@@ -107,6 +107,7 @@ impl State {
         let results = &self.results;
         JobProgress {
             trained: results.trainings.get(&order.key()).is_some_and(|known| known.training.is_some()),
+            weights: None,
             removed: false,
             scored: order
                 .tasks()
@@ -224,7 +225,13 @@ impl Queue for MemoryQueue {
             let last = job.attempts.last().and_then(|attempt| attempt.past.as_ref());
             let reason = last.and_then(|past| past.reason.as_deref());
             let suspect = job.state == JobState::Queued && reason.is_some_and(is_suspect);
-            ActiveJob { id: job.order.id.clone(), state: job.state, revision: job.revision, suspect }
+            ActiveJob {
+                id: job.order.id.clone(),
+                state: job.state,
+                revision: job.revision,
+                suspect,
+                priority: 0,
+            }
         });
         Ok(active.collect())
     }

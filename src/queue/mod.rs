@@ -48,6 +48,8 @@ pub struct ActiveJob {
     pub revision: i64,
     /// Whether the process of its last attempt exited: it runs alone, so that it does not crash the others of a pack.
     pub suspect: bool,
+    /// Its priority, where workers on other machines share the queue; else 0.
+    pub priority: i64,
 }
 
 /// Finished work of a job.
@@ -55,6 +57,8 @@ pub struct ActiveJob {
 pub struct JobProgress {
     /// Whether its adapter is trained and on disk.
     pub trained: bool,
+    /// The SHA-256 of its weights, where it is recorded.
+    pub weights: Option<Digest>,
     /// Whether its adapter was trained and later removed from disk.
     pub removed: bool,
     /// Keys of complete scores.

@@ -77,10 +77,11 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     /// Closes attempts and claims the next jobs of a slot; returns the claimed attempts.
     async fn close(
         &mut self,
-        ending: Vec<(RunningJob, Closing)>,
+        mut ending: Vec<(RunningJob, Closing)>,
         slot: SlotId,
         next: Option<&[JobId]>,
     ) -> Result<Vec<Attempt>, RunError> {
+        self.leave_artifacts(&mut ending).await;
         let (mut members, mut closings) = (Vec::new(), Vec::new());
         for (member, closing) in ending {
             let closing = match closing {
@@ -94,7 +95,12 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let advanced = self.runner.queue.advance(&closings, claim).await?;
         for ((member, (_, _, closing)), closed) in members.iter().zip(closings).zip(advanced.closed) {
             match closing {
-                Closing::End(end, _) if closed => self.note_end(member, end),
+                Closing::End(end, _) if closed => {
+                    if end == AttemptEnd::Finished {
+                        self.clear_artifacts(member).await;
+                    }
+                    self.note_end(member, end);
+                }
                 Closing::End(..) => {
                     let taken = match member.leaving {
                         Some(Leaving::LetGo(taken)) => taken,

@@ -40,16 +40,16 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         smallest.copied().unwrap_or(self.runner.slots[slot.0].token_budget)
     }
 
-    /// Requeues jobs whose orders changed between planning their pack and the claim: the orders are read again.
-    async fn put_back(&mut self, slot: SlotId, attempts: Vec<Attempt>) -> Result<(), RunError> {
-        let closing = Closing::of_end(AttemptEnd::Requeued("its order changed".to_owned()));
+    /// Requeues claimed jobs that do not begin, each with why: their orders are read again.
+    async fn put_back(&mut self, slot: SlotId, attempts: Vec<(Attempt, String)>) -> Result<(), RunError> {
         let nothing = Digest::of(b"");
+        let closing = |reason: &String| Closing::of_end(AttemptEnd::Requeued(reason.clone()));
         let closings: Vec<_> =
-            attempts.iter().map(|attempt| (attempt.clone(), nothing, closing.clone())).collect();
+            attempts.iter().map(|(attempt, reason)| (attempt.clone(), nothing, closing(reason))).collect();
         if !closings.is_empty() {
             self.runner.queue.advance(&closings, None).await?;
         }
-        for attempt in attempts {
+        for (attempt, _) in attempts {
             self.scheduler.on(Event::Left { slot, job: attempt.job.clone() });
             self.forget(&attempt.job);
         }
@@ -62,18 +62,23 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let log = claimed.first().map(Attempt::log).unwrap_or_default();
         let log = self.runner.results.join(log);
         let log: PathBuf = std::path::absolute(&log).unwrap_or(log);
-        let (mut members, mut idle, mut stale) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut members, mut idle, mut stale, mut away) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for attempt in claimed {
             let known = self.jobs.get(&attempt.job).filter(|known| known.revision == attempt.revision);
             let Some(job) = known else {
-                stale.push(attempt);
+                stale.push((attempt, "its order changed".to_owned()));
                 continue;
             };
             let progress = self.runner.queue.progress(&job.order).await?;
             let keeps_less = self.keep_less.contains(&attempt.job);
             let (order, inputs) = (job.order.clone(), job.inputs.clone());
-            let member =
+            let weights = progress.weights;
+            let mut member =
                 RunningJob::new(order, inputs, attempt, progress, (&self.runner.results, keeps_less));
+            if let Err(error) = member.bring(weights, &self.runner.artifacts).await {
+                away.push((member.attempt, error.to_string()));
+                continue;
+            }
             if !member.has_work() {
                 idle.push(member.id().clone());
             }
@@ -81,7 +86,15 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             (self.watch)(member.started(slot, self.runner.slots[slot.0].device.to_string()));
             members.push(member);
         }
-        self.put_back(slot, stale).await?;
+        let waits: Vec<(JobId, i64, String)> = away
+            .iter()
+            .map(|(attempt, reason): &(Attempt, String)| {
+                (attempt.job.clone(), attempt.revision, reason.clone())
+            })
+            .collect();
+        self.put_back(slot, stale.into_iter().chain(away).collect()).await?;
+        // They are tried again later.
+        self.unavailable.extend(waits.into_iter().map(|(job, revision, reason)| (job, (revision, reason))));
         if !self.logs_are_lost && is_full(&log) {
             self.logs_are_lost = true;
             (self.watch)(Progress::LogsLost { folder: log.parent().unwrap_or(&log).to_owned() });
@@ -91,7 +104,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             engine.give();
         }
         let is_empty = members.is_empty();
-        self.working.insert(slot, RunningPack::new(members, log, budget));
+        self.working.insert(slot, RunningPack::new(members, log, budget, self.runner.artifacts.clone()));
         if idle.is_empty() && !is_empty {
             return self.send_next(slot).await;
         }

@@ -57,6 +57,26 @@ impl<'a> Inputs<'a> {
         self.rows.retain(|_, whole| *whole);
     }
 
+    /// The cache folder.
+    pub(super) fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The inputs of a job's missing work that are not in the cache, or damaged.
+    pub(super) fn lacking(&self, order: &JobOrder, progress: &JobProgress) -> Vec<String> {
+        let unscored = order.tasks().filter(|task| !progress.scored.contains(&task.key));
+        let rows = order.rows().filter(|_| !progress.trained);
+        let wanted =
+            rows.into_iter().chain(unscored.map(|task| task.documents.as_str())).chain(order.samples());
+        let is_known = |name: &str| {
+            self.metrics.contains_key(name)
+                || self.samples.contains_key(name)
+                || self.rows.get(name) == Some(&true)
+        };
+        let is_here = |name: &str| is_known(name) || read_checked(&self.cache.join(name)).is_some();
+        wanted.filter(|name| !is_here(name)).map(str::to_owned).collect()
+    }
+
     /// Opens the models of orders, which may read whole files.
     pub fn open_models<'o>(&mut self, orders: impl IntoIterator<Item = &'o JobOrder>) {
         for order in orders {

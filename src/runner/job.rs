@@ -30,8 +30,10 @@ pub(super) struct RunningJob {
     order: Rc<JobOrder>,
     pub(super) model: Rc<OpenedModel>,
     pub(super) attempt: Attempt,
-    adapter: PathBuf,
-    checkpoints: PathBuf,
+    pub(super) adapter: PathBuf,
+    pub(super) checkpoints: PathBuf,
+    /// Whether the object store has checkpoints of it.
+    pub(super) left_checkpoints: bool,
     rows: PathBuf,
     /// Whether blocks are recomputed in backward although the configuration does not ask for it: memory was short.
     keeps_less: bool,
@@ -137,6 +139,7 @@ impl RunningJob {
             attempt,
             adapter,
             checkpoints: results.join("checkpoints").join(&subject),
+            left_checkpoints: false,
             rows,
             keeps_less,
             trains: missing.trains,
@@ -193,6 +196,11 @@ impl RunningJob {
     pub(super) fn could_keep_less(&self) -> bool {
         let checkpointing = self.order.config().map(|config| config.train.gradient_checkpointing);
         self.trains && checkpointing == Some(false) && !self.keeps_less
+    }
+
+    /// Whether its adapter is trained by loragrid, now or before.
+    pub(super) fn is_training(&self) -> bool {
+        self.order.config().is_some()
     }
 
     /// Whether its adapter is still to be trained.

@@ -1,7 +1,7 @@
 //! `[keep]`: which adapters stay on disk while a sweep runs.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::error::RunError;
@@ -67,14 +67,23 @@ impl<'a> Keeper<'a> {
         let to_remove = beyond_best(&cells, keep.adapters);
         self.remove(sweep, &to_remove, &mut adapters).await?;
         let Some(most) = keep.max_disk else { return Ok(None) };
-        let checkpoints: u64 = store
-            .trained_subjects(sweep)
-            .await?
-            .iter()
-            .map(|subject| size(&results.join("checkpoints").join(subject)))
-            .sum();
-        let sizes: HashMap<JobId, u64> =
-            adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect();
+        let trained = store.trained_subjects(sweep).await?;
+        let (checkpoints, sizes): (u64, HashMap<JobId, u64>) = match store.artifacts().store() {
+            None => (
+                trained.iter().map(|subject| size(&results.join("checkpoints").join(subject))).sum(),
+                adapters.iter().map(|adapter| (adapter.job.clone(), size(&adapter.folder))).collect(),
+            ),
+            Some(artifacts) => {
+                let there = artifacts.sizes().await.map_err(StoreError::from)?;
+                let of =
+                    |sizes: &BTreeMap<String, u64>, subject: &str| sizes.get(subject).copied().unwrap_or(0);
+                let size = |adapter: &StoredAdapter| of(&there.adapters, &adapter.subject);
+                (
+                    trained.iter().map(|subject| of(&there.checkpoints, subject)).sum(),
+                    adapters.iter().map(|adapter| (adapter.job.clone(), size(adapter))).collect(),
+                )
+            }
+        };
         let (to_remove, left) = beyond_disk(&cells, &sizes, checkpoints, most);
         self.remove(sweep, &to_remove, &mut adapters).await?;
         Ok((left > most).then_some(left))
@@ -116,6 +125,9 @@ impl<'a> Keeper<'a> {
                 tracing::info!("removed {}: {why}", adapter.folder.display());
                 // Leftovers are found by `loragrid gc`.
                 let _ = std::fs::remove_dir_all(&adapter.folder);
+                if let Some(artifacts) = self.store.artifacts().store() {
+                    let _ = artifacts.remove_adapter(&adapter.subject).await;
+                }
             }
         }
         Ok(())

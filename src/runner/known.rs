@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::Progress;
 use super::error::RunError;
 use super::inputs::JobInputs;
+use super::intake;
 use super::job::Missing;
 use super::run::Running;
 use crate::device::{DeviceKind, pack_rules};
@@ -49,16 +50,18 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
 
     /// Refills the scheduler from the queue. `true`: nothing is left to run or to wait for.
     pub(super) async fn refill(&mut self) -> Result<bool, RunError> {
-        let active = self.active().await?;
-        let ids: HashSet<&JobId> = active.iter().map(|job| &job.id).collect();
-        self.tally.retain(|job| ids.contains(job));
-        self.unavailable.retain(|job, _| ids.contains(job));
-        self.read_new(&active).await?;
-        let runnable: HashSet<&JobId> = active
-            .iter()
-            .filter(|job| job.state == JobState::Queued && self.can_run(&job.id))
-            .map(|job| &job.id)
-            .collect();
+        let active = loop {
+            let active = self.active().await?;
+            let ids: HashSet<&JobId> = active.iter().map(|job| &job.id).collect();
+            self.tally.retain(|job| ids.contains(job));
+            self.unavailable.retain(|job, _| ids.contains(job));
+            self.read_new(&active).await?;
+            // Where nothing of what was read can run here, more is: each time some that were not tried.
+            if self.unread == 0 || self.runnable(&active).next().is_some() {
+                break active;
+            }
+        };
+        let runnable: HashSet<&JobId> = self.runnable(&active).map(|job| &job.id).collect();
         // Jobs that were paused, cancelled, taken over or are no longer wanted do not start.
         let gone = self.jobs.keys().filter(|job| !runnable.contains(job)).cloned().collect();
         self.scheduler.on(Event::Withdrawn(gone));
@@ -70,7 +73,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let effects = self.scheduler.on(Event::Queued { jobs, needs, priority });
             self.carry_out(effects).await?;
         }
-        self.tally.report(self.watch);
+        if self.unread == 0 {
+            self.tally.report(self.watch);
+        }
         if !self.scheduler.is_idle() {
             return Ok(false);
         }
@@ -80,6 +85,11 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         let limits = &self.runner.limits;
         let running = limits.wait_for_others && active.iter().any(|job| job.state == JobState::Running);
         Ok(runnable.is_empty() && !running && !limits.forever)
+    }
+
+    /// Queued jobs that can run here.
+    fn runnable<'j>(&self, active: &'j [ActiveJob]) -> impl Iterator<Item = &'j ActiveJob> {
+        active.iter().filter(|job| job.state == JobState::Queued && self.can_run(&job.id))
     }
 
     /// Whether a job can run here: at least one sweep that wants it has disk space.
@@ -101,7 +111,16 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let tried = self.unavailable.get(&job.id).is_some_and(|(revision, _)| *revision == job.revision);
             job.state == JobState::Queued && !known && !tried
         };
-        let new: Vec<&ActiveJob> = active.iter().filter(is_new).collect();
+        let mut new: Vec<&ActiveJob> = active.iter().filter(is_new).collect();
+        if self.runner.queue.is_shared() {
+            // Orders that changed are read again in any case.
+            let (changed, unknown) = new.into_iter().partition(|job| self.jobs.contains_key(&job.id));
+            let known = self.runnable(active).map(|job| job.priority).max();
+            let concurrent = self.runner.slots.len() * self.runner.pack;
+            let intake = intake::choose(unknown, known, &self.owner, concurrent);
+            (new, self.unread) = (changed, intake.unread);
+            new.extend(intake.read);
+        }
         for job in active.iter().filter(|job| job.state == JobState::Queued) {
             if let Some(known) = self.jobs.get(&job.id) {
                 self.tally.add(known.order.sweep(), &job.id);
@@ -119,6 +138,10 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             let Some(job) = by_id.get(&order.id) else { continue };
             self.forget(&order.id);
             let inputs = match self.inputs.of(&order, &progress) {
+                Err(_) if self.runner.artifacts.store().is_some() => self.of_brought(&order, &progress).await,
+                found => found,
+            };
+            let inputs = match inputs {
                 Ok(inputs) => inputs,
                 Err(reason) => {
                     self.unavailable.insert(order.id.clone(), (job.revision, reason.clone()));
@@ -152,8 +175,14 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         Ok(())
     }
 
+    /// The inputs of a job after those that were missing were brought. Error: why it cannot run here.
+    async fn of_brought(&mut self, order: &JobOrder, progress: &JobProgress) -> Result<JobInputs, String> {
+        self.bring_inputs(order, progress).await.map_err(|error| error.to_string())?;
+        self.inputs.of(order, progress)
+    }
+
     fn report_total(&mut self) {
-        let total = self.tally.jobs();
+        let total = self.tally.jobs() + self.unread;
         if total != std::mem::replace(&mut self.total, total) {
             (self.watch)(Progress::Total { jobs: total });
         }

@@ -1,11 +1,13 @@
 //! The main loop that connects scheduler, devices, queue and engine processes: it runs queued jobs of all sweeps.
 
+mod artifacts;
 mod attempt_end;
 mod begin;
 mod crash;
 mod engines;
 mod error;
 mod inputs;
+mod intake;
 mod job;
 mod keep;
 mod known;

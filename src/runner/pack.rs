@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::Progress;
 use super::job::{Leaving, RunningJob};
+use crate::artifacts::Artifacts;
 use crate::job::{BaseForm, Digest, JobId};
 use crate::orders::OrderedSample;
 use crate::plan::ModelFiles;
@@ -26,6 +27,7 @@ pub(super) struct RunningPack {
     sweep: String,
     pub(super) log: PathBuf,
     pub(super) token_budget: usize,
+    artifacts: Artifacts,
     phase: Phase,
     /// Since when its engine should have exited.
     left: Option<Instant>,
@@ -59,10 +61,15 @@ pub(super) enum Next {
 
 impl RunningPack {
     /// Attempts that have not begun; at least one.
-    pub(super) fn new(members: Vec<RunningJob>, log: PathBuf, token_budget: usize) -> Self {
+    pub(super) fn new(
+        members: Vec<RunningJob>,
+        log: PathBuf,
+        token_budget: usize,
+        artifacts: Artifacts,
+    ) -> Self {
         let size = members.len();
         let sweep = members.first().map(|member| member.sweep().to_owned()).unwrap_or_default();
-        Self { sweep, members, size, log, token_budget, phase: Phase::Between, left: None }
+        Self { sweep, members, size, log, token_budget, artifacts, phase: Phase::Between, left: None }
     }
 
     /// Whether it has one member.
@@ -190,7 +197,7 @@ impl RunningPack {
         queue: &impl Queue,
         watch: &mut dyn FnMut(Progress),
     ) -> Result<Next, QueueError> {
-        let job = self.job_of(&event);
+        let (job, artifacts) = (self.job_of(&event), self.artifacts.clone());
         // Events of a job that this process no longer holds are not recorded.
         let is_held = |member: &&mut RunningJob| member.leaving != Some(Leaving::LetGo(Taken::Lost));
         let member = job.as_ref().and_then(|job| self.member(job)).filter(is_held);
@@ -198,7 +205,12 @@ impl RunningPack {
         match (event, member) {
             (Event::Step { report, .. }, Some(member)) => watch(member.step(report, queue).await?),
             (Event::Document { score, .. }, Some(member)) => watch(member.document(score, queue).await?),
-            (Event::Trained { trained, .. }, Some(member)) => {
+            (Event::Trained { mut trained, .. }, Some(member)) => {
+                if let Err(error) = member.put_adapter(&mut trained, &artifacts).await {
+                    let (job, reason) = (member.id().clone(), error.to_string());
+                    self.end_training(&[(job.clone(), AttemptEnd::Requeued(reason.clone()))]);
+                    return Ok(Next::Environment(vec![job], reason));
+                }
                 let end = member.trained(trained, queue).await?;
                 ends.extend(end.map(|end| (member.id().clone(), end)));
             }

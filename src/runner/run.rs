@@ -22,6 +22,7 @@ use super::summary::{RunSummary, Stopped};
 use super::tally::Tally;
 use super::trouble::Trouble;
 use super::usage::Meters;
+use crate::artifacts::Artifacts;
 use crate::device::{DeviceKind, Inventory, Slot};
 use crate::job::{Bytes, JobId, Seconds, SlotId};
 use crate::protocol::{Device, Event as EngineEvent, Order, PROTOCOL_VERSION};
@@ -55,6 +56,8 @@ pub struct Runner<'a, Q> {
     pub inventory: Inventory,
     /// Folder for adapters, checkpoints and logs.
     pub results: PathBuf,
+    /// Where adapters, checkpoints and inputs are.
+    pub artifacts: Artifacts,
     /// Its limits.
     pub limits: Limits,
     /// Most jobs per pack.
@@ -109,6 +112,8 @@ pub(super) struct Running<'a, 'w, 'i, Q: Queue> {
     retried: Instant,
     /// What the slots' engines use.
     pub(super) meters: Meters,
+    /// Queued jobs whose orders are left for later.
+    pub(super) unread: usize,
     /// The last reported number of jobs.
     pub(super) total: usize,
 }
@@ -160,6 +165,7 @@ impl<Q: Queue> Runner<'_, Q> {
             keep_since: None,
             retried: started,
             meters: Meters::default(),
+            unread: 0,
             total: 0,
         };
         let heartbeat = self.queue.heartbeat(&running.owner);
@@ -227,7 +233,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
                         self.stop(Stopped::User, receiver, stops).await?;
                         return Err(RunError::DiskFull(reason));
                     }
-                    look |= self.scheduler.is_idle();
+                    look |= self.scheduler.is_idle() || self.unread > 0 && self.scheduler.lacks_work();
                 }
                 _ = ticks.tick() => {
                     self.kill_silent();

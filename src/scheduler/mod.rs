@@ -197,6 +197,12 @@ impl Scheduler {
         !busy && (self.queue.is_empty() || self.stopping || self.is_out_of_slots())
     }
 
+    /// Whether a slot is free and nothing is left for it.
+    pub fn lacks_work(&self) -> bool {
+        let is_free = |slot: &Slot| matches!(slot.state, State::Off | State::Ready);
+        self.queue.is_empty() && !self.stopping && self.slots.values().any(is_free)
+    }
+
     /// Whether all slots are quarantined.
     pub fn is_out_of_slots(&self) -> bool {
         self.slots.values().all(|slot| slot.state == State::Quarantined)

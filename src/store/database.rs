@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::server::ServerAddress;
+use crate::artifacts::ArtifactsAddress;
 use crate::job::Digest;
 
 /// Where the queue and the results are: in a file, or on a server, whose results are copied into a file of this machine.
@@ -13,6 +14,8 @@ pub struct Database {
     /// The folder of results, where it is not that of the file.
     results: Option<PathBuf>,
     server: Option<ServerAddress>,
+    /// The object store of its artifacts, where workers share no folder.
+    artifacts: Option<ArtifactsAddress>,
 }
 
 impl Database {
@@ -20,7 +23,17 @@ impl Database {
     pub fn of_server(server: ServerAddress, results: PathBuf, copies: &Path) -> Self {
         // A folder of its own: it belongs to this database.
         let file = copies.join(Digest::of(server.as_str().as_bytes()).prefix(16)).join("copy.db");
-        Self { file, results: Some(results), server: Some(server) }
+        Self { file, results: Some(results), server: Some(server), artifacts: None }
+    }
+
+    /// The same with artifacts in an object store; none: in the folder of results.
+    pub fn with_artifacts(self, artifacts: Option<ArtifactsAddress>) -> Self {
+        Self { artifacts, ..self }
+    }
+
+    /// The object store of its artifacts.
+    pub fn artifacts(&self) -> Option<&ArtifactsAddress> {
+        self.artifacts.as_ref()
     }
 
     /// The file that is read.
@@ -65,7 +78,7 @@ impl fmt::Display for Database {
 
 impl<P: AsRef<Path>> From<P> for Database {
     fn from(file: P) -> Self {
-        Self { file: file.as_ref().to_owned(), results: None, server: None }
+        Self { file: file.as_ref().to_owned(), results: None, server: None, artifacts: None }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::artifacts::ArtifactError;
 use crate::job::{AttemptNumber, Bytes, JobId};
 use crate::store::maintenance::write_lock::is_full;
 use crate::store::server::ServerAddress;
@@ -27,6 +28,9 @@ pub enum StoreError {
         /// Why.
         source: sqlx::Error,
     },
+    /// The object store of its artifacts.
+    #[error(transparent)]
+    Artifacts(#[from] ArtifactError),
     /// The tables on the server cannot be made or upgraded.
     #[error("the tables of the database {address} cannot be made: {source}")]
     ServerSchema {

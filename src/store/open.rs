@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Row, SqlitePool};
 
 use super::error::StoreError;
+use crate::artifacts::{ArtifactStore, Artifacts};
 use crate::job::Bytes;
 use crate::pretrained::FileStamp;
 use crate::store::database::Database;
@@ -36,6 +37,8 @@ pub struct Store {
     path: PathBuf,
     /// The folder of results.
     results: PathBuf,
+    /// Where adapters, checkpoints and inputs are.
+    artifacts: Artifacts,
     /// Where the queue is, if not in the file.
     pub(super) server: Option<Server>,
     /// Counts what was brought home from there.
@@ -64,12 +67,16 @@ impl Store {
     async fn open_copy(database: &Database) -> Result<Self, StoreError> {
         let Some(address) = database.server() else { return Self::open_file(database.file()).await };
         let results = database.results();
-        let server = Server::connect(address, results.clone()).await?;
+        let artifacts = match database.artifacts() {
+            Some(place) => Artifacts::InStore(ArtifactStore::open(place)?),
+            None => Artifacts::InResults,
+        };
+        let server = Server::connect(address, (results.clone(), artifacts.clone())).await?;
         std::fs::create_dir_all(&results)
             .map_err(|error| StoreError::Open { path: results.clone(), source: error.into() })?;
         marker::claim(&results, Path::new(address.as_str()), server.identity().await?)?;
         let copy = Self::open_file(database.file()).await?;
-        let mut store = Self { server: Some(server), results, ..copy };
+        let mut store = Self { server: Some(server), results, artifacts, ..copy };
         store.at_open = store.refresh().await?;
         Ok(store)
     }
@@ -165,6 +172,7 @@ impl Store {
             pool,
             path: path.to_owned(),
             results,
+            artifacts: Artifacts::InResults,
             server,
             brought,
             at_open,
@@ -200,6 +208,16 @@ impl Store {
     /// The folder of results.
     pub fn results(&self) -> PathBuf {
         self.results.clone()
+    }
+
+    /// Where adapters, checkpoints and inputs are.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
+    /// Whether the adapter of a recorded training is where adapters are.
+    pub(super) fn has_adapter(&self, subject: &str) -> bool {
+        self.artifacts.store().is_some() || self.adapter_folder(subject).is_dir()
     }
 
     /// The folder of a subject's adapter, relative to the current results folder.

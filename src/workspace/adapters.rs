@@ -50,6 +50,7 @@ impl TrainedAdapter {
         let Some((order, config)) = order.and_then(|order| Some((order, order.config()?))) else {
             return Ok(None);
         };
+        store.bring_adapter(&job.id).await?;
         if !folder.is_dir() {
             return Ok(None);
         }

@@ -15,10 +15,13 @@ use crate::plan::Plan;
 use crate::queue::{Observer, Queue};
 use crate::report::plan_disk;
 use crate::runner::{EngineProcesses, Inputs, Keeper, Limits, Progress, RunError, RunSummary, Runner};
-use crate::store::{Actor, Before, OperationKind, Origin, Store, SweepRemoval, require_room};
+use crate::store::{Actor, Before, OperationKind, Origin, Store, StoreError, SweepRemoval, require_room};
 
 /// Why jobs of an earlier release wait that their sweep does not have when it is planned here.
 const OTHERWISE: &str = "model, rows or tasks on this machine differ from those at submission";
+
+/// Jobs at the front of the queue whose models are opened before the run begins.
+const FIRST: usize = 256;
 
 /// How jobs are run.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl Workspace {
                 "adapters and checkpoints need {all}, more than is free at {place}"
             )));
         }
-        write_inputs(&store, &prepared.plan)?;
+        write_inputs(&store, &prepared.plan).await?;
         store.remember(&prepared.digests).await?;
         store.submit(&prepared.plan, &prepared.origin, prepared.priority).await?;
         if prepared.plan.to_run().next().is_some() {
@@ -83,9 +86,11 @@ impl Workspace {
     ) -> Result<RunSummary, WorkspaceError> {
         let is_wanted = |job: &JobId| request.only.as_ref().is_none_or(|only| only.contains(job));
         let active = store.active().await?.into_iter().map(|job| job.id);
-        let queued: Vec<JobId> = active.filter(is_wanted).collect();
+        let mut queued: Vec<JobId> = active.filter(is_wanted).collect();
+        let needs_engine = request.limits.forever || !queued.is_empty();
+        // Models of later orders are opened when their turn comes.
+        queued.truncate(FIRST);
         let orders = store.orders(&queued).await?;
-        let needs_engine = request.limits.forever || !orders.is_empty();
         let inventory = Inventory::find();
         let slots = self.slots(&inventory)?;
         let engines = EngineProcesses {
@@ -102,6 +107,7 @@ impl Workspace {
             device: self.device_kind()?,
             inventory,
             results: self.results(),
+            artifacts: store.artifacts().clone(),
             limits: request.limits,
             pack: request.pack,
             keeper: Some(Keeper::new(store, request.keep)),
@@ -141,7 +147,7 @@ impl Workspace {
         if !plan.blockers.is_empty() {
             return Err(WorkspaceError::Blocked(plan.blockers));
         }
-        write_inputs(store, &plan)?;
+        write_inputs(store, &plan).await?;
         Ok(store.adopt(sweep, &plan).await?)
     }
 }
@@ -191,7 +197,13 @@ pub async fn wait_for_sweep(
     }
 }
 
-fn write_inputs(store: &Store, plan: &Plan) -> Result<(), WorkspaceError> {
+/// Writes what the jobs of a plan read, before anything is queued: where workers share no folder, into the store as well.
+async fn write_inputs(store: &Store, plan: &Plan) -> Result<(), WorkspaceError> {
     let cache = store.results().join("cache");
-    plan.write_inputs(&cache).map_err(|source| RunError::Folder { path: cache, source }.into())
+    let names =
+        plan.write_inputs(&cache).map_err(|source| RunError::Folder { path: cache.clone(), source })?;
+    if let Some(artifacts) = store.artifacts().store() {
+        artifacts.put_inputs(&cache, names.iter().map(String::as_str)).await.map_err(StoreError::from)?;
+    }
+    Ok(())
 }

@@ -33,6 +33,8 @@ pub struct BatchScript {
     pub db: String,
     /// Its folder of results.
     pub results: PathBuf,
+    /// Its object store, where it has one.
+    pub artifacts: Option<String>,
     /// Its devices, as named for the submission.
     pub devices: String,
     /// The engine, where it is named.
@@ -141,6 +143,9 @@ impl BatchScript {
         if ServerAddress::is_meant(&self.db) {
             words.extend(["--results".to_owned(), quoted(&self.results.to_string_lossy())]);
         }
+        if let Some(artifacts) = &self.artifacts {
+            words.extend(["--artifacts".to_owned(), quoted(artifacts)]);
+        }
         if self.devices != "auto" {
             words.extend(["--devices".to_owned(), quoted(&self.devices)]);
         }
@@ -201,6 +206,7 @@ mod tests {
             program: "/opt/bin/loragrid".into(),
             db: "/data/my runs/loragrid.db".into(),
             results: "/data/my runs".into(),
+            artifacts: None,
             devices: "cuda".to_owned(),
             engine: None,
             folder: "/home/a".into(),

@@ -3,6 +3,7 @@
 //! again under that seed. Run by `make simulate`.
 //!
 //! `SIMULATE_SEED` (the first seed; one run only if `SIMULATE_SECONDS` is not set), `SIMULATE_SECONDS` (default 10).
+//! `SIMULATE_AGAINST` (`sqlite` or `postgres`: a database answers the same calls, and every answer must be alike).
 //! Seeds that once failed stay in `seeds.txt`, and are run first.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
 
@@ -12,6 +13,7 @@ mod support;
 
 mod engine;
 mod queue;
+mod twin;
 mod verdict;
 mod worker;
 mod world;

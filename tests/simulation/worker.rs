@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use loragrid::artifacts::Artifacts;
 use loragrid::device::{DeviceKind, Inventory, launched_slots};
 use loragrid::hub::Cache;
 use loragrid::queue::{Observer, Owner};
@@ -105,6 +106,7 @@ async fn work(
         device: DeviceKind::Cpu { bf16: false },
         inventory: Inventory::None,
         results: world.results.clone(),
+        artifacts: Artifacts::InResults,
         limits: Limits::default(),
         pack: 3,
         keeper: None,

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use loragrid::job::{Digest, JobId, JobState, Transition};
 use loragrid::orders::JobOrder;
-use loragrid::queue::{Attempt, MemoryQueue, Owner, Queue, Submission};
+use loragrid::queue::{Attempt, Owner, Queue, Submission};
 use loragrid::store::RememberedDigests;
 use loragrid::workspace::{Config, ConfigFlags, SweepRequest, Workspace};
 use tokio::time::Instant;
 
 use crate::queue::SimQueue;
 use crate::support::{Scratch, sweep, tiny_model};
+use crate::twin::TwinQueue;
 use crate::worker::Worker;
 
 /// How long faults are drawn.
@@ -98,7 +99,7 @@ pub(crate) struct Checkpoint {
 /// The world of one night.
 pub(crate) struct World {
     pub(crate) dice: Dice,
-    pub(crate) queue: MemoryQueue,
+    pub(crate) queue: TwinQueue,
     pub(crate) orders: Vec<JobOrder>,
     pub(crate) cache: PathBuf,
     pub(crate) digests: RememberedDigests,
@@ -133,9 +134,10 @@ impl World {
             scene.orders.iter().filter(|order| order.config().is_some()).map(JobOrder::key).collect();
         let poison = (faults && dice.once_in(3)).then(|| trained[dice.below(trained.len() as u64) as usize]);
         let results = scene.scratch.path().join(format!("night-{seed}"));
+        let _ = std::fs::create_dir_all(&results);
         Rc::new(Self {
             dice,
-            queue: MemoryQueue::default(),
+            queue: TwinQueue::new(&results),
             orders: scene.orders.clone(),
             cache: scene.cache.clone(),
             digests: scene.digests.clone(),
@@ -190,7 +192,6 @@ impl World {
 
 /// Runs a night: workers that are restarted when they end, a user, and faults until midnight.
 pub(crate) async fn night(world: &Rc<World>) {
-    let _ = std::fs::create_dir_all(&world.results);
     let submissions: Vec<Submission> =
         world.orders.iter().map(|order| Submission { order: order.clone(), is_done: false }).collect();
     world.queue.submit("tiny", &submissions, &[]).await.unwrap();
@@ -218,6 +219,8 @@ pub(crate) async fn night(world: &Rc<World>) {
         assert!(waited < MORNING, "jobs are left in the morning: {:?}", states(world));
     }
     drop(workers);
+    let all: Vec<JobId> = world.orders.iter().map(|order| order.id.clone()).collect();
+    world.queue.require_same_states(&all).await;
     let _ = std::fs::remove_dir_all(&world.results);
 }
 

@@ -44,9 +44,12 @@ pub(super) struct GlobalArguments {
     /// Results database: a file, or postgres://USER@HOST/NAME [default: results/loragrid.db]
     #[arg(long, global = true, value_name = "DATABASE")]
     pub(super) db: Option<PathBuf>,
-    /// Folder of adapters and logs of a PostgreSQL database, which all workers share [default: results]
+    /// Folder of adapters and logs, for a PostgreSQL database [default: results]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) results: Option<PathBuf>,
+    /// Object store instead of a shared folder, for a PostgreSQL database: s3://BUCKET/PREFIX
+    #[arg(long, global = true, value_name = "URL")]
+    pub(super) artifacts: Option<String>,
     /// Print JSON; errors too
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -251,7 +254,12 @@ impl Arguments {
             | Command::Completions(_)
             | Command::Man(_) => none(),
         };
-        ConfigFlags { db: self.global.db.clone(), results: self.global.results.clone(), ..flags }
+        ConfigFlags {
+            db: self.global.db.clone(),
+            results: self.global.results.clone(),
+            artifacts: self.global.artifacts.clone(),
+            ..flags
+        }
     }
 }
 

@@ -130,6 +130,7 @@ impl WorkingArguments {
         ConfigFlags {
             db: None,
             results: None,
+            artifacts: None,
             devices: devices.clone(),
             pack: *pack,
             engine: engine.clone(),

@@ -84,6 +84,8 @@ async fn export(
 async fn tell(store: &Store, board: &Leaderboard, found: &Winner, json: bool) -> Result<(), Failure> {
     let best = &found.best;
     let job = store.job(&best.jobs[0]).await?;
+    // The commands below name its folder.
+    store.bring_adapter(&job.id).await?;
     if json {
         let ties: Vec<&str> = found.ties.iter().map(|row| row.label.as_str()).collect();
         write_json(&json!({

@@ -12,6 +12,7 @@ pub(in crate::cli) fn run(config: &Config) -> Result<ExitCode, Failure> {
     let rows = [
         row("db", &config.db, |db| json!(db.to_string())),
         row("results", &config.results, |path| json!(path)),
+        row("artifacts", &config.artifacts, |text| json!(text)),
         row("devices", &config.devices, |text| json!(text)),
         row("pack", &config.pack, |number| json!(number)),
         row("engine", &config.engine, |path| json!(path)),

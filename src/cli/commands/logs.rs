@@ -7,7 +7,7 @@ use crate::cli::ExitCode;
 use crate::cli::arguments::LogsArguments;
 use crate::cli::environment::block_on;
 use crate::cli::failure::Failure;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::workspace::Workspace;
 use crate::workspace::job_or_row;
 
@@ -29,7 +29,14 @@ pub(in crate::cli) fn run(arguments: &LogsArguments, workspace: &Workspace) -> R
                 let message = format!("job {job} has no such attempt");
                 return Err(Failure::new(ExitCode::NotFound, message, None));
             };
-            from += copy(&store.results().join(&attempt.log), from)?;
+            let path = store.results().join(&attempt.log);
+            if let Some(artifacts) = store.artifacts().store().filter(|_| !path.exists()) {
+                match artifacts.bring_log(&attempt.log, &path).await {
+                    Err(error) if error.is_missing() => {}
+                    brought => brought.map_err(StoreError::from)?,
+                }
+            }
+            from += copy(&path, from)?;
             if !arguments.follow || attempt.ended_ms.is_some() {
                 break;
             }

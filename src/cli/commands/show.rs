@@ -18,12 +18,13 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> R
     if let Some(task) = &arguments.examples {
         return show_examples(arguments, task, workspace);
     }
-    let (job, samples, warnings) = block_on(async {
+    let (job, heading, samples, warnings) = block_on(async {
         let store = Store::open_to_read(&workspace.db).await?;
         let job = job_or_row(&store, &arguments.job).await?;
         let (samples, warnings) = (store.samples(&job.id).await?, store.warnings(&job.id).await?);
+        let heading = heading(&store, &job);
         store.close().await;
-        Ok((job, samples, warnings))
+        Ok((job, heading, samples, warnings))
     })?;
     if is_json() {
         let mut value = json!(job);
@@ -32,7 +33,7 @@ pub(in crate::cli) fn run(arguments: &ShowArguments, workspace: &Workspace) -> R
         write_json(&value)?;
         return Ok(ExitCode::Success);
     }
-    write_line(&heading(&job))?;
+    write_line(&heading)?;
     warnings.iter().try_for_each(|warning| write_line(&format!("warning: {}", in_one_line(warning))))?;
     write_line(&show_table(&stored_settings_table(&job)))?;
     if !job.scores.is_empty() {
@@ -97,7 +98,7 @@ fn sample_text(sample: &StoredSample) -> String {
     parts.join("\n")
 }
 
-fn heading(job: &StoredJob) -> String {
+fn heading(store: &Store, job: &StoredJob) -> String {
     let kind = if job.is_base { "base model" } else { "adapter" };
     let mut lines =
         vec![format!("job {}: {kind}, {}, {}", job.id, job.state.as_str(), counted(job.attempts, "attempt"))];
@@ -118,7 +119,7 @@ fn heading(job: &StoredJob) -> String {
     lines.extend(job.validation_loss.map(|loss| format!("validation loss: {loss:.3} after the last step")));
     lines.extend(job.adapter.as_ref().map(|folder| match &job.adapter_removed {
         Some(why) => format!("adapter: deleted: {why}"),
-        None => format!("adapter: {folder}"),
+        None => format!("adapter: {}", store.adapter_place(folder)),
     }));
     lines.join("\n")
 }

@@ -80,6 +80,7 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
         program: std::env::current_exe()?,
         db,
         results: workspace.results(),
+        artifacts: workspace.db.artifacts().map(ToString::to_string),
         devices: workspace.devices.clone(),
         engine,
         folder,

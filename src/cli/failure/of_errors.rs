@@ -165,6 +165,10 @@ impl From<StoreError> for Failure {
                 ExitCode::Database,
                 "check the address and the server; a password comes from PGPASSWORD, or from the file that PGPASSFILE names (~/.pgpass)".into(),
             ),
+            StoreError::Artifacts(_) => (
+                ExitCode::Database,
+                "check --artifacts and the store; keys come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, another server than Amazon's from AWS_ENDPOINT_URL".into(),
+            ),
             StoreError::ServerSchema { .. } => {
                 (ExitCode::Database, "the user must be allowed to create tables there, once; PostgreSQL 13 or newer".into())
             }

@@ -77,9 +77,11 @@ impl From<WorkspaceError> for Failure {
                     | ConfigError::Launcher(_)
                     | ConfigError::Address(_)
                     | ConfigError::ResultsOfFile { .. }
+                    | ConfigError::Artifacts { .. }
+                    | ConfigError::ArtifactsOfFile { .. }
                     | ConfigError::SlotsAlone => None,
                 };
-                let help = "`loragrid config` shows every key; loragrid.toml takes db, results, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
+                let help = "`loragrid config` shows every key; loragrid.toml takes db, results, artifacts, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
                 let help = match &error {
                     ConfigError::Address(AddressError::Password) => {
                         "set PGPASSWORD, or name a file in PGPASSFILE (~/.pgpass)"

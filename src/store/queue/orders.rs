@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::quoted;
-use crate::job::{JobId, JobState, Transition};
+use crate::job::{Digest, JobId, JobState, Transition};
 use crate::orders::{JobOrder, OrderedWork};
 use crate::queue::suspicion::is_suspect;
 use crate::queue::{ActiveJob, JobProgress, Submission};
@@ -167,6 +167,7 @@ impl Store {
                 state,
                 revision: row.try_get(2)?,
                 suspect: state == JobState::Queued && reason.as_deref().is_some_and(is_suspect),
+                priority: 0,
             });
         }
         Ok(active)
@@ -225,16 +226,18 @@ impl Store {
         let mut done: HashMap<String, JobProgress> = HashMap::new();
         // One statement: the switch between threads costs more than the rows.
         let statement = "SELECT subject, kind, removed, key FROM (
-                 SELECT subject, 0 AS kind, adapter_removed IS NOT NULL AS removed, NULL AS key FROM trainings
+                 SELECT subject, 0 AS kind, adapter_removed IS NOT NULL AS removed, adapter_digest AS key FROM trainings
                  UNION ALL SELECT DISTINCT subject, 1, 0, score_key FROM task_scores
                  UNION ALL SELECT subject, 2, 0, sample_key FROM sample_texts
              ) WHERE subject";
         for row in self.select_in(statement, &subjects).await? {
             let (subject, kind): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
             if kind == 0 {
-                let is_there = !row.try_get::<bool, _>(2)? && self.adapter_folder(&subject).is_dir();
+                let is_there = !row.try_get::<bool, _>(2)? && self.has_adapter(&subject);
+                let weights: Option<String> = row.try_get(3)?;
                 let progress = done.entry(subject).or_default();
                 (progress.trained, progress.removed) = (is_there, !is_there);
+                progress.weights = weights.as_deref().and_then(Digest::parse);
                 continue;
             }
             let (key, progress) = (read_digest(&row, 3)?, done.entry(subject).or_default());

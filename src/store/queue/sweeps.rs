@@ -150,7 +150,7 @@ impl Store {
         let trainings = sqlx::query("SELECT subject, adapter_removed IS NOT NULL FROM trainings");
         for row in trainings.fetch_all(&self.pool).await? {
             let (subject, removed): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
-            let there = !removed && self.adapter_folder(&subject).is_dir();
+            let there = !removed && self.has_adapter(&subject);
             let subjects = if there { &mut known.trained } else { &mut known.removed };
             subjects.insert(read_digest(&row, 0)?);
         }

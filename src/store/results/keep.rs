@@ -1,11 +1,12 @@
 //! Adapters on disk, and removed ones.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Postgres, Row, Transaction};
 
-use crate::job::JobId;
+use crate::job::{Digest, JobId};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 
@@ -68,6 +69,38 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
+    /// Brings a job's adapter into its folder, where adapters are in an object store. Errors: the store's, the database's.
+    pub async fn bring_adapter(&self, job: &JobId) -> Result<(), StoreError> {
+        let Some(artifacts) = self.artifacts().store() else { return Ok(()) };
+        let recorded = sqlx::query(
+            "SELECT t.subject, t.adapter_digest FROM trainings t JOIN jobs j ON j.subject = t.subject
+             WHERE j.id = $1 AND t.adapter_removed IS NULL AND t.adapter_digest IS NOT NULL",
+        );
+        let Some(row) = recorded.bind(job.as_str()).fetch_optional(&self.pool).await? else { return Ok(()) };
+        let (subject, weights): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let what = "a digest";
+        let weights = Digest::parse(&weights).ok_or(StoreError::Value { what, value: weights })?;
+        let folder = self.adapter_folder(&subject);
+        Ok(artifacts.bring_adapter(&subject, weights, &folder).await?)
+    }
+
+    /// The SHA-256 of the weights of every recorded adapter, by subject.
+    pub async fn adapter_weights(&self) -> Result<HashMap<String, String>, StoreError> {
+        let query = "SELECT subject, adapter_digest FROM trainings WHERE adapter_digest IS NOT NULL";
+        Ok(sqlx::query_as(query).fetch_all(&self.pool).await?.into_iter().collect())
+    }
+
+    /// Where a job's adapter is, for people; `folder`: where it is or will be on this machine.
+    pub fn adapter_place(&self, folder: &str) -> String {
+        let subject = Path::new(folder).file_name().unwrap_or_default().to_string_lossy();
+        match self.artifacts().store() {
+            Some(artifacts) if !Path::new(folder).is_dir() => {
+                format!("{}/adapters/{subject}", artifacts.address())
+            }
+            _ => folder.to_owned(),
+        }
+    }
+
     /// The subjects of the trainings of a sweep's newest version.
     pub async fn trained_subjects(&self, sweep: &str) -> Result<Vec<String>, StoreError> {
         let (sweep, version, _) = self.find_sweep(Some(sweep)).await?;
@@ -120,7 +153,7 @@ impl Store {
         &self,
         subject: &str,
         adapter: bool,
-        remove: impl FnOnce() -> std::io::Result<()>,
+        remove: impl AsyncFnOnce() -> Result<(), StoreError>,
     ) -> Result<bool, StoreError> {
         if let Some(server) = &self.server {
             return server.remove_unneeded(subject, adapter, remove).await;
@@ -144,7 +177,7 @@ impl Store {
                 );
                 note.bind(why).bind(subject).execute(&mut *tx).await?;
             }
-            remove().map_err(|error| StoreError::Sql(sqlx::Error::Io(error)))?;
+            remove().await?;
         }
         tx.commit().await?;
         Ok(unneeded)

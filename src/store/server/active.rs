@@ -25,17 +25,17 @@ pub(super) struct KnownActive {
 /// The columns that are read.
 const COLUMNS: &str = "SELECT j.id, j.state, j.revision, j.place, j.wanted,
         (SELECT a.reason FROM job_attempts a WHERE a.job_id = j.id AND a.attempt = j.attempt),
-        pg_snapshot_xmin(pg_current_snapshot())::text
+        pg_snapshot_xmin(pg_current_snapshot())::text, j.priority
     FROM jobs j WHERE";
 
 impl Server {
-    /// The queued and running jobs that a sweep wants, in the order of their submission.
+    /// The queued and running jobs that a sweep wants, by priority, then in the order of their submission.
     pub(super) async fn active_jobs(&self) -> Result<Vec<ActiveJob>, StoreError> {
         self.take_changes().await?;
         let mut known = self.known_active();
         known.taken.clear();
         let mut jobs: Vec<&(i64, ActiveJob)> = known.jobs.values().collect();
-        jobs.sort_unstable_by_key(|(place, _)| *place);
+        jobs.sort_unstable_by_key(|(place, job)| (std::cmp::Reverse(job.priority), *place));
         Ok(jobs.into_iter().map(|(_, job)| job.clone()).collect())
     }
 
@@ -90,7 +90,13 @@ impl KnownActive {
             return Ok(self.jobs.remove(&id).is_some());
         }
         let suspect = state == JobState::Queued && reason.as_deref().is_some_and(is_suspect);
-        let job = ActiveJob { id: id.clone(), state, revision: row.try_get(2)?, suspect };
+        let job = ActiveJob {
+            id: id.clone(),
+            state,
+            revision: row.try_get(2)?,
+            suspect,
+            priority: row.try_get(7)?,
+        };
         let before = self.jobs.insert(id, (row.try_get(3)?, job.clone()));
         Ok(before.is_none_or(|(_, before)| before != job))
     }

@@ -11,6 +11,7 @@ use sqlx::postgres::{PgListener, PgPool, PgPoolOptions};
 
 use super::active::KnownActive;
 use super::address::ServerAddress;
+use crate::artifacts::Artifacts;
 use crate::store::error::StoreError;
 use crate::store::maintenance::Patience;
 
@@ -31,6 +32,8 @@ pub(in crate::store) struct Server {
     pub(super) address: ServerAddress,
     /// The folder of results.
     pub(super) results: PathBuf,
+    /// Where adapters are.
+    artifacts: Artifacts,
     patience: Patience,
     pub(super) shared: Arc<Shared>,
 }
@@ -51,7 +54,7 @@ impl Server {
     /// Connects, and makes or upgrades the tables. Errors: [`StoreError::Server`], [`StoreError::ServerSchema`].
     pub(in crate::store) async fn connect(
         address: &ServerAddress,
-        results: PathBuf,
+        (results, artifacts): (PathBuf, Artifacts),
     ) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Server { address: address.clone(), source };
         let options = address.options().map_err(|error| failed(sqlx::Error::Configuration(error.into())))?;
@@ -61,7 +64,12 @@ impl Server {
         let client = format!("{}-{:x}", crate::queue::Owner::this_process().as_str(), random());
         let shared = Arc::new(Shared { client, ..Shared::default() });
         let (address, patience) = (address.clone(), Patience::default());
-        Ok(Self { pool, address, results, patience, shared })
+        Ok(Self { pool, address, results, artifacts, patience, shared })
+    }
+
+    /// Whether the adapter of a recorded training is where adapters are.
+    pub(super) fn has_adapter(&self, subject: &str) -> bool {
+        self.artifacts.store().is_some() || self.results.join("adapters").join(subject).is_dir()
     }
 
     /// The same server with this patience for writes while it is away.

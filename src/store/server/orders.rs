@@ -114,8 +114,8 @@ async fn insert_new(
     tx: &mut Transaction<'_, Postgres>,
     jobs: &[&(Submission, Option<JobFacts>)],
 ) -> Result<HashSet<String>, StoreError> {
-    let (mut id, mut subject, mut state, mut facts, mut text, mut keys, mut wanted) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut id, mut subject, mut state, mut facts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut text, mut keys, mut wanted, mut priority) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (Submission { order, is_done }, known) in jobs {
         id.push(order.id.as_str().to_owned());
         subject.push(order.key().to_string());
@@ -124,16 +124,19 @@ async fn insert_new(
         text.push(text_of(order)?);
         keys.push(json("keys", &score_keys(order))?);
         wanted.push(order.sweeps.len() as i64);
+        priority.push(order.priority());
     }
     let insert = sqlx::query_scalar(
-        "INSERT INTO jobs (id, subject, state, facts, job_order, score_keys, wanted)
+        "INSERT INTO jobs (id, subject, state, facts, job_order, score_keys, wanted, priority)
          SELECT n.id, n.subject, n.state, n.facts, n.job_order,
-             ARRAY(SELECT json_array_elements_text(n.keys::json)), n.wanted
-         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[])
-             WITH ORDINALITY AS n (id, subject, state, facts, job_order, keys, wanted, place) ORDER BY n.place
+             ARRAY(SELECT json_array_elements_text(n.keys::json)), n.wanted, n.priority
+         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[])
+             WITH ORDINALITY AS n (id, subject, state, facts, job_order, keys, wanted, priority, place)
+         ORDER BY n.place
          ON CONFLICT (id) DO NOTHING RETURNING id",
     );
-    let insert = insert.bind(id).bind(subject).bind(state).bind(facts).bind(text).bind(keys).bind(wanted);
+    let insert = insert.bind(id).bind(subject).bind(state).bind(facts).bind(text).bind(keys);
+    let insert = insert.bind(wanted).bind(priority);
     Ok(insert.fetch_all(&mut **tx).await?.into_iter().collect())
 }
 
@@ -152,10 +155,11 @@ pub(super) async fn write_order(
     order: &JobOrder,
 ) -> Result<(), StoreError> {
     let update = sqlx::query(
-        "UPDATE jobs SET job_order = $1, score_keys = $2, wanted = $3, revision = revision + 1 WHERE id = $4",
+        "UPDATE jobs SET job_order = $1, score_keys = $2, wanted = $3, priority = $4, revision = revision + 1
+         WHERE id = $5",
     );
     let update = update.bind(text_of(order)?).bind(score_keys(order)).bind(order.sweeps.len() as i64);
-    update.bind(order.id.as_str()).execute(&mut **tx).await?;
+    update.bind(order.priority()).bind(order.id.as_str()).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -202,7 +206,8 @@ impl Server {
     /// Finished work of some subjects; documents are left out.
     async fn done_of(&self, subjects: Vec<String>) -> Result<HashMap<String, JobProgress>, StoreError> {
         let query = sqlx::query(
-            "SELECT subject, 0 AS kind, removed IS NOT NULL, '' FROM trainings WHERE subject = ANY($1)
+            "SELECT subject, 0 AS kind, removed IS NOT NULL,
+                 COALESCE(record::json #>> '{trained,adapter}', '') FROM trainings WHERE subject = ANY($1)
              UNION ALL SELECT subject, 1, FALSE, score_key FROM scores WHERE subject = ANY($1)
              UNION ALL SELECT subject, 2, FALSE, sample_key FROM samples WHERE subject = ANY($1)",
         );
@@ -211,9 +216,10 @@ impl Server {
             let (subject, kind, is_removed): (String, i32, bool) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             if kind == 0 {
-                let is_there = !is_removed && self.results.join("adapters").join(&subject).is_dir();
+                let is_there = !is_removed && self.has_adapter(&subject);
                 let progress = done.entry(subject).or_default();
                 (progress.trained, progress.removed) = (is_there, !is_there);
+                progress.weights = Digest::parse(row.try_get(3)?);
                 continue;
             }
             let (key, progress) = (digest(row.try_get(3)?)?, done.entry(subject).or_default());

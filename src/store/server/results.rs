@@ -212,7 +212,7 @@ impl Server {
         &self,
         subject: &str,
         adapter: bool,
-        remove: impl FnOnce() -> std::io::Result<()>,
+        remove: impl AsyncFnOnce() -> Result<(), StoreError>,
     ) -> Result<bool, StoreError> {
         let mut tx = self.pool.begin().await?;
         let free = sqlx::query(
@@ -226,7 +226,7 @@ impl Server {
                 let note = "UPDATE trainings SET removed = COALESCE(removed, $1) WHERE subject = $2";
                 sqlx::query(note).bind("no sweep has its job").bind(subject).execute(&mut *tx).await?;
             }
-            remove().map_err(|error| StoreError::Sql(sqlx::Error::Io(error)))?;
+            remove().await?;
         }
         tx.commit().await?;
         Ok(is_free)

@@ -9,6 +9,7 @@ use sqlx::ConnectOptions;
 use super::address::ServerAddress;
 use super::attempts::answer;
 use super::connection::Server;
+use crate::artifacts::Artifacts;
 use crate::device::cpu_slots;
 use crate::job::{JobId, JobState, Transition};
 use crate::protocol::DocumentScore;
@@ -41,7 +42,9 @@ async fn place() -> Option<Place> {
 
 impl Place {
     async fn server(&self) -> Server {
-        Server::connect(&self.address, self.folder.path().join("results")).await.unwrap()
+        Server::connect(&self.address, (self.folder.path().join("results"), Artifacts::InResults))
+            .await
+            .unwrap()
     }
 
     fn database(&self) -> Database {
@@ -60,7 +63,7 @@ async fn cleared(server: &Server) -> Server {
         "TRUNCATE jobs, job_attempts, sweeps, sweep_versions, trainings, curve_points, scored_documents,
         scores, samples, operations, slot_use";
     sqlx::query(truncate).execute(&server.pool).await.unwrap();
-    Server::connect(&server.address, server.results.clone()).await.unwrap()
+    Server::connect(&server.address, (server.results.clone(), Artifacts::InResults)).await.unwrap()
 }
 
 #[test]

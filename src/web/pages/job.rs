@@ -57,7 +57,8 @@ pub(super) async fn parts(
     let attempts = store.attempts(&job.id).await?;
     let label = labels.first().map_or(job.id.short(), String::as_str).to_owned();
     let chart = curves_chart(store, &[(job.id.clone(), label)]).await?;
-    let mut parts = vec![Part::new("trouble", String::new()), Part::new("head", head(pages, &job, &labels))];
+    let mut parts =
+        vec![Part::new("trouble", String::new()), Part::new("head", head(pages, store, &job, &labels))];
     parts.push(match chart {
         Some(chart) => Part::of_blocks("curve", "Loss", &[Block::Chart(chart)]),
         None => Part::new("curve", String::new()),
@@ -112,7 +113,7 @@ pub(super) async fn parts(
     Ok(parts)
 }
 
-fn head(pages: &Pages, job: &StoredJob, labels: &[String]) -> String {
+fn head(pages: &Pages, store: &Store, job: &StoredJob, labels: &[String]) -> String {
     let mut pairs = vec![("job", job.id.to_string()), ("state", job.state.as_str().to_owned())];
     pairs.extend(job.reason.as_ref().map(|reason| ("why", plain(reason.clone()))));
     if let (Some(steps), Some(tokens), Some(seconds)) = (job.steps, job.tokens, job.seconds) {
@@ -124,7 +125,7 @@ fn head(pages: &Pages, job: &StoredJob, labels: &[String]) -> String {
     pairs.extend(job.validation_loss.map(|loss| ("validation loss", format!("{loss:.3}"))));
     pairs.extend(job.adapter.as_ref().map(|folder| match &job.adapter_removed {
         Some(why) => ("adapter", format!("deleted: {why}")),
-        None => ("adapter", folder.clone()),
+        None => ("adapter", store.adapter_place(folder)),
     }));
     let sweeps: Vec<String> = labels
         .iter()

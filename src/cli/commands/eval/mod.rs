@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
+use crate::artifacts::Artifacts;
 use crate::cli::ExitCode;
 use crate::cli::arguments::EvalArguments;
 use crate::cli::downloads::local_model;
@@ -182,6 +183,7 @@ fn runner<'a>(
         device: DeviceKind::named(&load.device, &inventory, &|| true).map_err(usage)?,
         inventory,
         results: scratch.to_owned(),
+        artifacts: Artifacts::InResults,
         limits: Limits::from_environment(),
         pack: PACK_MOST,
         keeper: None,

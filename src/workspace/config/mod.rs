@@ -1,11 +1,14 @@
 //! The configuration of this program: command line, environment, `loragrid.toml` of the project, `loragrid.toml` of the user, defaults.
 
+mod database;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::artifacts::ArtifactsAddressError;
 use crate::engine_process::{Launcher, LauncherError};
 use crate::scheduler::PACK_MOST;
 use crate::store::{AddressError, Database, ServerAddress};
@@ -15,9 +18,6 @@ use crate::sweep_file::{Notify, Slurm};
 const CONFIG_FILE: &str = "loragrid.toml";
 /// The database where none is named.
 pub const DATABASE: &str = "results/loragrid.db";
-
-/// The folder of results of a server's database where none is named.
-const RESULTS: &str = "results";
 
 /// How many engines a launcher may start.
 const SLOTS: std::ops::RangeInclusive<u64> = 1..=4096;
@@ -29,6 +29,8 @@ pub struct ConfigFlags {
     pub db: Option<PathBuf>,
     /// The folder of results of a server's database.
     pub results: Option<PathBuf>,
+    /// The object store of a server's database.
+    pub artifacts: Option<String>,
     /// The devices.
     pub devices: Option<String>,
     /// Most jobs of a pack.
@@ -90,6 +92,8 @@ pub struct Config {
     pub db: Configured<Database>,
     /// The folder of results.
     pub results: Configured<PathBuf>,
+    /// The object store of adapters, checkpoints and inputs; none: they are in the folder of results.
+    pub artifacts: Configured<Option<String>>,
     /// The devices that run jobs.
     pub devices: Configured<String>,
     /// Most jobs of a pack.
@@ -136,6 +140,20 @@ pub enum ConfigError {
         /// Where it was named.
         origin: ConfigOrigin,
     },
+    /// An object store that is none, or has keys.
+    #[error("{origin}: {source}")]
+    Artifacts {
+        /// Where it was named.
+        origin: ConfigOrigin,
+        /// What is wrong with it.
+        source: ArtifactsAddressError,
+    },
+    /// An object store beside a file.
+    #[error("{origin} names an object store, and the adapters of a database file are in its own folder")]
+    ArtifactsOfFile {
+        /// Where it was named.
+        origin: ConfigOrigin,
+    },
     /// A launcher that is not a command.
     #[error(transparent)]
     Launcher(#[from] LauncherError),
@@ -165,6 +183,7 @@ pub enum ConfigError {
 struct ConfigFile {
     db: Option<PathBuf>,
     results: Option<PathBuf>,
+    artifacts: Option<String>,
     devices: Option<String>,
     pack: Option<u64>,
     engine: Option<PathBuf>,
@@ -197,10 +216,11 @@ impl Config {
             files.push((ConfigFile::read(&path)?, path));
         }
         let read = Reading { flags, files, variable };
-        let (db, results) = read.database()?;
+        let (db, results, artifacts) = read.database()?;
         Ok(Self {
             db,
             results,
+            artifacts,
             devices: read
                 .first("--devices", flags.devices.clone(), "", Some, |file| file.devices.clone())
                 .or("auto".to_owned()),
@@ -214,13 +234,6 @@ impl Config {
             slurm: read.first("", None, "", |_| None, |file| file.slurm.clone()).optional(),
         })
     }
-}
-
-/// Where the copies of servers' results are on this machine.
-fn copies(variable: &dyn Fn(&str) -> Option<String>, results: &Path) -> PathBuf {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    cache.map_or_else(|| results.join("copies"), |cache| cache.join("loragrid").join("copies"))
 }
 
 /// `loragrid/loragrid.toml` in the user's configuration folder.
@@ -349,27 +362,6 @@ impl Reading<'_> {
         }))
     }
 
-    /// The database, and the folder of results: that of the file, or for a server the one that is named.
-    fn database(&self) -> Result<(Configured<Database>, Configured<PathBuf>), ConfigError> {
-        let db = self.path("--db", self.flags.db.as_ref(), "LORAGRID_DB", |file| file.db.as_ref());
-        let Configured { value, origin } = db.or(DATABASE.into());
-        let given = self.flags.results.as_ref();
-        let Found(results) = self.path("--results", given, "LORAGRID_RESULTS", |file| file.results.as_ref());
-        let Some(address) = value.to_str().filter(|text| ServerAddress::is_meant(text)) else {
-            if let Some(Configured { origin, .. }) = results {
-                return Err(ConfigError::ResultsOfFile { origin });
-            }
-            let value = Database::from(&value);
-            let results = Configured { value: value.results(), origin: origin.clone() };
-            return Ok((Configured { value, origin }, results));
-        };
-        let address = ServerAddress::parse(address).map_err(ConfigError::Address)?;
-        let results = Found(results).or(RESULTS.into());
-        let value =
-            Database::of_server(address, results.value.clone(), &copies(self.variable, &results.value));
-        Ok((Configured { value, origin }, results))
-    }
-
     fn pack(&self) -> Result<Found<u64>, ConfigError> {
         const NAME: &str = "LORAGRID_PACK";
         let parse = |text: String| text.parse().ok().filter(|pack| (1..=64).contains(pack));
@@ -441,26 +433,6 @@ mod tests {
         assert_eq!(config.engine, Configured { value: None, origin: ConfigOrigin::Default });
         assert!(matches!(read(&ConfigFlags::default(), "many"), Err(ConfigError::Variable { .. })));
         assert_eq!(read(&ConfigFlags::default(), "").unwrap().pack.value, 3);
-    }
-
-    #[test]
-    fn a_server_has_its_results_in_a_folder_that_is_named_and_a_file_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let read = |db: &str, results: Option<&str>| {
-            let flags = ConfigFlags {
-                db: Some(db.into()),
-                results: results.map(PathBuf::from),
-                ..ConfigFlags::default()
-            };
-            let variable = |name: &str| (name == "XDG_CACHE_HOME").then(|| "/cache".to_owned());
-            Config::read(&flags, folder.path(), &variable)
-        };
-        let config = read("postgres://db/runs", Some("/shared")).unwrap();
-        assert_eq!(config.db.value.to_string(), "postgres://db/runs");
-        assert_eq!(config.db.value.results(), Path::new("/shared"));
-        assert!(config.db.value.file().starts_with("/cache/loragrid/copies"));
-        assert!(matches!(read("a.db", Some("/shared")), Err(ConfigError::ResultsOfFile { .. })));
-        assert!(matches!(read("postgres://a:b@db/runs", None), Err(ConfigError::Address(_))));
     }
 
     #[test]

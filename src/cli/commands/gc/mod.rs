@@ -1,5 +1,7 @@
 //! `loragrid gc`
 
+mod stored;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,8 +15,9 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{confirmed, is_json, write_json, write_line};
 use crate::job::{Bytes, Digest, JobId};
 use crate::queue::Queue;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::workspace::Workspace;
+use stored::StoredGarbage;
 
 /// What was changed more recently may belong to a process that has not told the database of it yet.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -57,14 +60,19 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
         old.retain(|file| {
             !file.path.file_name().is_some_and(|name| needed.contains(&*name.to_string_lossy()))
         });
+        let stored = stored::candidates(&store, &unneeded).await?;
         let sizes = garbage.iter().map(|one| one.size.0).chain(old.iter().map(|one| one.size.0));
-        let (total, count) = (Bytes(sizes.sum()), garbage.len() + old.len());
+        let total = Bytes(sizes.chain(stored.iter().map(|one| one.size.0)).sum());
+        let count = garbage.len() + old.len() + stored.len();
         let items =
             if count == 1 { "1 folder or file".to_owned() } else { format!("{count} folders and files") };
         if !is_json() {
             let lines = garbage.iter().map(|one| (&one.path, one.size, one.why));
             for (path, size, why) in lines.chain(old.iter().map(|one| (&one.path, one.size, one.why))) {
                 write_line(&format!("{} ({size}): {why}", path.display()))?;
+            }
+            for one in &stored {
+                write_line(&format!("{} ({}): {}", one.address, one.size, one.why))?;
             }
         }
         let deletes = !arguments.dry_run
@@ -77,8 +85,13 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
         for one in garbage.iter().filter(|_| deletes) {
             let adapter = one.adapter && !one.is_partial();
             // The state is read again in the transaction that nobody can change it beside.
-            let gone = store.remove_unneeded(&one.subject, adapter, || std::fs::remove_dir_all(&one.path));
-            removed += usize::from(gone.await?);
+            let remove = async || {
+                std::fs::remove_dir_all(&one.path).map_err(|error| StoreError::Sql(sqlx::Error::Io(error)))
+            };
+            removed += usize::from(store.remove_unneeded(&one.subject, adapter, remove).await?);
+        }
+        for one in stored.iter().filter(|_| deletes) {
+            removed += usize::from(one.remove(&store).await?);
         }
         store.close().await;
         if is_json() {
@@ -86,8 +99,11 @@ pub(in crate::cli) fn run(arguments: &GcArguments, workspace: &Workspace) -> Res
             let folders = garbage.iter().map(one).collect::<Vec<_>>();
             let file = |one: &OldFile| json!({ "path": one.path, "why": one.why, "bytes": one.size.0 });
             let files = old.iter().map(file).collect::<Vec<_>>();
+            let one =
+                |one: &StoredGarbage| json!({ "url": one.address, "why": one.why, "bytes": one.size.0 });
+            let objects = stored.iter().map(one).collect::<Vec<_>>();
             write_json(
-                &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders, "files": files }),
+                &json!({ "dry_run": !deletes, "bytes": total.0, "removed": removed, "folders": folders, "files": files, "objects": objects }),
             )?;
         } else if deletes {
             write_line(&format!("deleted {removed} of {items} ({total})"))?;

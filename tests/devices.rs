@@ -63,6 +63,23 @@ fn four_cards_share_the_jobs_and_each_engine_sees_its_own() {
 }
 
 #[test]
+fn gpus_that_train_together_are_one_slot_whose_engine_sees_them_all() {
+    let lab = lab(8, &[80, 80, 80, 80]);
+    let mut run = command(&lab, &["--gpus-per-job", "2"]);
+    run.env("LORAGRID_FAKE", "note@start");
+    succeeded(&run.output().unwrap());
+    assert!(lab.is_done());
+    assert_eq!(devices(&lab), ["cuda:0+1", "cuda:2+3"]);
+    let mut seen = crate::lab::notes(&lab.0.path().join("results/logs"));
+    seen.retain(|line| line.starts_with("cuda:"));
+    seen.sort();
+    assert_eq!(seen, ["cuda:0+1 sees GPU-0,GPU-1", "cuda:2+3 sees GPU-2,GPU-3"]);
+    let three = command(&lab, &["--gpus-per-job", "3"]).output().unwrap();
+    assert_eq!(three.status.code(), Some(loragrid::cli::ExitCode::Usage as i32));
+    assert!(stderr(&three).contains("4 GPUs cannot be divided into groups of 3"), "{}", stderr(&three));
+}
+
+#[test]
 fn only_the_cards_that_are_named_and_visible_are_used() {
     let lab = lab(12, &[80, 80, 80, 80]);
     let mut run = command(&lab, &["--devices", "cuda:0,2"]);

@@ -258,3 +258,31 @@ fn an_interrupt_in_the_middle_goes_on_to_the_same_bits() {
     };
     assert!(ended(true) == ended(false));
 }
+
+/// Losses of the steps.
+fn losses(lab: &Lab) -> Vec<f64> {
+    lab.ask::<f64>("SELECT loss FROM curve_points ORDER BY subject, step")
+}
+
+#[test]
+fn a_job_on_several_devices_goes_the_way_of_one_also_after_a_kill() {
+    let one = lab();
+    succeeded(&one.with_engine(REAL, &["run", "sweep.toml"]).output().unwrap());
+    for (devices, fault) in [("2", None), ("3", None), ("2", Some("kill@step:3"))] {
+        let several = lab();
+        let mut run = several.with_engine(REAL, &["run", "sweep.toml", "--gpus-per-job", devices]);
+        run.envs(fault.map(|fault| ("LORAGRID_FAULT", fault)));
+        let mut output = run.output().unwrap();
+        if !output.status.success() {
+            output = run.output().unwrap();
+        }
+        succeeded(&output);
+        let killed = several.count("SELECT COUNT(*) FROM attempts WHERE outcome = 'requeued'");
+        assert_eq!(killed > 0, fault.is_some(), "{devices} devices");
+        let (one, several) = (losses(&one), losses(&several));
+        assert_eq!(one.len(), several.len());
+        for (one, several) in one.iter().zip(&several) {
+            assert!((one - several).abs() < 1e-5, "{devices} devices: {several} instead of {one}");
+        }
+    }
+}

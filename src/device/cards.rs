@@ -33,6 +33,8 @@ pub struct Card {
     pub capability: Option<Capability>,
     /// Whether it is in MIG mode.
     pub mig: bool,
+    /// The cores of its NUMA node; empty where nobody knows.
+    pub cores: Vec<usize>,
 }
 
 /// A process that holds GPU memory.
@@ -49,8 +51,8 @@ pub struct Holder {
 pub enum Inventory {
     /// No GPUs.
     None,
-    /// A file that is read again each time: `[[card]]` with `id`, `name`, `memory` in bytes, and optionally `capability`, `mig`, and
-    /// `processes` with `pid` and `memory`.
+    /// A file that is read again each time: `[[card]]` with `id`, `name`, `memory` in bytes, and optionally `capability`, `mig`, `cores` of its NUMA
+    /// node, such as `0-31,64-95`, and `processes` with `pid` and `memory`.
     File(PathBuf),
     /// The driver.
     Driver(Box<Nvml>),
@@ -75,6 +77,8 @@ struct CardEntry {
     capability: Option<Capability>,
     #[serde(default)]
     mig: bool,
+    #[serde(default)]
+    cores: String,
 }
 
 impl Inventory {
@@ -153,6 +157,7 @@ impl CardEntry {
             holders: self.processes,
             capability: self.capability,
             mig: self.mig,
+            cores: core_list(&self.cores),
         }
     }
 }
@@ -203,9 +208,29 @@ fn driver_cards(driver: &Nvml) -> Result<Vec<Card>, nvml_wrapper::error::NvmlErr
                 }),
                 // GPUs without MIG support do not answer this query.
                 mig: device.mig_mode().is_ok_and(|mode| mode.current != 0),
+                cores: device.pci_info().map(|place| local_cores(&place.bus_id)).unwrap_or_default(),
             })
         })
         .collect()
+}
+
+/// The cores of the NUMA node of a device on the PCI bus, from the kernel; none where it says nothing.
+fn local_cores(bus_id: &str) -> Vec<usize> {
+    // NVML has eight digits for the domain, the kernel four.
+    let short = bus_id.to_lowercase();
+    let short = short.get(short.len().saturating_sub(12)..).unwrap_or_default();
+    let list = std::fs::read_to_string(format!("/sys/bus/pci/devices/{short}/local_cpulist"));
+    list.map(|list| core_list(&list)).unwrap_or_default()
+}
+
+/// A list of cores as the kernel writes it, `0-3,8`; parts that are no numbers are left out.
+fn core_list(text: &str) -> Vec<usize> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse::<usize>().ok()?..=last.trim().parse::<usize>().ok()?)
+    };
+    // A kernel has a few thousand.
+    text.split(',').filter_map(range).flatten().take(1 << 16).collect()
 }
 
 #[cfg(test)]
@@ -221,6 +246,7 @@ mod tests {
             processes,
             capability: None,
             mig: false,
+            cores: String::new(),
         }
         .now()
     }
@@ -253,6 +279,15 @@ mod tests {
         assert_eq!(card("GPU-aa", &[]).room_for(&[]), Bytes(80));
         let hidden = Card { free: Bytes(10), ..card("GPU-aa", &[]) };
         assert_eq!((hidden.room_for(&[]), hidden.room_for(&[7])), (Bytes(10), Bytes(80)));
+    }
+
+    #[test]
+    fn a_list_of_cores_is_read_as_the_kernel_writes_it() {
+        assert_eq!(core_list("0-3,8,10-11\n"), [0, 1, 2, 3, 8, 10, 11]);
+        assert!(core_list("\n").is_empty());
+        assert_eq!(core_list("x,2"), [2]);
+        assert!(core_list("0-18446744073709551615").len() <= 1 << 16);
+        assert!(local_cores("no such device").is_empty());
     }
 
     #[test]

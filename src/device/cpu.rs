@@ -34,7 +34,8 @@ fn slot(number: usize, device: DeviceName, cores: Vec<usize>) -> Slot {
         token_budget: CPU_TOKEN_BUDGET,
         // All processes share it: the memory that is free now does not predict the future.
         memory: Bytes(u64::MAX),
-        card: None,
+        cards: Vec::new(),
+        devices: 1,
     }
 }
 

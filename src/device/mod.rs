@@ -24,7 +24,7 @@ use cpu::{cpu_shares, share_of, usable_cores};
 /// Pack rules for these slots, with at most this many jobs per pack. CPU slots share the memory that is available now.
 pub fn pack_rules(slots: &[Slot], most: usize) -> PackRules {
     let share = available_memory().0 / slots.len().max(1) as u64;
-    let memory = |slot: &Slot| if slot.card.is_some() { slot.memory } else { Bytes(share) };
+    let memory = |slot: &Slot| if slot.cards.is_empty() { Bytes(share) } else { slot.memory };
     PackRules {
         most,
         slots: slots.len(),
@@ -48,8 +48,10 @@ pub struct Slot {
     pub token_budget: usize,
     /// Its memory for jobs.
     pub memory: Bytes,
-    /// Its GPU, if it has one.
-    pub card: Option<CardId>,
+    /// Its GPUs; several train one pack of jobs together.
+    pub cards: Vec<CardId>,
+    /// Devices that its engine trains on at the same time.
+    pub devices: usize,
 }
 
 /// The name of a slot's device, as stored with attempts.
@@ -61,6 +63,8 @@ pub enum DeviceName {
     CpuShare(usize),
     /// A GPU, by its index among those visible to this process.
     Cuda(usize),
+    /// GPUs that train together, by their indices: bit N is GPU N.
+    CudaGroup(u64),
     /// The device of a launched engine, by its slot.
     Launched {
         /// Whether it is a GPU, the first one that the engine sees.
@@ -70,10 +74,18 @@ pub enum DeviceName {
     },
 }
 
+impl Slot {
+    /// Its GPUs, as `CUDA_VISIBLE_DEVICES` takes them; none without a GPU of this machine.
+    pub fn visible_cards(&self) -> Option<String> {
+        let ids: Vec<&str> = self.cards.iter().map(|card| card.0.as_str()).collect();
+        (!ids.is_empty()).then(|| ids.join(","))
+    }
+}
+
 impl DeviceName {
     /// Whether it is a GPU.
     pub fn is_cuda(self) -> bool {
-        matches!(self, Self::Cuda(_) | Self::Launched { cuda: true, .. })
+        matches!(self, Self::Cuda(_) | Self::CudaGroup(_) | Self::Launched { cuda: true, .. })
     }
 
     /// Its name for the engine.
@@ -81,7 +93,7 @@ impl DeviceName {
         match self {
             Self::Launched { cuda: true, .. } => "cuda:0".to_owned(),
             Self::Launched { cuda: false, .. } => "cpu".to_owned(),
-            Self::Cpu | Self::CpuShare(_) | Self::Cuda(_) => self.to_string(),
+            Self::Cpu | Self::CpuShare(_) | Self::Cuda(_) | Self::CudaGroup(_) => self.to_string(),
         }
     }
 }
@@ -92,6 +104,11 @@ impl fmt::Display for DeviceName {
             Self::Cpu => f.write_str("cpu"),
             Self::CpuShare(number) => write!(f, "cpu:{number}"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::CudaGroup(bits) => {
+                let numbers = (0..u64::BITS).filter(|number| bits >> number & 1 == 1);
+                let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+                write!(f, "cuda:{}", numbers.join("+"))
+            }
             Self::Launched { cuda: true, slot } => write!(f, "cuda@{slot}"),
             Self::Launched { cuda: false, slot } => write!(f, "cpu@{slot}"),
         }
@@ -128,6 +145,14 @@ pub enum DeviceError {
     Mig {
         /// Its name.
         card: String,
+    },
+    /// GPUs that cannot be divided into groups.
+    #[error("{cards} GPUs cannot be divided into groups of {group}")]
+    Group {
+        /// How many there are.
+        cards: usize,
+        /// How many train together.
+        group: usize,
     },
     /// Devices of this machine for engines that run elsewhere.
     #[error("'{text}' names devices of this machine, and a launcher starts the engines elsewhere")]
@@ -229,11 +254,15 @@ fn whole(card: &Card) -> Result<(), DeviceError> {
     if card.mig { Err(DeviceError::Mig { card: card.name.clone() }) } else { Ok(()) }
 }
 
-/// One slot per GPU, each with its share of the cores.
+/// One slot per GPU, each with its share of the cores of its NUMA node.
 fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
-    let (cores, of) = (usable_cores(), cards.len());
+    let all = usable_cores();
+    let nodes: Vec<Vec<usize>> = cards.iter().map(|(_, card)| node_cores(card, &all)).collect();
     let slot = |(place, (number, card)): (usize, (usize, Card))| {
-        let share = share_of(&cores, place, of);
+        // GPUs of one node divide it.
+        let node = &nodes[place];
+        let before = nodes[..place].iter().filter(|other| *other == node).count();
+        let share = share_of(node, before, nodes.iter().filter(|other| *other == node).count());
         Slot {
             id: SlotId(place),
             device: DeviceName::Cuda(number),
@@ -241,10 +270,48 @@ fn card_slots(cards: Vec<(usize, Card)>) -> Vec<Slot> {
             cores: share,
             token_budget: CARD_TOKEN_BUDGET,
             memory: card.memory,
-            card: Some(card.id),
+            cards: vec![card.id],
+            devices: 1,
         }
     };
     cards.into_iter().enumerate().map(slot).collect()
+}
+
+/// The usable cores of a GPU's NUMA node; all of them where the node is unknown, or has none of them.
+fn node_cores(card: &Card, usable: &[usize]) -> Vec<usize> {
+    let local: Vec<usize> = usable.iter().copied().filter(|core| card.cores.contains(core)).collect();
+    if local.is_empty() { usable.to_vec() } else { local }
+}
+
+/// Slots whose engines train on `group` devices at the same time: GPUs are taken together in their order; on a CPU, and on the host of a
+/// launched engine, each slot has that many. Error: GPUs that cannot be divided so.
+pub fn grouped(slots: Vec<Slot>, group: usize) -> Result<Vec<Slot>, DeviceError> {
+    let count = slots.iter().filter(|slot| !slot.cards.is_empty()).count();
+    if count == 0 || group <= 1 {
+        return Ok(slots.into_iter().map(|slot| Slot { devices: group.max(1), ..slot }).collect());
+    }
+    if !count.is_multiple_of(group) {
+        return Err(DeviceError::Group { cards: count, group });
+    }
+    let together = |(number, slots): (usize, &[Slot])| {
+        let bit = |slot: &Slot| match slot.device {
+            DeviceName::Cuda(card) => 1_u64.checked_shl(card as u32).unwrap_or_default(),
+            _ => 0,
+        };
+        let cores: Vec<usize> = slots.iter().flat_map(|slot| slot.cores.clone()).collect();
+        Slot {
+            id: SlotId(number),
+            device: DeviceName::CudaGroup(slots.iter().map(bit).fold(0, |bits, bit| bits | bit)),
+            threads: Some(cores.len().max(1)),
+            cores,
+            token_budget: slots[0].token_budget,
+            // Each GPU holds the model and its share of every pass: the smallest decides.
+            memory: slots.iter().map(|slot| slot.memory).min().unwrap_or(Bytes(0)),
+            cards: slots.iter().flat_map(|slot| slot.cards.clone()).collect(),
+            devices: group,
+        }
+    };
+    Ok(slots.chunks(group).enumerate().map(together).collect())
 }
 
 /// Slots of engines that a launcher starts, each with a device of this kind of its own. Their memory is not known here; an engine that
@@ -258,7 +325,8 @@ pub fn launched_slots(count: usize, kind: DeviceKind) -> Vec<Slot> {
         cores: Vec::new(),
         token_budget: kind.token_budget() as usize,
         memory: Bytes(u64::MAX),
-        card: None,
+        cards: Vec::new(),
+        devices: 1,
     };
     (0..count).map(slot).collect()
 }
@@ -274,6 +342,64 @@ mod tests {
         assert_eq!(shares.iter().flat_map(|slot| slot.cores.clone()).collect::<Vec<_>>(), all);
         assert!(shares.iter().enumerate().all(|(n, slot)| slot.device == DeviceName::CpuShare(n)));
         assert_eq!(slots("auto", &Inventory::None, &|| true).unwrap(), cpu_slots());
+    }
+
+    #[test]
+    fn an_engine_runs_on_the_cores_beside_its_gpu() {
+        let card = |cores: &str| Card {
+            id: CardId("GPU".to_owned()),
+            name: String::new(),
+            memory: Bytes(80),
+            free: Bytes(80),
+            holders: Vec::new(),
+            capability: None,
+            mig: false,
+            cores: cores.split(',').filter_map(|core| core.parse().ok()).collect(),
+        };
+        let usable: Vec<usize> = (0..8).collect();
+        assert_eq!(node_cores(&card("4,5,6,7,12"), &usable), [4, 5, 6, 7]);
+        assert_eq!(node_cores(&card(""), &usable), usable);
+        assert_eq!(node_cores(&card("20,21"), &usable), usable, "none of them may be used");
+        // GPUs of one node divide it, whatever stands between them.
+        let all = cpu_slots().remove(0).cores;
+        if let [first, rest @ ..] = all.as_slice()
+            && !rest.is_empty()
+        {
+            let node = first.to_string();
+            let others = rest.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let cards = [&node, &others, &node].map(|cores| card(cores));
+            let found = card_slots(cards.into_iter().enumerate().collect());
+            assert_eq!(found[1].cores, rest);
+            assert_eq!(found[0].cores.len() + found[2].cores.len(), 1);
+        }
+    }
+
+    #[test]
+    fn gpus_that_train_together_are_one_slot_with_the_memory_of_the_smallest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cards.toml");
+        let card = |number: u64| {
+            format!("[[card]]\nid = \"GPU-{number}\"\nname = \"H100\"\nmemory = {}\n", 80 - number)
+        };
+        std::fs::write(&path, (0..4).map(card).collect::<String>()).unwrap();
+        let inventory = Inventory::File(path);
+        let found = |text: &str| slots(text, &inventory, &|| true).unwrap();
+        let two = grouped(found("cuda:0,2,1,3"), 2).unwrap();
+        assert_eq!(two.len(), 2);
+        let names: Vec<String> = two.iter().map(|slot| slot.device.to_string()).collect();
+        assert_eq!(names, ["cuda:0+2", "cuda:1+3"]);
+        assert_eq!((two[0].devices, two[0].memory, two[1].memory), (2, Bytes(78), Bytes(77)));
+        assert_eq!(two[1].visible_cards().as_deref(), Some("GPU-1,GPU-3"));
+        let cores: Vec<usize> = two.iter().flat_map(|slot| slot.cores.clone()).collect();
+        assert_eq!(cores, cpu_slots().remove(0).cores);
+        assert_eq!(
+            grouped(found("cuda:0,1,2"), 2).unwrap_err().to_string(),
+            "3 GPUs cannot be divided into groups of 2"
+        );
+        assert_eq!(grouped(found("cuda"), 1).unwrap(), found("cuda"));
+        // Without a GPU the same engine trains on as many copies of the model.
+        let cpu = grouped(cpu_slots(), 2).unwrap();
+        assert_eq!((cpu.len(), cpu[0].devices), (1, 2));
     }
 
     #[test]

@@ -66,11 +66,27 @@ fn resident(pid: u32) -> Option<Bytes> {
 }
 
 impl Inventory {
-    /// What a GPU uses; none without a driver that says it.
-    pub fn use_of(&self, card: &CardId, device: &str) -> Option<SlotUse> {
+    /// What the GPUs of a slot use together; none without a driver that says it.
+    pub fn use_of(&self, cards: &[CardId], device: &str) -> Option<SlotUse> {
         let Self::Driver(driver) = self else { return None };
-        driver_use(driver, card, device)
+        let uses: Option<Vec<SlotUse>> = cards.iter().map(|card| driver_use(driver, card, device)).collect();
+        together(uses?)
     }
+}
+
+/// The use of several GPUs: their memory and power together, their mean utilization, and the temperature of the hottest.
+fn together(uses: Vec<SlotUse>) -> Option<SlotUse> {
+    let count = uses.len() as f64;
+    uses.into_iter()
+        .reduce(|all, one| SlotUse {
+            used: all.used.zip(one.used).map(|(all, one)| all + one),
+            memory: Bytes(all.memory.0 + one.memory.0),
+            total_memory: Bytes(all.total_memory.0 + one.total_memory.0),
+            temperature: all.temperature.zip(one.temperature).map(|(all, one)| all.max(one)),
+            power: all.power.zip(one.power).map(|(all, one)| all + one),
+            device: all.device,
+        })
+        .map(|all| SlotUse { used: all.used.map(|used| used / count), ..all })
 }
 
 fn driver_use(driver: &Nvml, card: &CardId, device: &str) -> Option<SlotUse> {

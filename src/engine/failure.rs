@@ -27,6 +27,8 @@ pub(crate) enum EngineError {
     GenerationDefault { setting: String },
     #[error("no model is loaded")]
     NoModel,
+    #[error("{wanted} GPUs are to train together, and this process sees {seen}")]
+    FewerDevices { wanted: usize, seen: i64 },
     #[error("the loss is {loss} at step {step}")]
     LossNotFinite { step: u64, loss: f64 },
     #[error("the gradient's norm is {norm} at step {step}")]
@@ -87,6 +89,7 @@ impl EngineError {
             // Missing rows and weights may reappear or be written again.
             Self::NoRows { .. }
             | Self::NoDocuments { .. }
+            | Self::FewerDevices { .. }
             | Self::Checkpoint(CheckpointError::Missing { .. }) => FailureKind::Environment,
             Self::OutOfMemory { .. } => FailureKind::OutOfMemory,
             Self::Checkpoint(_)

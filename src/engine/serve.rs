@@ -31,7 +31,7 @@ use crate::model::{Model, Storage, load};
 use crate::score::{self, score_tasks};
 use crate::shim::set_deterministic;
 use crate::tensor::{kind, wide};
-use crate::train::{Checkpoints, Finished, Member, Run, TrainingEvent, finish, finished, train};
+use crate::train::{Checkpoints, Finished, Member, Replica, Run, TrainingEvent, finish, finished, train};
 
 /// Runs orders until the stream ends or a shutdown order. Error: a broken stream.
 pub(crate) fn serve(mut orders: impl Read, events: File) -> Result<(), FrameError> {
@@ -96,6 +96,16 @@ pub(crate) fn device() -> Device {
     if named.starts_with("cuda") && tch::Cuda::is_available() { Device::Cuda(0) } else { Device::Cpu }
 }
 
+/// One of the devices that train together with the first. Error: there is none of this number.
+fn other_device(first: Device, number: usize) -> Result<Device, EngineError> {
+    match first {
+        // Several on a CPU share its cores: what the same jobs do on several GPUs, without one.
+        Device::Cpu => Ok(Device::Cpu),
+        _ if (number as i64) < tch::Cuda::device_count() => Ok(Device::Cuda(number)),
+        _ => Err(EngineError::FewerDevices { wanted: number + 1, seen: tch::Cuda::device_count() }),
+    }
+}
+
 struct Engine {
     events: File,
     device: Device,
@@ -106,6 +116,8 @@ struct Engine {
 struct Loaded {
     checkpoint: Checkpoint,
     model: Model,
+    /// The model on the other devices that train together.
+    replicas: Vec<Replica>,
     tokenizer: Option<ModelTokenizer>,
     /// What was said last, and by which adapter.
     conversation: Option<(Option<PathBuf>, Conversation)>,
@@ -132,12 +144,18 @@ impl Engine {
         let events = &mut self.events;
         let mut signs = LifeSigns::new();
         let mut sign = || signs.beat(&mut || Ok(write_frame(events, &Event::Pass)?));
-        let model = load(&checkpoint, storage(order.form), kind(order.form.dtype), self.device, &mut sign)?;
+        let form = (storage(order.form), kind(order.form.dtype));
+        let model = load(&checkpoint, form.0, form.1, self.device, &mut sign)?;
+        let mut replicas = Vec::new();
+        for number in 1..order.devices {
+            let device = other_device(self.device, number)?;
+            replicas.push(Replica::new(load(&checkpoint, form.0, form.1, device, &mut sign)?));
+        }
         let parameters = model.config.parameters();
         let peak = peak_memory();
         let model_name = order.model.display();
         tracing::info!("loaded {model_name} ({parameters} parameters, {:?}), peak memory {peak}", order.form);
-        self.loaded = Some(Loaded { checkpoint, model, tokenizer, conversation: None });
+        self.loaded = Some(Loaded { checkpoint, model, replicas, tokenizer, conversation: None });
         let seconds = Seconds(started.elapsed().as_secs_f64());
         self.send(&Event::Loaded { parameters, seconds })?;
         Ok(())
@@ -145,7 +163,8 @@ impl Engine {
 
     fn train(&mut self, order: &PackOrder) -> Result<(), EngineError> {
         redirect_output(&order.log)?;
-        let Loaded { model, .. } = self.loaded.as_ref().ok_or(EngineError::NoModel)?;
+        let Loaded { model, replicas, .. } = self.loaded.as_mut().ok_or(EngineError::NoModel)?;
+        let model = &*model;
         let events = &mut self.events;
         // Rows shared by several members are read once.
         let mut rows: HashMap<&Path, Encoded> = HashMap::new();
@@ -175,7 +194,7 @@ impl Engine {
                 Member::new(model, adapter, run_of(member, &rows[member.tokens.as_path()]))
             })
             .collect();
-        train(model, &mut members, order.token_budget, &mut |place, event| {
+        train((model, replicas), &mut members, order.token_budget, &mut |place, event| {
             let number = numbers[place];
             tell(events, model, number, &order.members[number], event)
         })

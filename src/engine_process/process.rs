@@ -64,6 +64,9 @@ pub struct EngineHandle {
     is_launched: bool,
 }
 
+/// The settings of libtorch's allocator of GPU memory.
+const ALLOCATOR: &str = "PYTORCH_CUDA_ALLOC_CONF";
+
 /// The placement of an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineDevice {
@@ -108,6 +111,10 @@ impl Engine {
         command.env("LORAGRID_DEVICE", &place.device);
         // GPUs are numbered in the driver's order, and no engine needs a secret.
         command.env("CUDA_DEVICE_ORDER", "PCI_BUS_ID");
+        // Passes differ in length: segments that grow leave no gaps that nothing fits into. A user's own setting stays.
+        if std::env::var_os(ALLOCATOR).is_none() {
+            command.env(ALLOCATOR, "expandable_segments:True");
+        }
         for name in SECRETS {
             command.env_remove(name);
         }

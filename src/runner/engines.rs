@@ -67,7 +67,7 @@ impl Engines for EngineProcesses {
         messages: EngineMessages,
     ) -> Result<Box<dyn EngineControl>, WorkerError> {
         let cores = if self.is_pinned { slot.cores.clone() } else { Vec::new() };
-        let cards = slot.card.as_ref().map(|card| card.0.clone());
+        let cards = slot.visible_cards();
         let (device, launcher) = (slot.device.for_engine(), self.launcher.clone());
         let place = EngineDevice { device, cores, cards, launcher };
         let (engine, handle) = Engine::start(&self.program, log, &place)?;

@@ -56,7 +56,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
 
     /// Updates the scheduler with the free memory of the GPUs.
     pub(super) async fn look_at_cards(&mut self) -> Result<(), RunError> {
-        if self.runner.slots.iter().all(|slot| slot.card.is_none()) {
+        if self.runner.slots.iter().all(|slot| slot.cards.is_empty()) {
             return Ok(());
         }
         let cards = match self.runner.inventory.cards() {
@@ -71,15 +71,15 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         };
         self.driver_is_lost = false;
         for slot in &self.runner.slots {
-            let card = cards.iter().find(|card| Some(&card.id) == slot.card.as_ref());
             let pids: Vec<u32> =
                 self.engines.get(&slot.id).map(|engine| engine.handle.pid()).into_iter().collect();
-            // A GPU that the driver has lost has no free memory; engines that crash on it lead to its quarantine.
-            let free = match card {
-                Some(card) => card.room_for(&pids),
-                None if slot.card.is_some() => Bytes(0),
-                None => continue,
-            };
+            // A GPU that the driver has lost has no free memory; engines that crash on it lead to its quarantine. Of several that train
+            // together, the fullest decides.
+            let room = slot.cards.iter().map(|id| {
+                let card = cards.iter().find(|card| card.id == *id);
+                card.map_or(Bytes(0), |card| card.room_for(&pids))
+            });
+            let Some(free) = room.min() else { continue };
             let effects = self.scheduler.on(Event::Room { slot: slot.id, free });
             self.carry_out(effects).await?;
         }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Progress;
 use super::job::{Leaving, RunningJob};
 use crate::artifacts::Artifacts;
+use crate::device::Slot;
 use crate::job::{BaseForm, Digest, JobId};
 use crate::orders::OrderedSample;
 use crate::plan::ModelFiles;
@@ -134,7 +135,7 @@ impl RunningPack {
     }
 
     /// The next order, unless one is running; none when nothing is left to do. `loaded`: the engine has the model.
-    pub(super) fn next_order(&mut self, loaded: bool, threads: Option<usize>) -> Option<Order> {
+    pub(super) fn next_order(&mut self, loaded: bool, slot: &Slot) -> Option<Order> {
         if self.phase != Phase::Between {
             return None;
         }
@@ -142,7 +143,12 @@ impl RunningPack {
         if !loaded {
             let (model, (_, form)) = (first.model.local.path.clone(), first.base());
             self.phase = Phase::Loading;
-            return Some(Order::Load(LoadOrder { model, form, threads }));
+            return Some(Order::Load(LoadOrder {
+                model,
+                form,
+                threads: slot.threads,
+                devices: slot.devices,
+            }));
         }
         let training = self.members.iter().filter(|member| member.trains());
         let (jobs, members): (Vec<JobId>, Vec<TrainOrder>) =

@@ -371,7 +371,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
 
     /// Sends a slot's pack its next order, if one is due.
     pub(super) async fn send_next(&mut self, slot: SlotId) -> Result<(), RunError> {
-        let threads = self.runner.slots[slot.0].threads;
+        let here = &self.runner.slots[slot.0];
         let (Some(pack), Some(engine)) = (self.working.get_mut(&slot), self.engines.get_mut(&slot)) else {
             return Ok(());
         };
@@ -380,10 +380,10 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             return Ok(());
         }
         let loaded = engine.loaded.is_some() && engine.loaded == pack.base();
-        let Some(order) = pack.next_order(loaded, threads) else { return Ok(()) };
+        let Some(order) = pack.next_order(loaded, here) else { return Ok(()) };
         if matches!(order, Order::Load(_)) {
             engine.loaded = None;
-            let device = self.runner.slots[slot.0].device.to_string();
+            let device = here.device.to_string();
             (self.watch)(Progress::Loading { slot, device });
         }
         self.send(slot, &order).await

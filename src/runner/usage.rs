@@ -19,7 +19,7 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
         for (slot, engine) in &self.engines {
             let here = &self.runner.slots[slot.0];
             let device = here.device.to_string();
-            let by_card = here.card.as_ref().and_then(|card| self.runner.inventory.use_of(card, &device));
+            let by_card = self.runner.inventory.use_of(&here.cards, &device);
             let meter = self.meters.0.entry(*slot).or_default();
             let by_process = || {
                 // The process of a launched engine is elsewhere.

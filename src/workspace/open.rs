@@ -8,7 +8,7 @@ use super::config::{Config, ConfigError, Launching};
 use super::error::WorkspaceError;
 use super::rate::remembered_rate;
 use crate::data::DataRoots;
-use crate::device::{DeviceError, DeviceKind, Inventory, Slot, launched_slots, slots};
+use crate::device::{DeviceError, DeviceKind, Inventory, Slot, grouped, launched_slots, slots};
 use crate::engine_process::{find_engine, has_cuda};
 use crate::hub::Hub;
 use crate::plan::{CompletedWork, Plan, PlanContext};
@@ -31,6 +31,8 @@ pub struct Workspace {
     pub engine: Option<PathBuf>,
     /// Starts engines elsewhere.
     pub launching: Option<Launching>,
+    /// GPUs that train a pack of jobs together.
+    pub gpus_per_job: usize,
     /// Most jobs of a pack.
     pub pack: usize,
     /// Who is notified of sweeps whose file says nothing of it.
@@ -52,6 +54,7 @@ impl Workspace {
             devices: config.devices.value.clone(),
             engine: config.engine.value.clone(),
             launching: config.launching.value.clone(),
+            gpus_per_job: config.gpus_per_job.value as usize,
             pack: config.pack.value as usize,
             notify: config.notify.value.clone(),
             slurm: config.slurm.value.clone(),
@@ -69,9 +72,9 @@ impl Workspace {
             if self.devices.contains(':') {
                 return Err(DeviceError::Launched { text: self.devices.clone() }.into());
             }
-            return Ok(launched_slots(*slots, self.device_kind()?));
+            return Ok(grouped(launched_slots(*slots, self.device_kind()?), self.gpus_per_job)?);
         }
-        Ok(slots(&self.devices, inventory, &|| self.engine_has_cuda())?)
+        Ok(grouped(slots(&self.devices, inventory, &|| self.engine_has_cuda())?, self.gpus_per_job)?)
     }
 
     /// The engine's program: the one that is named, beside this program, or in PATH. Error: there is none.

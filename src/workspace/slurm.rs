@@ -37,6 +37,8 @@ pub struct BatchScript {
     pub artifacts: Option<String>,
     /// Its devices, as named for the submission.
     pub devices: String,
+    /// GPUs that train a pack of jobs together.
+    pub gpus_per_job: usize,
     /// The engine, where it is named.
     pub engine: Option<PathBuf>,
     /// The folder that the job starts in.
@@ -149,6 +151,9 @@ impl BatchScript {
         if self.devices != "auto" {
             words.extend(["--devices".to_owned(), quoted(&self.devices)]);
         }
+        if self.gpus_per_job > 1 {
+            words.extend(["--gpus-per-job".to_owned(), self.gpus_per_job.to_string()]);
+        }
         if let Some(engine) = &self.engine {
             words.extend(["--engine".to_owned(), quoted(&engine.to_string_lossy())]);
         }
@@ -207,6 +212,7 @@ mod tests {
             db: "/data/my runs/loragrid.db".into(),
             results: "/data/my runs".into(),
             artifacts: None,
+            gpus_per_job: 1,
             devices: "cuda".to_owned(),
             engine: None,
             folder: "/home/a".into(),

@@ -100,6 +100,9 @@ pub(in crate::cli) struct WorkingArguments {
     /// Devices to use: auto, cpu, cpu:N (N slots), cuda, or cuda:0,2 [default: auto]
     #[arg(long, value_name = "DEVICES")]
     pub(in crate::cli) devices: Option<String>,
+    /// GPUs that train a job, or a pack of jobs, together: --devices cuda:0,1,2,3 --gpus-per-job 2 makes two slots [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub(in crate::cli) gpus_per_job: Option<u64>,
     /// Stop at this time of day, such as 07:00; running jobs are requeued with their progress
     #[arg(long, value_name = "HH:MM")]
     pub(in crate::cli) until: Option<String>,
@@ -126,12 +129,13 @@ pub(in crate::cli) struct WorkingArguments {
 impl WorkingArguments {
     /// What these arguments say of the configuration.
     pub(super) fn config(&self) -> ConfigFlags {
-        let Self { devices, pack, engine, launcher, slots, .. } = self;
+        let Self { devices, gpus_per_job, pack, engine, launcher, slots, .. } = self;
         ConfigFlags {
             db: None,
             results: None,
             artifacts: None,
             devices: devices.clone(),
+            gpus_per_job: *gpus_per_job,
             pack: *pack,
             engine: engine.clone(),
             launcher: launcher.clone(),

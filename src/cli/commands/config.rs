@@ -14,6 +14,7 @@ pub(in crate::cli) fn run(config: &Config) -> Result<ExitCode, Failure> {
         row("results", &config.results, |path| json!(path)),
         row("artifacts", &config.artifacts, |text| json!(text)),
         row("devices", &config.devices, |text| json!(text)),
+        row("gpus_per_job", &config.gpus_per_job, |number| json!(number)),
         row("pack", &config.pack, |number| json!(number)),
         row("engine", &config.engine, |path| json!(path)),
         row("launcher", &config.launching, |launching| {

@@ -82,6 +82,7 @@ fn script(sweep: &str, slurm: Option<Slurm>, workspace: &Workspace) -> Result<Ba
         results: workspace.results(),
         artifacts: workspace.db.artifacts().map(ToString::to_string),
         devices: workspace.devices.clone(),
+        gpus_per_job: workspace.gpus_per_job,
         engine,
         folder,
         time_up: ExitCode::TimeUp as u8,

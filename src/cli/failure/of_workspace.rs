@@ -81,7 +81,7 @@ impl From<WorkspaceError> for Failure {
                     | ConfigError::ArtifactsOfFile { .. }
                     | ConfigError::SlotsAlone => None,
                 };
-                let help = "`loragrid config` shows every key; loragrid.toml takes db, results, artifacts, devices, pack, engine, launcher, slots, data, [notify] and [slurm]";
+                let help = "`loragrid config` shows every key; loragrid.toml takes db, results, artifacts, devices, gpus_per_job, pack, engine, launcher, slots, data, [notify] and [slurm]";
                 let help = match &error {
                     ConfigError::Address(AddressError::Password) => {
                         "set PGPASSWORD, or name a file in PGPASSFILE (~/.pgpass)"

@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use super::*;
 use crate::lora::{PairForm, read_form};
 use crate::tensor::to_f32;
-use crate::train::{Member, Run, TrainingEvent, train};
+use crate::train::{Member, Replica, Run, TrainingEvent, train};
 
 const KNOWN: &[&str] = &[
     "lora_adamw",
@@ -160,7 +160,7 @@ impl Trajectory {
         };
         let mut losses = Vec::new();
         let mut members = [Member::new(model, adapter, run)];
-        train(model, &mut members, token_budget, &mut |_, event| {
+        train((model, &mut []), &mut members, token_budget, &mut |_, event| {
             if let TrainingEvent::Step(report) = event {
                 losses.push(report.loss);
             }
@@ -286,9 +286,9 @@ fn is_the_same_in_a_pack(trajectory: &Trajectory, kind: Kind, tolerance: f64) {
     let model = trajectory.model(kind);
     let jobs = unequal(trajectory);
     let alone = |job: &(TrainConfig, LoraConfig, u64), budget: usize| {
-        run_pack(&model, std::slice::from_ref(job), &trajectory.examples, budget).swap_remove(0)
+        run_pack((&model, &mut []), std::slice::from_ref(job), &trajectory.examples, budget).swap_remove(0)
     };
-    let together = run_pack(&model, &jobs, &trajectory.examples, 300);
+    let together = run_pack((&model, &mut []), &jobs, &trajectory.examples, 300);
     for (number, (job, in_pack)) in jobs.iter().zip(&together).enumerate() {
         let (row_by_row, at_once) = (alone(job, 1), alone(job, 4096));
         if number == 1 {
@@ -301,6 +301,37 @@ fn is_the_same_in_a_pack(trajectory: &Trajectory, kind: Kind, tolerance: f64) {
             let difference = largest_difference(row_by_row, other);
             let name = name_of(&trajectory.folder);
             assert!(difference <= tolerance, "{name}, {kind:?}, job {number}: {difference}");
+        }
+    }
+}
+
+/// The same five runs on two and on three devices, each a model of its own: windows of many passes, of one, and of fewer rows than there
+/// are devices.
+#[test]
+fn jobs_are_the_same_on_one_device_and_on_several() {
+    let kinds = [(Kind::Double, 1e-10), (Kind::Float, 1e-5)];
+    for trajectory in
+        all().iter().filter(|trajectory| trajectory.train.base.quantize == Quantize::None).take(2)
+    {
+        for (kind, tolerance) in kinds {
+            let model = trajectory.model(kind);
+            let jobs = unequal(trajectory);
+            let one = run_pack((&model, &mut []), &jobs, &trajectory.examples, 4096);
+            for (devices, budget) in [(2, 4096), (3, 4096), (2, 50)] {
+                let mut replicas: Vec<Replica> =
+                    (1..devices).map(|_| Replica::new(trajectory.model(kind))).collect();
+                let several = run_pack((&model, &mut replicas), &jobs, &trajectory.examples, budget);
+                for (number, (one, several)) in one.iter().zip(&several).enumerate() {
+                    assert_eq!(one.is_some(), several.is_some(), "job {number} diverges on one side only");
+                    let (Some(one), Some(several)) = (one, several) else { continue };
+                    let difference = largest_difference(one, several);
+                    let name = name_of(&trajectory.folder);
+                    assert!(
+                        difference <= tolerance,
+                        "{name}, {kind:?}, {devices} devices, job {number}: {difference}"
+                    );
+                }
+            }
         }
     }
 }
@@ -336,7 +367,7 @@ fn unequal(trajectory: &Trajectory) -> Vec<(TrainConfig, LoraConfig, u64)> {
 
 /// Trains jobs together; returns each adapter's parameters, none for one that diverged.
 fn run_pack(
-    model: &Model,
+    (model, replicas): (&Model, &mut [Replica]),
     jobs: &[(TrainConfig, LoraConfig, u64)],
     examples: &[Example],
     token_budget: usize,
@@ -351,7 +382,7 @@ fn run_pack(
         members.push(Member::new(model, adapter, run));
     }
     let mut ended: Vec<Option<Tensor>> = jobs.iter().map(|_| None).collect();
-    train(model, &mut members, token_budget, &mut |number, event| {
+    train((model, replicas), &mut members, token_budget, &mut |number, event| {
         if let TrainingEvent::Trained(adapter, ..) = event {
             ended[number] = Some(adapter.flat.copy());
         }

@@ -67,6 +67,10 @@ pub(crate) fn dequantize(parts: &FourBitParts<'_>, kind: Kind) -> Tensor {
 /// Frozen matrices `[out, in]` that read the same input, stacked vertically.
 pub(crate) struct Frozen(NonNull<c_void>);
 
+// SAFETY: it is used by one thread at a time, as `&Frozen` is not shared, and what it holds are tensors, whose references are counted
+// atomically; nothing of it belongs to the thread that made it.
+unsafe impl Send for Frozen {}
+
 /// One adapter's update to some rows and columns of a layer's output.
 pub(crate) struct LowRank<'a> {
     /// `[r, in]`

@@ -12,9 +12,10 @@ use tch::Tensor;
 
 use super::checkpoint::{self, TrainingState};
 use super::loss::{Share, loss_only, zero};
+use super::replica::{add_across, share_of};
 use super::targets::PassRow;
 use crate::failure::EngineError;
-use crate::lora::Adapter;
+use crate::lora::{Adapter, forms};
 use crate::memory::{peak_memory, within_memory};
 use crate::model::Model;
 use crate::optimizer::{Optimizer, clip};
@@ -41,6 +42,14 @@ pub(crate) struct Checkpoints<'a> {
     pub(crate) every: Duration,
     pub(crate) key: Digest,
     pub(crate) attempt: AttemptNumber,
+}
+
+/// What is computed of a run in a pass, wherever that is.
+pub(super) struct ShareInputs<'a> {
+    pub(super) rows: Vec<PassRow<'a>>,
+    /// Dropout probability of an adapter's input; none at 0.
+    pub(super) dropout: Option<f64>,
+    pub(super) seed: u64,
 }
 
 /// A run between two steps, or within a window.
@@ -163,8 +172,8 @@ impl<'a> Member<'a> {
         Some(lengths)
     }
 
-    /// Its share of a pass.
-    pub(super) fn share(&mut self, pass: &Pass) -> Share<'_> {
+    /// What is computed of it in a pass.
+    pub(super) fn inputs(&self, pass: &Pass) -> ShareInputs<'a> {
         let window = self.window.as_ref();
         let row = |index: usize| {
             window.map(|window| PassRow {
@@ -173,14 +182,33 @@ impl<'a> Member<'a> {
                 place: window.first + index as u64,
             })
         };
-        Share {
-            adapter: self.adapter,
+        ShareInputs {
             rows: pass.rows.iter().filter_map(|planned| row(planned.index)).collect(),
             dropout: Some(self.run.lora.dropout).filter(|p| *p > 0.0),
             seed: self.run.seed,
-            gradient: &mut self.gradient,
-            loss: &mut self.loss,
         }
+    }
+
+    /// Its share of a pass.
+    pub(super) fn share(&mut self, pass: &Pass) -> Share<'_> {
+        let inputs = self.inputs(pass);
+        share_of(inputs, self.adapter, &mut self.gradient, &mut self.loss)
+    }
+
+    /// A copy of its adapter over the same model on another device, and a gradient of zeros beside it.
+    pub(super) fn mirrored(&self, model: &Model) -> (Adapter, Tensor) {
+        let kind = self.adapter.flat.kind();
+        let adapter =
+            Adapter::zeros(&model.config, &forms(&model.config, self.run.lora), kind, model.device());
+        tch::no_grad(|| adapter.flat.shallow_clone().copy_(&self.adapter.flat));
+        let gradient = adapter.flat.to_kind(wide(model.kind)).zeros_like();
+        (adapter, gradient)
+    }
+
+    /// Adds a gradient `[parameters]` and a loss from another device.
+    pub(super) fn add(&mut self, gradient: &Tensor, loss: &Tensor) {
+        add_across(&mut self.gradient, gradient);
+        add_across(&mut self.loss, loss);
     }
 
     /// Adds time spent on it.

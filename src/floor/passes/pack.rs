@@ -46,6 +46,13 @@ impl PackWindows {
         self.members.get(member).is_some_and(|window| window.as_ref().is_none_or(Vec::is_empty))
     }
 
+    /// Tokens left in the window of the first of `order` that has rows left.
+    pub fn tokens_left(&self, order: &[usize]) -> usize {
+        let rows = order.iter().filter_map(|member| self.members.get(*member)?.as_ref());
+        let first = rows.into_iter().find(|rows| !rows.is_empty());
+        first.map_or(0, |rows| rows.iter().map(|row| row.tokens).sum())
+    }
+
     /// The next pass, grouped by member: the first of `order` with rows left fills it, the others use the remaining
     /// room. A row longer than the budget is a pass of its own. None: no rows are left.
     pub fn next_pass(&mut self, order: &[usize], budget: usize) -> Option<Vec<(usize, Pass)>> {

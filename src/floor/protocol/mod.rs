@@ -20,7 +20,7 @@ pub use streams::use_standard_streams;
 pub const STANDARD_STREAMS: &str = "--standard-streams";
 
 /// Version of orders and events; both sides reject any other. Bump it when the meaning of a field changes.
-pub const PROTOCOL_VERSION: u32 = 11;
+pub const PROTOCOL_VERSION: u32 = 12;
 
 /// The descriptor for the engine's events.
 pub const EVENT_DESCRIPTOR: i32 = 3;

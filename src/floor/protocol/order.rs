@@ -43,6 +43,8 @@ pub struct LoadOrder {
     pub form: BaseForm,
     /// Threads per operation; where none is named, as many as the engine may use cores.
     pub threads: Option<usize>,
+    /// Devices that train together, at least one: the first that the engine sees, and those after it.
+    pub devices: usize,
 }
 
 /// Training runs that share passes; events refer to them by index.

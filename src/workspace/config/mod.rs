@@ -33,6 +33,8 @@ pub struct ConfigFlags {
     pub artifacts: Option<String>,
     /// The devices.
     pub devices: Option<String>,
+    /// GPUs that train a pack of jobs together.
+    pub gpus_per_job: Option<u64>,
     /// Most jobs of a pack.
     pub pack: Option<u64>,
     /// The engine.
@@ -96,6 +98,8 @@ pub struct Config {
     pub artifacts: Configured<Option<String>>,
     /// The devices that run jobs.
     pub devices: Configured<String>,
+    /// GPUs that train a pack of jobs together.
+    pub gpus_per_job: Configured<u64>,
     /// Most jobs of a pack.
     pub pack: Configured<u64>,
     /// The engine; found beside this program or in PATH where none is named.
@@ -185,6 +189,7 @@ struct ConfigFile {
     results: Option<PathBuf>,
     artifacts: Option<String>,
     devices: Option<String>,
+    gpus_per_job: Option<u64>,
     pack: Option<u64>,
     engine: Option<PathBuf>,
     launcher: Option<String>,
@@ -224,6 +229,9 @@ impl Config {
             devices: read
                 .first("--devices", flags.devices.clone(), "", Some, |file| file.devices.clone())
                 .or("auto".to_owned()),
+            gpus_per_job: read
+                .first("--gpus-per-job", flags.gpus_per_job, "", |_| None, |file| file.gpus_per_job)
+                .or(1),
             pack: read.pack()?.or(PACK_MOST as u64),
             engine: read
                 .path("--engine", flags.engine.as_ref(), "LORAGRID_ENGINE", |file| file.engine.as_ref())

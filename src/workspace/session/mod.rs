@@ -102,7 +102,7 @@ impl Session {
         let scratch = tempfile::tempdir()?;
         let log = scratch.path().join("engine.log");
         let slot = on.slot()?;
-        let cards = slot.card.as_ref().map(|card| card.0.clone());
+        let cards = slot.visible_cards();
         let device = EngineDevice { device: slot.device.to_string(), cards, ..EngineDevice::default() };
         let (engine, handle) = Engine::start(&program, &log, &device)?;
         Ok(Self { engine, handle, slot, log, scratch })
@@ -115,7 +115,7 @@ impl Session {
 
     /// Loads a model.
     pub(super) async fn load(&mut self, model: &Path, form: BaseForm) -> Result<(), SessionError> {
-        let order = LoadOrder { model: model.to_owned(), form, threads: self.slot.threads };
+        let order = LoadOrder { model: model.to_owned(), form, threads: self.slot.threads, devices: 1 };
         self.carry_out(&Order::Load(order), |_| Ok(())).await.map(drop)
     }
 
@@ -129,7 +129,7 @@ impl Session {
         self.handle.send(order)?;
         loop {
             match self.next().await? {
-                Event::Hello { device: Device::Cpu, .. } if self.slot.card.is_some() => {
+                Event::Hello { device: Device::Cpu, .. } if !self.slot.cards.is_empty() => {
                     return Err(SessionError::NoGpu(self.slot.device.to_string()));
                 }
                 event @ (Event::Hello { .. }

@@ -48,7 +48,8 @@ impl ArtifactStore {
 
     /// Copies a file into the store, under a name that appears when all of it is there.
     pub(super) async fn upload(&self, path: &Path, name: &Name) -> Result<Copied, ArtifactError> {
-        let failed = |source| self.failed(name, source);
+        // What is missing then is the bucket.
+        let failed = |source| ArtifactError::Store { place: self.address.to_string(), source };
         let mut file = File::open(path).map_err(file_error(path))?;
         let mut hasher = Sha256::new();
         let mut part = next_part(&mut file).map_err(file_error(path))?;

@@ -216,8 +216,14 @@ fn what_is_brought_home_is_what_was_recorded() {
         );
         assert_eq!(a, b);
         assert_eq!(store.states(std::slice::from_ref(&order.id)).await.unwrap(), [JobState::Done]);
-        // Nothing is brought twice once no transaction is open.
-        assert_eq!(store.refresh().await.unwrap().documents, 0);
+        // Nothing is brought twice once no transaction is open; those of other tests are on the same server.
+        let begin = std::time::Instant::now();
+        while store.refresh().await.unwrap().documents > 0 {
+            assert!(
+                begin.elapsed() < std::time::Duration::from_secs(60),
+                "the same is brought again and again"
+            );
+        }
     });
 }
 

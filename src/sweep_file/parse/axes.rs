@@ -1,6 +1,6 @@
 //! `[axes]` and `[zip.*]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use toml::de::DeValue;
@@ -10,12 +10,22 @@ use crate::job::{Key, Value};
 use crate::sweep_file::error::Problem;
 use crate::sweep_file::sweep::{Axis, Zip};
 
+/// The text of a number, in which zero has no sign: both zeros are equal.
+fn without_sign_of_zero(text: String) -> String {
+    match text.strip_prefix('-') {
+        Some(rest) if rest.parse() == Ok(0.0) => rest.to_owned(),
+        _ => text,
+    }
+}
+
 impl Parser<'_> {
     pub(super) fn axis(&mut self, name: &Name<'_>, item: &Item<'_>) {
         let Some(key) = self.key(name.get_ref(), name.span()) else { return };
         let Some(values) = self.values(key, item) else { return };
-        for (at, (value, span)) in values.iter().enumerate() {
-            if values[..at].iter().any(|(earlier, _)| earlier == value) {
+        // By their text, since an axis may have 100,000 values; those of one key are of one kind.
+        let mut seen = HashSet::new();
+        for (value, span) in &values {
+            if !seen.insert(without_sign_of_zero(value.to_string())) {
                 let (path, value) = (key.path.to_owned(), value.to_string());
                 self.problem(Problem::TwiceInAxis { path, value }, span.clone());
             }

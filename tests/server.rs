@@ -175,6 +175,23 @@ fn a_password_is_in_no_address_and_nowhere_else() {
 }
 
 #[test]
+fn no_engine_inherits_a_secret() {
+    let lab = Lab::new("");
+    let mut run = lab.command(Some("hang@train"), &[]);
+    for name in ["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN"] {
+        run.env(name, "hunter2");
+    }
+    let run = lab.spawn(run);
+    let pid = lab.wait_for_fault();
+    let environment = std::fs::read(format!("/proc/{}/environ", pid.trim())).unwrap();
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("LORAGRID_DEVICE=cpu"), "{environment}");
+    assert!(!environment.contains("hunter2"), "an engine sees a secret");
+}
+
+#[test]
 fn a_server_that_is_not_there_and_a_folder_of_results_beside_a_file_are_told() {
     let lab = Lab::new("");
     let with = |db: &str, more: &[&str]| {

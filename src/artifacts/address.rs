@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// `s3://BUCKET/PREFIX`, or a folder that several hosts see. Keys are no part of it: they come from `AWS_ACCESS_KEY_ID` and the other
+/// `s3://BUCKET/PREFIX`, or a folder that several hosts see. It contains no keys: they come from `AWS_ACCESS_KEY_ID` and the other
 /// variables of AWS's programs, or from the machine's role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArtifactsAddress {
@@ -20,10 +20,10 @@ pub enum ArtifactsAddress {
     Folder(PathBuf),
 }
 
-/// Why a text is no such address. The text is not repeated: it may hold a secret.
+/// Why a text is not an address. The text is not repeated: it may contain a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ArtifactsAddressError {
-    /// It has a user or a key, which everybody could read in the list of processes.
+    /// It contains a user or a key, which every user of the machine could read in the list of processes.
     #[error(
         "the address of an object store must not have keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name them"
     )]

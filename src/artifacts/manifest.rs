@@ -24,12 +24,12 @@ pub(super) struct ManifestFile {
 }
 
 impl Manifest {
-    /// A manifest from its text. Error: it is none, a name would leave the folder, or it is of other weights.
+    /// A manifest from its text. Error: it cannot be parsed, a name would leave the folder, or it lists other weights.
     pub(super) fn parse(text: &[u8], weights: Digest) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         for (at, file) in manifest.files.iter().enumerate() {
             if !is_file_name(&file.name) {
-                return Err(format!("{:?} is no name of a file", file.name));
+                return Err(format!("{:?} is not a file name", file.name));
             }
             if manifest.files[..at].iter().any(|other| other.name == file.name) {
                 return Err(format!("{} is named twice", file.name));
@@ -62,8 +62,8 @@ mod tests {
         for (files, why) in [
             (vec![], "other weights"),
             (vec![file(WEIGHTS, Digest::of(b"others"))], "other weights"),
-            (vec![file(WEIGHTS, weights), file("../../.bashrc", weights)], "no name of a file"),
-            (vec![file(WEIGHTS, weights), file("/etc/passwd", weights)], "no name of a file"),
+            (vec![file(WEIGHTS, weights), file("../../.bashrc", weights)], "not a file name"),
+            (vec![file(WEIGHTS, weights), file("/etc/passwd", weights)], "not a file name"),
             (vec![file(WEIGHTS, weights), file(WEIGHTS, weights)], "named twice"),
         ] {
             let error = parse(&files).unwrap_err();

@@ -173,7 +173,7 @@ impl ArtifactStore {
 
     async fn remove_folder(&self, parts: &[&str]) -> Result<(), ArtifactError> {
         let objects = self.objects_in(&self.name(parts)).await?;
-        // The manifest first: without it the rest is no adapter.
+        // The manifest first: an adapter without it is incomplete.
         let names = objects.into_iter().map(|object| object.location);
         let (mut first, rest): (Vec<Name>, Vec<Name>) =
             names.partition(|name| name.filename() == Some("manifest"));
@@ -200,7 +200,7 @@ impl ArtifactStore {
         Ok(true)
     }
 
-    /// Brings the checkpoints of a training that are not here; engines check them, and use the newest. Returns how many the store has.
+    /// Downloads the checkpoints of a training that are missing on this machine; engines verify them and use the newest. Returns how many the store has.
     /// Errors: the store's.
     pub async fn bring_checkpoints(&self, subject: &str, folder: &Path) -> Result<usize, ArtifactError> {
         let objects = self.objects_in(&self.name(&["checkpoints", subject])).await?;

@@ -15,8 +15,8 @@ fn places() -> Vec<(ArtifactStore, tempfile::TempDir)> {
     let (here, there) = (folder(), folder());
     let mut addresses = vec![ArtifactsAddress::Folder(here.path().join("a place"))];
     if let Ok(bucket) = std::env::var("LORAGRID_TEST_S3") {
-        let own = there.path().file_name().unwrap().to_string_lossy().trim_start_matches('.').to_owned();
-        addresses.push(ArtifactsAddress::parse(&format!("{bucket}/{own}")).unwrap());
+        let prefix = there.path().file_name().unwrap().to_string_lossy().replace('.', "");
+        addresses.push(ArtifactsAddress::parse(&format!("{bucket}/{prefix}")).unwrap());
     }
     let open = |address: &ArtifactsAddress| ArtifactStore::open(address).unwrap();
     addresses.iter().map(open).zip([here, there]).collect()

@@ -148,7 +148,7 @@ impl ArtifactStore {
         }
     }
 
-    /// Removes objects; one that is gone already is no error.
+    /// Deletes objects; a missing one is not an error.
     pub(super) async fn remove_all(&self, names: Vec<Name>) -> Result<(), ArtifactError> {
         for name in names {
             match self.store.delete(&name).await {
@@ -160,7 +160,7 @@ impl ArtifactStore {
     }
 }
 
-/// The files of a folder that are no remains of a write, by name.
+/// The complete files of a folder, by name; those of an interrupted write are left out.
 pub(super) fn whole_files(folder: &Path) -> Result<Vec<(String, PathBuf)>, ArtifactError> {
     let failed = file_error(folder);
     let mut files = Vec::new();

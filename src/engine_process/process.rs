@@ -23,7 +23,14 @@ use super::launcher::Launcher;
 use crate::protocol::{EVENT_DESCRIPTOR, Event, FrameError, Inquiry, Order, encode_frame, split_frame};
 
 /// Environment variables that hold the orchestrator's secrets.
-const SECRETS: [&str; 3] = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"];
+const SECRETS: [&str; 6] = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HUGGINGFACE_HUB_TOKEN",
+    "PGPASSWORD",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+];
 
 /// Why an engine cannot be started or its events cannot be read.
 #[derive(Debug, Error)]

@@ -46,23 +46,23 @@ impl RunningJob {
 }
 
 impl<Q: Queue> Running<'_, '_, '_, Q> {
-    /// Brings inputs that are not here, or not whole. `true`: they may be tried again.
+    /// Downloads inputs that are missing or damaged on this machine. Error: the store's.
     pub(super) async fn bring_inputs(
         &mut self,
         order: &JobOrder,
         progress: &JobProgress,
-    ) -> Result<bool, ArtifactError> {
-        let Some(store) = self.runner.artifacts.store() else { return Ok(false) };
+    ) -> Result<(), ArtifactError> {
+        let Some(store) = self.runner.artifacts.store() else { return Ok(()) };
         for name in self.inputs.lacking(order, progress) {
             store.bring_input(self.inputs.cache(), &name).await?;
         }
         self.inputs.retry();
-        Ok(true)
+        Ok(())
     }
 
     /// Before attempts end: their logs, and checkpoints of those that go on later, perhaps elsewhere. A store that is away keeps no attempt
     /// from ending; the checkpoint stays here.
-    pub(super) async fn leave_artifacts(&self, ending: &mut [(RunningJob, Closing)]) {
+    pub(super) async fn leave_artifacts(&self, ending: &[(RunningJob, Closing)]) {
         let Some(store) = self.runner.artifacts.store() else { return };
         let logs: BTreeSet<String> = ending.iter().map(|(member, _)| member.attempt.log()).collect();
         for log in logs {
@@ -82,11 +82,9 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
             if !goes_on || !is_held {
                 continue;
             }
-            match store.put_checkpoint(&member.subject().to_string(), &member.checkpoints).await {
-                Ok(put) => member.left_checkpoints |= put,
-                Err(error) => {
-                    tracing::warn!("the checkpoint of {} stays on this machine: {error}", member.label())
-                }
+            let put = store.put_checkpoint(&member.subject().to_string(), &member.checkpoints).await;
+            if let Err(error) = put {
+                tracing::warn!("the checkpoint of {} stays on this machine: {error}", member.label());
             }
         }
     }

@@ -77,11 +77,11 @@ impl<Q: Queue> Running<'_, '_, '_, Q> {
     /// Closes attempts and claims the next jobs of a slot; returns the claimed attempts.
     async fn close(
         &mut self,
-        mut ending: Vec<(RunningJob, Closing)>,
+        ending: Vec<(RunningJob, Closing)>,
         slot: SlotId,
         next: Option<&[JobId]>,
     ) -> Result<Vec<Attempt>, RunError> {
-        self.leave_artifacts(&mut ending).await;
+        self.leave_artifacts(&ending).await;
         let (mut members, mut closings) = (Vec::new(), Vec::new());
         for (member, closing) in ending {
             let closing = match closing {
